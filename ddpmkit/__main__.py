@@ -1,0 +1,5 @@
+"""``python -m ddpmkit``."""
+
+from ddpmkit.cli import entry
+
+entry()

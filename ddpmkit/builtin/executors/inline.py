@@ -1,0 +1,35 @@
+"""Run stages in this process, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmkit.plugin.interfaces import Executor
+
+if TYPE_CHECKING:
+    from ddpmkit.study.plan import Stage
+    from ddpmkit.study.runner import RunSettings
+
+
+@dataclass(frozen=True)
+class Inline(Executor):
+    """Run every stage in this very process, in order; for notebooks, debuggers and tests."""
+
+    name = "inline"
+    reference = "ddpmkit/builtin/executors/inline.py"
+
+    def run(self, stages: Sequence[Stage], settings: RunSettings) -> None:
+        """Run the stages; each event goes to ``settings.on_event``."""
+        from ddpmkit.study.queue import ReadyQueue
+        from ddpmkit.study.stages import execute
+
+        ready = ReadyQueue(stages)
+        while not settings.should_stop() and (stage := ready.next()) is not None:
+            settings.on_event({"event": "start", "stage": stage.id, "worker": 0})
+            state = execute(
+                stage, settings.store, settings.registry, settings.options, settings.on_event, settings.should_stop
+            )
+            ready.finished(stage, ok=state == "done")
+            settings.on_event({"event": "end", "stage": stage.id, "worker": 0, "state": state})

@@ -1,0 +1,59 @@
+"""Principal components of the pixels: no network, the same numbers everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin.interfaces import Features, Images
+from ddpmkit.plugin.spec import param
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin.interfaces import Array, Levels
+
+
+@dataclass(frozen=True)
+class Pca(Features):
+    """The first k principal components of the training images' pixels, in grey levels.
+
+    y = V_k^T (x - mean), V from the SVD of the centred training images.
+    """
+
+    name = "pca"
+    reference = "Pearson 1901; a network-free feature space for small images"
+    k: int = param(16, "number of components", ge=1)
+
+    def label(self) -> str:
+        """Return the label behind ``FD-``."""
+        return f"pca{self.k}"
+
+    def fingerprint(self) -> str:
+        """Return a hash of the definition; the components follow from the data set, which is hashed by itself."""
+        return hashlib.sha256(f"pca/{self.version}/k={self.k}".encode()).hexdigest()
+
+    def load(self, data: Images) -> Callable[[Levels], Array]:
+        """Fit the components on the training images; return levels (N, C, H, W) -> float64 (N, k).
+
+        Raises:
+            DdpmkitError: when the images have fewer than k pixels or there are fewer than k of them.
+        """
+        import numpy as np
+
+        flat = data.train.reshape(len(data.train), -1).astype(np.float64)
+        if self.k > min(flat.shape):
+            raise DdpmkitError(
+                f"pca: k={self.k} components of {flat.shape[0]} images with {flat.shape[1]} pixels",
+                f"use k <= {min(flat.shape)}",
+            )
+        mean = flat.mean(0)
+        # The eigenvectors of the D x D covariance are those of the SVD, and D is small where N is large.
+        _, vectors = np.linalg.eigh(np.cov(flat.T))
+        axes = vectors[:, ::-1][:, : self.k]
+
+        def extract(levels: Levels) -> Array:
+            return np.asarray((levels.reshape(len(levels), -1).astype(np.float64) - mean) @ axes)
+
+        return extract

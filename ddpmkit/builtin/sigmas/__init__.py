@@ -1,0 +1,1 @@
+"""Built-in sigmas, one a file."""

@@ -1,0 +1,30 @@
+"""sigma_t^2 = beta_t."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmkit.plugin.interfaces import Sigma
+
+if TYPE_CHECKING:
+    from ddpmkit.diffusion.tables import Tables
+    from ddpmkit.plugin.interfaces import Array
+
+
+@dataclass(frozen=True)
+class Beta(Sigma):
+    """Reverse variance beta_t: exact when the data are unit Gaussian; often called fixed-large.
+
+    sigma_t^2 = beta_t (b_t^2 for a general chain). It is the upper of the two bounds on the true reverse variance.
+    """
+
+    name = "beta"
+    reference = "Ho et al. 2020 (arXiv 2006.11239), section 3.2, sigma_t^2 = beta_t"
+
+    def log_bounds(self, tables: Tables) -> tuple[Array, Array]:
+        """Return log beta_t twice, each float64 (T,)."""
+        import numpy as np
+
+        log_beta = np.log(tables.b2)
+        return log_beta, log_beta

@@ -1,0 +1,33 @@
+"""sigma_t^2 = beta-tilde_t."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmkit.plugin.interfaces import Sigma
+
+if TYPE_CHECKING:
+    from ddpmkit.diffusion.tables import Tables
+    from ddpmkit.plugin.interfaces import Array
+
+
+@dataclass(frozen=True)
+class BetaTilde(Sigma):
+    """Reverse variance beta-tilde_t: exact when the data are one point; often called fixed-small.
+
+    sigma_t^2 = beta-tilde_t = beta_t (1 - alpha-bar_{t-1}) / (1 - alpha-bar_t), the posterior variance. At t=1 it is
+    zero; its place is taken by beta-tilde_2, as in every implementation, and matters to the decoder alone.
+    """
+
+    name = "beta-tilde"
+    reference = "Ho et al. 2020 (arXiv 2006.11239), eq. 7 and section 3.2"
+
+    def log_bounds(self, tables: Tables) -> tuple[Array, Array]:
+        """Return log beta-tilde_t twice, each float64 (T,)."""
+        import numpy as np
+
+        variance = tables.posterior_variance.copy()
+        variance[0] = variance[1] if tables.T > 1 else tables.b2[0]
+        log_variance = np.log(variance)
+        return log_variance, log_variance

@@ -1,0 +1,27 @@
+"""L_simple."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmkit.plugin.interfaces import Weighting
+
+if TYPE_CHECKING:
+    from ddpmkit.diffusion.tables import Tables
+    from ddpmkit.plugin.interfaces import Array
+
+
+@dataclass(frozen=True)
+class Simple(Weighting):
+    """L_simple: every step's squared eps-error counts the same.
+
+    L_simple = E ||eps - eps_theta||^2, that is the factor SNR_t on the squared x0-error.
+    """
+
+    name = "simple"
+    reference = "Ho et al. 2020 (arXiv 2006.11239), eq. 14"
+
+    def weights(self, tables: Tables, log_sigma2: Array) -> Array:
+        """Return SNR_t, float64 (T,)."""
+        return tables.snr

@@ -1,0 +1,32 @@
+"""The full variational bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmkit.plugin.interfaces import Weighting
+
+if TYPE_CHECKING:
+    from ddpmkit.diffusion.tables import Tables
+    from ddpmkit.plugin.interfaces import Array
+
+
+@dataclass(frozen=True)
+class Vlb(Weighting):
+    """The full VLB weight for the chosen sigma; at t=1 the decoder's own term.
+
+    The factor on the squared eps-error is beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha-bar_t)), with beta_t squared;
+    on the x0-error it is c_t^2 / (2 sigma_t^2), c_t = sqrt(alpha-bar_{t-1}) beta_t / (1 - alpha-bar_t). In nats.
+    """
+
+    name = "vlb"
+    reference = "Ho et al. 2020 (arXiv 2006.11239), eq. 12 and, for t=1, eq. 13"
+    uses_sigma = True
+    decoder_first = True
+
+    def weights(self, tables: Tables, log_sigma2: Array) -> Array:
+        """Return c_t^2 / (2 sigma_t^2), float64 (T,)."""
+        import numpy as np
+
+        return np.asarray(tables.posterior_x0**2 / (2 * np.exp(log_sigma2)))

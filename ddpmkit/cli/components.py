@@ -1,0 +1,142 @@
+"""``ls``, ``show`` and ``plugins``."""
+
+from __future__ import annotations
+
+import inspect
+import json as json_module
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ddpmkit.cli.console import print_rows
+from ddpmkit.cli.options import Global, Json, Plugins
+from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.plugin import spec
+from ddpmkit.plugin.interfaces import KINDS
+from ddpmkit.plugin.loader import Entry
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("ls")(ls)
+    app.command()(show)
+    app.command()(plugins)
+
+
+def ls(
+    context: typer.Context,
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}; all by default")] = None,
+    json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """List the components: kind, name, parameters with their defaults, what each one is."""
+    if kind is not None:
+        kind = next((k.name for k in KINDS.values() if kind in (k.name, k.plural)), kind)
+        if kind not in KINDS:
+            raise DdpmkitError(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}", f"kinds: {', '.join(KINDS)}")
+    given: Global = context.obj
+    entries = given.registry(plugin).entries(kind)
+    if json:
+        print(json_module.dumps([_describe(e) for e in entries], indent=1))
+        return
+    rows = [(e.kind, e.name, _parameters(e), e.cls.summary(), e.plugin) for e in entries]
+    print_rows("components", ("kind", "name", "parameters", "summary", "from"), rows)
+
+
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of a component, as ls prints it, or plugin/name")],
+    json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Show one component: its formula, reference and parameters, and where its code is."""
+    given: Global = context.obj
+    registry = given.registry(plugin)
+    bare = spec.parse(name)[0]
+    found = [e for e in registry.entries() if bare in (e.name, e.qualified)]
+    if not found:
+        known = [e.name for e in registry.entries()]
+        raise DdpmkitError(f"there is no component '{bare}'{did_you_mean(bare, known)}", "ddpmkit ls")
+    if json:
+        print(json_module.dumps([_describe(e) for e in found], indent=1))
+        return
+    for index, entry in enumerate(found):
+        d = _describe(entry)
+        print(("\n" if index else "") + f"{entry.kind} {entry.name}   ({entry.plugin} {entry.plugin_version})")
+        print("\n" + d["doc"] + "\n")
+        if d["reference"]:
+            print(f"reference  {d['reference']}")
+        print(f"code       {d['file']}:{d['line']}")
+        for p in d["parameters"]:
+            allowed = f" {p['allowed']}" if p["allowed"] else ""
+            print(f"  {p['name']}={p['default']}   {p['help']} ({p['type']}{allowed})")
+
+
+def plugins(
+    context: typer.Context,
+    json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """List the plugins: what each brings, how long its import took, and what is wrong with it."""
+    given: Global = context.obj
+    loaded = given.registry(plugin).plugins()
+    if json:
+        records = [
+            {
+                "name": p.name,
+                "version": p.version,
+                "origin": p.origin,
+                "components": [f"{e.kind} {e.name}" for e in p.entries],
+                "milliseconds": round(p.milliseconds, 1),
+                "issues": [str(i) for i in p.issues],
+            }
+            for p in loaded
+        ]
+        print(json_module.dumps(records, indent=1))
+        return
+    rows = [
+        (
+            p.name,
+            p.version,
+            ", ".join(f"{e.kind} {e.name}" for e in p.entries),
+            f"{p.milliseconds:.0f}",
+            f"{len(p.issues)} issues" if p.issues else "ok",
+        )
+        for p in loaded
+    ]
+    print_rows("plugins", ("plugin", "version", "brings", "ms", "state"), rows)
+    for p in loaded:
+        for issue in p.issues:
+            print(f"{issue}\n{issue.trace if given.verbose else ''}".rstrip(), file=sys.stderr)
+
+
+def _parameters(entry: Entry) -> str:
+    return " ".join(f"{p.name}={spec.encode(p.default)}" for p in spec.parameters(entry.cls))
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    cls = entry.cls
+    return {
+        "kind": entry.kind,
+        "name": entry.name,
+        "qualified": entry.qualified,
+        "plugin": entry.plugin,
+        "plugin_version": entry.plugin_version,
+        "version": entry.identity,
+        "summary": cls.summary(),
+        "doc": inspect.cleandoc(cls.__doc__ or ""),
+        "reference": cls.reference,
+        "file": inspect.getsourcefile(cls) or "",
+        "line": inspect.getsourcelines(cls)[1],
+        "parameters": [
+            {
+                "name": p.name,
+                "type": p.type_name,
+                "default": spec.encode(p.default),
+                "allowed": p.allowed,
+                "help": p.help,
+            }
+            for p in spec.parameters(cls)
+        ],
+    }

@@ -1,0 +1,40 @@
+"""The options that every command shares, and the registry they lead to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.plugin.spec import encode
+from ddpmkit.study.config import FIELDS
+
+
+@dataclass
+class Global:
+    """What was said before the command."""
+
+    plugins: list[str] = field(default_factory=list)
+    installed: bool = True
+    strict: bool = False
+    verbose: bool = False
+
+    def registry(self, more: list[str] | None = None) -> Registry:
+        """Return the components, those of ``-p`` before and after the command included."""
+        return Registry([*self.plugins, *(more or [])], installed=self.installed, strict=self.strict)
+
+
+def setting(name: str, *flags: str) -> Any:
+    """A flag for one setting of a study, its help and default taken from there."""
+    shown = FIELDS[name]
+    text = f"{shown.help}; default {encode(shown.default)}"
+    return typer.Option(*(flags or (f"--{name.replace('_', '-')}",)), help=text, show_default=False)
+
+
+PLUGIN_HELP = "Plugin to add: a module or a .py file; no:NAME removes an installed one. Repeatable."
+Plugins = Annotated[list[str] | None, typer.Option("-p", "--plugin", help=PLUGIN_HELP, show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Results folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

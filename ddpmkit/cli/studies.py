@@ -1,0 +1,119 @@
+"""``ablate`` and ``status``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpmkit.cli.options import Global, Json, Out, Plugins, setting
+
+LIST = "Comma list; several values make an axis. "
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(ablate)
+    app.command()(status)
+
+
+def ablate(
+    context: typer.Context,
+    study: Annotated[Path | None, typer.Argument(help="A study's .toml file; flags override it.")] = None,
+    schedules: Annotated[str | None, setting("schedule", "--schedules", "--schedule")] = None,
+    sigmas: Annotated[str | None, setting("sigma", "--sigmas", "--sigma")] = None,
+    weightings: Annotated[str | None, setting("weighting", "--weightings", "--weighting")] = None,
+    backbones: Annotated[str | None, setting("backbone", "--backbones", "--backbone")] = None,
+    samplers: Annotated[str | None, setting("sampler", "--samplers", "--sampler")] = None,
+    predictions: Annotated[str | None, setting("prediction", "--predictions", "--prediction")] = None,
+    timesteps: Annotated[str | None, setting("timesteps")] = None,
+    sampling_steps: Annotated[str | None, setting("sampling_steps")] = None,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option("--axis", help="name=a,b: any setting as an axis, or set it. Repeatable.", show_default=False),
+    ] = None,
+    dataset: Annotated[str | None, setting("dataset")] = None,
+    train_steps: Annotated[str | None, setting("train_steps")] = None,
+    batch_size: Annotated[str | None, setting("batch_size")] = None,
+    learning_rate: Annotated[str | None, setting("learning_rate")] = None,
+    dropout: Annotated[str | None, setting("dropout")] = None,
+    precision: Annotated[str | None, setting("precision")] = None,
+    samples: Annotated[str | None, setting("samples")] = None,
+    train_seeds: Annotated[str | None, typer.Option(help="Train seeds, 0-2 or 0,3,5; default 0-2")] = None,
+    sample_seeds: Annotated[str | None, typer.Option(help="Sample seeds; default 0")] = None,
+    metrics: Annotated[str | None, typer.Option(help="fd, nll; default both")] = None,
+    features: Annotated[str | None, typer.Option(help="Feature extractors for fd; default: the data set's own")] = None,
+    preset: Annotated[str | None, typer.Option(help="quick: a smoke test of everything in under a minute")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study; default: data set and hash of the grid")] = None,
+    out: Out = Path("results"),
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Workers at once; default one a core or GPU")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
+    executor: Annotated[str, typer.Option(help="Where stages run: local, inline, or a plugin's")] = "local",
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 500,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Print the plan and an estimate; run nothing")
+    ] = False,
+    json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Train, sample, score and compare every cell of a grid. What is done is not done again."""
+    from ddpmkit.cli.live import watch
+    from ddpmkit.cli.plan import print_plan
+    from ddpmkit.report.render import to_json, to_terminal
+    from ddpmkit.report.write import write_report
+    from ddpmkit.study.runner import prepare, run
+
+    given: Global = context.obj
+    settings = {
+        "study": study, "schedules": schedules, "sigmas": sigmas, "weightings": weightings, "backbones": backbones,
+        "samplers": samplers, "predictions": predictions, "timesteps": timesteps, "sampling_steps": sampling_steps,
+        "axis": axis, "dataset": dataset, "train_steps": train_steps, "batch_size": batch_size,
+        "learning_rate": learning_rate, "dropout": dropout, "precision": precision, "samples": samples,
+        "train_seeds": train_seeds, "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
+        "preset": preset, "name": name,
+    }  # fmt: skip
+    prepared = prepare(settings, out=out, registry=given.registry(plugin), device=device)
+    if dry_run:
+        print_plan(prepared, device=device, jobs=jobs, as_json=json)
+        return
+    with watch(prepared) as tell:
+        outcome = run(
+            prepared, jobs=jobs, device=device, executor=executor, checkpoint_every=checkpoint_every, on_event=tell
+        )
+    summary = write_report(outcome.folder)
+    if json:
+        print(to_json(summary), end="")
+    else:
+        to_terminal(summary)
+    again = f"wrote {outcome.folder}: results.csv, report.md, report.json, figures/"
+    if outcome.code:
+        counts = ", ".join(f"{n} {state}" for state, n in outcome.states.items())
+        again += f"\n{counts} of {len(prepared.plan.stages)} stages; the same command goes on from here"
+    print(again, file=sys.stderr)
+    raise typer.Exit(int(outcome.code))
+
+
+def status(
+    context: typer.Context,
+    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    out: Out = Path("results"),
+    json: Json = False,
+) -> None:
+    """How far a study is: its stages by kind and state, and what went wrong."""
+    import json as json_module
+
+    from ddpmkit.cli.console import print_rows
+    from ddpmkit.report.frames import find_study
+    from ddpmkit.study.status import read_status
+
+    found = read_status(find_study(study, out))
+    if json:
+        print(json_module.dumps(found, indent=1))
+        return
+    states = sorted({s for counts in found["kinds"].values() for s in counts})
+    rows = [(kind, *(str(counts.get(s, 0)) for s in states)) for kind, counts in found["kinds"].items()]
+    print_rows(f"study {found['study']}", ("stage", *states), rows)
+    for problem in found["problems"]:
+        print(f"{problem['label']}: {problem['state']}: {problem['error']}", file=sys.stderr)

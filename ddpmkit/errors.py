@@ -1,0 +1,42 @@
+"""Every failure that ddpmkit foresees is one exception: what is wrong, and what to type next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the ``ddpmkit`` command."""
+
+    DONE = 0
+    FAILED = 1  # finished, but a stage, a cell or a check failed
+    USAGE = 2  # the request was wrong; nothing ran
+    INTERNAL = 3  # a defect of ddpmkit
+    SIGINT = 130
+    SIGTERM = 143
+
+
+class DdpmkitError(Exception):
+    """A problem that the user can act on: one line of what is wrong, one of what to do."""
+
+    def __init__(self, message: str, hint: str | None = None, *, code: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+
+class Diverged(Exception):  # noqa: N818 - a state of a stage, not a defect
+    """Training or evaluation met a value that is not finite."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a state of a stage, not a defect
+    """A stage stopped at a step boundary because it was asked to."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

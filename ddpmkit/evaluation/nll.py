@@ -1,0 +1,211 @@
+"""The variational bound of a data set in bits/dim, with a Monte-Carlo standard error, from few network passes.
+
+total = [ L_T + sum_{t=2..T} L_{t-1} + L_0 ] / (d ln 2), Ho et al. 2020, eq. 5. L_T is closed form. L_0 sees every
+image, twice. The middle sum is drawn by importance: a pilot on held-out images estimates E L_t^2, steps come from
+p_t ~ sqrt(E L_t^2) by systematic sampling, in R = 16 independently shifted replicates whose spread is the error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpmkit.diffusion.gaussian import Coefficients, q_sample
+from ddpmkit.diffusion.likelihood import bits_per_dim, decoder_nll, middle_constant, middle_factor, prior_kl
+from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.errors import Diverged, Interrupted
+from ddpmkit.randomness import normal, permutation, stream_key, uniform
+
+REPLICATES = 16
+DECODER_DRAWS = 2
+PILOT_STEPS, PILOT_IMAGES = 32, 16
+UNIFORM_SHARE = 0.01  # of the proposal, so that no step is ever out of reach
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound in bits/dim: its total, its Monte-Carlo standard error given the images, and its terms."""
+
+    total: float
+    standard_error: float
+    prior: float
+    middle: float
+    decoder: float
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What :func:`estimate` returns.
+
+    Attributes:
+        clipped: the bound with x0hat clipped to [-1, 1]; what studies report.
+        unclipped: the bound of the network as it is, from the same passes.
+        evaluations: network evaluations, in images.
+        draws: the raw material: image, step and squared x0-errors of every draw, to be stored.
+    """
+
+    clipped: Bound
+    unclipped: Bound
+    evaluations: int
+    draws: dict[str, np.ndarray[Any, Any]]
+
+
+@torch.inference_mode()
+def estimate(
+    predict_x0: Callable[..., Tensor],
+    tables: Tables,
+    log_sigma2: Array,
+    decoder_log_variance: float,
+    *,
+    images: Tensor,
+    pilot: Tensor,
+    levels: int,
+    evaluations: int,
+    seed: int,
+    micro_batch: int,
+    on_progress: Callable[[float], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Estimate:
+    """Estimate the bound of ``images``.
+
+    Args:
+        predict_x0: ``predict_x0(xt, t)`` with t int64 (B,); not clipped.
+        tables: The full chain.
+        log_sigma2: Log reverse variances, (T,); entry 0 is not used.
+        decoder_log_variance: Log-variance of p(x_0 | x_1).
+        images: Float32 pixels (N, C, H, W) in [-1, 1], exactly on the grey levels.
+        pilot: Other images, for the proposal alone.
+        levels: Number K of grey levels.
+        evaluations: Budget for the middle sum, in network evaluations; rounded up to the replicates.
+        seed: Keys of all noise and shifts.
+        micro_batch: Images per network pass, always; the last pass is padded.
+        on_progress: Told the finished fraction.
+        should_stop: Asked before every pass.
+
+    Raises:
+        Diverged: when the network gives a value that is not finite; the step and the image are named.
+        Interrupted: when asked to stop.
+    """
+    count, dims, device = len(images), images[0].numel(), images.device
+    c = Coefficients.of(tables, device)
+    per_replicate = -(-evaluations // REPLICATES)
+    sizes = (PILOT_STEPS * PILOT_IMAGES, DECODER_DRAWS * count, REPLICATES * per_replicate)
+    passes, done = sum(-(-s // micro_batch) for s in sizes), 0
+
+    def run(pool: Tensor, stream: str, image: Tensor, t: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return x0, x0hat of every (image, step, draw), and nothing that is not finite."""
+        nonlocal done
+        key, x0s, hats = stream_key(seed, stream), [], []
+        for first in range(0, len(t), micro_batch):
+            if should_stop():
+                raise Interrupted("stopped during the likelihood")
+            rows = torch.arange(first, first + micro_batch, device=device).clamp(max=len(t) - 1)
+            x0, steps = pool[image[rows]], t[rows]
+            xt = q_sample(c, x0, steps, normal(key, draw[rows], tuple(x0.shape[1:])))
+            hat = predict_x0(xt, steps)
+            keep = min(micro_batch, len(t) - first)
+            bad = ~torch.isfinite(hat[:keep]).flatten(1).all(1)
+            if bool(bad.any()):
+                row = int(bad.nonzero()[0])
+                raise Diverged(f"x0hat is not finite at step {int(steps[row])} of image {int(image[rows][row])}")
+            x0s.append(x0[:keep])
+            hats.append(hat[:keep])
+            done += 1
+            on_progress(done / passes)
+        return torch.cat(x0s), torch.cat(hats), torch.arange(len(t))
+
+    factor, constant = middle_factor(tables, log_sigma2), middle_constant(tables, log_sigma2)
+
+    # The proposal, from images that are not in the estimate.
+    grid = np.unique(np.geomspace(1, tables.T - 1, PILOT_STEPS).round().astype(np.int64)) if tables.T > 2 else [1]
+    steps = torch.tensor(np.repeat(grid, PILOT_IMAGES), device=device)
+    which = torch.arange(len(steps), device=device) % len(pilot)
+    x0, hat, _ = run(pilot, "nll-pilot", which, steps, torch.arange(len(steps), device=device))
+    errors = _squared_error(x0, hat.clamp(-1, 1)).reshape(len(grid), PILOT_IMAGES)
+    proposal = _proposal(np.asarray(grid), errors, factor, dims * constant)
+
+    # L_0, every image.
+    image = torch.arange(count, device=device).repeat(DECODER_DRAWS)
+    first = torch.zeros_like(image)
+    x0, hat, _ = run(images, "nll-decoder", image, first, torch.arange(len(image), device=device))
+    sigma_0 = math.exp(decoder_log_variance / 2)
+    decoder = {
+        name: decoder_nll(x0.double(), mean.double(), sigma_0, levels).flatten(1).sum(1).cpu().numpy()
+        for name, mean in (("clipped", hat.clamp(-1, 1)), ("unclipped", hat))
+    }
+
+    # The middle sum.
+    t, image = _systematic(proposal, count, per_replicate, seed, device)
+    x0, hat, _ = run(images, "nll", image, t, torch.arange(len(t), device=device))
+    errors_by = {"clipped": _squared_error(x0, hat.clamp(-1, 1)), "unclipped": _squared_error(x0, hat)}
+
+    prior = float(prior_kl(tables, images).mean())
+    steps_np = t.cpu().numpy()
+    bounds = {
+        name: _bound(
+            prior, decoder[name], (factor[steps_np] * e + dims * constant[steps_np]) / proposal[steps_np], count, dims
+        )
+        for name, e in errors_by.items()
+    }
+    draws: dict[str, np.ndarray[Any, Any]] = {
+        "image": image.cpu().numpy().astype(np.int32),
+        "t": steps_np.astype(np.int32),
+        "proposal": proposal,
+        "error_clipped": errors_by["clipped"],
+        "error_unclipped": errors_by["unclipped"],
+        "decoder_clipped": decoder["clipped"],
+        "decoder_unclipped": decoder["unclipped"],
+    }
+    return Estimate(bounds["clipped"], bounds["unclipped"], sum(sizes), draws)
+
+
+def _squared_error(x0: Tensor, hat: Tensor) -> Array:
+    """||x0 - x0hat||^2 of each row, float64."""
+    out: Array = (x0.double() - hat.double()).square().flatten(1).sum(1).cpu().numpy()
+    return out
+
+
+def _proposal(grid: np.ndarray[Any, Any], errors: Array, factor: Array, constant: Array) -> Array:
+    """Return p_t ~ sqrt(E L_t^2), (T,) with p_0 = 0, from the pilot's errors (len(grid), images)."""
+    total = np.arange(len(factor))
+    root = np.sqrt(np.mean(np.square(factor[grid, None] * errors + constant[grid, None]), axis=1))
+    tiny = np.finfo(np.float64).tiny
+    # Interpolated along log t as log L_t: between two pilots the loss runs like a power of t.
+    shape = np.exp(np.interp(np.log(total[1:]), np.log(grid), np.log(np.maximum(root, tiny))))
+    p = np.concatenate([[0.0], shape / shape.sum() * (1 - UNIFORM_SHARE) + UNIFORM_SHARE / (len(factor) - 1)])
+    return np.asarray(p / p.sum())
+
+
+def _systematic(proposal: Array, images: int, size: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return steps and images of all replicates, each int64 (R * size,).
+
+    Within a replicate the steps are the quantiles (j + u) / size of the proposal, and the images run through a keyed
+    permutation, so that each pair is drawn in proportion to p_t / N.
+    """
+    cdf = np.cumsum(proposal)
+    cdf /= cdf[-1]
+    shifts = uniform(stream_key(seed, "nll-shift"), torch.arange(REPLICATES)).double().numpy()
+    steps, which = [], []
+    for r, shift in enumerate(shifts):
+        quantiles = (np.arange(size) + shift) / size
+        steps.append(np.searchsorted(cdf, quantiles, side="right").clip(1, len(proposal) - 1))
+        laps = [permutation(seed, images, 1_000_000 + r * 10_000 + lap) for lap in range(-(-size // images))]
+        which.append(torch.cat(laps)[:size])
+    return torch.from_numpy(np.concatenate(steps)).to(device), torch.cat(which).to(device)
+
+
+def _bound(prior: float, decoder: Array, terms: Array, count: int, dims: int) -> Bound:
+    """Put the terms together, in bits/dim."""
+    replicates = terms.reshape(REPLICATES, -1).mean(1)
+    draws = decoder.reshape(DECODER_DRAWS, count)
+    # The draws of one image differ by noise alone: half their squared difference estimates its variance.
+    decoder_variance = np.mean(np.var(draws, axis=0, ddof=1)) / (DECODER_DRAWS * count)
+    se = math.sqrt(np.var(replicates, ddof=1) / REPLICATES + decoder_variance)
+    parts = [bits_per_dim(v, dims) for v in (prior, float(replicates.mean()), float(draws.mean()))]
+    return Bound(sum(parts), bits_per_dim(se, dims), *parts)

@@ -1,0 +1,142 @@
+"""Every write to the store goes through here: staged beside the target, fsynced, renamed, the folder fsynced.
+
+A reader sees a file whole or not at all, after a kill and after a power cut. No pickle, ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+COMMIT = "COMMIT.json"
+
+
+def canonical(value: Any) -> str:
+    """Write a value as canonical JSON: sorted keys, no spaces, shortest floats, no NaN.
+
+    Raises:
+        ValueError: for a float that is not finite.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that it is whole or absent at every moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    try:
+        _write_synced(staged, data)
+        os.replace(staged, path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text; see :func:`write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON with sorted keys; see :func:`write_bytes`."""
+    write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; None when there is no such file or it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def commit_folder(target: Path, files: dict[str, bytes], meta: dict[str, Any]) -> None:
+    """Write a folder of files with COMMIT.json (names, sizes, SHA-256) last, so that a visible folder is complete.
+
+    A folder that is already there is left as it is: the same id always holds the same content.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
+    staged.mkdir()
+    try:
+        for name, data in files.items():
+            _write_synced(staged / name, data)
+        listing = {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in files.items()}
+        _write_synced(staged / COMMIT, (canonical({"files": listing, "meta": meta}) + "\n").encode())
+        _sync_folder(staged)
+        try:
+            os.rename(staged, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def verify_folder(folder: Path) -> dict[str, Any] | None:
+    """Return the meta of a committed folder whose every file has the size and hash it was committed with, else None."""
+    commit = read_json(folder / COMMIT)
+    if not isinstance(commit, dict) or "files" not in commit:
+        return None
+    for name, expected in commit["files"].items():
+        try:
+            data = (folder / name).read_bytes()
+        except OSError:
+            return None
+        if len(data) != expected["bytes"] or sha256(data) != expected["sha256"]:
+            return None
+    meta: dict[str, Any] = commit["meta"]
+    return meta
+
+
+def quarantine(path: Path) -> Path:
+    """Move something damaged out of the way, beside where it was, and return its new place."""
+    place = path.with_name(f"quarantined-{path.name}-{secrets.token_hex(4)}")
+    os.rename(path, place)
+    return place
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line in one write."""
+    with path.open("ab") as file:
+        file.write(line.encode() + b"\n")
+
+
+def read_lines(path: Path) -> Iterator[Any]:
+    """Yield the JSON value of each whole line; a torn last line is passed over."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return
+    for line in raw.split(b"\n")[:-1]:
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

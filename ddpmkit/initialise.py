@@ -1,0 +1,62 @@
+"""Initial weights keyed by (seed, parameter path, shape): a layer starts the same in every network that has it.
+
+A network draws its weights while it is built, one after another, so a layer added in front would change all the others.
+Here the random fills are watched as they happen and then drawn again, each parameter from a generator of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ddpmkit.randomness import stream_seed
+
+_RANDOM = ("aten::uniform_", "aten::normal_")
+_CONSTANT = ("aten::zero_", "aten::fill_", "aten::copy_")
+
+
+class _Watch(TorchDispatchMode):
+    """Record, for each tensor, the random fill and the in-place operations that followed it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.fills: dict[int, list[tuple[Any, tuple[Any, ...]]]] = {}
+        self.alive: list[Tensor] = []  # so that no address is used twice while we watch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.name().split(".")[0]
+        if name.endswith("_") and args and isinstance(args[0], Tensor):
+            where = args[0].untyped_storage().data_ptr()
+            if name in _RANDOM:
+                self.fills[where] = [(func, args[1:])]
+                self.alive.append(args[0].detach())
+            elif name in _CONSTANT:
+                self.fills.pop(where, None)
+            elif where in self.fills:
+                self.fills[where].append((func, args[1:]))
+        return out
+
+
+def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Build a network on the CPU with weights keyed by (seed, path, shape); constants stay as the author set them.
+
+    A parameter that was made from a finished random tensor, and not filled in place, keeps the draw it got under the
+    seed. The caller's random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]), _Watch() as watch:
+        torch.manual_seed(stream_seed(seed, "init", ""))
+        net = build()
+    with torch.no_grad():
+        for path, parameter in net.named_parameters():
+            generator = torch.Generator().manual_seed(stream_seed(seed, "init", f"{path}/{tuple(parameter.shape)}"))
+            for func, args in watch.fills.get(parameter.untyped_storage().data_ptr(), ()):
+                if func.name().split(".")[0] in _RANDOM:
+                    func(parameter, *args, generator=generator)
+                else:
+                    func(parameter, *args)
+    return net

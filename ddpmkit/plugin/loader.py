@@ -1,0 +1,247 @@
+"""Find plugins and take in their components one by one, so that a broken plugin costs one line and nothing else.
+
+pluggy's own entry-point loader stops at the first plugin that fails to import; here every plugin is imported,
+registered, checked and called by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.plugin import spec
+from ddpmkit.plugin.hookspecs import HOOKS, PROJECT, Hooks
+from ddpmkit.plugin.interfaces import KINDS, Component, Kind
+
+BUILTIN = "ddpmkit"
+NAME = re.compile(r"[a-z][a-z0-9_+-]*")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One component class as it was registered."""
+
+    kind: str
+    cls: type[Component]
+    plugin: str
+    plugin_version: str
+    identity: int | str  # what enters stage ids: the class's integer version, or the file's SHA-256 for -p
+
+    @property
+    def name(self) -> str:
+        """The bare name."""
+        return self.cls.name
+
+    @property
+    def qualified(self) -> str:
+        """The name that always works, ``plugin/name``."""
+        return f"{self.plugin}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Issue:
+    """What was wrong with a plugin, or with a part of one."""
+
+    plugin: str
+    version: str
+    stage: str  # import, register, hook, component
+    message: str
+    trace: str = ""
+
+    def __str__(self) -> str:
+        """One line for stderr."""
+        return f"plugin {self.plugin} {self.version}".rstrip() + f" ({self.stage}): {self.message}"
+
+
+@dataclass
+class Loaded:
+    """One plugin: what it brought, what was wrong with it, and how long its import took."""
+
+    name: str
+    version: str
+    origin: str
+    entries: list[Entry] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    milliseconds: float = 0.0
+
+
+def load_builtin() -> Loaded:
+    """Take in the built-in components through the same hooks as anyone's."""
+    from ddpmkit import __version__
+
+    loaded = Loaded(BUILTIN, __version__, "built-in")
+    _take_in(loaded, importlib.import_module("ddpmkit.builtin"), identity=None)
+    if loaded.issues:
+        raise AssertionError("; ".join(map(str, loaded.issues)))
+    return loaded
+
+
+def load_installed(blocked: Iterable[str] = ()) -> list[Loaded]:
+    """Take in every plugin that an installed distribution declares in the entry-point group ``ddpmkit``."""
+    blocked = set(blocked)
+    found = sorted(entry_points(group=PROJECT), key=lambda ep: (_dist(ep)[0], ep.name))
+    out = []
+    for ep in found:
+        name, version = _dist(ep)
+        if name in blocked or ep.name in blocked:
+            continue
+        loaded = Loaded(name, version, ep.value)
+        started = time.perf_counter()
+        module = _guarded(loaded, "import", ep.load)
+        loaded.milliseconds = 1e3 * (time.perf_counter() - started)
+        if module is not None:
+            _take_in(loaded, module, identity=None)
+        out.append(loaded)
+    return out
+
+
+def load_named(target: str) -> Loaded:
+    """Take in what ``-p target`` names: a module, or a file that ends in ``.py``.
+
+    Raises:
+        DdpmkitError: whatever is wrong with it, since it was asked for by name.
+    """
+    path = Path(target)
+    if target.endswith(".py"):
+        if not path.is_file():
+            raise DdpmkitError(
+                f"-p {target}: there is no such file", "-p takes a module name or the path of a .py file"
+            )
+        name, digest = path.stem, hashlib.sha256(path.read_bytes()).hexdigest()
+        loaded = Loaded(name, digest[:12], str(path))
+        started = time.perf_counter()
+        module = _guarded(loaded, "import", lambda: _run_file(path, f"ddpmkit_p_{name}_{digest[:12]}"))
+    else:
+        loaded = Loaded(target, "", target)
+        started = time.perf_counter()
+        module = _guarded(loaded, "import", lambda: importlib.import_module(target))
+        origin = getattr(module, "__file__", None)
+        digest = hashlib.sha256(Path(origin).read_bytes()).hexdigest() if origin else ""
+        loaded.version = str(getattr(module, "__version__", digest[:12]))
+    loaded.milliseconds = 1e3 * (time.perf_counter() - started)
+    if module is not None:
+        _take_in(loaded, module, identity=digest)
+    if loaded.issues:
+        raise DdpmkitError(f"-p {target}: {loaded.issues[0].message}", "ddpmkit -v shows the traceback")
+    if not loaded.entries:
+        raise DdpmkitError(
+            f"-p {target}: it registers no component",
+            "write a function such as ddpmkit_register_schedules(), mark it @hookimpl, and return a list of classes",
+        )
+    return loaded
+
+
+def _dist(ep: EntryPoint) -> tuple[str, str]:
+    return (ep.dist.name, ep.dist.version) if ep.dist is not None else (ep.name, "")
+
+
+def _run_file(path: Path, module_name: str) -> ModuleType:
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    module_spec = importlib.util.spec_from_file_location(module_name, path)
+    if module_spec is None or module_spec.loader is None:  # a .py suffix always has a loader
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    # Before it runs: dataclasses with postponed annotations look their module up here.
+    sys.modules[module_name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def _guarded(loaded: Loaded, stage: str, action: Any) -> Any:
+    """Run a plugin's code; whatever it raises becomes an issue of that plugin."""
+    try:
+        return action()
+    except (Exception, SystemExit) as err:  # a plugin may raise anything, even an exit
+        message = f"{type(err).__name__}: {err}".rstrip(": ")
+        loaded.issues.append(Issue(loaded.name, loaded.version, stage, message, traceback.format_exc()))
+        return None
+
+
+def _take_in(loaded: Loaded, module: ModuleType, *, identity: str | None) -> None:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(Hooks)
+    if _guarded(loaded, "register", lambda: manager.register(module, loaded.name)) is None:
+        return
+    loaded.issues += _unknown_hooks(loaded, module, manager)
+    for kind in KINDS.values():
+        results = _guarded(loaded, "hook", getattr(manager.hook, kind.hook))
+        for returned in results or ():
+            for cls, problem in _classes(kind, returned):
+                if problem:
+                    loaded.issues.append(Issue(loaded.name, loaded.version, "component", problem))
+                else:
+                    key = cls.version if identity is None else identity
+                    loaded.entries.append(Entry(kind.name, cls, loaded.name, loaded.version, key))
+
+
+def _unknown_hooks(loaded: Loaded, module: ModuleType, manager: pluggy.PluginManager) -> Iterator[Issue]:
+    for name in sorted(vars(module)):
+        if not name.startswith("ddpmkit_") or not inspect.isfunction(getattr(module, name)):
+            continue
+        marked = manager.parse_hookimpl_opts(module, name) is not None
+        if marked and name not in HOOKS:
+            text = f"there is no hook '{name}'{did_you_mean(name, HOOKS)}"
+        elif name in HOOKS and not marked:
+            text = f"'{name}' is not marked with @hookimpl, so it is never called"
+        else:
+            continue
+        yield Issue(loaded.name, loaded.version, "hook", text)
+
+
+def _classes(kind: Kind, returned: Any) -> Iterator[tuple[Any, str]]:
+    """Yield every class of a hook's answer with what makes it unusable, or an empty string."""
+    if not isinstance(returned, (list, tuple)):
+        yield None, f"{kind.hook}() must return a list of classes, not {type(returned).__name__}"
+        return
+    for cls in returned:
+        yield cls, _unusable(kind, cls)
+
+
+def _unusable(kind: Kind, cls: Any) -> str:
+    if not (isinstance(cls, type) and issubclass(cls, kind.interface)):
+        return f"{cls!r} is no subclass of {kind.interface.__name__}"
+    label = f"class {cls.__name__} is not usable:"
+    name = getattr(cls, "name", None)
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        return f"{label} its name is {name!r}; write lower-case letters, digits, '-', '_' or '+'"
+    params = getattr(cls, "__dataclass_params__", None)
+    if params is None or not params.frozen or ("__annotations__" in vars(cls) and not _own_dataclass(cls)):
+        return f"{label} decorate it with @dataclass(frozen=True)"
+    if inspect.isabstract(cls):
+        return f"{label} it lacks {', '.join(sorted(cls.__abstractmethods__))}"
+    if not any(getattr(cls, m) is not getattr(kind.interface, m) for m in kind.methods):
+        return f"{label} it lacks {' or '.join(kind.methods)}"
+    if not isinstance(cls.version, int):
+        return f"{label} its version must be an integer"
+    try:
+        spec.parameters(cls)
+        cls()
+    except Exception as err:  # the author's own __post_init__ may raise anything
+        return f"{label} {err}"
+    return ""
+
+
+def _own_dataclass(cls: type) -> bool:
+    """Whether ``cls`` itself went through ``@dataclass``, and not only a base of it."""
+    return "__dataclass_fields__" in vars(cls) and dataclasses.is_dataclass(cls)

@@ -1,0 +1,146 @@
+"""Look components up by name, build them from text, and write down exactly what was built."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.plugin import spec
+from ddpmkit.plugin.interfaces import KINDS, Component
+from ddpmkit.plugin.loader import BUILTIN, Entry, Issue, Loaded, load_builtin, load_installed, load_named
+
+
+class Registry:
+    """The components that this process knows.
+
+    ``options`` are the words that followed ``-p``: modules, files, and ``no:NAME``. Built-in names resolve without
+    any other plugin being imported; installed plugins are loaded when a name is not built in, or for a listing.
+    """
+
+    def __init__(self, options: Iterable[str] = (), *, installed: bool = True, strict: bool = False) -> None:
+        self.options = tuple(options)
+        self.installed = installed
+        self.strict = strict
+        self._plugins: list[Loaded] = [load_builtin()]
+        self._plugins += [load_named(o) for o in dict.fromkeys(self.options) if not o.startswith("no:")]
+        self._complete = not installed
+
+    @property
+    def issues(self) -> list[Issue]:
+        """What was wrong with the plugins that were loaded so far."""
+        found = [issue for plugin in self._plugins for issue in plugin.issues]
+        builtin = {(e.kind, e.name) for e in self._plugins[0].entries}
+        for entry in self._entries():
+            if entry.plugin != BUILTIN and (entry.kind, entry.name) in builtin:
+                text = f"{entry.kind} '{entry.name}' is a built-in name; yours is reachable as {entry.qualified} only"
+                found.append(Issue(entry.plugin, entry.plugin_version, "component", text))
+        return found
+
+    def plugins(self) -> list[Loaded]:
+        """Every plugin, the built-ins first; loads the installed ones."""
+        self._load_installed()
+        return list(self._plugins)
+
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        """Every component, or those of one kind; loads the installed plugins."""
+        self._load_installed()
+        return [e for e in self._entries() if kind in (None, e.kind)]
+
+    def find(self, kind: str, name: str) -> Entry:
+        """Return the one component of that kind and name, bare or as ``plugin/name``.
+
+        Raises:
+            DdpmkitError: when there is none, or two plugins bring it.
+        """
+        matches = self._match(kind, name)
+        if not matches:
+            self._load_installed()
+            matches = self._match(kind, name)
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            both = " and ".join(sorted(e.qualified for e in matches))
+            raise DdpmkitError(
+                f"{kind} '{name}' is provided by {len(matches)} plugins: {both}", "write the full name, plugin/name"
+            )
+        known = [e.name for e in self._entries() if e.kind == kind]
+        message = f"unknown {kind} '{name}'{did_you_mean(name, known)}"
+        broken = sorted({issue.plugin for issue in self.issues})
+        if broken:
+            message += f" (plugin {', '.join(broken)} did not load whole and may have provided it)"
+        raise DdpmkitError(message, f"ddpmkit ls {kind}")
+
+    def build(self, kind: str, text: str) -> Any:
+        """Build a component from spec text, such as ``cosine:s=0.01``.
+
+        Raises:
+            DdpmkitError: for an unknown kind, name or parameter, or a bad value.
+        """
+        if kind not in KINDS:
+            raise DdpmkitError(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}", f"kinds: {', '.join(KINDS)}")
+        name, raw = spec.parse(text)
+        return spec.construct(self.find(kind, name).cls, raw, kind=kind)
+
+    def record(self, obj: Component) -> dict[str, Any]:
+        """Write down a component so that it can be built again: every parameter, defaults included."""
+        entry = next(e for e in self._entries() if e.cls is type(obj))
+        return {
+            "kind": entry.kind,
+            "name": entry.name,
+            "params": spec.values(obj),
+            "plugin": entry.plugin,
+            "plugin_version": entry.plugin_version,
+            "version": entry.identity,
+        }
+
+    def rebuild(self, record: dict[str, Any]) -> Any:
+        """Build the component that a record describes.
+
+        Raises:
+            DdpmkitError: when its plugin is not here any more, or brings another version of it.
+        """
+        qualified = f"{record['plugin']}/{record['name']}"
+        try:
+            entry = self.find(record["kind"], qualified)
+        except DdpmkitError as err:
+            raise DdpmkitError(
+                f"the stage was planned with {record['kind']} '{record['name']}' from {record['plugin']} "
+                f"{record['plugin_version']}, which is not here",
+                "install that plugin, or pass the same -p again",
+            ) from err
+        if entry.identity != record["version"]:
+            raise DdpmkitError(
+                f"{record['kind']} '{record['name']}' of {record['plugin']} has changed since the stage was planned",
+                "run the study again: its stages get new ids",
+            )
+        return spec.from_values(entry.cls, record["params"])
+
+    def warn(self) -> None:
+        """Print one line on stderr for each issue.
+
+        Raises:
+            DdpmkitError: for the first issue when the registry is strict.
+        """
+        for issue in self.issues:
+            if self.strict:
+                raise DdpmkitError(str(issue), "ddpmkit plugins -v shows the traceback")
+            print(f"warning: {issue}", file=sys.stderr)
+
+    def _load_installed(self) -> None:
+        if not self._complete:
+            self._complete = True
+            blocked = [o.removeprefix("no:") for o in self.options if o.startswith("no:")]
+            self._plugins += load_installed(blocked)
+            self.warn()
+
+    def _entries(self) -> list[Entry]:
+        return [e for plugin in self._plugins for e in plugin.entries]
+
+    def _match(self, kind: str, name: str) -> list[Entry]:
+        of_kind = [e for e in self._entries() if e.kind == kind]
+        if "/" in name:
+            return [e for e in of_kind if e.qualified == name][:1]
+        builtin = [e for e in of_kind if e.name == name and e.plugin == BUILTIN]
+        return builtin or [e for e in of_kind if e.name == name]

@@ -1,0 +1,310 @@
+"""Components as text: ``cosine:s=0.01`` <-> ``Cosine(s=0.01)``, exactly and in both directions.
+
+A comma always separates two specs and a colon two parameters; tuples are written ``1/2/2``. Inside a value the
+characters ``% , : /`` are written ``%25 %2C %3A %2F`` (the last one only inside a tuple).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+from urllib.parse import unquote
+
+from ddpmkit.errors import DdpmkitError, did_you_mean
+
+SCALARS = (int, float, bool, str)
+_NUMBER_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def param(
+    default: Any,
+    help: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> Any:
+    """Declare one parameter of a component: its default, what it means, and the range it must lie in."""
+    bounds = {k: v for k, v in {"ge": ge, "gt": gt, "le": le, "lt": lt}.items() if v is not None}
+    return dataclasses.field(default=default, metadata={"help": help, "bounds": bounds})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter of a component class, as :func:`parameters` reads it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    bounds: dict[str, float]
+
+    @property
+    def type_name(self) -> str:
+        """The type in the words that error messages use."""
+        return type_name(self.type)
+
+    @property
+    def allowed(self) -> str:
+        """The allowed range in words, empty when any value of the type will do."""
+        return " and ".join(f"{_NUMBER_BOUNDS[k]} {v:g}" for k, v in self.bounds.items())
+
+
+def type_name(tp: Any) -> str:
+    """Name a parameter type as users see it: ``float``, ``one of a, b``, ``tuple of int``, ``int or none``."""
+    if _optional(tp) is not None:
+        return f"{type_name(_optional(tp))} or none"
+    if typing.get_origin(tp) is Literal:
+        return "one of " + ", ".join(str(v) for v in typing.get_args(tp))
+    if typing.get_origin(tp) is tuple:
+        return f"tuple of {type_name(typing.get_args(tp)[0])}"
+    return str(tp.__name__)
+
+
+def parameters(cls: type) -> tuple[Parameter, ...]:
+    """Read the parameters of a component class.
+
+    Raises:
+        TypeError: when a field has a type that a spec cannot carry, or no default; the field is named.
+    """
+    hints = typing.get_type_hints(cls)
+    out = []
+    for field in dataclasses.fields(cls):
+        tp = hints[field.name]
+        if not _carriable(tp):
+            raise TypeError(f"field '{field.name}' has type {_raw_name(tp)}, which a spec cannot carry")
+        if field.default is dataclasses.MISSING:
+            raise TypeError(f"field '{field.name}' has no default")
+        out.append(
+            Parameter(
+                field.name,
+                tp,
+                field.default,
+                field.metadata.get("help", ""),
+                dict(field.metadata.get("bounds", {})),
+            )
+        )
+    return tuple(out)
+
+
+def split(text: str) -> list[str]:
+    """Split a comma list of specs, ``a,b:x=1`` -> ``['a', 'b:x=1']``.
+
+    Raises:
+        DdpmkitError: when an entry is empty.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise DdpmkitError(f"'{text}' has an empty entry; write names separated by single commas")
+    return parts
+
+
+def parse(text: str) -> tuple[str, dict[str, str]]:
+    """Split one spec into its name and its raw parameter texts.
+
+    Raises:
+        DdpmkitError: when a part is not ``key=value`` or a key is given twice.
+    """
+    name, *parts = text.strip().split(":")
+    raw: dict[str, str] = {}
+    for part in parts:
+        key, eq, value = part.partition("=")
+        if not eq or not key:
+            raise DdpmkitError(
+                f"'{text}': expected key=value after ':', got '{part}'",
+                "write name:key=value:key=value, as in cosine:s=0.01",
+            )
+        if key in raw:
+            raise DdpmkitError(f"'{text}': parameter '{key}' is given twice", "keep one of the two")
+        raw[key] = value
+    return name, raw
+
+
+def construct(cls: type[Any], raw: dict[str, str], *, kind: str) -> Any:
+    """Build a component of class ``cls`` from raw parameter texts.
+
+    Raises:
+        DdpmkitError: for an unknown parameter, or a value of the wrong type or out of bounds.
+    """
+    known = {p.name: p for p in parameters(cls)}
+    values = {}
+    for key, text in raw.items():
+        if key not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise DdpmkitError(
+                f"{kind} '{cls.name}' has no parameter '{key}'; {takes}{did_you_mean(key, known)}",
+                f"ddpmkit show {cls.name}",
+            )
+        try:
+            values[key] = decode(known[key].type, text)
+        except ValueError:
+            raise DdpmkitError(must_be(cls.name, known[key], text), f"ddpmkit show {cls.name}") from None
+    try:
+        return cls(**values)
+    except ValueError as err:
+        raise DdpmkitError(str(err), f"ddpmkit show {cls.name}") from None
+
+
+def validate(obj: Any) -> None:
+    """Check every field of a component against its declaration; called when it is constructed.
+
+    An int given for a float field becomes that float, so that equal settings are equal records.
+
+    Raises:
+        ValueError: with the one form of message ``cosine: s must be a float >= 0, got 'abc'``.
+    """
+    for p in parameters(type(obj)):
+        value = getattr(obj, p.name)
+        if isinstance(value, int) and not isinstance(value, bool) and _is_float(p.type):
+            value = float(value)
+            object.__setattr__(obj, p.name, value)
+        if not (_fits(p.type, value) and _within(p.bounds, value)):
+            raise ValueError(must_be(obj.name, p, value))
+
+
+def format(obj: Any, *, full: bool = False) -> str:
+    """Write a component as spec text; only what differs from the defaults, or everything when ``full``."""
+    parts = [obj.name]
+    for p in parameters(type(obj)):
+        value = getattr(obj, p.name)
+        if full or value != p.default:
+            parts.append(f"{p.name}={encode(value)}")
+    return ":".join(parts)
+
+
+def values(obj: Any) -> dict[str, Any]:
+    """Every parameter of a component as JSON values, defaults included."""
+    out: dict[str, Any] = {}
+    for p in parameters(type(obj)):
+        value = getattr(obj, p.name)
+        out[p.name] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def from_values(cls: type[Any], stored: dict[str, Any]) -> Any:
+    """Rebuild a component from what :func:`values` stored."""
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+
+
+def encode(value: Any) -> str:
+    """Write one parameter value as text."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "/".join(encode(v).replace("/", "%2F") if isinstance(v, str) else encode(v) for v in value)
+    if isinstance(value, float):
+        return repr(value)
+    text = str(value)
+    for char in "%,:":
+        text = text.replace(char, f"%{ord(char):02X}")
+    # The word none is how an absent value is written, so the string itself needs a disguise.
+    return "%6Eone" if text == "none" else text
+
+
+def decode(tp: Any, text: str) -> Any:
+    """Read one parameter value of type ``tp``.
+
+    Raises:
+        ValueError: when the text is no such value.
+    """
+    inner = _optional(tp)
+    if inner is not None:
+        return None if text == "none" else decode(inner, text)
+    origin = typing.get_origin(tp)
+    if origin is Literal:
+        for choice in typing.get_args(tp):
+            if encode(choice) == text:
+                return choice
+        raise ValueError(text)
+    if origin is tuple:
+        element = typing.get_args(tp)[0]
+        return tuple(decode(element, part) for part in text.split("/")) if text else ()
+    if tp is bool:
+        if text not in ("true", "false"):
+            raise ValueError(text)
+        return text == "true"
+    if tp is int:
+        if not re.fullmatch(r"[+-]?[0-9]+", text):
+            raise ValueError(text)
+        return int(text)
+    if tp is float:
+        if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+            raise ValueError(text)
+        return float(text)
+    return unquote(text)
+
+
+def _optional(tp: Any) -> Any:
+    """The T of ``T | None``, or None when ``tp`` is no optional."""
+    if typing.get_origin(tp) in (Union, types.UnionType):
+        inner = [a for a in typing.get_args(tp) if a is not type(None)]
+        if len(inner) == 1 and len(typing.get_args(tp)) == 2:
+            return inner[0]
+    return None
+
+
+def _carriable(tp: Any) -> bool:
+    inner = _optional(tp)
+    if inner is not None:
+        return _carriable(inner)
+    args = typing.get_args(tp)
+    if typing.get_origin(tp) is Literal:
+        return all(isinstance(a, SCALARS) for a in args)
+    if typing.get_origin(tp) is tuple:
+        return len(args) == 2 and args[1] is Ellipsis and args[0] in SCALARS
+    return tp in SCALARS
+
+
+def _is_float(tp: Any) -> bool:
+    return tp is float or _optional(tp) is float
+
+
+def _fits(tp: Any, value: Any) -> bool:
+    inner = _optional(tp)
+    if inner is not None:
+        return value is None or _fits(inner, value)
+    args = typing.get_args(tp)
+    if typing.get_origin(tp) is Literal:
+        return any(value == a and type(value) is type(a) for a in args)
+    if typing.get_origin(tp) is tuple:
+        return isinstance(value, tuple) and all(v != "" and _fits(args[0], v) for v in value)
+    if tp is float:
+        return isinstance(value, float) and math.isfinite(value)
+    if tp is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, tp)
+
+
+def _within(bounds: dict[str, float], value: Any) -> bool:
+    for v in value if isinstance(value, tuple) else (value,):
+        if v is None:
+            continue
+        checks = {
+            "ge": lambda b, v=v: v >= b,
+            "gt": lambda b, v=v: v > b,
+            "le": lambda b, v=v: v <= b,
+            "lt": lambda b, v=v: v < b,
+        }
+        if not all(checks[k](b) for k, b in bounds.items()):
+            return False
+    return True
+
+
+def must_be(name: str, p: Parameter, value: Any) -> str:
+    """Say what a parameter must be: ``cosine: s must be a float >= 0, got 'abc'``."""
+    words = p.type_name
+    article = "" if words.startswith("one of") else ("an " if words[0] in "aeiou" else "a ")
+    shown = value if isinstance(value, str) else encode(value) if isinstance(value, (*SCALARS, tuple)) else value
+    return f"{name}: {p.name} must be {article}{words}{' ' + p.allowed if p.allowed else ''}, got '{shown}'"
+
+
+def _raw_name(tp: Any) -> str:
+    return tp.__name__ if isinstance(tp, type) else str(tp).replace("typing.", "")

@@ -1,0 +1,92 @@
+"""Random numbers from counters, not from generator state: number = f(seed, stream, index).
+
+Philox4x32-10 (Salmon et al., SC 2011, "Parallel Random Numbers: As Easy as 1, 2, 3") in torch integer arithmetic: the
+same bits on every device, for any subset of indices in any order, with no state to save and no host sync.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85  # key increments
+_MASK = 0xFFFFFFFF
+
+Key = tuple[int, int]
+
+
+def stream_key(seed: int, stream: str) -> Key:
+    """Return the 64-bit key of one stream of one seed; streams are init, order, time, noise, dropout, sampling, nll."""
+    digest = hashlib.sha256(f"ddpmkit/{seed}/{stream}".encode()).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+
+
+def stream_seed(seed: int, stream: str, index: int | str) -> int:
+    """Return a 63-bit seed for libraries that want one: torch.manual_seed for dropout, a permutation and the like."""
+    digest = hashlib.sha256(f"ddpmkit/{seed}/{stream}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def philox(key: Key, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Philox4x32-10: four 32-bit words (held in int64 tensors that broadcast) for each counter."""
+    k0, k1 = key
+    for _ in range(10):
+        # The product of two 32-bit words wraps in int64, but its 64 bits are right, so both halves are.
+        p0, p1 = c0 * _M0, c2 * _M1
+        c0, c1, c2, c3 = (
+            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
+            p1 & _MASK,
+            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
+            p0 & _MASK,
+        )
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    return c0, c1, c2, c3
+
+
+def uniform(key: Key, index: Tensor, position: int = 0) -> Tensor:
+    """Return u in [0, 1), float64 (float32 where the device has no float64), one for each int64 index below 2^32."""
+    zero = torch.zeros_like(index)
+    w0, w1, _, _ = philox(key, zero, index, zero + position, zero)
+    if _wide(index.device) is torch.float32:
+        return (w0 >> 8) * (1.0 / 16777216.0)
+    # 53 bits, as many as a float64 in [0, 1) can tell apart.
+    return ((w0 >> 5).to(torch.float64) * 67108864.0 + (w1 >> 6)) * (1.0 / 9007199254740992.0)
+
+
+def normal(key: Key, index: Tensor, shape: tuple[int, ...], position: int | Tensor = 0) -> Tensor:
+    """Return unit normals, float32 of shape (len(index), *shape): Box-Muller on Philox words.
+
+    Args:
+        key: From :func:`stream_key`.
+        index: int64 (B,), the sample each row belongs to; a row depends on nothing but its own index.
+        shape: The shape of one sample.
+        position: Which draw of that sample, an int or int64 (B,); steps are counted from the noise end.
+    """
+    count = math.prod(shape)
+    blocks = -(-count // 4)
+    block = torch.arange(blocks, device=index.device)[None, :]
+    where = position[:, None] if isinstance(position, Tensor) else torch.full_like(index, position)[:, None]
+    w0, w1, w2, w3 = philox(key, block, index[:, None], where, torch.zeros_like(block))
+    # u in (0, 1]: the logarithm never sees zero. 32 bits reach 6.66 standard deviations, as far as float32 noise needs.
+    wide = _wide(index.device)
+    radius = torch.stack([w0, w2], -1).add_(1).to(wide).mul_(2.0**-32).log_().mul_(-2.0).sqrt_().float()
+    angle = torch.stack([w1, w3], -1).to(wide).mul_(2.0 * math.pi * 2.0**-32).float()
+    pairs = torch.stack([radius * angle.cos(), radius * angle.sin()], -1)
+    return pairs.reshape(len(index), 4 * blocks)[:, :count].reshape(len(index), *shape)
+
+
+def permutation(seed: int, n: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return the order in which epoch ``epoch`` visits ``n`` items, int64 (n,)."""
+    index = torch.arange(n, device=device)
+    zero = torch.zeros_like(index)
+    w0, w1, _, _ = philox(stream_key(seed, "order"), zero, index, zero + epoch, zero)
+    # Integers sort alike on every device; two of 63 bits do not meet.
+    return torch.argsort((w0 << 31) ^ w1)
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -1,0 +1,146 @@
+"""Pictures: the samples of every cell, the cells side by side from the same noise, the metrics seed by seed."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load
+
+from ddpmkit import files
+from ddpmkit.report.frames import Records
+from ddpmkit.report.tables import Summary
+from ddpmkit.study.store import Store
+
+GRID = 10  # samples across and down in a cell's own picture
+STRIP = 16  # samples of each cell in the side-by-side picture
+COLOURS = ("#4C72B0", "#DD8452", "#55A868", "#C44E52", "#8172B3", "#937860", "#DA8BC3", "#8C8C8C")
+
+Levels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def samples_of(records: Records, cell: str) -> tuple[Levels, int] | None:
+    """Return the samples (N, C, H, W) of a cell's first finished result, and K; None when it has none."""
+    store = Store(records.folder.parent.parent)
+    for r in records.plan["results"]:
+        if r["cell"] == cell and r["sample"] and store.done("sample", r["sample"]):
+            blob = (store.folder("sample", r["sample"]) / "out" / "samples.safetensors").read_bytes()
+            return load(blob)["levels"], int(store.result("sample", r["sample"])["levels"])
+    return None
+
+
+def tile(images: Levels, levels: int, across: int, gap: int = 1) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Lay images out on a white ground, ``across`` in a row: (N, C, H, W) levels -> (H', W', 3) uint8."""
+    n, _, h, w = images.shape
+    down = -(-n // across)
+    canvas = np.full((down * (h + gap) - gap, across * (w + gap) - gap, 3), 255, np.uint8)
+    grey = np.round(images.astype(np.float64) * 255 / (levels - 1)).astype(np.uint8)
+    for i, image in enumerate(grey):
+        y, x = (i // across) * (h + gap), (i % across) * (w + gap)
+        canvas[y : y + h, x : x + w] = image.transpose(1, 2, 0)
+    return canvas
+
+
+def write_figures(records: Records, summary: Summary) -> list[Path]:
+    """Write all figures of a study below its ``figures/`` and return their paths."""
+    folder = records.folder / "figures"
+    written = []
+    strips = []
+    for cell in records.plan["cells"]:
+        found = samples_of(records, cell["label"])
+        if found is None:
+            continue
+        images, levels = found
+        path = folder / f"samples-{cell['slug']}.png"
+        _write_png(path, tile(images[: GRID * GRID], levels, GRID), 480)
+        written.append(path)
+        strips.append((cell["label"], tile(images[: 2 * STRIP], levels, STRIP)))
+    if strips:
+        written += _save(_side_by_side(strips), folder / "samples")
+    if any(summary.intervals.values()):
+        written += _save(_metrics(summary), folder / "metrics")
+    return written
+
+
+def _write_png(path: Path, pixels: np.ndarray[Any, np.dtype[np.uint8]], width: int) -> None:
+    from PIL import Image
+
+    scale = max(1, round(width / pixels.shape[1]))
+    image = Image.fromarray(pixels).resize((pixels.shape[1] * scale, pixels.shape[0] * scale), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    files.write_bytes(path, buffer.getvalue())
+
+
+def _side_by_side(strips: list[tuple[str, Any]]) -> Any:
+    """The same noise down every column, one cell a row."""
+    from matplotlib.figure import Figure
+
+    height, width = strips[0][1].shape[:2]
+    figure = Figure(figsize=(8, len(strips) * (6.6 * height / width + 0.12) + 0.45), dpi=200)
+    axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
+    for axis, (label, pixels) in zip(axes, strips, strict=True):
+        axis.imshow(pixels, interpolation="nearest")
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+        axis.set_ylabel(_plain(label), rotation=0, ha="right", va="center", fontsize=9)
+    axes[0].set_title("samples from the same noise, column by column", fontsize=9, color="#444444")
+    figure.tight_layout(pad=0.4, h_pad=0.5)
+    return figure
+
+
+def _metrics(s: Summary) -> Any:
+    """One panel a metric: a dot a train seed, the mean and its interval; grey lines are what to hold them against."""
+    from matplotlib.figure import Figure
+
+    shown = [m for m in s.metrics if s.intervals[m]]
+    figure = Figure(figsize=(3.1 * len(shown) + 0.9, 0.42 * len(s.cells) + 1.35), dpi=200)
+    axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    places = {cell: -i for i, cell in enumerate(s.cells)}
+    for axis, metric in zip(axes, shown, strict=True):
+        for index, (cell, interval) in enumerate(s.intervals[metric].items()):
+            colour, y = COLOURS[s.cells.index(cell) % len(COLOURS)], places[cell]
+            seeds = list(s.values[metric][cell].values())
+            if interval.low is not None and interval.high is not None:
+                axis.plot([interval.low, interval.high], [y, y], color=colour, lw=2, alpha=0.5, solid_capstyle="butt")
+            axis.plot(seeds, [y + 0.16] * len(seeds), "o", ms=3.5, color=colour, alpha=0.55, mew=0)
+            axis.plot([interval.mean], [y], "D", ms=5, color=colour, label=cell if index == 0 else None)
+        low, high = axis.get_xlim()
+        for name, values in s.references.items():
+            if metric in values and values[metric] < high + 0.6 * (high - low):
+                axis.axvline(values[metric], color="#888888", lw=1, ls=":")
+                axis.annotate(
+                    name.split(" (")[0], (values[metric], 0.55), fontsize=6.5, color="#666666", ha="center", va="bottom"
+                )
+        axis.set_xlabel(metric + (" (bits/dim)" if metric == "NLL" else "") + "  - lower is better", fontsize=8)
+        axis.tick_params(labelsize=7.5)
+        axis.set_ylim(-len(s.cells) + 0.45, 0.95)
+        axis.grid(axis="x", color="#dddddd", lw=0.6)
+        axis.set_axisbelow(True)
+        for side in ("top", "right", "left"):
+            axis.spines[side].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(list(places.values()), [_plain(c) for c in places], fontsize=8.5)
+    figure.tight_layout(pad=0.5, w_pad=1.2)
+    return figure
+
+
+def _save(figure: Any, stem: Path) -> list[Path]:
+    """Write a figure as PNG and SVG, without the time or the machine in them."""
+    out = []
+    for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=ending, metadata=metadata)
+        path = stem.with_suffix("." + ending)
+        files.write_bytes(path, buffer.getvalue())
+        out.append(path)
+    return out
+
+
+def _plain(text: str) -> str:
+    """A label without what matplotlib would read as mathematics."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,195 @@
+"""The store as a table: one tidy row per (cell, train seed, sample seed, metric)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ddpmkit import files
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.study.store import Store
+
+AXES = (
+    "dataset",
+    "schedule",
+    "sigma",
+    "weighting",
+    "backbone",
+    "sampler",
+    "timesteps",
+    "sampling_steps",
+    "prediction",
+)
+COLUMNS = (
+    "study",
+    "cell",
+    *AXES,
+    "train_seed",
+    "sample_seed",
+    "metric",
+    "value",
+    "standard_error",
+    "unit",
+    "status",
+    "n",
+    "evaluations",
+    "seconds",
+    "train_seconds",
+    "parameters",
+    "flops",
+    "definition",
+    "fingerprint",
+    "stage",
+    "train_stage",
+)
+
+
+@dataclass(frozen=True)
+class Records:
+    """A study as its records tell it: the plan, the tidy results, the references, how its stages ended."""
+
+    folder: Path
+    plan: dict[str, Any]
+    results: pd.DataFrame
+    references: list[dict[str, Any]]
+    problems: list[tuple[str, str, str]]  # label, state, error
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.plan["study"])
+
+
+def newest_study(out: Path) -> Path:
+    """Return the study folder that ran last.
+
+    Raises:
+        DdpmkitError: when there is none.
+    """
+    plans = sorted((out / "studies").glob("*/plan.json"), key=lambda p: p.stat().st_mtime)
+    if not plans:
+        raise DdpmkitError(f"there are no studies in '{out}'", "ddpmkit ablate --schedules linear,cosine,sigmoid")
+    return plans[-1].parent
+
+
+def find_study(study: str | None, out: Path) -> Path:
+    """Return the folder of a study given by name or path; the newest one for None.
+
+    Raises:
+        DdpmkitError: when there is no such study.
+    """
+    if study is None:
+        return newest_study(out)
+    for folder in (out / "studies" / study, Path(study)):
+        if (folder / "plan.json").is_file():
+            return folder
+    names = sorted(p.parent.name for p in (out / "studies").glob("*/plan.json"))
+    raise DdpmkitError(
+        f"there is no study '{study}' in '{out}'", f"studies there: {', '.join(names)}" if names else "ddpmkit ablate"
+    )
+
+
+def load_results(path: str | Path) -> pd.DataFrame:
+    """Read tidy results from a study folder or a results.csv; see :func:`ddpmkit.load_results`."""
+    file = Path(path) / "results.csv" if Path(path).is_dir() else Path(path)
+    try:
+        return pd.read_csv(file)
+    except FileNotFoundError:
+        raise DdpmkitError(f"there are no results at '{path}'", "give a study's folder or a results.csv") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as err:
+        raise DdpmkitError(f"'{file}' is no CSV of results: {err}", "give a results.csv that ddpmkit wrote") from None
+
+
+def read_study(folder: Path) -> Records:
+    """Read a study and everything it needs of the store.
+
+    Raises:
+        DdpmkitError: when the folder holds no study.
+    """
+    plan = files.read_json(folder / "plan.json")
+    if not isinstance(plan, dict):
+        raise DdpmkitError(f"'{folder}' is no study", "ddpmkit report lists the newest study of --out")
+    store = Store(folder.parent.parent)
+    settings = {c["label"]: c["settings"] for c in plan["cells"]}
+    rows = []
+    for r in plan["results"]:
+        base = {"study": plan["study"], "cell": r["cell"], **{a: settings[r["cell"]][a] for a in AXES}}
+        base |= {"train_seed": r["train_seed"], "sample_seed": r["sample_seed"], "train_stage": r["train"][:16]}
+        trained, status = store.result("train", r["train"]), store.status("train", r["train"])
+        base |= {"train_seconds": status.get("seconds"), **{k: trained.get(k) for k in ("parameters", "flops")}}
+        for _, score, ref in r["scores"]:
+            rows.append({**base, **_score_row(store, r, score, ref)})
+        if r["nll"]:
+            rows += [{**base, **row} for row in _nll_rows(store, r)]
+    stages = {s["id"]: s for s in plan["stages"]}
+    references = [store.result("ref", i) for i, s in stages.items() if s["kind"] == "ref" and store.done("ref", i)]
+    problems = []
+    for s in stages.values():
+        if not store.done(s["kind"], s["id"]):
+            status = store.status(s["kind"], s["id"])
+            problems.append((s["label"], status.get("state", "pending"), status.get("error", "")))
+    return Records(folder, plan, pd.DataFrame(rows, columns=list(COLUMNS)), references, problems)
+
+
+def _score_row(store: Store, r: dict[str, Any], score: str, ref: str) -> dict[str, Any]:
+    result, reference = store.result("score", score), store.result("ref", ref)
+    sampled, status = store.result("sample", r["sample"]), store.status("sample", r["sample"])
+    definition = ""
+    if reference:
+        definition = (
+            f"{reference['label']} n={result.get('n', '')}/{reference['n_reference']} ref={reference['split']} "
+            f"extractor={reference['features'][:8]}"
+        )
+    return {
+        "metric": reference.get("label", "FD"),
+        "value": result.get("fd"),
+        "unit": "squared distance",
+        "status": _state(store, r, (("score", score), ("sample", r["sample"]), ("train", r["train"]))),
+        "n": result.get("n"),
+        "evaluations": sampled.get("evaluations"),
+        "seconds": status.get("seconds"),
+        "definition": definition,
+        "fingerprint": _fingerprint(status),
+        "stage": score[:16],
+    }
+
+
+def _nll_rows(store: Store, r: dict[str, Any]) -> list[dict[str, Any]]:
+    result, status = store.result("nll", r["nll"]), store.status("nll", r["nll"])
+    shared = {
+        "unit": "bits/dim",
+        "status": _state(store, r, (("nll", r["nll"]), ("train", r["train"]))),
+        "n": result.get("images"),
+        "evaluations": result.get("evaluations"),
+        "seconds": status.get("seconds"),
+        "fingerprint": _fingerprint(status),
+        "stage": r["nll"][:16],
+    }
+    out = []
+    for metric, key in (("NLL", "clipped"), ("NLL-unclipped", "unclipped")):
+        bound = result.get(key, {})
+        definition = ""
+        if result:
+            definition = (
+                f"{metric} x0hat {key}, decoder={result['decoder']} variance={result['decoder_variance']} "
+                f"T={result['T']} split={result['split']}"
+            )
+        value = {"value": bound.get("total"), "standard_error": bound.get("standard_error")}
+        out.append({**shared, "metric": metric, "definition": definition, **value})
+    return out
+
+
+def _state(store: Store, r: dict[str, Any], chain: tuple[tuple[str, str], ...]) -> str:
+    """The state of a result: done, or the state of the first stage on its way that is not."""
+    for kind, stage in reversed(chain):
+        if not store.done(kind, stage):
+            return str(store.status(kind, stage).get("state", "pending"))
+    return "done"
+
+
+def _fingerprint(status: dict[str, Any]) -> str:
+    f = status.get("fingerprint", {})
+    return f"torch {f['torch']}, {f['device_name']}, {f['threads']} thread" if f else ""

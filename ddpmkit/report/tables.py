@@ -1,0 +1,198 @@
+"""The one table model: what is said is decided here, how it looks in :mod:`ddpmkit.report.render`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from ddpmkit.report.frames import Records
+from ddpmkit.statistics import Contrast, Interval, contrasts, t_interval
+
+BASELINE_METRIC = "NLL"
+HIDDEN = ("NLL-unclipped",)  # in the records and the files, not in the main table
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, column heads, rows of text, and how many of the last rows are references rather than cells."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    references: int = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything a report says, in numbers; tables are made from it."""
+
+    study: str
+    cells: tuple[str, ...]
+    metrics: tuple[str, ...]
+    baseline: str
+    intervals: dict[str, dict[str, Interval]]  # metric -> cell
+    differences: dict[str, dict[str, Contrast]]  # metric -> cell
+    counts: dict[str, dict[str, int]]  # cell -> status -> number of results
+    references: dict[str, dict[str, float]]  # row -> metric -> value
+    notes: tuple[str, ...]
+    values: dict[str, dict[str, dict[int, float]]] = field(repr=False, default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """The summary as JSON values."""
+        out = asdict(self)
+        out["values"] = {
+            m: {c: {str(s): v for s, v in seeds.items()} for c, seeds in cells.items()}
+            for m, cells in self.values.items()
+        }
+        return out
+
+
+def summarise(records: Records, baseline: str | None = None) -> Summary:
+    """Turn a study's records into intervals, contrasts, verdicts and notes."""
+    frame = records.results
+    cells = tuple(c["label"] for c in records.plan["cells"])
+    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if m not in HIDDEN)
+    base = cells[0] if baseline is None else baseline
+    values = {m: {c: by_seed(frame, m, c) for c in cells} for m in metrics}
+    counts = {c: frame[frame["cell"] == c].drop_duplicates(["train_seed", "sample_seed"]) for c in cells}
+    states = {c: {str(k): int(v) for k, v in f["status"].value_counts().items()} for c, f in counts.items()}
+    broken = frozenset(c for c, s in states.items() if set(s) - {"done"})
+    intervals = {m: {c: t_interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
+    differences = {
+        m: contrasts({c: v for c, v in values[m].items() if v}, base, never_better=broken)
+        if values[m][base] and len(cells) > 1
+        else {}
+        for m in metrics
+    }
+    references: dict[str, dict[str, float]] = {}
+    for ref in records.references:
+        references.setdefault(f"real images (train split, n={ref['n_floor']})", {})[ref["label"]] = ref["floor"]
+        if BASELINE_METRIC in metrics:
+            for name, bits in ref["baselines"].items():
+                references.setdefault(f"{name} pixels", {})[BASELINE_METRIC] = bits
+    return Summary(
+        records.name,
+        cells,
+        metrics,
+        base,
+        intervals,
+        differences,
+        states,
+        references,
+        tuple(_notes(records, metrics, states)),
+        values,
+    )
+
+
+def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
+    """Return train seed -> value, sample seeds averaged inside; only train seeds whose every sample is done."""
+    rows = frame[(frame["metric"] == metric) & (frame["cell"] == cell)]
+    out = {}
+    for seed, group in rows.groupby("train_seed"):
+        if group["value"].notna().all():
+            out[int(str(seed))] = float(group["value"].mean())
+    return out
+
+
+def main_table(s: Summary) -> Table:
+    """Cells against metrics: mean [95 % interval over train seeds]; then what to hold them against."""
+    rows = []
+    for cell in s.cells:
+        seeds = max((i[cell].n for i in s.intervals.values() if cell in i), default=0)
+        missing = ", ".join(f"{n} {state}" for state, n in s.counts[cell].items() if state != "done")
+        row = [cell, f"{seeds}" + (f" ({missing})" if missing else "")]
+        row += [interval_text(s.intervals[m].get(cell)) for m in s.metrics]
+        rows.append(tuple(row))
+    for name, values in s.references.items():
+        rows.append((name, "", *(number(values[m]) if m in values else "" for m in s.metrics)))
+    heads = ("cell", "seeds", *(f"{m} ↓" + (" bits/dim" if m == "NLL" else "") for m in s.metrics))
+    return Table(f"study {s.study}", heads, tuple(rows), len(s.references))
+
+
+def contrast_table(s: Summary) -> Table | None:
+    """Paired differences against the baseline, with Holm and a verdict; None when there is nothing to compare."""
+    rows = []
+    for metric in s.metrics:
+        for cell, c in s.differences[metric].items():
+            interval = f"[{number(c.low)}, {number(c.high)}]" if c.low is not None and c.high is not None else ""
+            difference = "" if math.isnan(c.difference) else signed(c.difference)
+            correlation = "" if c.correlation is None else f"{c.correlation:+.2f}"
+            holm = "" if c.p_holm is None else p_text(c.p_holm)
+            rows.append(
+                (metric, f"{cell} - {s.baseline}", f"{difference} {interval}".strip(), holm, correlation, c.verdict)
+            )
+    if not rows:
+        return None
+    heads = ("metric", "difference", "paired by seed", "Holm p", "seed corr.", "verdict")
+    return Table(f"differences from {s.baseline}", heads, tuple(rows))
+
+
+def number(value: float | None) -> str:
+    """Write a number with as many digits as these metrics mean: three decimals, fewer for large values."""
+    if value is None or math.isnan(value):
+        return ""
+    size = abs(value)
+    return f"{value:.{3 if size < 10 else 2 if size < 100 else 1}f}"
+
+
+def signed(value: float) -> str:
+    """Write a difference with its sign."""
+    return ("+" if value >= 0 else "") + number(value)
+
+
+def interval_text(i: Interval | None) -> str:
+    """Write ``mean [low, high]``, or the mean alone when there is one seed."""
+    if i is None:
+        return "-"
+    if i.low is None or i.high is None:
+        return number(i.mean)
+    return f"{number(i.mean)} [{number(i.low)}, {number(i.high)}]"
+
+
+def p_text(p: float) -> str:
+    """Write a p-value."""
+    return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
+
+
+def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[str, int]]) -> list[str]:
+    frame, plan = records.results, records.plan
+    done = frame[frame["status"] == "done"]
+    notes = []
+    seeds = len(plan["grid"]["train_seeds"])
+    if seeds > 1:
+        notes.append(f"[a, b]: 95 % Student-t interval over {seeds} train seeds; sample seeds are averaged inside.")
+    else:
+        notes.append("One train seed: numbers without intervals, and no verdict can be given.")
+    if any(metric.startswith("FD-") for metric in metrics):
+        for text in dict.fromkeys(done.loc[done["metric"].str.startswith("FD-"), "definition"]):
+            notes.append(f"{text}; samples are rounded to the grey levels. Not FID: another extractor, small N.")
+        steps = ", ".join(dict.fromkeys(f"{r.sampler} {r.sampling_steps} steps" for r in frame.itertuples()))
+        notes.append(f"Sampling: {steps}. The floor is what real images of the training split score.")
+    nll = done[done["metric"] == "NLL"]
+    if len(nll):
+        text = next(iter(dict.fromkeys(nll["definition"])))
+        notes.append(f"{text}; Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim.")
+        plain = done.loc[done["metric"] == "NLL-unclipped"].groupby("cell", sort=False)["value"].mean()
+        notes.append("Unclipped: " + ", ".join(f"{cell} {number(v)}" for cell, v in plain.items()) + " bits/dim.")
+    costs = []
+    for cell, group in done.groupby("cell", sort=False):
+        row = group.iloc[0]
+        costs.append((cell, row["parameters"], row["flops"], group["train_seconds"].mean()))
+    if costs:
+        text = "; ".join(f"{c} {int(p):,} parameters, {f / 1e6:.1f} MFLOP, {t:.0f} s" for c, p, f, t in costs)
+        notes.append(f"Cost (parameters, one evaluation, training of one seed): {text}.")
+    machines = sorted({f for f in done["fingerprint"] if f})
+    if len(machines) > 1:
+        notes.append("Mixed fingerprints, the last digits may differ between them: " + " | ".join(machines) + ".")
+    elif machines:
+        notes.append(f"Computed with {machines[0]}.")
+    short = {c: s for c, s in states.items() if set(s) - {"done"}}
+    for cell, counts in short.items():
+        notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}; it is not called better.")
+    for label, state, error in records.problems[:5]:
+        if error:
+            notes.append(f"{label}: {state}: {error}")
+    return notes

@@ -1,0 +1,279 @@
+"""What a study is: settings, the axes along which they vary, and the seeds that repeat every cell."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ddpmkit import files
+from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.plugin import spec
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.plugin.spec import param
+
+LARGEST = 10_000  # results a study may ask for
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+COMPONENTS = ("dataset", "schedule", "sigma", "weighting", "backbone", "sampler")
+METRICS = ("fd", "nll")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that shapes a result but the seeds. Any field can be an axis."""
+
+    name: ClassVar[str] = "settings"
+    dataset: str = param("digits", "data set")
+    schedule: str = param("linear", "variance schedule")
+    sigma: str = param("beta-tilde", "variance of the reverse step")
+    weighting: str = param("simple", "weight of each step in the loss")
+    backbone: str = param("unet", "network")
+    sampler: str = param("ancestral", "walk from noise to image")
+    timesteps: int = param(1000, "T, steps of the forward process", ge=2)
+    sampling_steps: int = param(100, "steps of the reverse walk", ge=1)
+    prediction: Literal["eps", "x0", "v"] = param("eps", "what the network estimates")
+    train_steps: int = param(1200, "optimiser steps", ge=1)
+    batch_size: int = param(64, "images a step", ge=1)
+    learning_rate: float = param(4e-3, "AdamW's rate after warm-up", gt=0)
+    lr_decay: Literal["cosine", "constant"] = param("cosine", "course of the rate after warm-up")
+    warmup: int = param(100, "steps of linear warm-up", ge=0)
+    weight_decay: float = param(0.0, "AdamW's weight decay", ge=0)
+    grad_clip: float = param(1.0, "largest global norm of the gradient", gt=0)
+    ema: float = param(0.99, "rate of the weights' moving average", ge=0, lt=1)
+    dropout: float = param(0.0, "rate of the backbone's dropout layers", ge=0, lt=1)
+    precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of training; auto is bf16 where the hardware has it")
+    micro_batch: int = param(64, "images the network sees at once in training", ge=1)
+    eval_batch: int = param(128, "images the network sees at once in sampling and likelihood", ge=1)
+    samples: int = param(1000, "images drawn for each result", ge=2)
+    nll_evals: int = param(8192, "network evaluations for the middle sum of the bound", ge=16)
+    decoder_variance: Literal["tilde2", "beta1"] = param("tilde2", "variance of the decoder p(x0 | x1)")
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        spec.validate(self)
+
+
+FIELDS = {p.name: p for p in spec.parameters(Settings)}
+PLURALS = {
+    "schedules": "schedule",
+    "sigmas": "sigma",
+    "weightings": "weighting",
+    "backbones": "backbone",
+    "samplers": "sampler",
+    "predictions": "prediction",
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"train_steps": 400, "samples": 200, "sampling_steps": 25, "nll_evals": 2048},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid."""
+
+    settings: Settings
+    point: dict[str, Any]  # the axes' values here, by field name
+
+    @property
+    def label(self) -> str:
+        """The cell's name in tables: its values on the axes that vary, or its schedule."""
+        if not self.point:
+            return self.settings.schedule
+        return " ".join(v if isinstance(v, str) else f"{k}={spec.encode(v)}" for k, v in self.point.items())
+
+    @property
+    def slug(self) -> str:
+        """A file name made from the label; two labels that slug alike still differ, by a hash."""
+        plain = re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")[:40]
+        return f"{plain}-{files.sha256(self.label.encode())[:4]}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named grid."""
+
+    name: str
+    base: Settings
+    axes: dict[str, tuple[Any, ...]]
+    train_seeds: tuple[int, ...]
+    sample_seeds: tuple[int, ...]
+    metrics: tuple[str, ...]
+    features: tuple[str, ...]
+
+    def cells(self) -> list[Cell]:
+        """The grid's points, the last axis running fastest."""
+        varying = {k: v for k, v in self.axes.items() if len(v) > 1}
+        points = [dict(zip(varying, values, strict=True)) for values in itertools.product(*varying.values())]
+        return [Cell(replace(self.base, **point), point) for point in points]
+
+    def grid(self) -> dict[str, Any]:
+        """Everything but the name, as JSON values."""
+        return {
+            "settings": spec.values(self.base),
+            "axes": {k: list(v) for k, v in self.axes.items() if len(v) > 1},
+            "train_seeds": list(self.train_seeds),
+            "sample_seeds": list(self.sample_seeds),
+            "metrics": list(self.metrics),
+            "features": list(self.features),
+        }
+
+    def toml(self) -> str:
+        """The study as a file that ``ddpmkit ablate FILE`` reads back."""
+        plural = {v: k for k, v in PLURALS.items()}
+        lines = [f"name = {_toml(self.name)}"]
+        for field, value in spec.values(self.base).items():
+            values = self.axes.get(field, (value,))
+            key = plural.get(field, field)
+            lines.append(f"{key} = {_toml(list(values) if field in plural or len(values) > 1 else values[0])}")
+        for key in ("train_seeds", "sample_seeds", "metrics", "features"):
+            lines.append(f"{key} = {_toml(list(getattr(self, key)))}")
+        return "\n".join(lines) + "\n"
+
+
+def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
+    """Turn options, as flags, a TOML file or Python keywords give them, into a study that has been checked.
+
+    Every setting takes one value or several (a list, or comma text); several make an axis. ``axis`` is a list of
+    ``name=a,b`` texts. What is None was not given. Components are written back in one canonical form.
+
+    Raises:
+        DdpmkitError: for an unknown option or preset, a bad value, an empty or an oversized grid.
+    """
+    given = {k: v for k, v in options.items() if v is not None}
+    name = given.pop("name", None)
+    preset = given.pop("preset", None)
+    if preset is not None and preset not in PRESETS:
+        raise DdpmkitError(
+            f"unknown preset '{preset}'{did_you_mean(preset, PRESETS)}", f"presets: {', '.join(PRESETS)}"
+        )
+    seeds = {k: _seeds(k, given.pop(k, default)) for k, default in (("train_seeds", "0-2"), ("sample_seeds", "0"))}
+    metrics = _words(given.pop("metrics", METRICS))
+    for metric in metrics:
+        if metric not in METRICS:
+            raise DdpmkitError(
+                f"unknown metric '{metric}'{did_you_mean(metric, METRICS)}", f"metrics: {', '.join(METRICS)}"
+            )
+    features = given.pop("features", None)
+    for text in given.pop("axis", ()):
+        key, eq, values = text.partition("=")
+        if not eq or not values:
+            raise DdpmkitError(f"--axis '{text}': expected name=value,value", "as in --axis learning_rate=1e-3,2e-3")
+        given[key.replace("-", "_")] = values
+    axes: dict[str, tuple[Any, ...]] = {}
+    for key, value in {**PRESETS.get(preset or "", {}), **given}.items():
+        field = PLURALS.get(key, key)
+        if field not in FIELDS:
+            known = [*FIELDS, *PLURALS]
+            raise DdpmkitError(f"unknown setting '{key}'{did_you_mean(key, known)}", "ddpmkit ablate --help")
+        axes[field] = _values(field, value, registry)
+    if len(axes.get("dataset", ())) > 1:
+        raise DdpmkitError("a study has one data set; distances to two references share no column", "run two studies")
+    ordered = {field: axes[field] for field in FIELDS if field in axes}
+    base = replace(Settings(), **{field: values[0] for field, values in ordered.items()})
+    if features is None:
+        features = registry.build("dataset", base.dataset).default_features
+    canonical = tuple(dict.fromkeys(spec.format(registry.build("features", f)) for f in _words(features)))
+    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, canonical)
+    asked = len(study.train_seeds) * len(study.sample_seeds)
+    for values in ordered.values():
+        asked *= len(values)
+    if asked > LARGEST:
+        raise DdpmkitError(f"the grid asks for {asked} results, more than {LARGEST}", "split it into several studies")
+    dataset = spec.parse(base.dataset)[0].rpartition("/")[2]
+    default = f"{dataset}-{files.sha256(files.canonical(study.grid()).encode())[:8]}"
+    return replace(study, name=check_name(name or default))
+
+
+def check_name(name: str) -> str:
+    """Return the name of a study if it can be a folder's.
+
+    Raises:
+        DdpmkitError: when it can't.
+    """
+    if not NAME.fullmatch(name) or ".." in name:
+        raise DdpmkitError(
+            f"'{name}' can't be the name of a study",
+            "use up to 80 letters, digits, '.', '_' and '-', starting with a letter or digit",
+        )
+    return name
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a study file into options.
+
+    Raises:
+        DdpmkitError: when it is missing or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as err:
+        raise DdpmkitError(f"can't read '{path}': {err.strerror}", "give the path of a study's .toml file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise DdpmkitError(f"'{path}' is no valid TOML: {err}", "ddpmkit ablate --help lists the settings") from None
+
+
+def _words(value: str | Iterable[str]) -> tuple[str, ...]:
+    words = spec.split(value) if isinstance(value, str) else [str(v) for v in value]
+    if not words:
+        raise DdpmkitError("a list is empty", "name at least one entry")
+    return tuple(dict.fromkeys(words))
+
+
+def _values(field: str, value: Any, registry: Registry) -> tuple[Any, ...]:
+    """Read one setting's values, in order and without repeats."""
+    raw = spec.split(value) if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else [value]
+    if not raw:
+        raise DdpmkitError(f"'{field}' is given no value", "name at least one")
+    out: list[Any] = []
+    for item in raw:
+        text = item if isinstance(item, str) else spec.encode(item)
+        if field in COMPONENTS:
+            name = spec.parse(text)[0]
+            obj = registry.build(field, text)
+            qualifier = name.rpartition("/")[0]
+            read: Any = f"{qualifier}/{spec.format(obj)}" if qualifier else spec.format(obj)
+        else:
+            try:
+                read = spec.decode(FIELDS[field].type, text)
+                replace(Settings(), **{field: read})
+            except ValueError as err:
+                message = (
+                    str(err) if str(err).startswith("settings:") else spec.must_be("settings", FIELDS[field], text)
+                )
+                raise DdpmkitError(message, "ddpmkit ablate --help") from None
+        if read not in out:
+            out.append(read)
+    return tuple(out)
+
+
+def _seeds(key: str, value: Any) -> tuple[int, ...]:
+    """Read ``0-2``, ``0,3,5``, ``0-2,7``, a list of ints, or one int."""
+    flag = "--" + key.replace("_", "-")
+    parts = [str(v) for v in value] if isinstance(value, (list, tuple, range)) else str(value).split(",")
+    out: list[int] = []
+    for part in parts:
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part.strip())
+        if not match:
+            raise DdpmkitError(f"{flag}: '{part}' is no seed", f"write {flag} 0-2 or {flag} 0,1,2")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if high < low or high - low >= LARGEST:
+            raise DdpmkitError(f"{flag}: '{part}' is no range", f"write {flag} 0-2")
+        out += [s for s in range(low, high + 1) if s not in out]
+    if not out:
+        raise DdpmkitError(f"{flag}: no seed is given", f"write {flag} 0-2")
+    return tuple(out)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
+    return files.canonical(str(value)).replace("\x7f", "\\u007f")

@@ -1,0 +1,112 @@
+"""How long a study may take: from stages that ran here before, or from a few steps of the real network, timed now."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddpmkit import files
+from ddpmkit.study.plan import Stage
+from ddpmkit.study.runner import Prepared, cores, device_names
+
+PROBE = 3  # timed steps, after one to warm up
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Seconds for the whole run and for each kind of stage, and where the guess comes from."""
+
+    seconds: float
+    jobs: int
+    basis: str
+    kinds: dict[str, dict[str, float]]  # kind -> each, together
+
+
+def estimate(prepared: Prepared, *, device: str = "auto", jobs: int | None = None) -> Guess:
+    """Estimate the time that the stages still to do will take.
+
+    Seconds per unit of work come from finished stages of the same backbone in this store; where there are none, a few
+    steps of each backbone are timed on the device.
+    """
+    store, plan = prepared.store, prepared.plan
+    known: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for path in store.root.glob("*/*/*/status.json"):
+        record = files.read_json(path)
+        if isinstance(record, dict) and record.get("state") == "done" and record.get("work"):
+            known[path.parts[-4], _backbone(record["how"])].append(record["seconds"] / record["work"])
+    devices = device_names(device)
+    workers = jobs or (len(devices) if devices[0].startswith("cuda") else cores())
+    probed: dict[str, tuple[float, float]] = {}
+    costs: dict[str, list[float]] = defaultdict(list)
+    for stage in prepared.todo:
+        costs[stage.kind].append(stage.work * _pace(stage, known, probed, prepared, devices[0]))
+    together = {kind: float(sum(c)) for kind, c in costs.items()}
+    kinds = {
+        kind: {
+            "each": float(np.mean(costs[kind])) if costs[kind] else 0.0,
+            "together": together.get(kind, 0.0) / workers,
+        }
+        for kind in {s.kind for s in plan.stages.values()}
+    }
+    basis = f"from {PROBE} timed steps of the network" if probed else "from stages that ran here before"
+    return Guess(sum(together.values()) / max(workers, 1), workers, basis if prepared.todo else "nothing to do", kinds)
+
+
+def _pace(
+    stage: Stage,
+    known: dict[tuple[str, str], list[float]],
+    probed: dict[str, tuple[float, float]],
+    prepared: Prepared,
+    device: str,
+) -> float:
+    """Seconds per unit of work of a stage."""
+    name = _backbone(stage.how)
+    if seen := known.get((stage.kind, name)):
+        return float(np.median(seen))
+    if stage.kind in ("ref", "score"):
+        return 1e-4  # features of one image by a small network; a moment beside the rest
+    if name not in probed:
+        probed[name] = _probe(stage, prepared, device)
+    return probed[name][0 if stage.kind == "train" else 1]
+
+
+def _backbone(how: dict[str, dict[str, object]]) -> str:
+    return files.canonical(how["backbone"]["params"]) + str(how["backbone"]["name"]) if "backbone" in how else ""
+
+
+def _probe(stage: Stage, prepared: Prepared, device_name: str) -> tuple[float, float]:
+    """Time a few training steps and forward passes; return seconds per image of each."""
+    import torch
+
+    from ddpmkit import device as devices
+
+    device = devices.resolve(device_name)
+    registry, settings = prepared.registry, prepared.study.base
+    images = registry.rebuild(stage.how["dataset"]).load()
+    channels, size = images.train.shape[1], images.train.shape[2]
+    with devices.one_thread():
+        net = devices.place(
+            registry.rebuild(stage.how["backbone"]).build(
+                in_channels=channels, out_channels=channels, image_size=size, num_classes=None
+            ),
+            device,
+        )
+        optimizer = devices.adamw(net.parameters(), device, lr=1e-4)
+        paces = []
+        for batch, learns in ((min(settings.batch_size, settings.micro_batch), True), (settings.eval_batch, False)):
+            x, t = torch.zeros(batch, channels, size, size, device=device), torch.zeros(batch, device=device)
+            for step in range(PROBE + 1):
+                if step == 1:
+                    started = time.perf_counter()
+                with torch.set_grad_enabled(learns):
+                    out = net(x, t)
+                    if learns:
+                        out.square().mean().backward()
+                        optimizer.step()
+                        optimizer.zero_grad()
+            float(out.sum())  # wait for the device
+            paces.append((time.perf_counter() - started) / (PROBE * batch))
+    return paces[0], paces[1]

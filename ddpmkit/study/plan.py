@@ -1,0 +1,284 @@
+"""From a grid to stages: each named by the hash of all that can change its output, and shared where that agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ddpmkit import files
+from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin.interfaces import Component, Images
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.config import Cell, Settings, Study
+
+# Raise a number when the same spec comes to mean other results.
+VERSIONS = {"ref": 1, "train": 1, "sample": 1, "nll": 1, "score": 1}
+NLL_SEED = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One unit of work.
+
+    Attributes:
+        kind: ref, train, sample, nll or score.
+        spec: what can change the output; its hash is the id.
+        needs: (kind, id) of the stages whose output it reads.
+        how: how to find the same things again here, a path or a plugin's version; never hashed.
+        label: for people.
+        work: size in units of its kind, for estimates of time.
+    """
+
+    kind: str
+    spec: dict[str, Any]
+    needs: tuple[tuple[str, str], ...]
+    how: dict[str, Any]
+    label: str
+    work: float
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the canonical JSON of kind, version and spec."""
+        whole = {"kind": self.kind, "version": VERSIONS[self.kind], "spec": self.spec}
+        return files.sha256(files.canonical(whole).encode())
+
+    def json(self) -> dict[str, Any]:
+        """The stage as JSON values."""
+        return {
+            "kind": self.kind,
+            "id": self.id,
+            "spec": self.spec,
+            "needs": [list(n) for n in self.needs],
+            "how": self.how,
+            "label": self.label,
+            "work": self.work,
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Stage:
+        """Read a stage back."""
+        needs = tuple((str(k), str(i)) for k, i in record["needs"])
+        return cls(record["kind"], record["spec"], needs, record["how"], record["label"], record["work"])
+
+
+@dataclass(frozen=True)
+class Result:
+    """A cell at one train seed and one sample seed, with the stages its numbers come from."""
+
+    cell: str
+    train_seed: int
+    sample_seed: int
+    train: str
+    sample: str | None
+    scores: tuple[tuple[str, str, str], ...]  # (features, score id, ref id)
+    nll: str | None
+
+
+@dataclass
+class Plan:
+    """All stages of a study, each once, in an order in which they can run, and the results they make up."""
+
+    study: Study
+    cells: list[Cell]
+    stages: dict[str, Stage] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+
+    def add(self, stage: Stage) -> str:
+        """Take a stage in unless it is there already; return its id."""
+        self.stages.setdefault(stage.id, stage)
+        return stage.id
+
+    def json(self) -> dict[str, Any]:
+        """What a report needs to know of the plan, as JSON values."""
+        return {
+            "study": self.study.name,
+            "grid": self.study.grid(),
+            "cells": [
+                {"label": c.label, "slug": c.slug, "point": c.point, "settings": vars(c.settings)} for c in self.cells
+            ],
+            "results": [
+                {
+                    "cell": r.cell,
+                    "train_seed": r.train_seed,
+                    "sample_seed": r.sample_seed,
+                    "train": r.train,
+                    "sample": r.sample,
+                    "scores": [list(s) for s in r.scores],
+                    "nll": r.nll,
+                }
+                for r in self.results
+            ],
+            "stages": [s.json() for s in self.stages.values()],
+        }
+
+
+def make_plan(study: Study, registry: Registry) -> Plan:
+    """Expand a study into stages, and find out what is impossible before anything runs.
+
+    Raises:
+        DdpmkitError: when a component can't be built, does not go with another, or the data can't be read.
+    """
+    dataset = registry.build("dataset", study.base.dataset)
+    images: Images = dataset.load()
+    data_hash = dataset.fingerprint()
+    data_how = {"dataset": registry.record(dataset)}
+    plan = Plan(study, study.cells())
+    extractors = {text: registry.build("features", text) for text in study.features} if "fd" in study.metrics else {}
+    for cell in plan.cells:
+        s = cell.settings
+        parts = _Parts.build(s, registry)
+        refs = {
+            text: plan.add(
+                Stage(
+                    "ref",
+                    {
+                        "data": data_hash,
+                        "split": "test",
+                        "features": {**_identity(features, registry), "fingerprint": features.fingerprint()},
+                        "samples": s.samples,
+                    },
+                    (),
+                    {**data_how, "features": registry.record(features)},
+                    f"reference {features.label()}",
+                    len(images.test),
+                )
+            )
+            for text, features in extractors.items()
+        }
+        for train_seed in study.train_seeds:
+            train = _train_stage(cell, parts, train_seed, data_hash, data_how, registry)
+            plan.add(train)
+            nll = None
+            if "nll" in study.metrics:
+                nll = plan.add(_nll_stage(cell, parts, train, data_hash, data_how, registry, len(images.test)))
+            for sample_seed in study.sample_seeds:
+                sample, scores = None, []
+                if extractors:
+                    drawn = _sample_stage(cell, parts, train, sample_seed, registry)
+                    sample = plan.add(drawn)
+                    for text, ref in refs.items():
+                        stage = Stage(
+                            "score",
+                            {"metric": "fd", "sample": drawn.id, "ref": ref},
+                            (("sample", drawn.id), ("ref", ref)),
+                            plan.stages[ref].how,
+                            f"score {cell.label} {text} seed {train_seed}.{sample_seed}",
+                            s.samples,
+                        )
+                        scores.append((text, plan.add(stage), ref))
+                plan.results.append(Result(cell.label, train_seed, sample_seed, train.id, sample, tuple(scores), nll))
+    return plan
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A cell's components as objects, checked against each other."""
+
+    schedule: Any
+    sigma: Any
+    weighting: Any
+    backbone: Any
+    sampler: Any
+    strided: Sequence[int]
+
+    @classmethod
+    def build(cls, s: Settings, registry: Registry) -> _Parts:
+        schedule, sigma, weighting, backbone, sampler = (
+            registry.build(kind, getattr(s, kind)) for kind in ("schedule", "sigma", "weighting", "backbone", "sampler")
+        )
+        tables = tables_for(schedule, s.timesteps)
+        log_sigma2 = fixed_log_variance(sigma, tables)
+        if s.prediction == "v" and not tables.variance_preserving:
+            raise DdpmkitError(f"v-prediction needs a variance-preserving schedule, and '{s.schedule}' is none")
+        log_sigma2[0] = decoder_log_variance(tables, s.decoder_variance)
+        weighting.weights(tables, log_sigma2)
+        steps = sampler.timesteps(s.timesteps, s.sampling_steps)
+        fixed_log_variance(sigma, tables.strided(steps))
+        return cls(schedule, sigma, weighting, backbone, sampler, steps)
+
+
+def _identity(obj: Component, registry: Registry) -> dict[str, Any]:
+    """What of a component enters an id: who makes it, its parameters, and its version."""
+    record = registry.record(obj)
+    return {"name": f"{record['plugin']}/{record['name']}", "params": record["params"], "version": record["version"]}
+
+
+def _train_stage(
+    cell: Cell, parts: _Parts, seed: int, data_hash: str, data_how: dict[str, Any], registry: Registry
+) -> Stage:
+    s = cell.settings
+    spec = {
+        "data": data_hash,
+        "schedule": _identity(parts.schedule, registry),
+        "weighting": _identity(parts.weighting, registry),
+        "backbone": _identity(parts.backbone, registry),
+        "T": s.timesteps,
+        "prediction": s.prediction,
+        "steps": s.train_steps,
+        "batch_size": s.batch_size,
+        "micro_batch": min(s.micro_batch, s.batch_size),
+        "learning_rate": s.learning_rate,
+        "lr_decay": s.lr_decay,
+        "warmup": s.warmup,
+        "weight_decay": s.weight_decay,
+        "grad_clip": s.grad_clip,
+        "ema": s.ema,
+        "dropout": s.dropout,
+        "precision": s.precision,
+        "seed": seed,
+    }
+    how = {**data_how, **{k: registry.record(getattr(parts, k)) for k in ("schedule", "weighting", "backbone")}}
+    if parts.weighting.uses_sigma:
+        spec["sigma"] = _identity(parts.sigma, registry)
+        spec["decoder_variance"] = s.decoder_variance
+        how["sigma"] = registry.record(parts.sigma)
+    return Stage("train", spec, (), how, f"train {cell.label} seed {seed}", s.train_steps * s.batch_size)
+
+
+def _sample_stage(cell: Cell, parts: _Parts, train: Stage, seed: int, registry: Registry) -> Stage:
+    s = cell.settings
+    spec = {
+        "train": train.id,
+        "weights": "ema",
+        "sampler": _identity(parts.sampler, registry),
+        "times": list(parts.strided),
+        "count": s.samples,
+        "batch": s.eval_batch,
+        "precision": "fp32",
+        "seed": seed,
+    }
+    how = {**train.how, "sampler": registry.record(parts.sampler), "sigma": registry.record(parts.sigma)}
+    if parts.sampler.uses_sigma:
+        spec["sigma"] = _identity(parts.sigma, registry)
+    label = f"sample {cell.label} seed {train.spec['seed']}.{seed}"
+    return Stage("sample", spec, (("train", train.id),), how, label, s.samples * len(parts.strided))
+
+
+def _nll_stage(
+    cell: Cell,
+    parts: _Parts,
+    train: Stage,
+    data_hash: str,
+    data_how: dict[str, Any],
+    registry: Registry,
+    images: int,
+) -> Stage:
+    s = cell.settings
+    spec = {
+        "train": train.id,
+        "weights": "ema",
+        "sigma": _identity(parts.sigma, registry),
+        "decoder": "cdf",
+        "decoder_variance": s.decoder_variance,
+        "data": data_hash,
+        "split": "test",
+        "evals": s.nll_evals,
+        "batch": s.eval_batch,
+        "precision": "fp32",
+        "seed": NLL_SEED,
+    }
+    how = {**train.how, **data_how, "sigma": registry.record(parts.sigma)}
+    label = f"nll {cell.label} seed {train.spec['seed']}"
+    return Stage("nll", spec, (("train", train.id),), how, label, s.nll_evals + 2 * images)

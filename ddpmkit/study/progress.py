@@ -1,0 +1,133 @@
+"""How far a run is: one state that the live display and the plain lines both read."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from ddpmkit.study.runner import Prepared
+
+KINDS = ("ref", "train", "sample", "nll", "score")
+
+
+@dataclass
+class Activity:
+    """What one worker is doing."""
+
+    stage: str
+    kind: str
+    label: str
+    started: float
+    done: float = 0.0
+    step: int | None = None
+    loss: float | None = None
+    note: str = ""
+
+
+@dataclass
+class Monitor:
+    """Counts, activities and the time left, kept up to date by :meth:`take`."""
+
+    prepared: Prepared
+    total: Counter[str] = field(default_factory=Counter)
+    finished: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    active: dict[int, Activity] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.stages = self.prepared.plan.stages
+        self.total.update(s.kind for s in self.stages.values())
+        self.finished.update(s.kind for s in self.stages.values())
+        self.finished.subtract(s.kind for s in self.prepared.todo)
+        self._left = {s.id: s for s in self.prepared.todo}
+        self._spent: dict[str, list[float]] = {}  # kind -> [seconds, units of work]
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Take one event in."""
+        if event["event"] == "start":
+            stage = self.stages[event["stage"]]
+            self.active[event["worker"]] = Activity(stage.id, stage.kind, stage.label, time.monotonic())
+        elif event["event"] == "progress":
+            for activity in self.active.values():
+                if activity.stage == event["stage"]:
+                    activity.done = event["done"]
+                    activity.step = event.get("step", activity.step)
+                    activity.loss = event.get("loss", activity.loss)
+                    activity.note = event.get("note", "")
+        elif event["event"] == "end":
+            stage = self.stages[event["stage"]]
+            self._left.pop(stage.id, None)
+            (self.finished if event["state"] == "done" else self.failed)[stage.kind] += 1
+            ended = self.active.pop(event["worker"]) if event["worker"] in self.active else None
+            if ended is not None and event["state"] == "done":
+                spent = self._spent.setdefault(stage.kind, [0.0, 0.0])
+                spent[0] += time.monotonic() - ended.started
+                spent[1] += stage.work
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.started
+
+    def eta(self) -> float | None:
+        """Seconds left, from the pace of this run; None until a stage of every kind that is left has shown its pace."""
+        pace = {kind: seconds / work for kind, (seconds, work) in self._spent.items() if work}
+        now = time.monotonic()
+        for a in self.active.values():
+            if a.done > 0.02:
+                pace.setdefault(a.kind, (now - a.started) / (a.done * self.stages[a.stage].work))
+        # A network evaluation costs about a third of a training step's share of one image.
+        if "train" in pace:
+            for kind in ("sample", "nll"):
+                pace.setdefault(kind, pace["train"] / 3)
+        running = {a.stage: a.done for a in self.active.values()}
+        seconds = 0.0
+        for stage in self._left.values():
+            if stage.kind in ("ref", "score"):
+                continue  # a moment
+            if stage.kind not in pace:
+                return None
+            seconds += pace[stage.kind] * stage.work * (1 - running.get(stage.id, 0.0))
+        return seconds / max(len(self.active), 1)
+
+
+class PlainLines:
+    """A line on stderr now and then, for logs and notebooks."""
+
+    def __init__(self, monitor: Monitor, every: float = 15.0) -> None:
+        self.monitor, self.every, self._last = monitor, every, time.monotonic()
+        m = monitor
+        name, todo = m.prepared.study.name, len(m.prepared.todo)
+        self._say(f"study {name}: {len(m.stages)} stages, {len(m.stages) - todo} of them done before")
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take an event in, and say so if it is time."""
+        m = self.monitor
+        m.take(event)
+        if event["event"] == "log":
+            self._say(event["text"])
+        last = event["event"] == "end" and not m._left
+        if last or time.monotonic() - self._last > self.every:
+            self._last = time.monotonic()
+            parts = [f"{kind} {m.finished[kind]}/{m.total[kind]}" for kind in KINDS if m.total[kind]]
+            now = "; ".join(
+                f"{a.label}{f' loss {a.loss:.4f}' if a.loss is not None else ''}" for a in m.active.values()
+            )
+            eta = m.eta()
+            left = f", about {clock(eta)} left" if eta else ""
+            self._say(f"[{clock(m.elapsed)}] {', '.join(parts)}{left}" + (f" | {now}" if now else ""))
+
+    @staticmethod
+    def _say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Write seconds as 0:42, 12:03 or 3:04:05."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -1,0 +1,271 @@
+"""Run a study: plan it, find what the store lacks, hand that to an executor, say how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddpmkit import files
+from ddpmkit.errors import DdpmkitError, Exit
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.config import Study, make_study, read_toml
+from ddpmkit.study.plan import Plan, Stage, make_plan
+from ddpmkit.study.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ddpmkit.study.stages import RunOptions
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What an executor gets besides the stages."""
+
+    store: Store
+    registry: Registry
+    options: RunOptions
+    jobs: int
+    devices: tuple[str, ...]
+    on_event: Callable[[Event], None]
+    should_stop: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that has been planned and checked, and what of it is still to do. Nothing has run."""
+
+    study: Study
+    plan: Plan
+    store: Store
+    registry: Registry
+    todo: tuple[Stage, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder."""
+        return self.store.study(self.study.name)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        folder: the study's folder.
+        states: number of stages in each state, those done before included.
+        ran: number of stages that ran now.
+        code: the exit code of the command.
+    """
+
+    folder: Path
+    states: dict[str, int]
+    ran: int
+    code: Exit
+
+    def results(self) -> pd.DataFrame:
+        """The study's tidy results."""
+        from ddpmkit import load_results
+
+        return load_results(self.folder)
+
+
+def prepare(
+    options: Mapping[str, Any], *, out: str | Path = "results", registry: Registry | None = None, device: str = "auto"
+) -> Prepared:
+    """Plan a study and find what of it is to be done. Writes nothing.
+
+    Args:
+        options: Settings, axes, seeds; ``study`` may name a .toml file that holds them, which the others override.
+        out: The results folder.
+        registry: The components to choose from.
+        device: Where it will run; asked only to resolve precision ``auto``.
+
+    Raises:
+        DdpmkitError: when anything about the request is wrong.
+    """
+    registry = registry or Registry()
+    given = {k: v for k, v in options.items() if v is not None}
+    file = given.pop("study", None)
+    if file is not None:
+        given = {**read_toml(Path(file)), **given}
+    study = make_study(given, registry)
+    if study.base.precision == "auto" or "auto" in study.axes.get("precision", ()):
+        study = _resolve_precision(study, device)
+    store = Store(Path(out))
+    folder = store.study(study.name)
+    there = files.read_json(folder / "plan.json")
+    if there is not None and there.get("grid") != study.grid():
+        raise DdpmkitError(
+            f"the name '{study.name}' is already used by another grid, in {folder}",
+            "choose another --name; stages that both need are shared all the same",
+        )
+    plan = make_plan(study, registry)
+    todo = tuple(s for s in plan.stages.values() if not store.done(s.kind, s.id))
+    if any(s.kind in ("train", "ref") for s in todo):
+        _try_parts(plan, registry)
+    return Prepared(study, plan, store, registry, todo)
+
+
+def run(
+    prepared: Prepared,
+    *,
+    jobs: int | None = None,
+    device: str = "auto",
+    executor: str = "local",
+    checkpoint_every: int = 500,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> Outcome:
+    """Run what is left of a prepared study. SIGINT and SIGTERM stop it at the next step, with a checkpoint.
+
+    Args:
+        prepared: From :func:`prepare`.
+        jobs: Workers at once; by default one a CPU core, or one a GPU.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        executor: Spec of the executor.
+        checkpoint_every: Steps between two checkpoints of a training.
+        on_event: Told everything that happens, as it happens.
+
+    Raises:
+        DdpmkitError: when the store can't be written, or the device is not here.
+    """
+    if jobs is not None and jobs < 1:
+        raise DdpmkitError(f"--jobs must be at least 1, got {jobs}", "leave it out to use every core")
+    if checkpoint_every < 1:
+        raise DdpmkitError(
+            f"--checkpoint-every must be at least 1, got {checkpoint_every}", "as in --checkpoint-every 500"
+        )
+    plan, store = prepared.plan, prepared.store
+    store.prepare()
+    prepared.folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(prepared.folder / "plan.json", plan.json())
+    files.write_text(prepared.folder / "study.toml", prepared.study.toml())
+    diverged = [s for s in prepared.todo if store.status(s.kind, s.id).get("state") == "diverged"]
+    blocked = _downstream(plan, {s.id for s in diverged})
+    todo = [s for s in prepared.todo if s.id not in blocked]
+    ended: Counter[str] = Counter()
+
+    def count(event: Event) -> None:
+        if event["event"] == "end":
+            ended[event["state"]] += 1
+        on_event(event)
+
+    with _stop_flag() as stop:
+        if todo:
+            from ddpmkit.study.stages import RunOptions
+
+            devices = device_names(device)
+            settings = RunSettings(
+                store,
+                prepared.registry,
+                RunOptions(device=devices[0], checkpoint_every=checkpoint_every),
+                jobs or (len(devices) if devices[0].startswith("cuda") else cores()),
+                devices,
+                count,
+                stop.is_set,
+            )
+            prepared.registry.build("executor", executor).run(todo, settings)
+    states = Counter(
+        "done" if store.done(s.kind, s.id) else store.status(s.kind, s.id).get("state", "blocked")
+        for s in plan.stages.values()
+    )
+    code = Exit.DONE if states["done"] == len(plan.stages) else Exit.FAILED
+    if stop.signal is not None:
+        code = Exit.SIGINT if stop.signal == signal.SIGINT else Exit.SIGTERM
+    return Outcome(prepared.folder, dict(states), sum(ended.values()), code)
+
+
+def _try_parts(plan: Plan, registry: Registry) -> None:
+    """Build every backbone on no device and load every extractor: what can't work is said before anything runs."""
+    import torch
+
+    images = registry.build("dataset", plan.study.base.dataset).load()
+    channels, size = images.train.shape[1], images.train.shape[2]
+    for text in dict.fromkeys(c.settings.backbone for c in plan.cells):
+        with torch.device("meta"):
+            registry.build("backbone", text).build(
+                in_channels=channels, out_channels=channels, image_size=size, num_classes=None
+            )
+    if "fd" in plan.study.metrics:
+        for text in plan.study.features:
+            registry.build("features", text).load(images)
+
+
+def _resolve_precision(study: Study, device: str) -> Study:
+    from ddpmkit import device as devices
+
+    found: Any = devices.precision("auto", devices.resolve(device))
+    axes = dict(study.axes)
+    if "precision" in axes:
+        axes["precision"] = tuple(dict.fromkeys(found if v == "auto" else v for v in axes["precision"]))
+    base = replace(study.base, precision=found) if study.base.precision == "auto" else study.base
+    return replace(study, base=base, axes=axes)
+
+
+def _downstream(plan: Plan, ids: set[str]) -> set[str]:
+    """Return the given stages and all that need them; a diverged stage would diverge again."""
+    out = set(ids)
+    for stage in plan.stages.values():  # in an order in which needs come first
+        if any(need in out for _, need in stage.needs):
+            out.add(stage.id)
+    return out
+
+
+def device_names(name: str) -> tuple[str, ...]:
+    """Return the devices to spread workers over; ``auto`` and ``cuda`` mean every GPU."""
+    if name == "cpu" or (name == "auto" and sys.platform == "linux" and not Path("/dev/nvidiactl").exists()):
+        return ("cpu",)  # known without importing torch
+    import torch
+
+    from ddpmkit.device import resolve
+
+    device = resolve(name)
+    if device.type == "cuda" and device.index is None:
+        return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+    return (str(device),)
+
+
+def cores() -> int:
+    """Return the number of CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Stop:
+    """Set by the first signal; the second one ends the process."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        return self.signal is not None
+
+    def __call__(self, number: int, _frame: Any) -> None:
+        """Note the signal."""
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
+
+
+@contextmanager
+def _stop_flag() -> Iterator[_Stop]:
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,335 @@
+"""What each kind of stage does: build the objects its spec names, call the mathematics, commit the numbers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpmkit import __version__, checkpoint, files
+from ddpmkit import device as devices
+from ddpmkit.diffusion.tables import Tables, decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
+from ddpmkit.evaluation.baselines import categorical_bits, uniform_bits
+from ddpmkit.evaluation.frechet import frechet_distance
+from ddpmkit.evaluation.nll import estimate
+from ddpmkit.initialise import initialise
+from ddpmkit.pixels import to_pixels
+from ddpmkit.plugin.interfaces import Images
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.sampling import denoiser, sample
+from ddpmkit.study.plan import Stage
+from ddpmkit.study.store import Store
+from ddpmkit.training import Hooks, Progress, TrainConfig, build_objective, train
+
+Event = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What may differ between two runs without changing a number."""
+
+    device: str = "auto"
+    checkpoint_every: int = 500
+    checkpoint_seconds: float = 60.0
+    log_every: int = 50
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage's function gets."""
+
+    stage: Stage
+    store: Store
+    registry: Registry
+    options: RunOptions
+    device: torch.device
+    emit: Event
+    should_stop: Callable[[], bool]
+
+    def component(self, kind: str) -> Any:
+        """Build the component that the stage was planned with."""
+        return self.registry.rebuild(self.stage.how[kind])
+
+    def images(self) -> Images:
+        """Load the stage's data, and check that they are the data it was planned with."""
+        record = self.stage.how["dataset"]
+        images, found = _load_images(self.registry, json.dumps(record, sort_keys=True))
+        expected = self.stage.spec.get("data", found)
+        if found != expected:
+            raise DdpmkitError(f"data set '{record['name']}' has changed since the stage was planned", "run it again")
+        return images
+
+    def progress(self, done: float, **details: Any) -> None:
+        """Tell how far the stage is, 0 to 1."""
+        self.emit({"event": "progress", "stage": self.stage.id, "done": done, **details})
+
+
+@functools.lru_cache(maxsize=2)
+def _load_images(registry: Registry, record: str) -> tuple[Images, str]:
+    dataset = registry.rebuild(json.loads(record))
+    return dataset.load(), dataset.fingerprint()
+
+
+def execute(
+    stage: Stage,
+    store: Store,
+    registry: Registry,
+    options: RunOptions,
+    emit: Event,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> str:
+    """Run one stage unless its output is there; return its state and write it to status.json.
+
+    Whatever goes wrong stays in the stage: done, failed, diverged or interrupted. Another process that runs the same
+    stage is waited for.
+    """
+    folder = store.folder(stage.kind, stage.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    while True:
+        try:
+            lock.acquire(timeout=1)
+            break
+        except Timeout:
+            emit({"event": "progress", "stage": stage.id, "done": 0.0, "note": "another process runs it"})
+            if should_stop():
+                return "interrupted"
+    with lock:
+        if store.done(stage.kind, stage.id):
+            return "done"
+        before = store.status(stage.kind, stage.id)
+        status = {
+            "state": "running",
+            "attempt": before.get("attempt", 0) + 1,
+            "seconds": before.get("seconds", 0.0) if before.get("state") in ("interrupted", "running") else 0.0,
+            "work": stage.work,
+            "label": stage.label,
+            "how": stage.how,
+            "ddpmkit": __version__,
+        }
+        files.write_json(folder / "spec.json", stage.spec)
+        files.write_json(folder / "status.json", status)
+        started = time.perf_counter()
+        try:
+            device = devices.resolve(options.device)
+            with devices.one_thread():
+                status["fingerprint"] = devices.fingerprint(device)
+                RUN[stage.kind](Work(stage, store, registry, options, device, emit, should_stop))
+            status["state"] = "done"
+        except Interrupted as err:
+            status.update(state="interrupted", error=str(err))
+        except Diverged as err:
+            status.update(state="diverged", error=str(err))
+        except DdpmkitError as err:
+            status.update(state="failed", error=err.message)
+        except Exception as err:  # whatever a plugin raises stays in its own cell
+            status.update(state="failed", error=f"{type(err).__name__}: {err}", traceback=traceback.format_exc())
+        status["seconds"] += time.perf_counter() - started
+        files.write_json(folder / "status.json", status)
+    if status["state"] in ("failed", "diverged"):
+        print(f"warning: {stage.label}: {status['state']}: {status['error']}", file=sys.stderr)
+    return str(status["state"])
+
+
+def run_ref(w: Work) -> None:
+    """Features of the reference split, the floor (real against real), and the plain baselines of the NLL."""
+    images, features = w.images(), w.component("features")
+    extract = features.load(images)
+    reference, real = extract(images.test), extract(images.train[: w.stage.spec["samples"]])
+    result = {
+        "label": f"FD-{features.label()}",
+        "features": features.fingerprint(),
+        "split": "test",
+        "n_reference": len(reference),
+        "dims": reference.shape[1],
+        "floor": frechet_distance(real, reference),
+        "n_floor": len(real),
+        "baselines": {
+            "uniform": uniform_bits(images.levels),
+            "per-pixel categorical": categorical_bits(images.train, images.test, images.levels),
+        },
+        "levels": images.levels,
+    }
+    _commit(w, result, {"features.safetensors": save_arrays({"reference": reference})})
+
+
+def run_train(w: Work) -> None:
+    """Train a network from the train seed; its checkpoints stay in the stage's folder."""
+    spec, folder = w.stage.spec, w.store.folder("train", w.stage.id)
+    images, schedule, weighting = w.images(), w.component("schedule"), w.component("weighting")
+    tables = tables_for(schedule, spec["T"])
+    config = TrainConfig(**{f.name: spec[f.name] for f in fields(TrainConfig)})
+    net = devices.place(initialise(lambda: _backbone(w, images), config.seed), w.device)
+    log_sigma2 = fixed_log_variance(w.component("sigma"), tables) if weighting.uses_sigma else np.log(tables.b2)
+    choice = spec.get("decoder_variance", "tilde2")
+    objective = build_objective(
+        tables, weighting, log_sigma2, decoder_log_variance(tables, choice), config, images.levels, w.device
+    )
+    metrics = folder / "metrics.jsonl"
+
+    def on_resume(step: int) -> None:
+        kept = [row for row in files.read_lines(metrics) if row["step"] <= step]
+        files.write_text(metrics, "".join(files.canonical(row) + "\n" for row in kept))
+        w.progress(step / config.steps, step=step)
+
+    def on_progress(p: Progress) -> None:
+        files.append_line(metrics, files.canonical(asdict(p)))
+        w.progress(p.step / config.steps, step=p.step, loss=p.loss)
+
+    hooks = Hooks(
+        folder / "ckpt",
+        w.options.checkpoint_every,
+        w.options.checkpoint_seconds,
+        w.options.log_every,
+        on_progress,
+        on_resume,
+        w.should_stop,
+    )
+    data = torch.from_numpy(images.train).to(w.device)
+    train(net, data, objective, config, w.device, hooks)
+    last = list(files.read_lines(metrics))[-1]
+    result = {
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "flops": _flops(net, images, w.device),
+        "loss": last["loss"],
+        "eps_mse": last["eps_mse"],
+        "steps": config.steps,
+    }
+    _commit(w, result)
+
+
+def run_sample(w: Work) -> None:
+    """Draw images from a trained network."""
+    spec = w.stage.spec
+    images, predict_x0, full, sigma = _trained(w)
+    tables = full.strided(spec["times"])
+    drawn = sample(
+        predict_x0(tables),
+        tables,
+        fixed_log_variance(sigma, tables),
+        w.component("sampler"),
+        count=spec["count"],
+        shape=images.train.shape[1:],
+        levels=images.levels,
+        seed=spec["seed"],
+        micro_batch=spec["batch"],
+        device=w.device,
+        on_progress=lambda n: w.progress(n / spec["count"]),
+        should_stop=w.should_stop,
+    )
+    result = {"count": spec["count"], "levels": images.levels, "evaluations": spec["count"] * tables.T}
+    _commit(w, result, {"samples.safetensors": save_arrays({"levels": drawn.numpy()})})
+
+
+def run_nll(w: Work) -> None:
+    """Bound the negative log-likelihood of the test images under a trained network."""
+    spec = w.stage.spec
+    images, predict_x0, tables, sigma = _trained(w)
+    split, pilot = (
+        to_pixels(torch.from_numpy(a).to(w.device), images.levels) for a in (images.test, images.validation)
+    )
+    found = estimate(
+        predict_x0(tables),
+        tables,
+        fixed_log_variance(sigma, tables),
+        decoder_log_variance(tables, spec["decoder_variance"]),
+        images=split,
+        pilot=pilot,
+        levels=images.levels,
+        evaluations=spec["evals"],
+        seed=spec["seed"],
+        micro_batch=spec["batch"],
+        on_progress=w.progress,
+        should_stop=w.should_stop,
+    )
+    result = {
+        "clipped": asdict(found.clipped),
+        "unclipped": asdict(found.unclipped),
+        "evaluations": found.evaluations,
+        "images": len(split),
+        "split": spec["split"],
+        "decoder": spec["decoder"],
+        "decoder_variance": spec["decoder_variance"],
+        "T": tables.T,
+    }
+    if not (math.isfinite(found.clipped.total) and math.isfinite(found.unclipped.total)):
+        raise Diverged("the bound is not finite")
+    _commit(w, result, {"draws.safetensors": save_arrays(found.draws)})
+
+
+def run_score(w: Work) -> None:
+    """Compare drawn images with the reference."""
+    spec = w.stage.spec
+    levels = _arrays(w, "sample", spec["sample"], "samples.safetensors")["levels"]
+    reference = _arrays(w, "ref", spec["ref"], "features.safetensors")["reference"]
+    features = w.component("features")
+    drawn = features.load(w.images())(levels)
+    label = w.store.result("ref", spec["ref"])["label"]
+    _commit(w, {"label": label, "fd": frechet_distance(drawn, reference), "n": len(drawn)})
+
+
+RUN: dict[str, Callable[[Work], None]] = {
+    "ref": run_ref,
+    "train": run_train,
+    "sample": run_sample,
+    "nll": run_nll,
+    "score": run_score,
+}
+
+
+def _backbone(w: Work, images: Images) -> torch.nn.Module:
+    channels, size = images.train.shape[1], images.train.shape[2]
+    net: torch.nn.Module = w.component("backbone").build(
+        in_channels=channels, out_channels=channels, image_size=size, num_classes=None
+    )
+    return net
+
+
+def _flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:
+    """Floating-point operations of one network evaluation on one image, as torch counts them."""
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        net(to_pixels(torch.from_numpy(images.train[:1]).to(device), images.levels), torch.zeros(1, device=device))
+    return int(counter.get_total_flops())
+
+
+def _trained(w: Work) -> tuple[Images, Callable[[Tables], Any], Tables, Any]:
+    """Return the data, tables -> predict_x0 of the trained average, the full chain, and the sigma."""
+    train_id = w.stage.spec["train"]
+    folder = w.store.folder("train", train_id)
+    spec = files.read_json(folder / "spec.json")
+    images = w.images()
+    net = _backbone(w, images)
+    net.load_state_dict(checkpoint.weights(folder / "ckpt", w.stage.spec["weights"]))
+    net = devices.place(net, w.device).eval()
+    tables = tables_for(w.component("schedule"), spec["T"])
+    return images, lambda chain: denoiser(net, chain, spec["prediction"], w.device), tables, w.component("sigma")
+
+
+def _arrays(w: Work, kind: str, stage: str, name: str) -> dict[str, np.ndarray[Any, Any]]:
+    folder = w.store.folder(kind, stage) / "out"
+    if files.verify_folder(folder) is None:
+        files.quarantine(folder)
+        raise DdpmkitError(f"the output of {kind} {stage[:12]} is damaged and was set aside", "run the study again")
+    arrays: dict[str, np.ndarray[Any, Any]] = load_arrays((folder / name).read_bytes())
+    return arrays
+
+
+def _commit(w: Work, result: dict[str, Any], blobs: dict[str, bytes] | None = None) -> None:
+    text = (json.dumps(result, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+    folder = w.store.folder(w.stage.kind, w.stage.id)
+    files.commit_folder(folder / "out", {"result.json": text, **(blobs or {})}, {"stage": w.stage.id})

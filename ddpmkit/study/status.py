@@ -1,0 +1,24 @@
+"""How far a study is, read from its records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ddpmkit import files
+from ddpmkit.study.store import Store
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """Return the number of stages by kind and state, and the stages that ended badly."""
+    plan, store = files.read_json(folder / "plan.json"), Store(folder.parent.parent)
+    kinds: dict[str, dict[str, int]] = {}
+    problems = []
+    for stage in plan["stages"]:
+        record = store.status(stage["kind"], stage["id"])
+        state = "done" if store.done(stage["kind"], stage["id"]) else record.get("state", "pending")
+        counts = kinds.setdefault(stage["kind"], {})
+        counts[state] = counts.get(state, 0) + 1
+        if state in ("failed", "diverged"):
+            problems.append({"label": stage["label"], "state": state, "error": record.get("error", "")})
+    return {"study": plan["study"], "folder": str(folder), "kinds": kinds, "problems": problems}

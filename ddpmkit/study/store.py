@@ -1,0 +1,70 @@
+"""The store: one folder a stage, named by the hash of all that can change its output. Files are the truth.
+
+    store/train/ab/ab12../   spec.json  status.json  metrics.jsonl  ckpt/  out/COMMIT.json
+
+A stage is done when ``out/`` is there, since that folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddpmkit import files
+from ddpmkit.errors import DdpmkitError
+
+FORMAT = 1
+STATES = ("done", "failed", "diverged", "interrupted", "running", "blocked")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A results folder: ``<out>/store`` and ``<out>/studies``."""
+
+    out: Path
+
+    @property
+    def root(self) -> Path:
+        """Where the stages are."""
+        return self.out / "store"
+
+    def prepare(self) -> None:
+        """Create the store, or check that an existing one is of this format.
+
+        Raises:
+            DdpmkitError: for a store of another format, or a place that can't be written.
+        """
+        mark = self.root / "FORMAT"
+        try:
+            if not mark.exists():
+                files.write_text(mark, f"{FORMAT}\n")
+            found = mark.read_text(encoding="utf-8").strip()
+        except OSError as err:
+            raise DdpmkitError(f"can't write to '{self.out}': {err.strerror}", "choose another --out") from None
+        if found != str(FORMAT):
+            raise DdpmkitError(
+                f"the store in '{self.out}' has format {found}, and this ddpmkit writes {FORMAT}", "use another --out"
+            )
+
+    def folder(self, kind: str, stage: str) -> Path:
+        """Return the folder of a stage."""
+        return self.root / kind / stage[:2] / stage
+
+    def done(self, kind: str, stage: str) -> bool:
+        """Whether the stage's output is there."""
+        return (self.folder(kind, stage) / "out" / files.COMMIT).is_file()
+
+    def status(self, kind: str, stage: str) -> dict[str, Any]:
+        """Return the stage's status record; empty when it never ran."""
+        record = files.read_json(self.folder(kind, stage) / "status.json")
+        return record if isinstance(record, dict) else {}
+
+    def result(self, kind: str, stage: str) -> dict[str, Any]:
+        """Return the numbers of a finished stage; empty when it is not done."""
+        record = files.read_json(self.folder(kind, stage) / "out" / "result.json")
+        return record if isinstance(record, dict) and self.done(kind, stage) else {}
+
+    def study(self, name: str) -> Path:
+        """Return the folder of a study."""
+        return self.out / "studies" / name

@@ -1,0 +1,259 @@
+"""Training: Algorithm 1 of DDPM as one visible loop.
+
+Everything random comes from counters, so that a run which was killed and resumed gives the same bits as one that was
+not, and every cell of a study sees the same images, steps and noise at the same train seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddpmkit import checkpoint, ema
+from ddpmkit import device as devices
+from ddpmkit.diffusion.gaussian import Coefficients, Prediction, gather, q_sample
+from ddpmkit.diffusion.objective import Objective, loss, prediction_weights
+from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
+from ddpmkit.pixels import to_pixels
+from ddpmkit.plugin.interfaces import Weighting
+from ddpmkit.randomness import normal, permutation, stream_key, stream_seed, uniform
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of one training. All of them enter its id.
+
+    Attributes:
+        steps: number of optimiser steps.
+        batch_size: images a step.
+        micro_batch: images the network sees at once; gradients are accumulated.
+        learning_rate: AdamW's, after warm-up.
+        lr_decay: ``cosine`` to zero at the last step, or ``constant``.
+        warmup: steps of linear warm-up.
+        weight_decay: AdamW's.
+        grad_clip: gradients are scaled down to this global norm.
+        ema: rate of the weights' moving average.
+        dropout: rate of every dropout layer.
+        prediction: what the network estimates.
+        precision: ``fp32``, or ``bf16`` for autocast.
+        seed: the train seed.
+    """
+
+    steps: int
+    batch_size: int
+    micro_batch: int
+    learning_rate: float
+    lr_decay: Literal["cosine", "constant"]
+    warmup: int
+    weight_decay: float
+    grad_clip: float
+    ema: float
+    dropout: float
+    prediction: Prediction
+    precision: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop says of itself every ``log_every`` steps: means since the last time."""
+
+    step: int
+    loss: float
+    eps_mse: float
+    grad_norm: float
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How the loop meets the outside: where it saves, whom it tells, and when it should stop."""
+
+    folder: Path | None = None
+    checkpoint_every: int = 500
+    checkpoint_seconds: float = 60.0
+    log_every: int = 50
+    on_progress: Callable[[Progress], None] = lambda _: None
+    on_resume: Callable[[int], None] = lambda _: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the rate of step ``step``: linear warm-up, then constant or half a cosine down to zero."""
+    warm = min(1.0, (step + 1) / max(config.warmup, 1))
+    decay = 0.5 * (1 + math.cos(math.pi * step / config.steps)) if config.lr_decay == "cosine" else 1.0
+    return config.learning_rate * warm * decay
+
+
+def build_objective(
+    tables: Tables,
+    weighting: Weighting,
+    log_sigma2: Array,
+    decoder: float,
+    config: TrainConfig,
+    levels: int,
+    device: torch.device,
+) -> Objective:
+    """Put what the loss needs on the device; ``decoder`` is the log-variance of p(x0 | x1), sigma's entry at t=1.
+
+    Raises:
+        DdpmkitError: when the weighting gives a wrong shape, negative or infinite weights, or only zeros.
+    """
+    with_decoder = log_sigma2.copy()
+    with_decoder[0] = decoder
+    x0_weights = np.asarray(weighting.weights(tables, with_decoder), dtype=np.float64)
+    if x0_weights.shape != (tables.T,) or not np.isfinite(x0_weights).all() or (x0_weights < 0).any():
+        raise DdpmkitError(
+            f"weighting '{weighting.name}' must give {tables.T} finite weights of at least 0", "ddpmkit ls weighting"
+        )
+    if not x0_weights.any():
+        raise DdpmkitError(f"weighting '{weighting.name}' gives only zeros", "ddpmkit ls weighting")
+    weights = prediction_weights(tables, x0_weights, config.prediction)
+    return Objective(
+        Coefficients.of(tables, device),
+        config.prediction,
+        torch.from_numpy(weights).float().to(device),
+        math.exp(decoder / 2) if weighting.decoder_first else None,
+        levels,
+    )
+
+
+def train(
+    net: nn.Module, data: Tensor, objective: Objective, config: TrainConfig, device: torch.device, hooks: Hooks
+) -> nn.Module:
+    """Train ``net`` on ``data`` and return the moving average of its weights.
+
+    Args:
+        net: The backbone, already on the device.
+        data: uint8 grey levels (N, C, H, W), resident on the device.
+        objective: From :func:`build_objective`.
+        config: The settings.
+        device: Where the network and the data are.
+        hooks: Checkpoints, progress, stopping.
+
+    Raises:
+        Diverged: when a loss or a weight is not finite.
+        Interrupted: when asked to stop; a checkpoint of the last finished step has been written.
+    """
+    set_dropout(net, config.dropout)
+    c, timesteps, shape = objective.coefficients, len(objective.weights), tuple(data.shape[1:])
+    time_key, noise_key = stream_key(config.seed, "time"), stream_key(config.seed, "noise")
+    optimizer = devices.adamw(net.parameters(), device, lr=config.learning_rate, weight_decay=config.weight_decay)
+    average = ema.average_of(net)
+    sums = torch.zeros(3, device=device)  # weighted loss, eps-MSE, gradient norm, since the last report
+    start = _restore(hooks, net, average, optimizer, sums)
+    order = _Order(config, len(data), device)
+    saved = time.monotonic()
+    net.train()
+    for step in range(start, config.steps):
+        if hooks.should_stop():
+            _save(hooks, step, net, average, optimizer, sums)
+            raise Interrupted(f"stopped after step {step}")
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+
+        index, number = order.batch(step)  # which images, and the number of each since the start; both (B,)
+        x0 = to_pixels(data[index], objective.levels)
+        t = (uniform(time_key, number) * timesteps).long()
+        eps = normal(noise_key, number, shape)
+        xt = q_sample(c, x0, t, eps)
+        for part, first in enumerate(range(0, config.batch_size, config.micro_batch)):
+            cut = slice(first, first + config.micro_batch)
+            if config.dropout > 0:
+                torch.manual_seed(stream_seed(config.seed, "dropout", f"{step}/{part}"))
+            with devices.autocast(device, config.precision):
+                out = net(gather(c.input_scale, t[cut], xt) * xt[cut], c.network_time[t[cut]])
+            terms = loss(objective, x0[cut], t[cut], eps[cut], xt[cut], out.float())
+            (terms.weighted.sum() / config.batch_size).backward()
+            sums[0] += terms.weighted.detach().sum() / config.batch_size
+            sums[1] += terms.eps_mse.sum() / config.batch_size
+        sums[2] += nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        ema.update(average, net, ema.decay_at(config.ema, step))
+
+        done = step + 1
+        if done % hooks.log_every == 0 or done == config.steps:
+            _report(hooks, done, sums, (done - 1) % hooks.log_every + 1)  # the loop's one host sync
+        late = time.monotonic() - saved > hooks.checkpoint_seconds
+        if hooks.folder is not None and (done % hooks.checkpoint_every == 0 or done == config.steps or late):
+            _save(hooks, done, net, average, optimizer, sums)
+            saved = time.monotonic()
+    return average
+
+
+def set_dropout(net: nn.Module, rate: float) -> None:
+    """Set the rate of every dropout layer.
+
+    Raises:
+        DdpmkitError: when a rate above 0 is asked of a network without dropout layers.
+    """
+    layers = [m for m in net.modules() if isinstance(m, nn.Dropout)]
+    if rate > 0 and not layers:
+        raise DdpmkitError("this backbone has no dropout layer", "use --dropout 0, or give its blocks an nn.Dropout")
+    for layer in layers:
+        layer.p = rate
+
+
+class _Order:
+    """Which images each step sees: one keyed permutation an epoch, batches running across their ends."""
+
+    def __init__(self, config: TrainConfig, count: int, device: torch.device) -> None:
+        self.seed, self.size, self.count, self.device = config.seed, config.batch_size, count, device
+        self.offsets = torch.arange(self.size, device=device)
+        self.epochs: dict[int, Tensor] = {}
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return (image indices, running numbers), int64 (B,) each."""
+        first = step * self.size
+        needed = range(first // self.count, (first + self.size - 1) // self.count + 1)
+        self.epochs = {e: self.epochs.get(e, self._permutation(e)) for e in needed}
+        flat = torch.cat([self.epochs[e] for e in needed])
+        begin = first - needed.start * self.count
+        return flat[begin : begin + self.size], self.offsets + first
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch in self.epochs:
+            return self.epochs[epoch]
+        return permutation(self.seed, self.count, epoch, self.device)
+
+
+def _report(hooks: Hooks, step: int, sums: Tensor, count: int) -> None:
+    weighted, eps_mse, norm = (sums / count).tolist()
+    sums.zero_()
+    if not (math.isfinite(weighted) and math.isfinite(norm)):
+        raise Diverged(f"the loss is {weighted} and the gradient's norm {norm} at step {step}")
+    hooks.on_progress(Progress(step, weighted, eps_mse, norm))
+
+
+def _save(
+    hooks: Hooks, step: int, net: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, sums: Tensor
+) -> None:
+    if hooks.folder is None:
+        return
+    model, averaged = dict(net.state_dict()), dict(average.state_dict())
+    if not all(bool(torch.isfinite(v).all()) for v in (*model.values(), *averaged.values(), sums)):
+        raise Diverged(f"a weight is not finite at step {step}")
+    optim = {**checkpoint.optimizer_tensors(optimizer, net), "sums/": sums}
+    checkpoint.write(hooks.folder, checkpoint.Checkpoint(step, model, averaged, optim))
+
+
+def _restore(hooks: Hooks, net: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, sums: Tensor) -> int:
+    found = checkpoint.newest(hooks.folder) if hooks.folder is not None else None
+    if found is None:
+        hooks.on_resume(0)
+        return 0
+    net.load_state_dict(found.model)
+    average.load_state_dict(found.ema)
+    sums.copy_(found.optim.pop("sums/"))
+    checkpoint.restore_optimizer(optimizer, net, found.optim)
+    hooks.on_resume(found.step)
+    return found.step
