@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ddpmkit.report.render import inert
+from ddpmkit.text import inert
 
 if TYPE_CHECKING:
     from rich.console import Console

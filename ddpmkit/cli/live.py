@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.cli.console import stderr_console
-from ddpmkit.report.render import inert
 from ddpmkit.study.progress import KINDS, Monitor, PlainLines, clock
 from ddpmkit.study.runner import Prepared
+from ddpmkit.text import inert
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -26,9 +26,10 @@ def report(
 ) -> None:
     """Print a study's table again from its records: means, intervals, paired differences, verdicts."""
     from ddpmkit.report import render
-    from ddpmkit.report.frames import find_study, read_study
+    from ddpmkit.report.frames import read_study
     from ddpmkit.report.tables import summarise
     from ddpmkit.report.write import to_csv
+    from ddpmkit.study.store import find_study
 
     if format not in FORMATS:
         raise DdpmkitError(f"unknown format '{format}'", f"formats: {', '.join(FORMATS)}")

@@ -105,8 +105,8 @@ def status(
     import json as json_module
 
     from ddpmkit.cli.console import print_rows
-    from ddpmkit.report.frames import find_study
     from ddpmkit.study.status import read_status
+    from ddpmkit.study.store import find_study
 
     found = read_status(find_study(study, out))
     if json:

@@ -63,35 +63,6 @@ class Records:
         return str(self.plan["study"])
 
 
-def newest_study(out: Path) -> Path:
-    """Return the study folder that ran last.
-
-    Raises:
-        DdpmkitError: when there is none.
-    """
-    plans = sorted((out / "studies").glob("*/plan.json"), key=lambda p: p.stat().st_mtime)
-    if not plans:
-        raise DdpmkitError(f"there are no studies in '{out}'", "ddpmkit ablate --schedules linear,cosine,sigmoid")
-    return plans[-1].parent
-
-
-def find_study(study: str | None, out: Path) -> Path:
-    """Return the folder of a study given by name or path; the newest one for None.
-
-    Raises:
-        DdpmkitError: when there is no such study.
-    """
-    if study is None:
-        return newest_study(out)
-    for folder in (out / "studies" / study, Path(study)):
-        if (folder / "plan.json").is_file():
-            return folder
-    names = sorted(p.parent.name for p in (out / "studies").glob("*/plan.json"))
-    raise DdpmkitError(
-        f"there is no study '{study}' in '{out}'", f"studies there: {', '.join(names)}" if names else "ddpmkit ablate"
-    )
-
-
 def load_results(path: str | Path) -> pd.DataFrame:
     """Read tidy results from a study folder or a results.csv; see :func:`ddpmkit.load_results`."""
     file = Path(path) / "results.csv" if Path(path).is_dir() else Path(path)

@@ -8,16 +8,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from ddpmkit.report.tables import Summary, Table, contrast_table, main_table
+from ddpmkit.text import inert
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def inert(text: str) -> str:
-    """Take out control characters, ANSI escapes and direction marks."""
-    return _CONTROL.sub("", text)
 
 
 def tables(summary: Summary) -> list[Table]:

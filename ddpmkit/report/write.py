@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ddpmkit import files
 from ddpmkit.report.frames import Records, read_study
-from ddpmkit.report.render import inert, to_json, to_markdown
+from ddpmkit.report.render import to_json, to_markdown
 from ddpmkit.report.tables import Summary, summarise
+from ddpmkit.text import inert
 
 
 def read_summary(folder: Path) -> tuple[Records, Summary]:

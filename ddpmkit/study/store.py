@@ -68,3 +68,32 @@ class Store:
     def study(self, name: str) -> Path:
         """Return the folder of a study."""
         return self.out / "studies" / name
+
+
+def newest_study(out: Path) -> Path:
+    """Return the study folder that ran last.
+
+    Raises:
+        DdpmkitError: when there is none.
+    """
+    plans = sorted((out / "studies").glob("*/plan.json"), key=lambda p: p.stat().st_mtime)
+    if not plans:
+        raise DdpmkitError(f"there are no studies in '{out}'", "ddpmkit ablate --schedules linear,cosine,sigmoid")
+    return plans[-1].parent
+
+
+def find_study(study: str | None, out: Path) -> Path:
+    """Return the folder of a study given by name or path; the newest one for None.
+
+    Raises:
+        DdpmkitError: when there is no such study.
+    """
+    if study is None:
+        return newest_study(out)
+    for folder in (out / "studies" / study, Path(study)):
+        if (folder / "plan.json").is_file():
+            return folder
+    names = sorted(p.parent.name for p in (out / "studies").glob("*/plan.json"))
+    raise DdpmkitError(
+        f"there is no study '{study}' in '{out}'", f"studies there: {', '.join(names)}" if names else "ddpmkit ablate"
+    )
