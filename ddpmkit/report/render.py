@@ -27,6 +27,7 @@ def to_terminal(summary: Summary, console: Console | None = None) -> None:
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console as RichConsole
+    from rich.padding import Padding
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -36,14 +37,18 @@ def to_terminal(summary: Summary, console: Console | None = None) -> None:
             title=Text(inert(table.title)), title_justify="left", box=SIMPLE_HEAD, title_style="bold", padding=(0, 1)
         )
         for index, head in enumerate(table.columns):
-            rich.add_column(Text(inert(head)), justify="left" if index == 0 else "right", overflow="fold")
-        split = len(table.rows) - table.references
+            rich.add_column(
+                Text(inert(head)), justify="left" if index == 0 else "right", overflow="fold", no_wrap=index > 0
+            )
+        split, narrow = len(table.rows) - table.references, _width(table) > console.width
         for index, row in enumerate(table.rows):
             style = "dim" if index >= split else _verdict_style(row[-1])
-            rich.add_row(*(Text(inert(c)) for c in row), style=style, end_section=index == split - 1)
+            # Where the line is too short the interval goes below its mean, all of them alike.
+            shown = (inert(c).replace(" [", "\n[") if narrow else inert(c) for c in row)
+            rich.add_row(*(Text(c) for c in shown), style=style, end_section=index == split - 1)
         console.print(rich)
     for note in summary.notes:
-        console.print(Text("  " + inert(note), style="dim"))
+        console.print(Padding(Text(inert(note), style="dim"), (0, 0, 0, 2)))
 
 
 def to_tsv(summary: Summary) -> str:
@@ -76,6 +81,12 @@ def _md(text: str) -> str:
     """Escape what Markdown or HTML would act on."""
     text = inert(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|\[\]!#])", r"\\\1", text)
+
+
+def _width(table: Table) -> int:
+    """Columns that a table needs to stand without a broken line."""
+    lines = (table.columns, *table.rows)
+    return sum(max(len(line[i]) for line in lines) + 2 for i in range(len(table.columns))) + 2
 
 
 def _verdict_style(text: str) -> str:

@@ -69,10 +69,10 @@ def summarise(records: Records, baseline: str | None = None) -> Summary:
     }
     references: dict[str, dict[str, float]] = {}
     for ref in records.references:
-        references.setdefault(f"real images (train split, n={ref['n_floor']})", {})[ref["label"]] = ref["floor"]
+        references.setdefault(f"real, train n={ref['n_floor']}", {})[ref["label"]] = ref["floor"]
         if BASELINE_METRIC in metrics:
             for name, bits in ref["baselines"].items():
-                references.setdefault(f"{name} pixels", {})[BASELINE_METRIC] = bits
+                references.setdefault(name, {})[BASELINE_METRIC] = bits
     return Summary(
         records.name,
         cells,
@@ -100,14 +100,15 @@ def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
 def main_table(s: Summary) -> Table:
     """Cells against metrics: mean [95 % interval over train seeds]; then what to hold them against."""
     rows = []
+    digits = {m: decimals(list(s.intervals[m].values())) for m in s.metrics}
     for cell in s.cells:
         seeds = max((i[cell].n for i in s.intervals.values() if cell in i), default=0)
         missing = ", ".join(f"{n} {state}" for state, n in s.counts[cell].items() if state != "done")
         row = [cell, f"{seeds}" + (f" ({missing})" if missing else "")]
-        row += [interval_text(s.intervals[m].get(cell)) for m in s.metrics]
+        row += [interval_text(s.intervals[m].get(cell), digits[m]) for m in s.metrics]
         rows.append(tuple(row))
     for name, values in s.references.items():
-        rows.append((name, "", *(number(values[m]) if m in values else "" for m in s.metrics)))
+        rows.append((name, "", *(f"{values[m]:.{digits[m]}f}" if m in values else "" for m in s.metrics)))
     heads = ("cell", "seeds", *(f"{m} ↓" + (" bits/dim" if m == "NLL" else "") for m in s.metrics))
     return Table(f"study {s.study}", heads, tuple(rows), len(s.references))
 
@@ -116,40 +117,33 @@ def contrast_table(s: Summary) -> Table | None:
     """Paired differences against the baseline, with Holm and a verdict; None when there is nothing to compare."""
     rows = []
     for metric in s.metrics:
-        for cell, c in s.differences[metric].items():
-            interval = f"[{number(c.low)}, {number(c.high)}]" if c.low is not None and c.high is not None else ""
-            difference = "" if math.isnan(c.difference) else signed(c.difference)
+        found = {cell: (c, Interval(c.difference, c.low, c.high, c.n)) for cell, c in s.differences[metric].items()}
+        digits = decimals([i for _, i in found.values()])
+        for cell, (c, interval) in found.items():
+            difference = "" if math.isnan(c.difference) else interval_text(interval, digits, "+")
             correlation = "" if c.correlation is None else f"{c.correlation:+.2f}"
             holm = "" if c.p_holm is None else p_text(c.p_holm)
-            rows.append(
-                (metric, f"{cell} - {s.baseline}", f"{difference} {interval}".strip(), holm, correlation, c.verdict)
-            )
+            rows.append((cell, metric, difference, holm, correlation, c.verdict))
     if not rows:
         return None
-    heads = ("metric", "difference", "paired by seed", "Holm p", "seed corr.", "verdict")
-    return Table(f"differences from {s.baseline}", heads, tuple(rows))
+    heads = ("cell", "metric", "difference", "Holm p", "seed corr.", "verdict")
+    return Table(f"differences from {s.baseline}, paired by seed", heads, tuple(rows))
 
 
-def number(value: float | None) -> str:
-    """Write a number with as many digits as these metrics mean: three decimals, fewer for large values."""
-    if value is None or math.isnan(value):
-        return ""
-    size = abs(value)
-    return f"{value:.{3 if size < 10 else 2 if size < 100 else 1}f}"
+def decimals(intervals: list[Interval]) -> int:
+    """Return how many decimals a column means: two significant digits of the median half-width, three without one."""
+    halves = sorted((i.high - i.low) / 2 for i in intervals if i.low is not None and i.high is not None)
+    half = halves[len(halves) // 2] if halves else 0.0
+    return min(4, max(1, 1 - math.floor(math.log10(half)))) if half > 0 else 3
 
 
-def signed(value: float) -> str:
-    """Write a difference with its sign."""
-    return ("+" if value >= 0 else "") + number(value)
-
-
-def interval_text(i: Interval | None) -> str:
-    """Write ``mean [low, high]``, or the mean alone when there is one seed."""
+def interval_text(i: Interval | None, digits: int = 3, sign: str = "") -> str:
+    """Write ``mean [low, high]``, the mean alone for one seed, a dash for none."""
     if i is None:
         return "-"
     if i.low is None or i.high is None:
-        return number(i.mean)
-    return f"{number(i.mean)} [{number(i.low)}, {number(i.high)}]"
+        return f"{i.mean:{sign}.{digits}f}"
+    return f"{i.mean:{sign}.{digits}f} [{i.low:{sign}.{digits}f}, {i.high:{sign}.{digits}f}]"
 
 
 def p_text(p: float) -> str:
@@ -176,7 +170,7 @@ def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[st
         text = next(iter(dict.fromkeys(nll["definition"])))
         notes.append(f"{text}; Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim.")
         plain = done.loc[done["metric"] == "NLL-unclipped"].groupby("cell", sort=False)["value"].mean()
-        notes.append("Unclipped: " + ", ".join(f"{cell} {number(v)}" for cell, v in plain.items()) + " bits/dim.")
+        notes.append("Unclipped: " + ", ".join(f"{cell} {v:.3f}" for cell, v in plain.items()) + " bits/dim.")
     costs = []
     for cell, group in done.groupby("cell", sort=False):
         row = group.iloc[0]

@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from ddpmkit.builtin.backbones.unet import groups
-
 if TYPE_CHECKING:
     from ddpmkit.builtin.backbones.unet import UNet
+
+
+def groups(channels: int) -> int:
+    """The number of GroupNorm groups: 32 as in DDPM where there are channels enough, else 4 channels a group."""
+    return math.gcd(32 if channels >= 128 else channels // 4, channels)
 
 
 def zero(module: nn.Conv2d) -> nn.Conv2d:

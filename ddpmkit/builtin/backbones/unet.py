@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,8 +57,3 @@ class UNet(Backbone):
         from ddpmkit.builtin.backbones._unet import UNetModule
 
         return UNetModule(self, in_channels, out_channels, image_size, num_classes)
-
-
-def groups(channels: int) -> int:
-    """The number of GroupNorm groups: 32 as in DDPM where there are channels enough, else 4 channels a group."""
-    return math.gcd(32 if channels >= 128 else channels // 4, channels)
