@@ -100,13 +100,11 @@ def ablate(
     from ddpmkit.plugin.registry import Registry
     from ddpmkit.report.write import write_report
     from ddpmkit.study.progress import Monitor, PlainLines
-    from ddpmkit.study.runner import prepare, run
+    from ddpmkit.study.runner import How, prepare, run
 
-    prepared = prepare(options, out=out, registry=Registry(plugins), device=device)
-    tell = on_event or PlainLines(Monitor(prepared))
-    outcome = run(
-        prepared, jobs=jobs, device=device, executor=executor, checkpoint_every=checkpoint_every, on_event=tell
-    )
+    how = How(jobs, device, executor, checkpoint_every)
+    prepared = prepare(options, out=out, registry=Registry(plugins), how=how)
+    outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
     write_report(outcome.folder)
     return outcome
 

@@ -11,10 +11,10 @@ from ddpmkit.study.progress import KINDS, clock
 from ddpmkit.study.runner import Prepared
 
 
-def print_plan(prepared: Prepared, *, device: str, jobs: int | None, as_json: bool) -> None:
+def print_plan(prepared: Prepared, *, as_json: bool) -> None:
     """Print the plan of a study on stdout."""
     plan, study = prepared.plan, prepared.study
-    guess = estimate(prepared, device=device, jobs=jobs)
+    guess = estimate(prepared)
     todo = {s.id for s in prepared.todo}
     kinds = {}
     for kind in KINDS:

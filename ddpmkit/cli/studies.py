@@ -63,7 +63,7 @@ def ablate(
     from ddpmkit.cli.plan import print_plan
     from ddpmkit.report.render import to_json, to_terminal
     from ddpmkit.report.write import write_report
-    from ddpmkit.study.runner import prepare, run
+    from ddpmkit.study.runner import How, prepare, run
 
     given: Global = context.obj
     settings = {
@@ -74,14 +74,13 @@ def ablate(
         "train_seeds": train_seeds, "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
         "preset": preset, "name": name,
     }  # fmt: skip
-    prepared = prepare(settings, out=out, registry=given.registry(plugin), device=device)
+    how = How(jobs, device, executor, checkpoint_every)
+    prepared = prepare(settings, out=out, registry=given.registry(plugin), how=how)
     if dry_run:
-        print_plan(prepared, device=device, jobs=jobs, as_json=json)
+        print_plan(prepared, as_json=json)
         return
     with watch(prepared) as tell:
-        outcome = run(
-            prepared, jobs=jobs, device=device, executor=executor, checkpoint_every=checkpoint_every, on_event=tell
-        )
+        outcome = run(prepared, tell)
     summary = write_report(outcome.folder)
     if json:
         print(to_json(summary), end="")

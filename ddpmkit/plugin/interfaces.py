@@ -66,7 +66,7 @@ class Schedule(Component):
         """Return (a_t, b_t^2), each float64 of shape (T,)."""
         import numpy as np
 
-        betas = self.betas(T)
+        betas = np.asarray(self.betas(T), dtype=np.float64)
         return np.sqrt(1 - betas), betas
 
     def prior_variance(self, T: int) -> float:

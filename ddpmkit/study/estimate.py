@@ -10,7 +10,7 @@ import numpy as np
 
 from ddpmkit import files
 from ddpmkit.study.plan import Stage
-from ddpmkit.study.runner import Prepared, cores, device_names
+from ddpmkit.study.runner import Prepared
 
 PROBE = 3  # timed steps, after one to warm up
 
@@ -25,7 +25,7 @@ class Guess:
     kinds: dict[str, dict[str, float]]  # kind -> each, together
 
 
-def estimate(prepared: Prepared, *, device: str = "auto", jobs: int | None = None) -> Guess:
+def estimate(prepared: Prepared) -> Guess:
     """Estimate the time that the stages still to do will take.
 
     Seconds per unit of work come from finished stages of the same backbone in this store; where there are none, a few
@@ -37,8 +37,7 @@ def estimate(prepared: Prepared, *, device: str = "auto", jobs: int | None = Non
         record = files.read_json(path)
         if isinstance(record, dict) and record.get("state") == "done" and record.get("work"):
             known[path.parts[-4], _backbone(record["how"])].append(record["seconds"] / record["work"])
-    devices = device_names(device)
-    workers = jobs or (len(devices) if devices[0].startswith("cuda") else cores())
+    devices, workers = prepared.how.devices(), prepared.how.workers()
     probed: dict[str, tuple[float, float]] = {}
     costs: dict[str, list[float]] = defaultdict(list)
     for stage in prepared.todo:

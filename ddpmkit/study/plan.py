@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -188,15 +189,32 @@ class _Parts:
         schedule, sigma, weighting, backbone, sampler = (
             registry.build(kind, getattr(s, kind)) for kind in ("schedule", "sigma", "weighting", "backbone", "sampler")
         )
-        tables = tables_for(schedule, s.timesteps)
-        log_sigma2 = fixed_log_variance(sigma, tables)
+        with blame("schedule", s.schedule):
+            tables = tables_for(schedule, s.timesteps)
+        with blame("sigma", s.sigma):
+            log_sigma2 = fixed_log_variance(sigma, tables)
         if s.prediction == "v" and not tables.variance_preserving:
             raise DdpmkitError(f"v-prediction needs a variance-preserving schedule, and '{s.schedule}' is none")
         log_sigma2[0] = decoder_log_variance(tables, s.decoder_variance)
-        weighting.weights(tables, log_sigma2)
-        steps = sampler.timesteps(s.timesteps, s.sampling_steps)
-        fixed_log_variance(sigma, tables.strided(steps))
+        with blame("weighting", s.weighting):
+            weighting.weights(tables, log_sigma2)
+        with blame("sampler", s.sampler):
+            steps = [int(t) for t in sampler.timesteps(s.timesteps, s.sampling_steps)]
+            strided = tables.strided(steps)
+        with blame("sigma", s.sigma):
+            fixed_log_variance(sigma, strided)
         return cls(schedule, sigma, weighting, backbone, sampler, steps)
+
+
+@contextmanager
+def blame(kind: str, text: str) -> Iterator[None]:
+    """Turn whatever a component raises while a study is planned into an error that names it."""
+    try:
+        yield
+    except DdpmkitError:
+        raise
+    except Exception as err:  # a plugin's code may raise anything
+        raise DdpmkitError(f"{kind} '{text}' failed: {type(err).__name__}: {err}", "ddpmkit -v shows where") from err
 
 
 def _identity(obj: Component, registry: Registry) -> dict[str, Any]:

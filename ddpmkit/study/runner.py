@@ -17,7 +17,7 @@ from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Study, make_study, read_toml
-from ddpmkit.study.plan import Plan, Stage, make_plan
+from ddpmkit.study.plan import Plan, Stage, blame, make_plan
 from ddpmkit.study.store import Store
 
 if TYPE_CHECKING:
@@ -42,6 +42,48 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
+class How:
+    """What may differ between two runs of one study without changing a number.
+
+    Attributes:
+        jobs: workers at once; None for one a CPU core, or one a GPU.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        executor: spec of the executor.
+        checkpoint_every: steps between two checkpoints of a training.
+    """
+
+    jobs: int | None = None
+    device: str = "auto"
+    executor: str = "local"
+    checkpoint_every: int = 500
+
+    def devices(self) -> tuple[str, ...]:
+        """Return the devices to spread workers over.
+
+        Raises:
+            DdpmkitError: when the device is not here.
+        """
+        return device_names(self.device)
+
+    def workers(self) -> int:
+        """Return the number of workers."""
+        devices = self.devices()
+        return self.jobs or (len(devices) if devices[0].startswith("cuda") else cores())
+
+    def check(self, registry: Registry) -> None:
+        """Refuse what can't run.
+
+        Raises:
+            DdpmkitError: for a number below 1, an unknown executor, or a device that is not here.
+        """
+        for flag, value in (("--jobs", self.jobs), ("--checkpoint-every", self.checkpoint_every)):
+            if value is not None and value < 1:
+                raise DdpmkitError(f"{flag} must be at least 1, got {value}", "ddpmkit ablate --help")
+        registry.build("executor", self.executor)
+        self.devices()
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A study that has been planned and checked, and what of it is still to do. Nothing has run."""
 
@@ -50,6 +92,7 @@ class Prepared:
     store: Store
     registry: Registry
     todo: tuple[Stage, ...]
+    how: How
 
     @property
     def folder(self) -> Path:
@@ -81,7 +124,11 @@ class Outcome:
 
 
 def prepare(
-    options: Mapping[str, Any], *, out: str | Path = "results", registry: Registry | None = None, device: str = "auto"
+    options: Mapping[str, Any],
+    *,
+    out: str | Path = "results",
+    registry: Registry | None = None,
+    how: How | None = None,
 ) -> Prepared:
     """Plan a study and find what of it is to be done. Writes nothing.
 
@@ -89,19 +136,21 @@ def prepare(
         options: Settings, axes, seeds; ``study`` may name a .toml file that holds them, which the others override.
         out: The results folder.
         registry: The components to choose from.
-        device: Where it will run; asked only to resolve precision ``auto``.
+        how: Workers, device and the like.
 
     Raises:
         DdpmkitError: when anything about the request is wrong.
     """
+    how = how or How()
     registry = registry or Registry()
+    how.check(registry)
     given = {k: v for k, v in options.items() if v is not None}
     file = given.pop("study", None)
     if file is not None:
         given = {**read_toml(Path(file)), **given}
     study = make_study(given, registry)
     if study.base.precision == "auto" or "auto" in study.axes.get("precision", ()):
-        study = _resolve_precision(study, device)
+        study = _resolve_precision(study, how.device)
     store = Store(Path(out))
     folder = store.study(study.name)
     there = files.read_json(folder / "plan.json")
@@ -114,37 +163,19 @@ def prepare(
     todo = tuple(s for s in plan.stages.values() if not store.done(s.kind, s.id))
     if any(s.kind in ("train", "ref") for s in todo):
         _try_parts(plan, registry)
-    return Prepared(study, plan, store, registry, todo)
+    return Prepared(study, plan, store, registry, todo, how)
 
 
-def run(
-    prepared: Prepared,
-    *,
-    jobs: int | None = None,
-    device: str = "auto",
-    executor: str = "local",
-    checkpoint_every: int = 500,
-    on_event: Callable[[Event], None] = lambda _: None,
-) -> Outcome:
+def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) -> Outcome:
     """Run what is left of a prepared study. SIGINT and SIGTERM stop it at the next step, with a checkpoint.
 
     Args:
         prepared: From :func:`prepare`.
-        jobs: Workers at once; by default one a CPU core, or one a GPU.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        executor: Spec of the executor.
-        checkpoint_every: Steps between two checkpoints of a training.
         on_event: Told everything that happens, as it happens.
 
     Raises:
-        DdpmkitError: when the store can't be written, or the device is not here.
+        DdpmkitError: when the store can't be written.
     """
-    if jobs is not None and jobs < 1:
-        raise DdpmkitError(f"--jobs must be at least 1, got {jobs}", "leave it out to use every core")
-    if checkpoint_every < 1:
-        raise DdpmkitError(
-            f"--checkpoint-every must be at least 1, got {checkpoint_every}", "as in --checkpoint-every 500"
-        )
     plan, store = prepared.plan, prepared.store
     store.prepare()
     prepared.folder.mkdir(parents=True, exist_ok=True)
@@ -164,17 +195,17 @@ def run(
         if todo:
             from ddpmkit.study.stages import RunOptions
 
-            devices = device_names(device)
+            how, devices = prepared.how, prepared.how.devices()
             settings = RunSettings(
                 store,
                 prepared.registry,
-                RunOptions(device=devices[0], checkpoint_every=checkpoint_every),
-                jobs or (len(devices) if devices[0].startswith("cuda") else cores()),
+                RunOptions(device=devices[0], checkpoint_every=how.checkpoint_every),
+                how.workers(),
                 devices,
                 count,
                 stop.is_set,
             )
-            prepared.registry.build("executor", executor).run(todo, settings)
+            prepared.registry.build("executor", how.executor).run(todo, settings)
     states = Counter(
         "done" if store.done(s.kind, s.id) else store.status(s.kind, s.id).get("state", "blocked")
         for s in plan.stages.values()
@@ -192,13 +223,14 @@ def _try_parts(plan: Plan, registry: Registry) -> None:
     images = registry.build("dataset", plan.study.base.dataset).load()
     channels, size = images.train.shape[1], images.train.shape[2]
     for text in dict.fromkeys(c.settings.backbone for c in plan.cells):
-        with torch.device("meta"):
+        with blame("backbone", text), torch.device("meta"):
             registry.build("backbone", text).build(
                 in_channels=channels, out_channels=channels, image_size=size, num_classes=None
             )
     if "fd" in plan.study.metrics:
         for text in plan.study.features:
-            registry.build("features", text).load(images)
+            with blame("features", text):
+                registry.build("features", text).load(images)
 
 
 def _resolve_precision(study: Study, device: str) -> Study:

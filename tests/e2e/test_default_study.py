@@ -1,4 +1,4 @@
-"""The study of the README with one train seed: it trains, it draws digits that anyone would recognise, it is not redone."""
+"""The study of the README with one train seed: it trains, draws digits that anyone would recognise, is not redone."""
 
 from __future__ import annotations
 
