@@ -6,6 +6,7 @@ Images are float32 (B, C, H, W) in [-1, 1]; stored images are uint8 grey levels 
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -130,6 +131,14 @@ class Images:
     levels: int  # the number K of grey levels; level k stands for the pixel value -1 + 2 k / (K - 1)
     labels: dict[str, Any]  # split -> int64 (N,), empty when the data has none
 
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the images of all splits and of K; paths and labels do not enter."""
+        digest = hashlib.sha256(f"levels={self.levels}".encode())
+        for split in ("train", "validation", "test"):
+            array = getattr(self, split)
+            digest.update(f"{split}{array.shape}".encode() + array.tobytes())
+        return digest.hexdigest()
+
 
 class Dataset(Component):
     """Images to learn from."""
@@ -141,15 +150,8 @@ class Dataset(Component):
         """Return the images; the same ones every time."""
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of everything that :meth:`load` gives; paths do not enter."""
-        import hashlib
-
-        images = self.load()
-        digest = hashlib.sha256(f"levels={images.levels}".encode())
-        for split in ("train", "validation", "test"):
-            array = getattr(images, split)
-            digest.update(f"{split}{array.shape}".encode() + array.tobytes())
-        return digest.hexdigest()
+        """Return the SHA-256 of what :meth:`load` gives; paths do not enter."""
+        return self.load().fingerprint()
 
 
 class Features(Component):

@@ -84,8 +84,7 @@ def _probe(stage: Stage, prepared: Prepared, device_name: str) -> tuple[float, f
 
     device = devices.resolve(device_name)
     registry, settings = prepared.registry, prepared.study.base
-    images = registry.rebuild(stage.how["dataset"]).load()
-    channels, size = images.train.shape[1], images.train.shape[2]
+    _, channels, size, _ = prepared.plan.images.train.shape
     with devices.one_thread():
         net = devices.place(
             registry.rebuild(stage.how["backbone"]).build(

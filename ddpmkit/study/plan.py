@@ -83,6 +83,7 @@ class Plan:
 
     study: Study
     cells: list[Cell]
+    images: Images
     stages: dict[str, Stage] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
 
@@ -122,10 +123,11 @@ def make_plan(study: Study, registry: Registry) -> Plan:
         DdpmkitError: when a component can't be built, does not go with another, or the data can't be read.
     """
     dataset = registry.build("dataset", study.base.dataset)
-    images: Images = dataset.load()
-    data_hash = dataset.fingerprint()
+    with blame("dataset", study.base.dataset):
+        images: Images = dataset.load()
+    data_hash = images.fingerprint()
     data_how = {"dataset": registry.record(dataset)}
-    plan = Plan(study, study.cells())
+    plan = Plan(study, study.cells(), images)
     extractors = {text: registry.build("features", text) for text in study.features} if "fd" in study.metrics else {}
     for cell in plan.cells:
         s = cell.settings

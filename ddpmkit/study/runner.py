@@ -220,7 +220,7 @@ def _try_parts(plan: Plan, registry: Registry) -> None:
     """Build every backbone on no device and load every extractor: what can't work is said before anything runs."""
     import torch
 
-    images = registry.build("dataset", plan.study.base.dataset).load()
+    images = plan.images
     channels, size = images.train.shape[1], images.train.shape[2]
     for text in dict.fromkeys(c.settings.backbone for c in plan.cells):
         with blame("backbone", text), torch.device("meta"):

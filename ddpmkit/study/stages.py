@@ -80,8 +80,8 @@ class Work:
 
 @functools.lru_cache(maxsize=2)
 def _load_images(registry: Registry, record: str) -> tuple[Images, str]:
-    dataset = registry.rebuild(json.loads(record))
-    return dataset.load(), dataset.fingerprint()
+    images: Images = registry.rebuild(json.loads(record)).load()
+    return images, images.fingerprint()
 
 
 def execute(
