@@ -114,9 +114,16 @@ def _metrics(s: Summary) -> Any:
             if metric in values and values[metric] < high + 0.6 * (high - low):
                 axis.axvline(values[metric], color="#888888", lw=1, ls=":")
                 axis.annotate(
-                    name.split(" (")[0], (values[metric], 0.55), fontsize=6.5, color="#666666", ha="center", va="bottom"
+                    _plain(name),
+                    (values[metric], 0.62),
+                    (3, 0),
+                    textcoords="offset points",
+                    fontsize=6.5,
+                    color="#666666",
+                    ha="left",
+                    va="bottom",
                 )
-        axis.set_xlabel(metric + (" (bits/dim)" if metric == "NLL" else "") + "  - lower is better", fontsize=8)
+        axis.set_xlabel(metric + (" bits/dim" if metric == "NLL" else "") + ", lower is better", fontsize=8)
         axis.tick_params(labelsize=7.5)
         axis.set_ylim(-len(s.cells) + 0.45, 0.95)
         axis.grid(axis="x", color="#dddddd", lw=0.6)
@@ -134,7 +141,7 @@ def _save(figure: Any, stem: Path) -> list[Path]:
     out = []
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=ending, metadata=metadata)
+        figure.savefig(buffer, format=ending, metadata=metadata, bbox_inches="tight", pad_inches=0.06)
         path = stem.with_suffix("." + ending)
         files.write_bytes(path, buffer.getvalue())
         out.append(path)
