@@ -116,7 +116,9 @@ def build_objective(
         )
     if not x0_weights.any():
         raise DdpmkitError(f"weighting '{weighting.name}' gives only zeros", "ddpmkit ls weighting")
-    weights = prediction_weights(tables, x0_weights, config.prediction)
+    weights = (
+        x0_weights if weighting.space == "prediction" else prediction_weights(tables, x0_weights, config.prediction)
+    )
     return Objective(
         Coefficients.of(tables, device),
         config.prediction,

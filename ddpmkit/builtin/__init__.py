@@ -11,13 +11,30 @@ from ddpmkit.builtin.features.digits import DigitsNet
 from ddpmkit.builtin.features.pca import Pca
 from ddpmkit.builtin.samplers.ancestral import Ancestral
 from ddpmkit.builtin.samplers.ddim import Ddim
+from ddpmkit.builtin.samplers.dpm_solver import DpmSolver
+from ddpmkit.builtin.schedules.constant import Constant
 from ddpmkit.builtin.schedules.cosine import Cosine
+from ddpmkit.builtin.schedules.cosine_gamma import CosineGamma
+from ddpmkit.builtin.schedules.jsd import Jsd
+from ddpmkit.builtin.schedules.laplace import Laplace
 from ddpmkit.builtin.schedules.linear import Linear
+from ddpmkit.builtin.schedules.one_minus_t import OneMinusT
 from ddpmkit.builtin.schedules.quadratic import Quadratic
+from ddpmkit.builtin.schedules.random_walk import RandomWalk
 from ddpmkit.builtin.schedules.sigmoid import Sigmoid
+from ddpmkit.builtin.schedules.sigmoid_gamma import SigmoidGamma
+from ddpmkit.builtin.schedules.warmup import Warmup
+from ddpmkit.builtin.schedules.zero_snr import ZeroSnr
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
+from ddpmkit.builtin.sigmas.interpolate import Interpolate
+from ddpmkit.builtin.weightings.max_snr import MaxSnr
+from ddpmkit.builtin.weightings.min_snr import MinSnr
+from ddpmkit.builtin.weightings.native import Native
+from ddpmkit.builtin.weightings.p2 import P2
 from ddpmkit.builtin.weightings.simple import Simple
+from ddpmkit.builtin.weightings.snr import Snr
+from ddpmkit.builtin.weightings.truncated_snr import TruncatedSnr
 from ddpmkit.builtin.weightings.vlb import Vlb
 from ddpmkit.plugin.hookspecs import hookimpl
 
@@ -25,19 +42,33 @@ from ddpmkit.plugin.hookspecs import hookimpl
 @hookimpl
 def ddpmkit_register_schedules() -> list[type]:
     """Variance schedules."""
-    return [Linear, Cosine, Sigmoid, Quadratic]
+    return [
+        Linear,
+        Cosine,
+        Sigmoid,
+        Quadratic,
+        SigmoidGamma,
+        CosineGamma,
+        OneMinusT,
+        Constant,
+        Warmup,
+        Jsd,
+        Laplace,
+        ZeroSnr,
+        RandomWalk,
+    ]
 
 
 @hookimpl
 def ddpmkit_register_sigmas() -> list[type]:
     """Reverse variances."""
-    return [Beta, BetaTilde]
+    return [Beta, BetaTilde, Interpolate]
 
 
 @hookimpl
 def ddpmkit_register_weightings() -> list[type]:
     """Loss weightings."""
-    return [Simple, Vlb]
+    return [Simple, Vlb, Snr, TruncatedSnr, MaxSnr, MinSnr, P2, Native]
 
 
 @hookimpl
@@ -49,7 +80,7 @@ def ddpmkit_register_backbones() -> list[type]:
 @hookimpl
 def ddpmkit_register_samplers() -> list[type]:
     """Walks from noise to image."""
-    return [Ancestral, Ddim]
+    return [Ancestral, Ddim, DpmSolver]
 
 
 @hookimpl

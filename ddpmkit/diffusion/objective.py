@@ -1,7 +1,7 @@
 """The training loss of one batch, per image, from the network's output.
 
 A weighting states its factor w_t on the mean squared x0-error. In the space of the prediction that is
-w_t / SNR_t for eps, w_t for x0 and w_t / (SNR_t + 1) for v.
+w_t / SNR_t for eps, w_t for x0, w_t / (SNR_t + 1) for v and w_t / c_t^2 for mu.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def prediction_weights(tables: Tables, x0_weights: Array, prediction: Prediction
     """
     if prediction == "v" and not tables.variance_preserving:
         raise DdpmkitError("v-prediction needs a variance-preserving schedule", "use --prediction eps or x0")
-    divisor = {"eps": tables.snr, "x0": np.ones(tables.T), "v": tables.snr + 1}[prediction]
+    divisor = {"eps": tables.snr, "x0": np.ones(tables.T), "v": tables.snr + 1, "mu": tables.mean_x0**2}[prediction]
     return np.asarray(x0_weights / divisor)
 
 

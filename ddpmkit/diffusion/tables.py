@@ -6,8 +6,9 @@ Index 0 is the papers' step t=1; index T-1 is their step T.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Tables:
         signal: the factor m_t on x0 in q(x_t | x_0) = N(m_t x0, S_t^2); sqrt(alpha-bar_t) when variance-preserving.
         noise2: S_t^2 = Var(x_t | x_0); 1 - alpha-bar_t when variance-preserving.
         prior_variance: the variance of p(x_T), per dimension.
+        mean_x0: the factor on x0 in the posterior mean of a full step; what mu-prediction inverts.
+        mean_xt: the factor on x_t there.
         times: the step index in the full chain that each entry stands for; arange(T) unless strided.
         full_T: the length of the full chain, by which the network's time is normalised.
     """
@@ -40,6 +43,8 @@ class Tables:
     noise2: Array
     prior_variance: float
     variance_preserving: bool
+    mean_x0: Array
+    mean_xt: Array
     times: np.ndarray[Any, np.dtype[np.int64]]
     full_T: int
 
@@ -117,8 +122,15 @@ class Tables:
         before, noise2_before = np.concatenate([[1.0], signal[:-1]]), np.concatenate([[0.0], noise2[:-1]])
         a = signal / before
         b2 = noise2 - a**2 * noise2_before
-        return Tables(
-            a, b2, signal, noise2, self.prior_variance, self.variance_preserving, self.times[index], self.full_T
+        return replace(
+            self,
+            a=a,
+            b2=b2,
+            signal=signal,
+            noise2=noise2,
+            mean_x0=self.mean_x0[index],
+            mean_xt=self.mean_xt[index],
+            times=self.times[index],
         )
 
 
@@ -138,14 +150,15 @@ def tables_for(schedule: Schedule, T: int) -> Tables:
         problem = "it gives values that are not finite"
     elif (b2 <= 0).any() or (a < 0).any():
         problem = f"step {int(np.argmax((b2 <= 0) | (a < 0)))} adds no noise or flips the sign"
-    elif _preserving(a, b2) and (b2 >= 1).any():
-        problem = f"beta at step {int(np.argmax(b2 >= 1))} is {b2.max():g}, and every beta must be below 1"
+    elif _preserving(a, b2) and (b2[:-1] >= 1).any():
+        problem = f"beta at step {int(np.argmax(b2 >= 1))} is {b2.max():g}, and only the last may reach 1"
     if problem:
         raise DdpmkitError(f"schedule '{schedule.name}' at T={T}: {problem}", f"ddpmkit show {schedule.name}")
     preserving = _preserving(a, b2)
     if preserving:
         # A product of a thousand factors near 1 keeps its last digits as a sum of log1p; 1 - alpha-bar as expm1.
-        log_alpha_bar = np.cumsum(np.log1p(-b2))
+        with np.errstate(divide="ignore"):  # a last beta of exactly 1 leaves alpha-bar = 0
+            log_alpha_bar = np.cumsum(np.log1p(-b2))
         signal, noise2 = np.exp(log_alpha_bar / 2), -np.expm1(log_alpha_bar)
     else:
         signal, noise2 = np.cumprod(a), np.empty(T)
@@ -153,7 +166,19 @@ def tables_for(schedule: Schedule, T: int) -> Tables:
         for t in range(T):
             variance = a[t] ** 2 * variance + b2[t]
             noise2[t] = variance
-    return Tables(a, b2, signal, noise2, float(schedule.prior_variance(T)), preserving, np.arange(T, dtype=np.int64), T)
+    before, noise2_before = np.concatenate([[1.0], signal[:-1]]), np.concatenate([[0.0], noise2[:-1]])
+    return Tables(
+        a=a,
+        b2=b2,
+        signal=signal,
+        noise2=noise2,
+        prior_variance=float(schedule.prior_variance(T)),
+        variance_preserving=preserving,
+        mean_x0=before * b2 / noise2,
+        mean_xt=a * noise2_before / noise2,
+        times=np.arange(T, dtype=np.int64),
+        full_T=T,
+    )
 
 
 def fixed_log_variance(sigma: Sigma, tables: Tables) -> Array:
@@ -173,6 +198,16 @@ def fixed_log_variance(sigma: Sigma, tables: Tables) -> Array:
             "ddpmkit ls sigma",
         )
     return low
+
+
+def prior_bits(tables: Tables, second_moment: float = 1.0) -> float:
+    """Return L_T in bits/dim for data of that E x0^2: what is lost because the chain does not quite reach its prior.
+
+    1/2 [ (m_T^2 E x0^2 + S_T^2) / P - 1 - ln(S_T^2 / P) ] / ln 2, P the prior's variance. Ho et al. 2020, eq. 5.
+    """
+    ratio = float(tables.noise2[-1]) / tables.prior_variance
+    mean = float(tables.signal[-1]) ** 2 * second_moment / tables.prior_variance
+    return 0.5 * (mean + ratio - 1 - math.log(ratio)) / math.log(2)
 
 
 def decoder_log_variance(tables: Tables, choice: str = "tilde2") -> float:

@@ -88,6 +88,7 @@ class Weighting(Component):
 
     uses_sigma: ClassVar[bool] = False  # True: the reverse variance enters the loss, and so the training stage
     decoder_first: ClassVar[bool] = False  # True: at t=1 the loss is the decoder's NLL instead of a weighted error
+    space: ClassVar[str] = "x0"  # "prediction": the weights are factors on the error of the prediction itself
 
     @abstractmethod
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:

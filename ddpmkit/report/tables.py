@@ -183,6 +183,7 @@ def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[st
         notes.append("Mixed fingerprints, the last digits may differ between them: " + " | ".join(machines) + ".")
     elif machines:
         notes.append(f"Computed with {machines[0]}.")
+    notes += [f"Excluded: {label}: {reason}." for label, reason in plan.get("excluded", ())]
     short = {c: s for c, s in states.items() if set(s) - {"done"}}
     for cell, counts in short.items():
         notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}; it is not called better.")

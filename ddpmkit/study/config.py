@@ -35,7 +35,7 @@ class Settings:
     sampler: str = param("ancestral", "walk from noise to image")
     timesteps: int = param(1000, "T, steps of the forward process", ge=2)
     sampling_steps: int = param(100, "steps of the reverse walk", ge=1)
-    prediction: Literal["eps", "x0", "v"] = param("eps", "what the network estimates")
+    prediction: Literal["eps", "x0", "v", "mu"] = param("eps", "what the network estimates")
     train_steps: int = param(1200, "optimiser steps", ge=1)
     batch_size: int = param(64, "images a step", ge=1)
     learning_rate: float = param(4e-3, "AdamW's rate after warm-up", gt=0)

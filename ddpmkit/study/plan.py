@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddpmkit import files
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, prior_bits, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Component, Images
 from ddpmkit.plugin.registry import Registry
@@ -17,6 +17,11 @@ from ddpmkit.study.config import Cell, Settings, Study
 # Raise a number when the same spec comes to mean other results.
 VERSIONS = {"ref": 1, "train": 1, "sample": 1, "nll": 1, "score": 1}
 NLL_SEED = 0
+SIGNAL_LEFT = 0.01  # bits/dim of L_T above which a schedule is warned about
+
+
+class Impossible(Exception):  # noqa: N818 - a property of a cell, not a defect
+    """A cell that can't exist; its text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,10 @@ class Plan:
     """All stages of a study, each once, in an order in which they can run, and the results they make up."""
 
     study: Study
-    cells: list[Cell]
     images: Images
+    cells: list[Cell] = field(default_factory=list)
+    excluded: list[tuple[str, str]] = field(default_factory=list)  # label of an impossible cell, reason
+    warnings: list[str] = field(default_factory=list)
     stages: dict[str, Stage] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
 
@@ -91,6 +98,11 @@ class Plan:
         """Take a stage in unless it is there already; return its id."""
         self.stages.setdefault(stage.id, stage)
         return stage.id
+
+    def warn(self, text: str) -> None:
+        """Note something that the user should know before the run, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def json(self) -> dict[str, Any]:
         """What a report needs to know of the plan, as JSON values."""
@@ -100,6 +112,8 @@ class Plan:
             "cells": [
                 {"label": c.label, "slug": c.slug, "point": c.point, "settings": vars(c.settings)} for c in self.cells
             ],
+            "excluded": [list(e) for e in self.excluded],
+            "warnings": self.warnings,
             "results": [
                 {
                     "cell": r.cell,
@@ -127,11 +141,19 @@ def make_plan(study: Study, registry: Registry) -> Plan:
         images: Images = dataset.load()
     data_hash = images.fingerprint()
     data_how = {"dataset": registry.record(dataset)}
-    plan = Plan(study, study.cells(), images)
+    plan = Plan(study, images)
     extractors = {text: registry.build("features", text) for text in study.features} if "fd" in study.metrics else {}
-    for cell in plan.cells:
+    for cell in study.cells():
         s = cell.settings
-        parts = _Parts.build(s, registry)
+        try:
+            parts = _Parts.build(s, registry)
+        except Impossible as impossible:
+            plan.excluded.append((cell.label, str(impossible)))
+            continue
+        plan.cells.append(cell)
+        if parts.prior_bits > SIGNAL_LEFT:
+            left = f"L_T is {parts.prior_bits:.3f} bits/dim"
+            plan.warn(f"schedule '{s.schedule}' at T={s.timesteps} leaves signal in x_T: {left}")
         refs = {
             text: plan.add(
                 Stage(
@@ -172,6 +194,9 @@ def make_plan(study: Study, registry: Registry) -> Plan:
                         )
                         scores.append((text, plan.add(stage), ref))
                 plan.results.append(Result(cell.label, train_seed, sample_seed, train.id, sample, tuple(scores), nll))
+    if not plan.cells:
+        label, reason = plan.excluded[0]
+        raise DdpmkitError(f"no cell is possible; {label}: {reason}", "choose another --prediction or schedule")
     return plan
 
 
@@ -185,6 +210,7 @@ class _Parts:
     backbone: Any
     sampler: Any
     strided: Sequence[int]
+    prior_bits: float
 
     @classmethod
     def build(cls, s: Settings, registry: Registry) -> _Parts:
@@ -196,7 +222,9 @@ class _Parts:
         with blame("sigma", s.sigma):
             log_sigma2 = fixed_log_variance(sigma, tables)
         if s.prediction == "v" and not tables.variance_preserving:
-            raise DdpmkitError(f"v-prediction needs a variance-preserving schedule, and '{s.schedule}' is none")
+            raise Impossible(f"v-prediction needs a variance-preserving schedule, and {s.schedule} is none")
+        if s.prediction == "eps" and not tables.signal.all():
+            raise Impossible(f"{s.schedule} leaves no signal at its last step, so eps says nothing of x0 there")
         log_sigma2[0] = decoder_log_variance(tables, s.decoder_variance)
         with blame("weighting", s.weighting):
             weighting.weights(tables, log_sigma2)
@@ -205,7 +233,7 @@ class _Parts:
             strided = tables.strided(steps)
         with blame("sigma", s.sigma):
             fixed_log_variance(sigma, strided)
-        return cls(schedule, sigma, weighting, backbone, sampler, steps)
+        return cls(schedule, sigma, weighting, backbone, sampler, steps, prior_bits(tables))
 
 
 @contextmanager

@@ -160,6 +160,10 @@ def prepare(
             "choose another --name; stages that both need are shared all the same",
         )
     plan = make_plan(study, registry)
+    for label, reason in plan.excluded:
+        print(f"excluded: {label}: {reason}", file=sys.stderr)
+    for text in plan.warnings:
+        print(f"warning: {text}", file=sys.stderr)
     todo = tuple(s for s in plan.stages.values() if not store.done(s.kind, s.id))
     if any(s.kind in ("train", "ref") for s in todo):
         _try_parts(plan, registry)

@@ -215,7 +215,7 @@ def run_train(w: Work) -> None:
 def run_sample(w: Work) -> None:
     """Draw images from a trained network."""
     spec = w.stage.spec
-    images, predict_x0, full, sigma = _trained(w)
+    images, predict_x0, full, sigma = trained(w)
     tables = full.strided(spec["times"])
     drawn = sample(
         predict_x0(tables),
@@ -238,7 +238,7 @@ def run_sample(w: Work) -> None:
 def run_nll(w: Work) -> None:
     """Bound the negative log-likelihood of the test images under a trained network."""
     spec = w.stage.spec
-    images, predict_x0, tables, sigma = _trained(w)
+    images, predict_x0, tables, sigma = trained(w)
     split, pilot = (
         to_pixels(torch.from_numpy(a).to(w.device), images.levels) for a in (images.test, images.validation)
     )
@@ -307,7 +307,7 @@ def _flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:
     return int(counter.get_total_flops())
 
 
-def _trained(w: Work) -> tuple[Images, Callable[[Tables], Any], Tables, Any]:
+def trained(w: Work) -> tuple[Images, Callable[[Tables], Any], Tables, Any]:
     """Return the data, tables -> predict_x0 of the trained average, the full chain, and the sigma."""
     train_id = w.stage.spec["train"]
     folder = w.store.folder("train", train_id)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ddpmkit.builtin.samplers._spacing import even
+from ddpmkit.builtin.samplers._clip import clipped
+from ddpmkit.builtin.samplers._spacing import spaced
 from ddpmkit.plugin.interfaces import Sampler
 from ddpmkit.plugin.spec import param
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ancestral(Sampler):
-    """Ancestral sampling (Algorithm 2) with any number of evenly spread steps.
+    """Ancestral sampling (Algorithm 2) with any number of steps.
 
     x_{t-1} = c_t x0hat + k_t x_t + sigma_t z, the posterior's mean at the estimate x0hat; the last step of the walk
     adds no noise.
@@ -28,11 +29,12 @@ class Ancestral(Sampler):
 
     name = "ancestral"
     reference = "Ho et al. 2020 (arXiv 2006.11239), Algorithm 2; fewer steps: Nichol & Dhariwal 2021, section 4"
-    clip: Literal["static", "none"] = param("static", "clip x0hat to [-1, 1], or leave it")
+    spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")
+    clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
 
     def timesteps(self, T: int, count: int) -> Sequence[int]:
-        """Return evenly spread indices that reach T-1."""
-        return even(T, count)
+        """Return indices that rise to T-1."""
+        return spaced(self.spacing, T, count)
 
     def sample(self, predict_x0: PredictX0, tables: Tables, log_sigma2: Array, noise: Noise) -> Tensor:
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
@@ -43,10 +45,7 @@ class Ancestral(Sampler):
         sigma = np.exp(log_sigma2 / 2).tolist()
         x: Tensor = noise(0) * math.sqrt(tables.prior_variance)
         for k, t in enumerate(range(tables.T - 1, -1, -1)):
-            x0 = predict_x0(x, t)
-            if self.clip == "static":
-                x0 = x0.clamp(-1, 1)
-            x = on_x0[t] * x0 + on_xt[t] * x
+            x = on_x0[t] * clipped(predict_x0(x, t), self.clip) + on_xt[t] * x
             if t > 0:
                 x = x + sigma[t] * noise(k + 1)
         return x

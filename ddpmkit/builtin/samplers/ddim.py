@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ddpmkit.builtin.samplers._spacing import even
+from ddpmkit.builtin.samplers._clip import clipped
+from ddpmkit.builtin.samplers._spacing import spaced
 from ddpmkit.plugin.interfaces import Sampler
 from ddpmkit.plugin.spec import param
 
@@ -22,19 +23,22 @@ if TYPE_CHECKING:
 class Ddim(Sampler):
     """DDIM; eta=0 is deterministic, eta=1 adds as much noise as ancestral sampling with beta-tilde.
 
-    x_{t-1} = m_{t-1} x0hat + sqrt(S_{t-1}^2 - s_t^2) eps + s_t z with s_t^2 = eta^2 beta-tilde_t. After x0hat is
-    clipped, eps is derived from it again, as OpenAI's code does. The sigma axis does not enter.
+    x_{t-1} = m_{t-1} x0hat + sqrt(S_{t-1}^2 - s_t^2) eps + s_t z with s_t^2 = eta^2 beta-tilde_t. With ``rederive`` eps
+    comes from the clipped x0hat (OpenAI's code); without it, from x0hat as the network gave it (diffusers' default).
+    The sigma axis does not enter.
     """
 
     name = "ddim"
     reference = "Song, Meng & Ermon 2021 (arXiv 2010.02502), eq. 12 and eq. 16"
     uses_sigma = False
     eta: float = param(0.0, "0 deterministic, 1 as noisy as ancestral", ge=0, le=1)
-    clip: Literal["static", "none"] = param("static", "clip x0hat to [-1, 1], or leave it")
+    spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")
+    clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
+    rederive: bool = param(True, "derive eps again from the clipped x0hat")
 
     def timesteps(self, T: int, count: int) -> Sequence[int]:
-        """Return evenly spread indices that reach T-1."""
-        return even(T, count)
+        """Return indices that rise to T-1."""
+        return spaced(self.spacing, T, count)
 
     def sample(self, predict_x0: PredictX0, tables: Tables, log_sigma2: Array, noise: Noise) -> Tensor:
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
@@ -46,10 +50,9 @@ class Ddim(Sampler):
         deviation, step_noise = np.sqrt(tables.noise2).tolist(), np.sqrt(step_variance).tolist()
         x: Tensor = noise(0) * math.sqrt(tables.prior_variance)
         for k, t in enumerate(range(tables.T - 1, -1, -1)):
-            x0 = predict_x0(x, t)
-            if self.clip == "static":
-                x0 = x0.clamp(-1, 1)
-            eps = (x - signal[t] * x0) / deviation[t]
+            raw = predict_x0(x, t)
+            x0 = clipped(raw, self.clip)
+            eps = (x - signal[t] * (x0 if self.rederive else raw)) / deviation[t]
             x = before[t] * x0 + noise_before[t] * eps
             if t > 0 and self.eta > 0:
                 x = x + step_noise[t] * noise(k + 1)

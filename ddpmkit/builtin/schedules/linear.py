@@ -24,6 +24,7 @@ class Linear(Schedule):
     reference = "Ho et al. 2020 (arXiv 2006.11239), section 4; scaling: Nichol & Dhariwal 2021 (arXiv 2102.09672)"
     beta_1: float = param(1e-4, "first beta at T = 1000", gt=0, lt=1)
     beta_T: float = param(0.02, "last beta at T = 1000", gt=0, lt=1)
+    scaled: bool = param(True, "scale both by 1000/T; without it a short chain leaves signal in x_T")
 
     def betas(self, T: int) -> Array:
         """Return beta_t, float64 (T,).
@@ -33,5 +34,7 @@ class Linear(Schedule):
         """
         import numpy as np
 
-        first, last = scaled_endpoints(self.name, self.beta_1, self.beta_T, T)
+        first, last = self.beta_1, self.beta_T
+        if self.scaled:
+            first, last = scaled_endpoints(self.name, first, last, T)
         return np.linspace(first, last, T)

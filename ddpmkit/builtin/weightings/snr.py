@@ -1,0 +1,27 @@
+"""Weighting by the signal-to-noise ratio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmkit.plugin.interfaces import Weighting
+
+if TYPE_CHECKING:
+    from ddpmkit.diffusion.tables import Tables
+    from ddpmkit.plugin.interfaces import Array
+
+
+@dataclass(frozen=True)
+class Snr(Weighting):
+    """SNR_t on the x0-error, which is uniform in eps: the same numbers as ``simple`` under its other name.
+
+    w_t = SNR_t.
+    """
+
+    name = "snr"
+    reference = "Salimans & Ho 2022 (arXiv 2202.00512), section 4, SNR weighting"
+
+    def weights(self, tables: Tables, log_sigma2: Array) -> Array:
+        """Return SNR_t, float64 (T,)."""
+        return tables.snr

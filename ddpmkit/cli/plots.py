@@ -1,0 +1,118 @@
+"""``plot``: schedules against t, an image dissolving, a sample appearing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddpmkit.cli.options import Global, Out, Plugins
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin import spec
+
+if TYPE_CHECKING:
+    from ddpmkit.diffusion.tables import Tables
+
+app = typer.Typer(help="Draw schedules, the forward process, or the reverse process.", no_args_is_help=True)
+
+To = Annotated[Path | None, typer.Option("--to", help="File to write, .png or .svg")]
+T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
+Schedules = Annotated[str, typer.Argument(help="Comma list of schedules")]
+
+
+def register(main: typer.Typer) -> None:
+    """Add the commands to the application."""
+    main.add_typer(app, name="plot")
+
+
+@app.command()
+def schedules(
+    context: typer.Context,
+    names: Schedules = "linear,cosine,sigmoid,quadratic",
+    sigmas: Annotated[str, typer.Option(help="Comma list of fixed sigmas")] = "beta-tilde,beta",
+    weightings: Annotated[str, typer.Option(help="Comma list of weightings")] = "simple,vlb,min-snr,p2",
+    timesteps: T = 1000,
+    to: To = None,
+    plugin: Plugins = None,
+) -> None:
+    """Alpha-bar, log-SNR, reverse variances and weights against t; a line of each schedule goes to the terminal."""
+    from ddpmkit.cli.console import print_rows
+    from ddpmkit.diffusion.tables import prior_bits
+    from ddpmkit.plots import schedules_figure, sparkline
+
+    given: Global = context.obj
+    registry = given.registry(plugin)
+    chains = _tables(registry, names, timesteps)
+    rows = [
+        (name, sparkline(c.alpha_bars), f"{c.alpha_bars[0]:.6f}", f"{c.alpha_bars[-1]:.3g}", f"{prior_bits(c):.3g}")
+        for name, c in chains.items()
+    ]
+    print_rows(f"T = {timesteps}", ("schedule", "alpha-bar", "first", "last", "L_T bits/dim"), rows)
+    figure = schedules_figure(
+        chains,
+        {n: registry.build("sigma", n) for n in spec.split(sigmas)},
+        {n: registry.build("weighting", n) for n in spec.split(weightings)},
+    )
+    _write(figure, to or Path("schedules.png"))
+
+
+@app.command()
+def forward(
+    context: typer.Context,
+    names: Schedules = "linear,cosine,sigmoid,quadratic",
+    dataset: Annotated[str, typer.Option(help="Data set the image is taken from")] = "digits",
+    image: Annotated[int, typer.Option(help="Which test image")] = 5,
+    timesteps: T = 1000,
+    to: To = None,
+    plugin: Plugins = None,
+) -> None:
+    """One image dissolving under each schedule, with the same noise at the same fractions of T."""
+    from ddpmkit.plots import FRACTIONS, forward_strips, strips_figure
+
+    given: Global = context.obj
+    registry = given.registry(plugin)
+    data = registry.build("dataset", dataset).load()
+    if not 0 <= image < len(data.test):
+        raise DdpmkitError(f"there is no test image {image}; there are {len(data.test)}", "use --image 0")
+    strips = forward_strips(data.test[image], data.levels, _tables(registry, names, timesteps))
+    heads = ["x0", *(f"{f:.2g} T" for f in FRACTIONS[1:])]
+    _write(strips_figure(strips, data.levels, heads), to or Path("forward.png"))
+
+
+@app.command()
+def reverse(
+    context: typer.Context,
+    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    out: Out = Path("results"),
+    to: To = None,
+    plugin: Plugins = None,
+) -> None:
+    """A sample of each cell appearing out of the same noise, from a study's trained networks."""
+    from ddpmkit.plots import strips_figure
+    from ddpmkit.study.reverse import reverse_strips
+    from ddpmkit.study.store import find_study
+
+    given: Global = context.obj
+    strips, levels, heads = reverse_strips(find_study(study, out), given.registry(plugin))
+    _write(strips_figure(strips, levels, heads), to or Path("reverse.png"))
+
+
+def _tables(registry: Any, names: str, timesteps: int) -> dict[str, Tables]:
+    from ddpmkit.diffusion.tables import tables_for
+
+    return {name: tables_for(registry.build("schedule", name), timesteps) for name in spec.split(names)}
+
+
+def _write(figure: Any, path: Path) -> None:
+    import io
+
+    from ddpmkit import files
+
+    if path.suffix not in (".png", ".svg"):
+        raise DdpmkitError(f"can't write a figure as '{path.suffix or path}'", "end the file in .png or .svg")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:], bbox_inches="tight", pad_inches=0.08)
+    files.write_bytes(path, buffer.getvalue())
+    print(f"wrote {path}", file=sys.stderr)

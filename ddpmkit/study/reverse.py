@@ -1,0 +1,69 @@
+"""The reverse process of a study's trained networks, step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ddpmkit import device as devices
+from ddpmkit import files
+from ddpmkit.diffusion.tables import fixed_log_variance
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.pixels import quantise
+from ddpmkit.plots import Strip, watched
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.randomness import normal, stream_key
+from ddpmkit.study.plan import Stage
+from ddpmkit.study.stages import RunOptions, Work, trained
+from ddpmkit.study.store import Store
+
+COLUMNS = 12
+
+
+@torch.inference_mode()
+def reverse_strips(folder: Path, registry: Registry) -> tuple[list[Strip], int, list[str]]:
+    """Sample one image of each cell again and keep x_t along the way.
+
+    Returns (strips, K, column heads); the columns are evenly spread over each cell's own steps, the sample last.
+
+    Raises:
+        DdpmkitError: when no cell has been sampled, or a component is not here any more.
+    """
+    plan, store = files.read_json(folder / "plan.json"), Store(folder.parent.parent)
+    stages = {s["id"]: Stage.from_json(s) for s in plan["stages"]}
+    strips, levels, seen_cells = [], 2, set()
+    for result in plan["results"]:
+        if result["cell"] in seen_cells or not result["sample"] or not store.done("sample", result["sample"]):
+            continue
+        seen_cells.add(result["cell"])
+        stage = stages[result["sample"]]
+        work = Work(
+            stage, store, registry, RunOptions(device="cpu"), torch.device("cpu"), lambda _: None, lambda: False
+        )
+        with devices.one_thread():
+            images, predict_x0, full, sigma = trained(work)
+            chain, levels = full.strided(stage.spec["times"]), images.levels
+            key, index, shape = (
+                stream_key(stage.spec["seed"], "sampling"),
+                torch.zeros(1, dtype=torch.int64),
+                images.train.shape[1:],
+            )
+            seen: dict[int, torch.Tensor] = {}
+            last = work.component("sampler").sample(
+                watched(predict_x0(chain), seen),
+                chain,
+                fixed_log_variance(sigma, chain),
+                lambda k, key=key, index=index, shape=shape: normal(key, index, shape, k),
+            )
+        shown = np.linspace(chain.T - 1, 0, min(COLUMNS - 1, chain.T)).round().astype(int)
+        row = [float(chain.input_scale[t]) * seen[int(t)] for t in shown] + [last]
+        strips.append(Strip(result["cell"], torch.cat([quantise(x, levels) for x in row]).numpy()))
+    if not strips:
+        raise DdpmkitError(f"no cell of study '{plan['study']}' has samples", "ddpmkit ablate --metrics fd,nll")
+    across = min(len(s.images) for s in strips)
+    strips = [Strip(s.label, s.images[:across]) for s in strips]
+    heads = [f"{1 - i / (across - 1):.2g} T" for i in range(across - 1)] + ["x0"]
+    heads[0] = "x_T"
+    return strips, levels, heads
