@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def inert(text: str) -> str:
     """Take out control characters, ANSI escapes and direction marks."""
-    return _CONTROL.sub("", text)
+    return _CONTROL.sub("", _ESCAPE.sub("", text))
+
+
+def one_line(text: str) -> str:
+    """Fold white space of any kind into single spaces, and make the rest inert."""
+    return inert(" ".join(text.split()))

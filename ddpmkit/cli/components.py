@@ -54,7 +54,7 @@ def show(
     given: Global = context.obj
     registry = given.registry(plugin)
     bare = spec.parse(name)[0]
-    found = [e for e in registry.entries() if bare in (e.name, e.qualified)]
+    found = registry.named(bare)
     if not found:
         known = [e.name for e in registry.entries()]
         raise DdpmkitError(f"there is no component '{bare}'{did_you_mean(bare, known)}", "ddpmkit ls")
@@ -67,7 +67,8 @@ def show(
         print("\n" + d["doc"] + "\n")
         if d["reference"]:
             print(f"reference  {d['reference']}")
-        print(f"code       {d['file']}:{d['line']}")
+        if d["file"]:
+            print(f"code       {d['file']}:{d['line']}")
         for p in d["parameters"]:
             allowed = f" {p['allowed']}" if p["allowed"] else ""
             print(f"  {p['name']}={p['default']}   {p['help']} ({p['type']}{allowed})")
@@ -76,11 +77,12 @@ def show(
 def plugins(
     context: typer.Context,
     json: Json = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")] = False,
     plugin: Plugins = None,
 ) -> None:
     """List the plugins: what each brings, how long its import took, and what is wrong with it."""
     given: Global = context.obj
-    loaded = given.registry(plugin).plugins()
+    loaded = given.registry(plugin, quiet=True).plugins()
     if json:
         records = [
             {
@@ -108,7 +110,15 @@ def plugins(
     print_rows("plugins", ("plugin", "version", "brings", "ms", "state"), rows)
     for p in loaded:
         for issue in p.issues:
-            print(f"{issue}\n{issue.trace if given.verbose else ''}".rstrip(), file=sys.stderr)
+            print(f"{issue}\n{issue.trace if verbose or given.verbose else ''}".rstrip(), file=sys.stderr)
+
+
+def _where(cls: type) -> dict[str, Any]:
+    """File and line of a class; empty for one that was made without source."""
+    try:
+        return {"file": inspect.getsourcefile(cls) or "", "line": inspect.getsourcelines(cls)[1]}
+    except (OSError, TypeError):
+        return {"file": "", "line": 0}
 
 
 def _parameters(entry: Entry) -> str:
@@ -127,8 +137,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "summary": cls.summary(),
         "doc": inspect.cleandoc(cls.__doc__ or ""),
         "reference": cls.reference,
-        "file": inspect.getsourcefile(cls) or "",
-        "line": inspect.getsourcelines(cls)[1],
+        **_where(cls),
         "parameters": [
             {
                 "name": p.name,

@@ -22,9 +22,9 @@ class Global:
     strict: bool = False
     verbose: bool = False
 
-    def registry(self, more: list[str] | None = None) -> Registry:
+    def registry(self, more: list[str] | None = None, *, quiet: bool = False) -> Registry:
         """Return the components, those of ``-p`` before and after the command included."""
-        return Registry([*self.plugins, *(more or [])], installed=self.installed, strict=self.strict)
+        return Registry([*self.plugins, *(more or [])], installed=self.installed, strict=self.strict, quiet=quiet)
 
 
 def setting(name: str, *flags: str) -> Any:

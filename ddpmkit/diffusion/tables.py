@@ -150,7 +150,7 @@ def tables_for(schedule: Schedule, T: int) -> Tables:
         problem = "it gives values that are not finite"
     elif (b2 <= 0).any() or (a < 0).any():
         problem = f"step {int(np.argmax((b2 <= 0) | (a < 0)))} adds no noise or flips the sign"
-    elif _preserving(a, b2) and (b2[:-1] >= 1).any():
+    elif ((a == 0) & (b2 > 1)).any() or (_preserving(a, b2) and (b2[:-1] >= 1).any()):
         problem = f"beta at step {int(np.argmax(b2 >= 1))} is {b2.max():g}, and only the last may reach 1"
     if problem:
         raise DdpmkitError(f"schedule '{schedule.name}' at T={T}: {problem}", f"ddpmkit show {schedule.name}")

@@ -59,6 +59,8 @@ def _factor(cov: Array) -> Array:
         return np.asarray(linalg.cholesky(cov, lower=True))
     except linalg.LinAlgError:  # singular: take the factor from the eigenvectors
         values, vectors = linalg.eigh((cov + cov.T) / 2)
+        if values[0] < -1e-8 * max(values[-1], 0.0):
+            raise DdpmkitError("a covariance is not positive semi-definite", "pass cov = np.cov(features.T)") from None
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
 
 

@@ -95,7 +95,8 @@ def estimate(
     count, dims, device = len(images), images[0].numel(), images.device
     c = Coefficients.of(tables, device)
     per_replicate = -(-evaluations // REPLICATES)
-    sizes = (PILOT_STEPS * PILOT_IMAGES, DECODER_DRAWS * count, REPLICATES * per_replicate)
+    grid = np.unique(np.geomspace(1, tables.T - 1, PILOT_STEPS).round().astype(np.int64))
+    sizes = (len(grid) * PILOT_IMAGES, DECODER_DRAWS * count, REPLICATES * per_replicate)
     passes, done = sum(-(-s // micro_batch) for s in sizes), 0
 
     def run(pool: Tensor, stream: str, image: Tensor, t: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,12 +124,11 @@ def estimate(
     factor, constant = middle_factor(tables, log_sigma2), middle_constant(tables, log_sigma2)
 
     # The proposal, from images that are not in the estimate.
-    grid = np.unique(np.geomspace(1, tables.T - 1, PILOT_STEPS).round().astype(np.int64)) if tables.T > 2 else [1]
     steps = torch.tensor(np.repeat(grid, PILOT_IMAGES), device=device)
     which = torch.arange(len(steps), device=device) % len(pilot)
     x0, hat, _ = run(pilot, "nll-pilot", which, steps, torch.arange(len(steps), device=device))
     errors = _squared_error(x0, hat.clamp(-1, 1)).reshape(len(grid), PILOT_IMAGES)
-    proposal = _proposal(np.asarray(grid), errors, factor, dims * constant)
+    proposal = _proposal(grid, errors, factor, dims * constant)
 
     # L_0, every image.
     image = torch.arange(count, device=device).repeat(DECODER_DRAWS)

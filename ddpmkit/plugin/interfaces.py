@@ -68,7 +68,7 @@ class Schedule(Component):
         import numpy as np
 
         betas = np.asarray(self.betas(T), dtype=np.float64)
-        return np.sqrt(1 - betas), betas
+        return np.sqrt(np.maximum(1 - betas, 0.0)), betas
 
     def prior_variance(self, T: int) -> float:
         """Return the variance of the prior p(x_T), per dimension."""

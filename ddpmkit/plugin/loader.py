@@ -28,6 +28,7 @@ from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.hookspecs import HOOKS, PROJECT, Hooks
 from ddpmkit.plugin.interfaces import KINDS, Component, Kind
+from ddpmkit.text import one_line
 
 BUILTIN = "ddpmkit"
 NAME = re.compile(r"[a-z][a-z0-9_+-]*")
@@ -63,6 +64,7 @@ class Issue:
     stage: str  # import, register, hook, component
     message: str
     trace: str = ""
+    error: BaseException | None = None
 
     def __str__(self) -> str:
         """One line for stderr."""
@@ -105,7 +107,7 @@ def load_installed(blocked: Iterable[str] = ()) -> list[Loaded]:
         started = time.perf_counter()
         module = _guarded(loaded, "import", ep.load)
         loaded.milliseconds = 1e3 * (time.perf_counter() - started)
-        if module is not None:
+        if not loaded.issues:
             _take_in(loaded, module, identity=None)
         out.append(loaded)
     return out
@@ -123,7 +125,9 @@ def load_named(target: str) -> Loaded:
             raise DdpmkitError(
                 f"-p {target}: there is no such file", "-p takes a module name or the path of a .py file"
             )
-        name, digest = path.stem, hashlib.sha256(path.read_bytes()).hexdigest()
+        # A file may be called ddpmkit.py, but it is not us.
+        name = path.name if path.stem == BUILTIN else path.stem
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         loaded = Loaded(name, digest[:12], str(path))
         started = time.perf_counter()
         module = _guarded(loaded, "import", lambda: _run_file(path, f"ddpmkit_p_{name}_{digest[:12]}"))
@@ -138,7 +142,9 @@ def load_named(target: str) -> Loaded:
     if module is not None:
         _take_in(loaded, module, identity=digest)
     if loaded.issues:
-        raise DdpmkitError(f"-p {target}: {loaded.issues[0].message}", "ddpmkit -v shows the traceback")
+        raise DdpmkitError(
+            f"-p {target}: {loaded.issues[0].message}", "ddpmkit -v COMMAND shows the traceback"
+        ) from loaded.issues[0].error
     if not loaded.entries:
         raise DdpmkitError(
             f"-p {target}: it registers no component",
@@ -173,20 +179,28 @@ def _guarded(loaded: Loaded, stage: str, action: Any) -> Any:
     try:
         return action()
     except (Exception, SystemExit) as err:  # a plugin may raise anything, even an exit
-        message = f"{type(err).__name__}: {err}".rstrip(": ")
-        loaded.issues.append(Issue(loaded.name, loaded.version, stage, message, traceback.format_exc()))
+        message = one_line(f"{type(err).__name__}: {err}").rstrip(": ")
+        loaded.issues.append(Issue(loaded.name, loaded.version, stage, message, traceback.format_exc(), err))
         return None
 
 
-def _take_in(loaded: Loaded, module: ModuleType, *, identity: str | None) -> None:
+def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
+    if not isinstance(module, ModuleType):
+        text = f"the entry point '{loaded.origin}' names {type(module).__name__} and no module"
+        loaded.issues.append(Issue(loaded.name, loaded.version, "import", text))
+        return
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hooks)
     if _guarded(loaded, "register", lambda: manager.register(module, loaded.name)) is None:
         return
     loaded.issues += _unknown_hooks(loaded, module, manager)
     for kind in KINDS.values():
-        results = _guarded(loaded, "hook", getattr(manager.hook, kind.hook))
-        for returned in results or ():
+        # Called one by one: the combined call drops a None in silence.
+        for implementation in getattr(manager.hook, kind.hook).get_hookimpls():
+            before = len(loaded.issues)
+            returned = _guarded(loaded, "hook", implementation.function)
+            if len(loaded.issues) > before:
+                continue
             for cls, problem in _classes(kind, returned):
                 if problem:
                     loaded.issues.append(Issue(loaded.name, loaded.version, "component", problem))
@@ -222,6 +236,9 @@ def _unusable(kind: Kind, cls: Any) -> str:
     if not (isinstance(cls, type) and issubclass(cls, kind.interface)):
         return f"{cls!r} is no subclass of {kind.interface.__name__}"
     label = f"class {cls.__name__} is not usable:"
+    for attribute in ("name", "reference", "version"):
+        if attribute in getattr(cls, "__dataclass_fields__", {}) and _is_field(cls, attribute):
+            return f"{label} '{attribute}' is a field; write {attribute} = ... without a type"
     name = getattr(cls, "name", None)
     if not (isinstance(name, str) and NAME.fullmatch(name)):
         return f"{label} its name is {name!r}; write lower-case letters, digits, '-', '_' or '+'"
@@ -240,6 +257,10 @@ def _unusable(kind: Kind, cls: Any) -> str:
     except Exception as err:  # the author's own __post_init__ may raise anything
         return f"{label} {err}"
     return ""
+
+
+def _is_field(cls: type, attribute: str) -> bool:
+    return attribute in {f.name for f in dataclasses.fields(cls)}
 
 
 def _own_dataclass(cls: type) -> bool:

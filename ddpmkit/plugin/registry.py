@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
@@ -19,13 +20,19 @@ class Registry:
     any other plugin being imported; installed plugins are loaded when a name is not built in, or for a listing.
     """
 
-    def __init__(self, options: Iterable[str] = (), *, installed: bool = True, strict: bool = False) -> None:
+    def __init__(
+        self, options: Iterable[str] = (), *, installed: bool = True, strict: bool = False, quiet: bool = False
+    ) -> None:
         self.options = tuple(options)
         self.installed = installed
         self.strict = strict
+        self.quiet = quiet
         self._plugins: list[Loaded] = [load_builtin()]
-        self._plugins += [load_named(o) for o in dict.fromkeys(self.options) if not o.startswith("no:")]
+        targets = {_place(o): o for o in reversed(self.options) if not o.startswith("no:")}
+        self._plugins += [load_named(o) for o in reversed(targets.values())]
         self._complete = not installed
+        self._told: set[str] = set()
+        self.warn()
 
     @property
     def issues(self) -> list[Issue]:
@@ -43,6 +50,11 @@ class Registry:
         self._load_installed()
         return list(self._plugins)
 
+    def named(self, name: str) -> list[Entry]:
+        """Every component of that name, bare or qualified; installed plugins are loaded only if it is not built in."""
+        found = [e for e in self._plugins[0].entries if name in (e.name, e.qualified)]
+        return found or [e for e in self.entries() if name in (e.name, e.qualified)]
+
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Every component, or those of one kind; loads the installed plugins."""
         self._load_installed()
@@ -55,19 +67,21 @@ class Registry:
             DdpmkitError: when there is none, or two plugins bring it.
         """
         matches = self._match(kind, name)
-        if not matches:
-            self._load_installed()
+        if not (len(matches) == 1 and matches[0].plugin == BUILTIN):
+            self._load_installed()  # a name that is not built in may be brought by more than one
             matches = self._match(kind, name)
         if len(matches) == 1:
             return matches[0]
         if matches:
             both = " and ".join(sorted(e.qualified for e in matches))
+            apart = len({e.qualified for e in matches}) > 1
             raise DdpmkitError(
-                f"{kind} '{name}' is provided by {len(matches)} plugins: {both}", "write the full name, plugin/name"
+                f"{kind} '{name}' is provided by {len(matches)} plugins: {both}",
+                "write the full name, plugin/name" if apart else "rename one of the two files",
             )
         known = [e.name for e in self._entries() if e.kind == kind]
         message = f"unknown {kind} '{name}'{did_you_mean(name, known)}"
-        broken = sorted({issue.plugin for issue in self.issues})
+        broken = sorted({issue.plugin for plugin in self._plugins for issue in plugin.issues})
         if broken:
             message += f" (plugin {', '.join(broken)} did not load whole and may have provided it)"
         raise DdpmkitError(message, f"ddpmkit ls {kind}")
@@ -85,7 +99,9 @@ class Registry:
 
     def record(self, obj: Component) -> dict[str, Any]:
         """Write down a component so that it can be built again: every parameter, defaults included."""
-        entry = next(e for e in self._entries() if e.cls is type(obj))
+        entry = next((e for e in self._entries() if e.cls is type(obj)), None)
+        if entry is None:
+            raise DdpmkitError(f"'{obj.name}' is a component that no plugin registered", "build it by its name")
         return {
             "kind": entry.kind,
             "name": entry.name,
@@ -115,7 +131,13 @@ class Registry:
                 f"{record['kind']} '{record['name']}' of {record['plugin']} has changed since the stage was planned",
                 "run the study again: its stages get new ids",
             )
-        return spec.from_values(entry.cls, record["params"])
+        try:
+            return spec.from_values(entry.cls, record["params"])
+        except (TypeError, ValueError) as err:
+            raise DdpmkitError(
+                f"{record['kind']} '{record['name']}' does not take the stored parameters any more: {err}",
+                "run the study again, under another --name",
+            ) from None
 
     def warn(self) -> None:
         """Print one line on stderr for each issue.
@@ -124,9 +146,12 @@ class Registry:
             DdpmkitError: for the first issue when the registry is strict.
         """
         for issue in self.issues:
+            text = str(issue)
             if self.strict:
-                raise DdpmkitError(str(issue), "ddpmkit plugins -v shows the traceback")
-            print(f"warning: {issue}", file=sys.stderr)
+                raise DdpmkitError(text, "ddpmkit plugins -v shows the traceback") from issue.error
+            if text not in self._told and not self.quiet:
+                self._told.add(text)
+                print(f"warning: {text}", file=sys.stderr)
 
     def _load_installed(self) -> None:
         if not self._complete:
@@ -141,6 +166,11 @@ class Registry:
     def _match(self, kind: str, name: str) -> list[Entry]:
         of_kind = [e for e in self._entries() if e.kind == kind]
         if "/" in name:
-            return [e for e in of_kind if e.qualified == name][:1]
+            return [e for e in of_kind if e.qualified == name]
         builtin = [e for e in of_kind if e.name == name and e.plugin == BUILTIN]
         return builtin or [e for e in of_kind if e.name == name]
+
+
+def _place(option: str) -> str:
+    """The same file written in two ways is one plugin."""
+    return str(Path(option).resolve()) if option.endswith(".py") else option

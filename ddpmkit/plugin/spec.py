@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import re
 import types
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal, Union
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
 
@@ -146,24 +147,26 @@ def construct(cls: type[Any], raw: dict[str, str], *, kind: str) -> Any:
         except ValueError:
             raise DdpmkitError(must_be(cls.name, known[key], text), f"ddpmkit show {cls.name}") from None
     try:
-        return cls(**values)
+        obj = cls(**values)
+        validate(obj)  # an author's own __post_init__ may have forgotten to
     except ValueError as err:
-        raise DdpmkitError(str(err), f"ddpmkit show {cls.name}") from None
+        text = str(err)
+        named = text if text.startswith(f"{cls.name}:") else f"{cls.name}: {text}"
+        raise DdpmkitError(named, f"ddpmkit show {cls.name}") from None
+    return obj
 
 
 def validate(obj: Any) -> None:
     """Check every field of a component against its declaration; called when it is constructed.
 
-    An int given for a float field becomes that float, so that equal settings are equal records.
+    A number becomes the plain int or float of its field, so that equal settings are equal records.
 
     Raises:
         ValueError: with the one form of message ``cosine: s must be a float >= 0, got 'abc'``.
     """
     for p in parameters(type(obj)):
-        value = getattr(obj, p.name)
-        if isinstance(value, int) and not isinstance(value, bool) and _is_float(p.type):
-            value = float(value)
-            object.__setattr__(obj, p.name, value)
+        value = _plain(p.type, getattr(obj, p.name))
+        object.__setattr__(obj, p.name, value)
         if not (_fits(p.type, value) and _within(p.bounds, value)):
             raise ValueError(must_be(obj.name, p, value))
 
@@ -174,7 +177,7 @@ def format(obj: Any, *, full: bool = False) -> str:
     for p in parameters(type(obj)):
         value = getattr(obj, p.name)
         if full or value != p.default:
-            parts.append(f"{p.name}={encode(value)}")
+            parts.append(f"{p.name}={encode(value, optional=_optional(p.type) is not None)}")
     return ":".join(parts)
 
 
@@ -189,11 +192,13 @@ def values(obj: Any) -> dict[str, Any]:
 
 def from_values(cls: type[Any], stored: dict[str, Any]) -> Any:
     """Rebuild a component from what :func:`values` stored."""
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    obj = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    validate(obj)
+    return obj
 
 
-def encode(value: Any) -> str:
-    """Write one parameter value as text."""
+def encode(value: Any, *, optional: bool = False) -> str:
+    """Write one parameter value as text; ``optional`` says that the word none would mean no value."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -203,10 +208,13 @@ def encode(value: Any) -> str:
     if isinstance(value, float):
         return repr(value)
     text = str(value)
-    for char in "%,:":
-        text = text.replace(char, f"%{ord(char):02X}")
-    # The word none is how an absent value is written, so the string itself needs a disguise.
-    return "%6Eone" if text == "none" else text
+    if optional and text == "none":
+        return "%6Eone"
+    # White space at the ends would be stripped from a list, and a line break would end a command.
+    core = text.strip(" ")
+    left, right = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" ")) if core else 0
+    middle = "".join(quote(c, safe="") if c in "%,:" or (c.isspace() and c != " ") else c for c in core)
+    return "%20" * left + middle + "%20" * right
 
 
 def decode(tp: Any, text: str) -> Any:
@@ -221,7 +229,7 @@ def decode(tp: Any, text: str) -> Any:
     origin = typing.get_origin(tp)
     if origin is Literal:
         for choice in typing.get_args(tp):
-            if encode(choice) == text:
+            if text in (encode(choice), encode(choice, optional=True)):
                 return choice
         raise ValueError(text)
     if origin is tuple:
@@ -263,8 +271,21 @@ def _carriable(tp: Any) -> bool:
     return tp in SCALARS
 
 
-def _is_float(tp: Any) -> bool:
-    return tp is float or _optional(tp) is float
+def _plain(tp: Any, value: Any) -> Any:
+    """Turn a number of another library, an int for a float, or a negative zero into the plain number it stands for."""
+    inner = _optional(tp)
+    if inner is not None:
+        return None if value is None else _plain(inner, value)
+    if typing.get_origin(tp) is tuple and isinstance(value, tuple):
+        return tuple(_plain(typing.get_args(tp)[0], v) for v in value)
+    if tp is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            return float(value) + 0.0
+        except OverflowError:
+            return value
+    if tp is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    return value
 
 
 def _fits(tp: Any, value: Any) -> bool:

@@ -244,7 +244,9 @@ def blame(kind: str, text: str) -> Iterator[None]:
     except DdpmkitError:
         raise
     except Exception as err:  # a plugin's code may raise anything
-        raise DdpmkitError(f"{kind} '{text}' failed: {type(err).__name__}: {err}", "ddpmkit -v shows where") from err
+        raise DdpmkitError(
+            f"{kind} '{text}' failed: {type(err).__name__}: {err}", "ddpmkit -v ablate ... shows where"
+        ) from err
 
 
 def _identity(obj: Component, registry: Registry) -> dict[str, Any]:

@@ -118,9 +118,9 @@ class Outcome:
 
     def results(self) -> pd.DataFrame:
         """The study's tidy results."""
-        from ddpmkit import load_results
+        import pandas as pd
 
-        return load_results(self.folder)
+        return pd.read_csv(self.folder / "results.csv")
 
 
 def prepare(

@@ -44,7 +44,11 @@ class UNet(Backbone):
             DdpmkitError: when the image can't be halved that often, or the channels don't divide.
         """
         halvings = len(self.mults) - 1
-        if not self.mults or image_size % 2**halvings or image_size < 2**halvings:
+        if not self.mults:
+            raise DdpmkitError(
+                "unet: mults is empty; it needs one multiple for each resolution", "as in unet:mults=1/2"
+            )
+        if image_size % 2**halvings or image_size < 2**halvings:
             raise DdpmkitError(
                 f"unet: an image of size {image_size} can't be halved {halvings} times (mults has {len(self.mults)})",
                 "give fewer mults, as in unet:mults=1/2",
@@ -53,6 +57,13 @@ class UNet(Backbone):
             raise DdpmkitError(
                 f"unet: channels={self.channels} must be a multiple of 4 and heads={self.heads} must divide it",
                 "ddpmkit show unet",
+            )
+        resolutions = [image_size >> level for level in range(halvings + 1)]
+        if not set(self.attention) <= set(resolutions):
+            have = ", ".join(map(str, resolutions))
+            raise DdpmkitError(
+                f"unet: attention at {'/'.join(map(str, self.attention))}, and the resolutions are {have}",
+                f"as in unet:attention={resolutions[-1]}",
             )
         from ddpmkit.builtin.backbones._unet import UNetModule
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,22 @@ from ddpmkit.plugin.spec import param
 if TYPE_CHECKING:
     import numpy as np
 
+# What numpy, zipfile and zlib raise for a file that is damaged, encrypted, or declares more than there is.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    struct.error,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 LIMIT = 8 * 2**30  # bytes; what a file declares is checked before anything is read
 
 
@@ -47,9 +66,10 @@ class Npz(Dataset):
                 held = {key: arrays[key] for key in arrays.files if key.endswith(("_images", "_labels"))}
         except FileNotFoundError:
             raise DdpmkitError(f"there is no file '{self.path}'", "write --dataset npz:path=images.npz") from None
-        except (zipfile.BadZipFile, OSError, ValueError, EOFError) as err:
+        except DAMAGE as err:
             raise DdpmkitError(
-                f"'{self.path}' is no readable .npz file: {err}", "write it again with numpy.savez"
+                f"'{self.path}' is no readable .npz file: {' '.join(str(err).split())}",
+                "write it again with numpy.savez",
             ) from None
         train, test = self._images(held, "train_images"), self._images(held, "test_images")
         if train.shape[1:] != test.shape[1:]:

@@ -56,7 +56,10 @@ class DigitsNet(Features):
             )
         from safetensors.torch import load
 
-        blob = WEIGHTS.read_bytes()
+        try:
+            blob = WEIGHTS.read_bytes()
+        except OSError as err:
+            raise DdpmkitError(f"can't read {WEIGHTS.name}: {err.strerror}", "install ddpmkit again") from None
         if hashlib.sha256(blob).hexdigest() != SHA256:
             raise DdpmkitError(f"{WEIGHTS.name} is not the file that was shipped", "install ddpmkit again")
         net = DigitsClassifier()
