@@ -5,6 +5,7 @@ ckpt/00001000/{model,ema,optim}.safetensors + COMMIT.json
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     """
     groups = {"model": checkpoint.model, "ema": checkpoint.ema, "optim": checkpoint.optim}
     blobs = {
-        f"{name}.safetensors": save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+        f"{name}.safetensors": save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
         for name, tensors in groups.items()
     }
     files.commit_folder(folder / f"{checkpoint.step:08d}", blobs, {"step": checkpoint.step})
@@ -50,24 +51,13 @@ def newest(folder: Path) -> Checkpoint | None:
     for candidate in reversed(_steps(folder)):
         meta = files.verify_folder(candidate)
         if meta is None:
-            place = files.quarantine(candidate)
-            print(f"warning: checkpoint {candidate} is damaged; set aside as {place.name}", file=sys.stderr)
+            with contextlib.suppress(FileNotFoundError):  # another reader was faster
+                place = files.quarantine(candidate)
+                print(f"warning: checkpoint {candidate} is damaged; set aside as {place.name}", file=sys.stderr)
             continue
         parts = {name: load((candidate / f"{name}.safetensors").read_bytes()) for name in ("model", "ema", "optim")}
         return Checkpoint(int(meta["step"]), parts["model"], parts["ema"], parts["optim"])
     return None
-
-
-def weights(folder: Path, name: str = "ema") -> dict[str, Tensor]:
-    """Return the weights of the newest checkpoint that verifies.
-
-    Raises:
-        FileNotFoundError: when there is none.
-    """
-    found = newest(folder)
-    if found is None:
-        raise FileNotFoundError(f"no checkpoint in {folder}")
-    return found.ema if name == "ema" else found.model
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, Tensor]:

@@ -61,6 +61,8 @@ def precision(name: str, device: torch.device) -> str:
         raise DdpmkitError(f"unknown precision '{name}'", "use auto, fp32 or bf16")
     if name == "auto":
         return "bf16" if native_bf16(device) else "fp32"
+    if name == "bf16" and device.type not in ("cpu", "cuda"):
+        raise DdpmkitError(f"precision bf16 is not offered on {device.type}", "use --precision fp32")
     return name
 
 
@@ -99,6 +101,21 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """Make CUDA give the same bits twice, and fp32 mean fp32: no TF32, deterministic kernels, no auto-tuning."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
 def fingerprint(device: torch.device) -> dict[str, Any]:
     """Describe what may change the last bits of a number without changing its meaning. Recorded, never hashed."""
     import numpy as np
@@ -111,6 +128,7 @@ def fingerprint(device: torch.device) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "memory_format": "channels_last" if device.type in ("cuda", "cpu") else "contiguous",
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
         "optimizer": "fused" if device.type in ("cuda", "cpu", "mps") else "foreach",
     }
 

@@ -90,17 +90,17 @@ def commit_folder(target: Path, files: dict[str, bytes], meta: dict[str, Any]) -
 def verify_folder(folder: Path) -> dict[str, Any] | None:
     """Return the meta of a committed folder whose every file has the size and hash it was committed with, else None."""
     commit = read_json(folder / COMMIT)
-    if not isinstance(commit, dict) or "files" not in commit:
+    if not isinstance(commit, dict) or not isinstance(commit.get("files"), dict):
         return None
     for name, expected in commit["files"].items():
         try:
             data = (folder / name).read_bytes()
-        except OSError:
+        except (OSError, ValueError):
             return None
-        if len(data) != expected["bytes"] or sha256(data) != expected["sha256"]:
+        if expected != {"bytes": len(data), "sha256": sha256(data)}:
             return None
-    meta: dict[str, Any] = commit["meta"]
-    return meta
+    meta = commit.get("meta")
+    return meta if isinstance(meta, dict) else None
 
 
 def quarantine(path: Path) -> Path:

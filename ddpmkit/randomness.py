@@ -19,7 +19,7 @@ _MASK = 0xFFFFFFFF
 Key = tuple[int, int]
 
 
-def stream_key(seed: int, stream: str) -> Key:
+def stream_key(seed: int | str, stream: str) -> Key:
     """Return the 64-bit key of one stream of one seed; streams are init, order, time, noise, dropout, sampling, nll."""
     digest = hashlib.sha256(f"ddpmkit/{seed}/{stream}".encode()).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
@@ -79,7 +79,7 @@ def normal(key: Key, index: Tensor, shape: tuple[int, ...], position: int | Tens
     return pairs.reshape(len(index), 4 * blocks)[:, :count].reshape(len(index), *shape)
 
 
-def permutation(seed: int, n: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
+def permutation(seed: int | str, n: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
     """Return the order in which epoch ``epoch`` visits ``n`` items, int64 (n,)."""
     index = torch.arange(n, device=device)
     zero = torch.zeros_like(index)

@@ -37,7 +37,7 @@ def sample(
     count: int,
     shape: tuple[int, ...],
     levels: int,
-    seed: int,
+    seed: int | str,
     micro_batch: int,
     device: torch.device,
     on_progress: Callable[[int], None] = lambda _: None,

@@ -101,7 +101,8 @@ def contrasts(
         cells: cell -> train seed -> value.
         baseline: The cell that the others are compared with.
         lower_is_better: The metric's direction.
-        never_better: Cells with a diverged or failed seed, which are not called better on the seeds that are left.
+        never_better: Cells with a diverged or failed seed, which are not called better on the seeds that are left; the
+            others are then not called worse than such a baseline either.
         alpha: Family-wise error rate.
     """
     base = cells[baseline]
@@ -126,7 +127,8 @@ def contrasts(
             verdict = "inconclusive"
             if adjusted[name] <= alpha:
                 good = (interval.mean < 0) == lower_is_better
-                verdict = "worse" if not good else "inconclusive" if name in never_better else "better"
+                if (name if good else baseline) not in never_better:
+                    verdict = "better" if good else "worse"
         out[name] = Contrast(
             interval.mean,
             interval.low,

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from ddpmkit.errors import DdpmkitError, Exit
+from ddpmkit.text import one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.Exit as err:
         return int(err.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted", None, Exit.SIGINT, False)
+        return _fail("interrupted", "the same command goes on from here", Exit.SIGINT, False)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
@@ -49,7 +50,6 @@ def entry() -> None:
 def _fail(message: str, hint: str | None, code: int, verbose: bool) -> int:
     if verbose:
         traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    print(f"hint: {one_line(hint or 'ddpmkit --help')}", file=sys.stderr)
     return int(code)

@@ -67,6 +67,6 @@ def render(m: Monitor) -> RenderableType:
             Text(a.note or detail),
         )
     eta = m.eta()
-    left = f"about {clock(eta)} left" if eta else "estimating" if m.active else ""
+    left = f"about {clock(eta)} left" if eta else "estimating" if m.active and eta is None else ""
     head = Text.assemble(("study ", "bold"), (m.prepared.study.name, "bold"), f"   {clock(m.elapsed)}   {left}")
     return Group(head, bars, workers)

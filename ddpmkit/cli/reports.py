@@ -34,12 +34,12 @@ def report(
     if format not in FORMATS:
         raise DdpmkitError(f"unknown format '{format}'", f"formats: {', '.join(FORMATS)}")
     records = read_study(find_study(study, out))
-    if format == "csv":
-        print(to_csv(records), end="")
-        return
     labels = [c["label"] for c in records.plan["cells"]]
     if baseline is not None and baseline not in labels:
         raise DdpmkitError(f"the study has no cell '{baseline}'", f"cells: {', '.join(labels)}")
+    if format == "csv":
+        print(to_csv(records), end="")
+        return
     summary = summarise(records, baseline)
     if format == "table":
         render.to_terminal(summary)

@@ -64,6 +64,8 @@ def loss(o: Objective, x0: Tensor, t: Tensor, eps: Tensor, xt: Tensor, out: Tens
     c = o.coefficients
     error = (out - target(c, o.prediction, x0, t, eps)).square().flatten(1).mean(1)
     weighted = o.weights[t] * error
+    if o.decoder_sigma is None and o.prediction == "eps":
+        return Loss(weighted, error.detach())
     x0_hat = to_x0(c, o.prediction, xt, t, out)
     if o.decoder_sigma is not None:
         first = t == 0

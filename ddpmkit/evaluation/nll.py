@@ -67,7 +67,7 @@ def estimate(
     pilot: Tensor,
     levels: int,
     evaluations: int,
-    seed: int,
+    seed: int | str,
     micro_batch: int,
     on_progress: Callable[[float], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -99,53 +99,56 @@ def estimate(
     sizes = (len(grid) * PILOT_IMAGES, DECODER_DRAWS * count, REPLICATES * per_replicate)
     passes, done = sum(-(-s // micro_batch) for s in sizes), 0
 
-    def run(pool: Tensor, stream: str, image: Tensor, t: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return x0, x0hat of every (image, step, draw), and nothing that is not finite."""
+    def run(
+        pool: Tensor, stream: str, image: Tensor, t: Tensor, reduce: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[str, Array]:
+        """Return one float64 number a row, ``reduce(x0, x0hat)``, for x0hat clipped and as it is; all are finite."""
         nonlocal done
-        key, x0s, hats = stream_key(seed, stream), [], []
+        key = stream_key(seed, stream)
+        out: dict[str, list[Tensor]] = {"clipped": [], "unclipped": []}
         for first in range(0, len(t), micro_batch):
             if should_stop():
                 raise Interrupted("stopped during the likelihood")
             rows = torch.arange(first, first + micro_batch, device=device).clamp(max=len(t) - 1)
             x0, steps = pool[image[rows]], t[rows]
-            xt = q_sample(c, x0, steps, normal(key, draw[rows], tuple(x0.shape[1:])))
-            hat = predict_x0(xt, steps)
+            xt = q_sample(c, x0, steps, normal(key, rows, tuple(x0.shape[1:])))
             keep = min(micro_batch, len(t) - first)
-            bad = ~torch.isfinite(hat[:keep]).flatten(1).all(1)
+            x0, hat = x0[:keep].cpu().double(), predict_x0(xt, steps)[:keep].cpu().double()
+            bad = ~torch.isfinite(hat).flatten(1).all(1)
             if bool(bad.any()):
                 row = int(bad.nonzero()[0])
                 raise Diverged(f"x0hat is not finite at step {int(steps[row])} of image {int(image[rows][row])}")
-            x0s.append(x0[:keep])
-            hats.append(hat[:keep])
+            out["clipped"].append(reduce(x0, hat.clamp(-1, 1)))
+            out["unclipped"].append(reduce(x0, hat))
             done += 1
             on_progress(done / passes)
-        return torch.cat(x0s), torch.cat(hats), torch.arange(len(t))
+        return {name: torch.cat(parts).numpy() for name, parts in out.items()}
 
     factor, constant = middle_factor(tables, log_sigma2), middle_constant(tables, log_sigma2)
 
     # The proposal, from images that are not in the estimate.
     steps = torch.tensor(np.repeat(grid, PILOT_IMAGES), device=device)
     which = torch.arange(len(steps), device=device) % len(pilot)
-    x0, hat, _ = run(pilot, "nll-pilot", which, steps, torch.arange(len(steps), device=device))
-    errors = _squared_error(x0, hat.clamp(-1, 1)).reshape(len(grid), PILOT_IMAGES)
-    proposal = _proposal(grid, errors, factor, dims * constant)
+    pilot_errors = run(pilot, "nll-pilot", which, steps, _squared_error)
+    worse = np.maximum(*(e.reshape(len(grid), PILOT_IMAGES) for e in pilot_errors.values()))
+    proposal = _proposal(grid, worse, factor, dims * constant)
 
     # L_0, every image.
     image = torch.arange(count, device=device).repeat(DECODER_DRAWS)
-    first = torch.zeros_like(image)
-    x0, hat, _ = run(images, "nll-decoder", image, first, torch.arange(len(image), device=device))
     sigma_0 = math.exp(decoder_log_variance / 2)
-    decoder = {
-        name: decoder_nll(x0.double(), mean.double(), sigma_0, levels).flatten(1).sum(1).cpu().numpy()
-        for name, mean in (("clipped", hat.clamp(-1, 1)), ("unclipped", hat))
-    }
+    decoder = run(
+        images,
+        "nll-decoder",
+        image,
+        torch.zeros_like(image),
+        lambda x0, mean: decoder_nll(x0, mean, sigma_0, levels).flatten(1).sum(1),
+    )
 
     # The middle sum.
     t, image = _systematic(proposal, count, per_replicate, seed, device)
-    x0, hat, _ = run(images, "nll", image, t, torch.arange(len(t), device=device))
-    errors_by = {"clipped": _squared_error(x0, hat.clamp(-1, 1)), "unclipped": _squared_error(x0, hat)}
+    errors_by = run(images, "nll", image, t, _squared_error)
 
-    prior = float(prior_kl(tables, images).mean())
+    prior = float(prior_kl(tables, images.cpu()).mean())
     steps_np = t.cpu().numpy()
     bounds = {
         name: _bound(
@@ -165,10 +168,9 @@ def estimate(
     return Estimate(bounds["clipped"], bounds["unclipped"], sum(sizes), draws)
 
 
-def _squared_error(x0: Tensor, hat: Tensor) -> Array:
+def _squared_error(x0: Tensor, hat: Tensor) -> Tensor:
     """||x0 - x0hat||^2 of each row, float64."""
-    out: Array = (x0.double() - hat.double()).square().flatten(1).sum(1).cpu().numpy()
-    return out
+    return (x0 - hat).square().flatten(1).sum(1)
 
 
 def _proposal(grid: np.ndarray[Any, Any], errors: Array, factor: Array, constant: Array) -> Array:
@@ -182,7 +184,9 @@ def _proposal(grid: np.ndarray[Any, Any], errors: Array, factor: Array, constant
     return np.asarray(p / p.sum())
 
 
-def _systematic(proposal: Array, images: int, size: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _systematic(
+    proposal: Array, images: int, size: int, seed: int | str, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Return steps and images of all replicates, each int64 (R * size,).
 
     Within a replicate the steps are the quantiles (j + u) / size of the proposal, and the images run through a keyed

@@ -136,7 +136,7 @@ def load_named(target: str) -> Loaded:
         started = time.perf_counter()
         module = _guarded(loaded, "import", lambda: importlib.import_module(target))
         origin = getattr(module, "__file__", None)
-        digest = hashlib.sha256(Path(origin).read_bytes()).hexdigest() if origin else ""
+        digest = _source_hash(Path(origin)) if origin else ""
         loaded.version = str(getattr(module, "__version__", digest[:12]))
     loaded.milliseconds = 1e3 * (time.perf_counter() - started)
     if module is not None:
@@ -151,6 +151,15 @@ def load_named(target: str) -> Loaded:
             "write a function such as ddpmkit_register_schedules(), mark it @hookimpl, and return a list of classes",
         )
     return loaded
+
+
+def _source_hash(origin: Path) -> str:
+    """SHA-256 of a module's source; of a package, of all its modules."""
+    sources = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(str(path.relative_to(origin.parent)).encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _dist(ep: EntryPoint) -> tuple[str, str]:

@@ -102,7 +102,9 @@ def split(text: str) -> list[str]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise DdpmkitError(f"'{text}' has an empty entry; write names separated by single commas")
+        raise DdpmkitError(
+            f"'{text}' has an empty entry; write names separated by single commas", "as in linear,cosine:s=0.01"
+        )
     return parts
 
 

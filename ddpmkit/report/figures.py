@@ -13,6 +13,7 @@ from ddpmkit import files
 from ddpmkit.report.frames import Records
 from ddpmkit.report.tables import Summary
 from ddpmkit.study.store import Store
+from ddpmkit.text import inert
 
 GRID = 10  # samples across and down in a cell's own picture
 STRIP = 16  # samples of each cell in the side-by-side picture
@@ -88,7 +89,7 @@ def _side_by_side(strips: list[tuple[str, Any]]) -> Any:
         for spine in axis.spines.values():
             spine.set_visible(False)
         axis.set_ylabel(_plain(label), rotation=0, ha="right", va="center", fontsize=9)
-    axes[0].set_title("samples from the same noise, column by column", fontsize=9, color="#444444")
+    axes[0].set_title("first samples, the same noise in each column", fontsize=9, color="#444444")
     figure.tight_layout(pad=0.4, h_pad=0.5)
     return figure
 
@@ -100,22 +101,25 @@ def _metrics(s: Summary) -> Any:
     shown = [m for m in s.metrics if s.intervals[m]]
     figure = Figure(figsize=(3.1 * len(shown) + 0.9, 0.42 * len(s.cells) + 1.35), dpi=200)
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    top = 0.95
     places = {cell: -i for i, cell in enumerate(s.cells)}
     for axis, metric in zip(axes, shown, strict=True):
-        for index, (cell, interval) in enumerate(s.intervals[metric].items()):
-            colour, y = COLOURS[s.cells.index(cell) % len(COLOURS)], places[cell]
+        for cell, interval in s.intervals[metric].items():
+            colour = COLOURS[s.cells.index(cell)] if len(s.cells) <= len(COLOURS) else COLOURS[0]
+            y = places[cell]
             seeds = list(s.values[metric][cell].values())
             if interval.low is not None and interval.high is not None:
                 axis.plot([interval.low, interval.high], [y, y], color=colour, lw=2, alpha=0.5, solid_capstyle="butt")
             axis.plot(seeds, [y + 0.16] * len(seeds), "o", ms=3.5, color=colour, alpha=0.55, mew=0)
-            axis.plot([interval.mean], [y], "D", ms=5, color=colour, label=cell if index == 0 else None)
+            axis.plot([interval.mean], [y], "D", ms=4, color=colour)
         low, high = axis.get_xlim()
+        shelf = 0
         for name, values in s.references.items():
-            if metric in values and values[metric] < high + 0.6 * (high - low):
+            if metric in values and abs(values[metric] - (low + high) / 2) < 1.6 * (high - low):
                 axis.axvline(values[metric], color="#888888", lw=1, ls=":")
                 axis.annotate(
                     _plain(name),
-                    (values[metric], 0.62),
+                    (values[metric], 0.62 + 0.24 * shelf),
                     (3, 0),
                     textcoords="offset points",
                     fontsize=6.5,
@@ -123,25 +127,38 @@ def _metrics(s: Summary) -> Any:
                     ha="left",
                     va="bottom",
                 )
-        axis.set_xlabel(metric + (" bits/dim" if metric == "NLL" else "") + ", lower is better", fontsize=8)
+                shelf += 1
+        axis.set_xlabel(_plain(metric) + (" bits/dim" if metric == "NLL" else "") + ", lower is better", fontsize=8)
         axis.tick_params(labelsize=7.5)
-        axis.set_ylim(-len(s.cells) + 0.45, 0.95)
+        top = max(top, 0.71 + 0.24 * shelf)
         axis.grid(axis="x", color="#dddddd", lw=0.6)
         axis.set_axisbelow(True)
         for side in ("top", "right", "left"):
             axis.spines[side].set_visible(False)
         axis.tick_params(axis="y", length=0)
+    axes[0].set_ylim(-len(s.cells) + 0.45, top)
     axes[0].set_yticks(list(places.values()), [_plain(c) for c in places], fontsize=8.5)
     figure.tight_layout(pad=0.5, w_pad=1.2)
+    figure.text(
+        0.005,
+        -0.02,
+        "dots: train seeds; diamond: mean; bar: 95 % Student-t interval",
+        fontsize=6.5,
+        color="#666666",
+        va="top",
+    )
     return figure
 
 
 def _save(figure: Any, stem: Path) -> list[Path]:
     """Write a figure as PNG and SVG, without the time or the machine in them."""
+    from matplotlib import rc_context
+
     out = []
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=ending, metadata=metadata, bbox_inches="tight", pad_inches=0.06)
+        with rc_context({"svg.hashsalt": "ddpmkit"}):
+            figure.savefig(buffer, format=ending, metadata=metadata, bbox_inches="tight", pad_inches=0.06)
         path = stem.with_suffix("." + ending)
         files.write_bytes(path, buffer.getvalue())
         out.append(path)
@@ -150,4 +167,4 @@ def _save(figure: Any, stem: Path) -> list[Path]:
 
 def _plain(text: str) -> str:
     """A label without what matplotlib would read as mathematics."""
-    return text.replace("$", r"\$")
+    return inert(text).replace("$", r"\$")

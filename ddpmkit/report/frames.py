@@ -47,6 +47,26 @@ COLUMNS = (
 )
 
 
+TEXT = (
+    "study",
+    "cell",
+    "dataset",
+    "schedule",
+    "sigma",
+    "weighting",
+    "backbone",
+    "sampler",
+    "prediction",
+    "metric",
+    "unit",
+    "status",
+    "definition",
+    "fingerprint",
+    "stage",
+    "train_stage",
+)
+
+
 @dataclass(frozen=True)
 class Records:
     """A study as its records tell it: the plan, the tidy results, the references, how its stages ended."""
@@ -56,6 +76,7 @@ class Records:
     results: pd.DataFrame
     references: list[dict[str, Any]]
     problems: list[tuple[str, str, str]]  # label, state, error
+    mixed: tuple[str, ...] = ()  # what differs between the fingerprints of the stages
 
     @property
     def name(self) -> str:
@@ -67,7 +88,8 @@ def load_results(path: str | Path) -> pd.DataFrame:
     """Read tidy results from a study folder or a results.csv; see :func:`ddpmkit.load_results`."""
     file = Path(path) / "results.csv" if Path(path).is_dir() else Path(path)
     try:
-        return pd.read_csv(file)
+        # A cell may be called null, NA or 007; only an empty field is no value.
+        return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXT, "str"))
     except FileNotFoundError:
         raise DdpmkitError(f"there are no results at '{path}'", "give a study's folder or a results.csv") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as err:
@@ -91,21 +113,30 @@ def read_study(folder: Path) -> Records:
         base |= {"train_seed": r["train_seed"], "sample_seed": r["sample_seed"], "train_stage": r["train"][:16]}
         trained, status = store.result("train", r["train"]), store.status("train", r["train"])
         base |= {"train_seconds": status.get("seconds"), **{k: trained.get(k) for k in ("parameters", "flops")}}
-        for _, score, ref in r["scores"]:
-            rows.append({**base, **_score_row(store, r, score, ref)})
+        for features, score, ref in r["scores"]:
+            rows.append({**base, **_score_row(store, r, features, score, ref)})
         if r["nll"]:
             rows += [{**base, **row} for row in _nll_rows(store, r)]
     stages = {s["id"]: s for s in plan["stages"]}
+    prints = [store.status(s["kind"], i).get("fingerprint") for i, s in stages.items() if store.done(s["kind"], i)]
     references = [store.result("ref", i) for i, s in stages.items() if s["kind"] == "ref" and store.done("ref", i)]
     problems = []
     for s in stages.values():
         if not store.done(s["kind"], s["id"]):
             status = store.status(s["kind"], s["id"])
             problems.append((s["label"], status.get("state", "pending"), status.get("error", "")))
-    return Records(folder, plan, pd.DataFrame(rows, columns=list(COLUMNS)), references, problems)
+    mixed = _mixed([f for f in prints if isinstance(f, dict)])
+    return Records(folder, plan, pd.DataFrame(rows, columns=list(COLUMNS)), references, problems, mixed)
 
 
-def _score_row(store: Store, r: dict[str, Any], score: str, ref: str) -> dict[str, Any]:
+def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Say which entries differ between fingerprints, and their values."""
+    keys = sorted({k for f in prints for k in f})
+    values = {k: sorted({str(f.get(k)) for f in prints}) for k in keys}
+    return tuple(f"{k} {' / '.join(v)}" for k, v in values.items() if len(v) > 1)
+
+
+def _score_row(store: Store, r: dict[str, Any], features: str, score: str, ref: str) -> dict[str, Any]:
     result, reference = store.result("score", score), store.result("ref", ref)
     sampled, status = store.result("sample", r["sample"]), store.status("sample", r["sample"])
     definition = ""
@@ -115,7 +146,7 @@ def _score_row(store: Store, r: dict[str, Any], score: str, ref: str) -> dict[st
             f"extractor={reference['features'][:8]}"
         )
     return {
-        "metric": reference.get("label", "FD"),
+        "metric": reference.get("label", f"FD-{features}"),
         "value": result.get("fd"),
         "unit": "squared distance",
         "status": _state(store, r, (("score", score), ("sample", r["sample"]), ("train", r["train"]))),

@@ -80,13 +80,13 @@ def to_json(summary: Summary) -> str:
 def _md(text: str) -> str:
     """Escape what Markdown or HTML would act on."""
     text = inert(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_|\[\]!#])", r"\\\1", text)
+    return re.sub(r"([\\`*_|\[\]!#~])", r"\\\1", text)
 
 
 def _width(table: Table) -> int:
     """Columns that a table needs to stand without a broken line."""
     lines = (table.columns, *table.rows)
-    return sum(max(len(line[i]) for line in lines) + 2 for i in range(len(table.columns))) + 2
+    return sum(max(len(line[i]) for line in lines) + 2 for i in range(len(table.columns))) + len(table.columns) + 1
 
 
 def _verdict_style(text: str) -> str:

@@ -57,12 +57,11 @@ def summarise(records: Records, baseline: str | None = None) -> Summary:
     metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if m not in HIDDEN)
     base = cells[0] if baseline is None else baseline
     values = {m: {c: by_seed(frame, m, c) for c in cells} for m in metrics}
-    counts = {c: frame[frame["cell"] == c].drop_duplicates(["train_seed", "sample_seed"]) for c in cells}
-    states = {c: {str(k): int(v) for k, v in f["status"].value_counts().items()} for c, f in counts.items()}
+    states = {c: _states(frame[frame["cell"] == c]) for c in cells}
     broken = frozenset(c for c, s in states.items() if set(s) - {"done"})
     intervals = {m: {c: t_interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
     differences = {
-        m: contrasts({c: v for c, v in values[m].items() if v}, base, never_better=broken)
+        m: _compare(frame, m, {c: v for c, v in values[m].items() if v}, base, broken)
         if values[m][base] and len(cells) > 1
         else {}
         for m in metrics
@@ -85,6 +84,30 @@ def summarise(records: Records, baseline: str | None = None) -> Summary:
         tuple(_notes(records, metrics, states)),
         values,
     )
+
+
+def _states(frame: pd.DataFrame) -> dict[str, int]:
+    """Return status -> number of results of one cell; a result is as bad as the worst of its metrics."""
+    out: dict[str, int] = {}
+    for _, result in frame.groupby(["train_seed", "sample_seed"], sort=False):
+        bad = [str(s) for s in result["status"] if s != "done"]
+        state = bad[0] if bad else "done"
+        out[state] = out.get(state, 0) + 1
+    return out
+
+
+def _compare(
+    frame: pd.DataFrame, metric: str, values: dict[str, dict[int, float]], base: str, broken: frozenset[str]
+) -> dict[str, Contrast]:
+    """Contrast the cells whose numbers mean the same; a distance over another N, reference or extractor does not."""
+    other: set[str] = set()
+    if metric.startswith("FD"):
+        rows = frame[(frame["metric"] == metric) & frame["value"].notna()]
+        means = {str(c): set(map(tuple, g[["definition", "n"]].to_numpy())) for c, g in rows.groupby("cell")}
+        other = {c for c in values if means.get(c) != means.get(base)}
+    found = contrasts({c: v for c, v in values.items() if c not in other}, base, never_better=broken)
+    blank = Contrast(math.nan, None, None, None, None, None, 0, "not comparable")
+    return {c: found.get(c, blank) for c in values if c != base}
 
 
 def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
@@ -134,21 +157,35 @@ def decimals(intervals: list[Interval]) -> int:
     """Return how many decimals a column means: two significant digits of the median half-width, three without one."""
     halves = sorted((i.high - i.low) / 2 for i in intervals if i.low is not None and i.high is not None)
     half = halves[len(halves) // 2] if halves else 0.0
-    return min(4, max(1, 1 - math.floor(math.log10(half)))) if half > 0 else 3
+    digits = min(6, max(1, 1 - math.floor(math.log10(half)))) if half > 0 else 3
+    # An interval that excludes zero must not be written with an end at zero.
+    ends = [
+        e for i in intervals if i.low is not None and i.high is not None and i.low * i.high > 0 for e in (i.low, i.high)
+    ]
+    while digits < 8 and any(round(e, digits) == 0 for e in ends):
+        digits += 1
+    return digits
 
 
 def interval_text(i: Interval | None, digits: int = 3, sign: str = "") -> str:
     """Write ``mean [low, high]``, the mean alone for one seed, a dash for none."""
     if i is None:
         return "-"
+    mean = _fixed(i.mean, digits, sign)
     if i.low is None or i.high is None:
-        return f"{i.mean:{sign}.{digits}f}"
-    return f"{i.mean:{sign}.{digits}f} [{i.low:{sign}.{digits}f}, {i.high:{sign}.{digits}f}]"
+        return mean
+    return f"{mean} [{_fixed(i.low, digits, sign)}, {_fixed(i.high, digits, sign)}]"
+
+
+def _fixed(value: float, digits: int, sign: str) -> str:
+    """A number with so many decimals, and no negative zero."""
+    return f"{value if round(value, digits) else 0.0:{sign}.{digits}f}"
 
 
 def p_text(p: float) -> str:
     """Write a p-value."""
-    return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
+    text = f"{p:.3f}"
+    return "<.001" if p < 0.001 else "1" if text == "1.000" else text.lstrip("0")
 
 
 def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[str, int]]) -> list[str]:
@@ -158,6 +195,11 @@ def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[st
     seeds = len(plan["grid"]["train_seeds"])
     if seeds > 1:
         notes.append(f"[a, b]: 95 % Student-t interval over {seeds} train seeds; sample seeds are averaged inside.")
+        if len(plan["cells"]) > 1:
+            notes.append(
+                "Differences: paired t test by train seed, Holm over the contrasts of one metric; their intervals are "
+                "at Holm's level, so that they exclude 0 exactly when the verdict says better or worse."
+            )
     else:
         notes.append("One train seed: numbers without intervals, and no verdict can be given.")
     if any(metric.startswith("FD-") for metric in metrics):
@@ -167,7 +209,7 @@ def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[st
         notes.append(f"Sampling: {steps}. The floor is what real images of the training split score.")
     nll = done[done["metric"] == "NLL"]
     if len(nll):
-        text = next(iter(dict.fromkeys(nll["definition"])))
+        text = "; ".join(dict.fromkeys(nll["definition"]))
         notes.append(f"{text}; Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim.")
         plain = done.loc[done["metric"] == "NLL-unclipped"].groupby("cell", sort=False)["value"].mean()
         notes.append("Unclipped: " + ", ".join(f"{cell} {v:.3f}" for cell, v in plain.items()) + " bits/dim.")
@@ -179,7 +221,9 @@ def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[st
         text = "; ".join(f"{c} {int(p):,} parameters, {f / 1e6:.1f} MFLOP, {t:.0f} s" for c, p, f, t in costs)
         notes.append(f"Cost (parameters, one evaluation, training of one seed): {text}.")
     machines = sorted({f for f in done["fingerprint"] if f})
-    if len(machines) > 1:
+    if len(records.mixed) > 0:
+        notes.append(f"Mixed fingerprints, the last digits may differ: {'; '.join(records.mixed)}.")
+    elif len(machines) > 1:
         notes.append("Mixed fingerprints, the last digits may differ between them: " + " | ".join(machines) + ".")
     elif machines:
         notes.append(f"Computed with {machines[0]}.")
@@ -187,7 +231,6 @@ def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[st
     short = {c: s for c, s in states.items() if set(s) - {"done"}}
     for cell, counts in short.items():
         notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}; it is not called better.")
-    for label, state, error in records.problems[:5]:
-        if error:
-            notes.append(f"{label}: {state}: {error}")
+    told = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
+    notes += told[:5] + ([f"... and {len(told) - 5} more; ddpmkit status"] if len(told) > 5 else [])
     return notes

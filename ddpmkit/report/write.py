@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ddpmkit import files
-from ddpmkit.report.frames import Records, read_study
+from ddpmkit.report.frames import TEXT, Records, read_study
 from ddpmkit.report.render import to_json, to_markdown
 from ddpmkit.report.tables import Summary, summarise
 from ddpmkit.text import inert
@@ -20,8 +20,9 @@ def read_summary(folder: Path) -> tuple[Records, Summary]:
 def to_csv(records: Records) -> str:
     """The tidy results as CSV; text that a spreadsheet would run as a formula is disarmed."""
     frame = records.results.copy()
-    for column in ("study", "cell"):
-        frame[column] = [_disarm(str(v)) for v in frame[column]]
+    for column in frame.columns:
+        if column in TEXT:
+            frame[column] = [_disarm(v) if isinstance(v, str) else v for v in frame[column]]
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
+from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.spec import param
 
@@ -69,6 +70,16 @@ PLURALS = {
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"train_steps": 400, "samples": 200, "sampling_steps": 25, "nll_evals": 2048},
 }
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What may differ between two runs of a stage without changing a number."""
+
+    device: str = "auto"
+    checkpoint_every: int = 500
+    checkpoint_seconds: float = 60.0
+    log_every: int = 50
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,9 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
         DdpmkitError: for an unknown option or preset, a bad value, an empty or an oversized grid.
     """
     given = {k: v for k, v in options.items() if v is not None}
+    for key, value in given.items():
+        if key in ("name", "preset", "metrics", "features", "axis"):
+            _check_text(key, value, single=key in ("name", "preset"))
     name = given.pop("name", None)
     preset = given.pop("preset", None)
     if preset is not None and preset not in PRESETS:
@@ -158,7 +172,8 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
                 f"unknown metric '{metric}'{did_you_mean(metric, METRICS)}", f"metrics: {', '.join(METRICS)}"
             )
     features = given.pop("features", None)
-    for text in given.pop("axis", ()):
+    axis = given.pop("axis", ())
+    for text in [axis] if isinstance(axis, str) else axis:
         key, eq, values = text.partition("=")
         if not eq or not values:
             raise DdpmkitError(f"--axis '{text}': expected name=value,value", "as in --axis learning_rate=1e-3,2e-3")
@@ -183,9 +198,9 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
         asked *= len(values)
     if asked > LARGEST:
         raise DdpmkitError(f"the grid asks for {asked} results, more than {LARGEST}", "split it into several studies")
-    dataset = spec.parse(base.dataset)[0].rpartition("/")[2]
+    dataset = re.sub(r"[^A-Za-z0-9._-]", "-", spec.parse(base.dataset)[0].rpartition("/")[2])[:60]
     default = f"{dataset}-{files.sha256(files.canonical(study.grid()).encode())[:8]}"
-    return replace(study, name=check_name(name or default))
+    return replace(study, name=check_name(default if name is None else name))
 
 
 def check_name(name: str) -> str:
@@ -216,6 +231,17 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise DdpmkitError(f"'{path}' is no valid TOML: {err}", "ddpmkit ablate --help lists the settings") from None
 
 
+def _check_text(key: str, value: Any, *, single: bool) -> None:
+    """Refuse what a TOML file or a caller gave where text, or a list of texts, belongs."""
+    fits = isinstance(value, str) or (
+        not single and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
+    )
+    if not fits:
+        raise DdpmkitError(
+            f"'{key}' must be text{'' if single else ' or a list of texts'}, got {value!r}", "ddpmkit ablate --help"
+        )
+
+
 def _words(value: str | Iterable[str]) -> tuple[str, ...]:
     words = spec.split(value) if isinstance(value, str) else [str(v) for v in value]
     if not words:
@@ -234,7 +260,11 @@ def _values(field: str, value: Any, registry: Registry) -> tuple[Any, ...]:
         if field in COMPONENTS:
             name = spec.parse(text)[0]
             obj = registry.build(field, text)
-            qualifier = name.rpartition("/")[0]
+            qualifier = (
+                name.rpartition("/")[0].removesuffix(BUILTIN)
+                if name.startswith(f"{BUILTIN}/")
+                else name.rpartition("/")[0]
+            )
             read: Any = f"{qualifier}/{spec.format(obj)}" if qualifier else spec.format(obj)
         else:
             try:

@@ -105,6 +105,6 @@ def _probe(stage: Stage, prepared: Prepared, device_name: str) -> tuple[float, f
                         out.square().mean().backward()
                         optimizer.step()
                         optimizer.zero_grad()
-            float(out.sum())  # wait for the device
+            float(out.detach().sum())  # wait for the device
             paces.append((time.perf_counter() - started) / (PROBE * batch))
     return paces[0], paces[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from ddpmkit.study.config import Cell, Settings, Study
 
 # Raise a number when the same spec comes to mean other results.
 VERSIONS = {"ref": 1, "train": 1, "sample": 1, "nll": 1, "score": 1}
-NLL_SEED = 0
 SIGNAL_LEFT = 0.01  # bits/dim of L_T above which a schedule is warned about
 
 
@@ -44,7 +44,7 @@ class Stage:
     label: str
     work: float
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """SHA-256 of the canonical JSON of kind, version and spec."""
         whole = {"kind": self.kind, "version": VERSIONS[self.kind], "spec": self.spec}
@@ -140,7 +140,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
     with blame("dataset", study.base.dataset):
         images: Images = dataset.load()
     data_hash = images.fingerprint()
-    data_how = {"dataset": registry.record(dataset)}
+    data_how = {"dataset": registry.record(dataset), "data": data_hash}
     plan = Plan(study, images)
     extractors = {text: registry.build("features", text) for text in study.features} if "fd" in study.metrics else {}
     for cell in study.cells():
@@ -297,7 +297,7 @@ def _sample_stage(cell: Cell, parts: _Parts, train: Stage, seed: int, registry: 
         "count": s.samples,
         "batch": s.eval_batch,
         "precision": "fp32",
-        "seed": seed,
+        "seed": f"{train.spec['seed']}.{seed}",  # the same x_T in every cell; another one for each replicate
     }
     how = {**train.how, "sampler": registry.record(parts.sampler), "sigma": registry.record(parts.sigma)}
     if parts.sampler.uses_sigma:
@@ -327,7 +327,9 @@ def _nll_stage(
         "evals": s.nll_evals,
         "batch": s.eval_batch,
         "precision": "fp32",
-        "seed": NLL_SEED,
+        "seed": train.spec[
+            "seed"
+        ],  # its own noise for each replicate, so that the interval holds the Monte-Carlo error
     }
     how = {**train.how, **data_how, "sigma": registry.record(parts.sigma)}
     label = f"nll {cell.label} seed {train.spec['seed']}"

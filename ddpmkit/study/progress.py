@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddpmkit.study.runner import Prepared
+from ddpmkit.text import inert
 
 KINDS = ("ref", "train", "sample", "nll", "score")
 
@@ -22,6 +23,7 @@ class Activity:
     label: str
     started: float
     done: float = 0.0
+    base: float | None = None  # where it was when it began: a resumed stage has not earned all of its progress
     step: int | None = None
     loss: float | None = None
     note: str = ""
@@ -51,22 +53,38 @@ class Monitor:
         if event["event"] == "start":
             stage = self.stages[event["stage"]]
             self.active[event["worker"]] = Activity(stage.id, stage.kind, stage.label, time.monotonic())
+        elif event["event"] == "requeued":
+            self.active.pop(event["worker"], None)
         elif event["event"] == "progress":
             for activity in self.active.values():
                 if activity.stage == event["stage"]:
+                    if activity.base is None:
+                        activity.base, activity.started = event["done"], time.monotonic()
                     activity.done = event["done"]
                     activity.step = event.get("step", activity.step)
                     activity.loss = event.get("loss", activity.loss)
                     activity.note = event.get("note", "")
         elif event["event"] == "end":
             stage = self.stages[event["stage"]]
-            self._left.pop(stage.id, None)
+            self._drop(stage.id, with_dependents=event["state"] != "done")
             (self.finished if event["state"] == "done" else self.failed)[stage.kind] += 1
             ended = self.active.pop(event["worker"]) if event["worker"] in self.active else None
             if ended is not None and event["state"] == "done":
                 spent = self._spent.setdefault(stage.kind, [0.0, 0.0])
                 spent[0] += time.monotonic() - ended.started
-                spent[1] += stage.work
+                spent[1] += stage.work * (1 - (ended.base or 0.0))
+
+    def _drop(self, stage: str, *, with_dependents: bool) -> None:
+        """Take a stage off what is left, and all that needed it when it has no output."""
+        self._left.pop(stage, None)
+        if with_dependents:
+            for other in [s for s in self._left.values() if any(need == stage for _, need in s.needs)]:
+                self._drop(other.id, with_dependents=True)
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether all that can run has run."""
+        return not self._left
 
     @property
     def elapsed(self) -> float:
@@ -78,8 +96,9 @@ class Monitor:
         pace = {kind: seconds / work for kind, (seconds, work) in self._spent.items() if work}
         now = time.monotonic()
         for a in self.active.values():
-            if a.done > 0.02:
-                pace.setdefault(a.kind, (now - a.started) / (a.done * self.stages[a.stage].work))
+            earned = a.done - (a.base or 0.0)
+            if earned > 0.005:
+                pace.setdefault(a.kind, (now - a.started) / (earned * self.stages[a.stage].work))
         # A network evaluation costs about a third of a training step's share of one image.
         if "train" in pace:
             for kind in ("sample", "nll"):
@@ -110,10 +129,14 @@ class PlainLines:
         m.take(event)
         if event["event"] == "log":
             self._say(event["text"])
-        last = event["event"] == "end" and not m._left
-        if last or time.monotonic() - self._last > self.every:
+        ended = event["event"] == "end" and (m.nothing_left or event["state"] != "done")
+        if ended or time.monotonic() - self._last > self.every:
             self._last = time.monotonic()
-            parts = [f"{kind} {m.finished[kind]}/{m.total[kind]}" for kind in KINDS if m.total[kind]]
+            parts = [
+                f"{kind} {m.finished[kind]}/{m.total[kind]}" + (f" ({m.failed[kind]} failed)" if m.failed[kind] else "")
+                for kind in KINDS
+                if m.total[kind]
+            ]
             now = "; ".join(
                 f"{a.label}{f' loss {a.loss:.4f}' if a.loss is not None else ''}" for a in m.active.values()
             )
@@ -123,7 +146,7 @@ class PlainLines:
 
     @staticmethod
     def _say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(inert(text), file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

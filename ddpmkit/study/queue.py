@@ -25,12 +25,12 @@ class ReadyQueue:
         chosen = min(ready, key=lambda s: PRIORITY.get(s.kind, 9))
         return self._waiting.pop(chosen.id)
 
+    def put_back(self, stage: Stage) -> None:
+        """Take a stage back that was handed out and not run."""
+        self._waiting[stage.id] = stage
+
     def finished(self, stage: Stage, *, ok: bool) -> None:
         """Release what waited for a stage, or block it when the stage has no output."""
         if ok:
             for unmet in self._unmet.values():
                 unmet.discard(stage.id)
-
-    def blocked(self) -> list[Stage]:
-        """Return what is left: stages whose needs will not be met."""
-        return list(self._waiting.values())

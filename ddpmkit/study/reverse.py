@@ -15,8 +15,9 @@ from ddpmkit.pixels import quantise
 from ddpmkit.plots import Strip, watched
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import normal, stream_key
+from ddpmkit.study.config import RunOptions
 from ddpmkit.study.plan import Stage
-from ddpmkit.study.stages import RunOptions, Work, trained
+from ddpmkit.study.stages import Work, trained
 from ddpmkit.study.store import Store
 
 COLUMNS = 12

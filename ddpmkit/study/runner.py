@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -9,21 +10,20 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import Study, make_study, read_toml
+from ddpmkit.study.config import RunOptions, Study, make_study, read_toml
 from ddpmkit.study.plan import Plan, Stage, blame, make_plan
 from ddpmkit.study.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ddpmkit.study.stages import RunOptions
 
 Event = dict[str, Any]
 
@@ -39,6 +39,15 @@ class RunSettings:
     devices: tuple[str, ...]
     on_event: Callable[[Event], None]
     should_stop: Callable[[], bool]
+
+    def setup(self, device: str) -> dict[str, Any]:
+        """What a worker in another process needs before its first stage, as JSON values."""
+        return {
+            "out": str(self.store.out),
+            "plugins": list(self.registry.options),
+            "installed": self.registry.installed,
+            "options": asdict(replace(self.options, device=device)),
+        }
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class How:
     def workers(self) -> int:
         """Return the number of workers."""
         devices = self.devices()
-        return self.jobs or (len(devices) if devices[0].startswith("cuda") else cores())
+        return self.jobs or (cores() if devices == ("cpu",) else len(devices))
 
     def check(self, registry: Registry) -> None:
         """Refuse what can't run.
@@ -149,12 +158,12 @@ def prepare(
     if file is not None:
         given = {**read_toml(Path(file)), **given}
     study = make_study(given, registry)
-    if study.base.precision == "auto" or "auto" in study.axes.get("precision", ()):
+    if {study.base.precision, *study.axes.get("precision", ())} != {"fp32"}:
         study = _resolve_precision(study, how.device)
     store = Store(Path(out))
     folder = store.study(study.name)
     there = files.read_json(folder / "plan.json")
-    if there is not None and there.get("grid") != study.grid():
+    if isinstance(there, dict) and there.get("grid") != study.grid():
         raise DdpmkitError(
             f"the name '{study.name}' is already used by another grid, in {folder}",
             "choose another --name; stages that both need are shared all the same",
@@ -193,12 +202,11 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     def count(event: Event) -> None:
         if event["event"] == "end":
             ended[event["state"]] += 1
+            _settle(store, plan.stages[event["stage"]], event)
         on_event(event)
 
     with _stop_flag() as stop:
         if todo:
-            from ddpmkit.study.stages import RunOptions
-
             how, devices = prepared.how, prepared.how.devices()
             settings = RunSettings(
                 store,
@@ -220,6 +228,14 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     return Outcome(prepared.folder, dict(states), sum(ended.values()), code)
 
 
+def _settle(store: Store, stage: Stage, event: Event) -> None:
+    """Write how a stage ended where its worker could not: no stage that has ended is left as running."""
+    record = store.status(stage.kind, stage.id)
+    if record.get("state") == "running":
+        record |= {"state": event["state"], "error": event.get("error", "its worker ended without a word")}
+        files.write_json(store.folder(stage.kind, stage.id) / "status.json", record)
+
+
 def _try_parts(plan: Plan, registry: Registry) -> None:
     """Build every backbone on no device and load every extractor: what can't work is said before anything runs."""
     import torch
@@ -227,10 +243,19 @@ def _try_parts(plan: Plan, registry: Registry) -> None:
     images = plan.images
     channels, size = images.train.shape[1], images.train.shape[2]
     for text in dict.fromkeys(c.settings.backbone for c in plan.cells):
-        with blame("backbone", text), torch.device("meta"):
-            registry.build("backbone", text).build(
-                in_channels=channels, out_channels=channels, image_size=size, num_classes=None
-            )
+        build = functools.partial(
+            registry.build("backbone", text).build,
+            in_channels=channels,
+            out_channels=channels,
+            image_size=size,
+            num_classes=None,
+        )
+        try:
+            with torch.device("meta"):
+                build()
+        except Exception:  # a network may need real numbers while it is built
+            with blame("backbone", text):
+                build()
     if "fd" in plan.study.metrics:
         for text in plan.study.features:
             with blame("features", text):
@@ -238,14 +263,15 @@ def _try_parts(plan: Plan, registry: Registry) -> None:
 
 
 def _resolve_precision(study: Study, device: str) -> Study:
+    """Replace ``auto`` by what the device offers, and refuse what it does not."""
     from ddpmkit import device as devices
 
-    found: Any = devices.precision("auto", devices.resolve(device))
+    where = devices.resolve(device)
     axes = dict(study.axes)
     if "precision" in axes:
-        axes["precision"] = tuple(dict.fromkeys(found if v == "auto" else v for v in axes["precision"]))
-    base = replace(study.base, precision=found) if study.base.precision == "auto" else study.base
-    return replace(study, base=base, axes=axes)
+        axes["precision"] = tuple(dict.fromkeys(devices.precision(v, where) for v in axes["precision"]))
+    found: Any = devices.precision(study.base.precision, where)
+    return replace(study, base=replace(study.base, precision=found), axes=axes)
 
 
 def _downstream(plan: Plan, ids: set[str]) -> set[str]:

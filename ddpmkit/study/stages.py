@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -31,21 +32,12 @@ from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.sampling import denoiser, sample
+from ddpmkit.study.config import RunOptions
 from ddpmkit.study.plan import Stage
 from ddpmkit.study.store import Store
 from ddpmkit.training import Hooks, Progress, TrainConfig, build_objective, train
 
 Event = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What may differ between two runs without changing a number."""
-
-    device: str = "auto"
-    checkpoint_every: int = 500
-    checkpoint_seconds: float = 60.0
-    log_every: int = 50
 
 
 @dataclass(frozen=True)
@@ -68,8 +60,7 @@ class Work:
         """Load the stage's data, and check that they are the data it was planned with."""
         record = self.stage.how["dataset"]
         images, found = _load_images(self.registry, json.dumps(record, sort_keys=True))
-        expected = self.stage.spec.get("data", found)
-        if found != expected:
+        if found != self.stage.how["data"]:
             raise DdpmkitError(f"data set '{record['name']}' has changed since the stage was planned", "run it again")
         return images
 
@@ -99,47 +90,57 @@ def execute(
     """
     folder = store.folder(stage.kind, stage.id)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / ".lock", timeout=1)
     while True:
         try:
-            lock.acquire(timeout=1)
-            break
+            with lock:
+                return _execute_locked(stage, store, registry, options, emit, should_stop)
         except Timeout:
             emit({"event": "progress", "stage": stage.id, "done": 0.0, "note": "another process runs it"})
             if should_stop():
                 return "interrupted"
-    with lock:
-        if store.done(stage.kind, stage.id):
-            return "done"
-        before = store.status(stage.kind, stage.id)
-        status = {
-            "state": "running",
-            "attempt": before.get("attempt", 0) + 1,
-            "seconds": before.get("seconds", 0.0) if before.get("state") in ("interrupted", "running") else 0.0,
-            "work": stage.work,
-            "label": stage.label,
-            "how": stage.how,
-            "ddpmkit": __version__,
-        }
-        files.write_json(folder / "spec.json", stage.spec)
-        files.write_json(folder / "status.json", status)
-        started = time.perf_counter()
-        try:
-            device = devices.resolve(options.device)
-            with devices.one_thread():
-                status["fingerprint"] = devices.fingerprint(device)
-                RUN[stage.kind](Work(stage, store, registry, options, device, emit, should_stop))
-            status["state"] = "done"
-        except Interrupted as err:
-            status.update(state="interrupted", error=str(err))
-        except Diverged as err:
-            status.update(state="diverged", error=str(err))
-        except DdpmkitError as err:
-            status.update(state="failed", error=err.message)
-        except Exception as err:  # whatever a plugin raises stays in its own cell
-            status.update(state="failed", error=f"{type(err).__name__}: {err}", traceback=traceback.format_exc())
-        status["seconds"] += time.perf_counter() - started
-        files.write_json(folder / "status.json", status)
+
+
+def _execute_locked(
+    stage: Stage,
+    store: Store,
+    registry: Registry,
+    options: RunOptions,
+    emit: Event,
+    should_stop: Callable[[], bool],
+) -> str:
+    folder = store.folder(stage.kind, stage.id)
+    if store.done(stage.kind, stage.id):
+        return "done"
+    before = store.status(stage.kind, stage.id)
+    status = {
+        "state": "running",
+        "attempt": before.get("attempt", 0) + 1,
+        "seconds": before.get("seconds", 0.0) if before.get("state") != "done" else 0.0,
+        "work": stage.work,
+        "label": stage.label,
+        "how": stage.how,
+        "ddpmkit": __version__,
+    }
+    files.write_json(folder / "spec.json", stage.spec)
+    files.write_json(folder / "status.json", status)
+    started = time.perf_counter()
+    try:
+        device = devices.resolve(options.device)
+        with devices.one_thread(), devices.reproducible(device):
+            status["fingerprint"] = devices.fingerprint(device)
+            RUN[stage.kind](Work(stage, store, registry, options, device, emit, should_stop))
+        status["state"] = "done"
+    except Interrupted as err:
+        status.update(state="interrupted", error=str(err))
+    except Diverged as err:
+        status.update(state="diverged", error=str(err))
+    except DdpmkitError as err:
+        status.update(state="failed", error=err.message)
+    except Exception as err:  # whatever a plugin raises stays in its own cell
+        status.update(state="failed", error=f"{type(err).__name__}: {err}", traceback=traceback.format_exc())
+    status["seconds"] += time.perf_counter() - started
+    files.write_json(folder / "status.json", status)
     if status["state"] in ("failed", "diverged"):
         print(f"warning: {stage.label}: {status['state']}: {status['error']}", file=sys.stderr)
     return str(status["state"])
@@ -200,11 +201,12 @@ def run_train(w: Work) -> None:
         w.should_stop,
     )
     data = torch.from_numpy(images.train).to(w.device)
-    train(net, data, objective, config, w.device, hooks)
-    last = list(files.read_lines(metrics))[-1]
+    average = train(net, data, objective, config, w.device, hooks)
+    rows = list(files.read_lines(metrics))
+    last = rows[-1] if rows else {"loss": None, "eps_mse": None}  # the log was lost after the last step
     result = {
         "parameters": sum(p.numel() for p in net.parameters()),
-        "flops": _flops(net, images, w.device),
+        "flops": _flops(average, images, w.device),
         "loss": last["loss"],
         "eps_mse": last["eps_mse"],
         "steps": config.steps,
@@ -314,7 +316,13 @@ def trained(w: Work) -> tuple[Images, Callable[[Tables], Any], Tables, Any]:
     spec = files.read_json(folder / "spec.json")
     images = w.images()
     net = _backbone(w, images)
-    net.load_state_dict(checkpoint.weights(folder / "ckpt", w.stage.spec["weights"]))
+    found = checkpoint.newest(folder / "ckpt")
+    if found is None or found.step != spec["steps"]:
+        # A network of fewer steps must not stand in for this one: the training is to be finished again.
+        with contextlib.suppress(FileNotFoundError):
+            files.quarantine(folder / "out")
+        raise DdpmkitError(f"the last checkpoint of training {train_id[:12]} is damaged", "run the study again")
+    net.load_state_dict(found.ema)
     net = devices.place(net, w.device).eval()
     tables = tables_for(w.component("schedule"), spec["T"])
     return images, lambda chain: denoiser(net, chain, spec["prediction"], w.device), tables, w.component("sigma")
@@ -323,7 +331,8 @@ def trained(w: Work) -> tuple[Images, Callable[[Tables], Any], Tables, Any]:
 def _arrays(w: Work, kind: str, stage: str, name: str) -> dict[str, np.ndarray[Any, Any]]:
     folder = w.store.folder(kind, stage) / "out"
     if files.verify_folder(folder) is None:
-        files.quarantine(folder)
+        with contextlib.suppress(FileNotFoundError):  # another reader was faster
+            files.quarantine(folder)
         raise DdpmkitError(f"the output of {kind} {stage[:12]} is damaged and was set aside", "run the study again")
     arrays: dict[str, np.ndarray[Any, Any]] = load_arrays((folder / name).read_bytes())
     return arrays

@@ -15,7 +15,6 @@ from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 
 FORMAT = 1
-STATES = ("done", "failed", "diverged", "interrupted", "running", "blocked")
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,18 @@ def find_study(study: str | None, out: Path) -> Path:
         DdpmkitError: when there is no such study.
     """
     if study is None:
-        return newest_study(out)
+        return _readable(newest_study(out))
     for folder in (out / "studies" / study, Path(study)):
         if (folder / "plan.json").is_file():
-            return folder
+            return _readable(folder)
     names = sorted(p.parent.name for p in (out / "studies").glob("*/plan.json"))
     raise DdpmkitError(
         f"there is no study '{study}' in '{out}'", f"studies there: {', '.join(names)}" if names else "ddpmkit ablate"
     )
+
+
+def _readable(folder: Path) -> Path:
+    plan = files.read_json(folder / "plan.json")
+    if not (isinstance(plan, dict) and {"study", "cells", "results", "stages"} <= plan.keys()):
+        raise DdpmkitError(f"the plan of study '{folder.name}' is damaged", "run the study again; its stages are kept")
+    return folder.resolve()

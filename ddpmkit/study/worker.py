@@ -81,12 +81,18 @@ def main() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
 
+    from ddpmkit.errors import DdpmkitError
     from ddpmkit.plugin.registry import Registry
+    from ddpmkit.study.config import RunOptions
     from ddpmkit.study.plan import Stage
-    from ddpmkit.study.stages import RunOptions, execute
+    from ddpmkit.study.stages import execute
     from ddpmkit.study.store import Store
 
-    registry = Registry(setup["plugins"], installed=setup["installed"])
+    try:
+        registry = Registry(setup["plugins"], installed=setup["installed"], quiet=True)
+    except DdpmkitError as err:
+        emit({"event": "log", "text": f"error: {err.message}"})
+        os._exit(2)
     store, options = Store(Path(setup["out"])), RunOptions(**setup["options"])
     emit({"event": "ready"})
     while True:
@@ -96,6 +102,8 @@ def main() -> None:
         stage = Stage.from_json(message["run"])
         state = execute(stage, store, registry, options, emit, stopping.is_set)
         emit({"event": "end", "stage": stage.id, "state": state})
+        if stopping.is_set():
+            break
     out.flush()
     os._exit(0)  # no interpreter teardown: the listening thread still holds stdin
 

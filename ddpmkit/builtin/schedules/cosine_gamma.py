@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class CosineGamma(Schedule):
     """Power-of-cosine alpha-bar from Chen 2023, not the cosine of Improved DDPM.
 
-    With c(u) = cos(pi/2 (u (end - start) + start))^(2 tau), alpha-bar(u) = (c(1) - c(u)) / (c(1) - c(0)), clipped from
-    below at ``floor``.
+    With c(u) = cos(pi/2 (u (end - start) + start))^(2 tau), alpha-bar(u) = (c(1) - c(u)) / (c(1) - c(0)), lifted so
+    that it ends at ``floor``.
     """
 
     name = "cosine-gamma"
@@ -26,7 +26,7 @@ class CosineGamma(Schedule):
     start: float = param(0.0, "left end, in quarter turns", ge=0, lt=1)
     end: float = param(1.0, "right end, in quarter turns", gt=0, le=1)
     tau: float = param(1.0, "power of the squared cosine", gt=0)
-    floor: float = param(1e-9, "alpha-bar is clipped from below at this", gt=0, lt=1)
+    floor: float = param(1e-9, "alpha-bar at the end", gt=0, lt=1)
 
     def __post_init__(self) -> None:
         """Check the fields, and that the ends are in order."""
@@ -42,4 +42,4 @@ class CosineGamma(Schedule):
         # At a quarter turn the cosine rounds to 6e-17, and a fractional power of a negative rounding would be NaN.
         c = np.maximum(np.cos(np.pi / 2 * (u * (self.end - self.start) + self.start)), 0) ** (2 * self.tau)
         gamma = (c[-1] - c) / (c[-1] - c[0])
-        return betas_from_alpha_bars(np.maximum(gamma, self.floor))
+        return betas_from_alpha_bars(self.floor + (1 - self.floor) * gamma)
