@@ -75,7 +75,9 @@ def commit_folder(target: Path, files: dict[str, bytes], meta: dict[str, Any]) -
         for name, data in files.items():
             _write_synced(staged / name, data)
         listing = {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in files.items()}
-        _write_synced(staged / COMMIT, (canonical({"files": listing, "meta": meta}) + "\n").encode())
+        content = {"files": listing, "meta": meta}
+        whole = {**content, "sha256": sha256(canonical(content).encode())}
+        _write_synced(staged / COMMIT, (canonical(whole) + "\n").encode())
         _sync_folder(staged)
         try:
             os.rename(staged, target)
@@ -91,6 +93,9 @@ def verify_folder(folder: Path) -> dict[str, Any] | None:
     """Return the meta of a committed folder whose every file has the size and hash it was committed with, else None."""
     commit = read_json(folder / COMMIT)
     if not isinstance(commit, dict) or not isinstance(commit.get("files"), dict):
+        return None
+    own = commit.pop("sha256", None)
+    if own != sha256(canonical(commit).encode()):
         return None
     for name, expected in commit["files"].items():
         try:

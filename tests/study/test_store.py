@@ -1,0 +1,91 @@
+"""The store: files are the truth, a stage is done when its output is there, and another format is refused."""
+
+import os
+import time
+
+import pytest
+
+from ddpmkit import files
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.study.store import Store, find_study, newest_study
+
+ID = "ab12" + "0" * 60
+
+
+def test_a_stage_lives_in_a_folder_named_by_its_hash(tmp_path):
+    assert Store(tmp_path).folder("train", ID) == tmp_path / "store" / "train" / "ab" / ID
+
+
+def test_a_new_store_is_marked_with_its_format(tmp_path):
+    store = Store(tmp_path / "deep" / "results")
+    store.prepare()
+    store.prepare()  # an existing one is fine
+    assert (store.root / "FORMAT").read_text() == "1\n"
+
+
+@pytest.mark.parametrize("found", ["2", "", "garbage"])
+def test_a_store_of_another_format_is_refused_and_left_alone(tmp_path, found):
+    store = Store(tmp_path)
+    store.root.mkdir()
+    (store.root / "FORMAT").write_text(found)
+    with pytest.raises(DdpmkitError, match="has format"):
+        store.prepare()
+    assert (store.root / "FORMAT").read_text() == found
+
+
+def test_a_place_that_can_not_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DdpmkitError, match="can't write to") as caught:
+        Store(tmp_path / "file").prepare()
+    assert caught.value.hint
+
+
+def test_a_stage_is_done_when_its_output_is_committed(tmp_path):
+    store = Store(tmp_path)
+    folder = store.folder("nll", ID)
+    assert not store.done("nll", ID)
+    files.write_json(folder / "status.json", {"state": "done"})
+    assert not store.done("nll", ID)  # a word is no output
+    assert store.result("nll", ID) == {}
+    files.commit_folder(folder / "out", {"result.json": b'{"total": 1.5}'}, {})
+    assert store.done("nll", ID)
+    assert store.result("nll", ID) == {"total": 1.5}
+
+
+def test_a_status_that_is_missing_or_garbled_is_empty(tmp_path):
+    store = Store(tmp_path)
+    assert store.status("nll", ID) == {}
+    path = store.folder("nll", ID) / "status.json"
+    path.parent.mkdir(parents=True)
+    for text in ("{", "[]", "5"):
+        path.write_text(text)
+        assert store.status("nll", ID) == {}
+
+
+@pytest.fixture
+def studies(tmp_path):
+    for age, name in ((100, "old"), (0, "new"), (200, "oldest")):
+        plan = tmp_path / "studies" / name / "plan.json"
+        files.write_json(plan, {"study": name, "cells": [], "results": [], "stages": []})
+        then = time.time() - age
+        os.utime(plan, (then, then))
+    return tmp_path
+
+
+def test_the_newest_study_is_the_one_that_ran_last(studies):
+    assert newest_study(studies).name == "new"
+    assert find_study(None, studies).name == "new"
+
+
+def test_a_study_is_found_by_name_or_folder(studies):
+    folder = studies / "studies" / "old"
+    assert find_study("old", studies) == folder
+    assert find_study(str(folder), studies / "elsewhere") == folder
+
+
+def test_a_study_that_is_not_there_is_said_with_those_that_are(studies, tmp_path):
+    with pytest.raises(DdpmkitError, match="no study 'olde'") as caught:
+        find_study("olde", studies)
+    assert caught.value.hint == "studies there: new, old, oldest"
+    with pytest.raises(DdpmkitError, match="there are no studies"):
+        find_study(None, tmp_path / "nowhere")

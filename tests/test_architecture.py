@@ -1,0 +1,365 @@
+"""The rules of the house: who imports whom, what start-up leaves out, and what the package never calls."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import ddpmkit
+from ddpmkit.plugin.interfaces import KINDS
+
+ROOT = Path(ddpmkit.__file__).parent
+HEAVY = ("torch", "numpy", "pandas", "scipy", "matplotlib", "sklearn", "safetensors", "PIL")
+
+# Rows from the bottom to the top: a module imports from its own row or from below, never up.
+ROWS: list[set[str]] = [
+    {"errors", "text", "files"},
+    {"plugin"},
+    {"diffusion", "randomness", "pixels", "initialise", "ema", "checkpoint", "device", "statistics"},
+    {"training", "sampling", "evaluation", "plots"},
+    {"study", "report"},
+    {"cli"},
+    {"ddpmkit", "__main__"},  # what a user imports
+]
+ASIDE = {"builtin"}  # reached by name alone; its own rules are below
+SIBLINGS = {"training", "sampling", "evaluation"}
+
+
+class Import(NamedTuple):
+    """One imported module, and where: at the top, inside a function, or for the type checker alone."""
+
+    target: str
+    names: tuple[str, ...]
+    where: str
+    line: int
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(p): p for p in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+
+
+def imports(module: str) -> list[Import]:
+    """Every import of a module; ``from package import module`` counts as an import of that module."""
+    return list(_imports(TREES[module].body, "top"))
+
+
+def _imports(nodes: list[ast.stmt], where: str) -> Iterator[Import]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, (), where, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            assert node.level == 0, f"relative import at line {node.lineno}"
+            plain = tuple(a.name for a in node.names if f"{base}.{a.name}" not in SOURCES)
+            yield from (Import(f"{base}.{a.name}", (), where, node.lineno) for a in node.names if a.name not in plain)
+            if plain:
+                yield Import(base, plain, where, node.lineno)
+        else:
+            typing_only = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+            inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            below = "types" if typing_only else "function" if inside and where == "top" else where
+            for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+                children = getattr(node, field, [])
+                yield from _imports(children, where if field == "orelse" and typing_only else below)
+
+
+def room(module: str) -> str:
+    """``ddpmkit.study.plan`` -> ``study``; the facade is ``ddpmkit``."""
+    return module.split(".")[1] if "." in module else module
+
+
+def row(name: str) -> int:
+    return next(i for i, names in enumerate(ROWS) if name in names)
+
+
+def own(module: str, *, types: bool = False) -> list[Import]:
+    """What a module imports of ddpmkit itself; annotations do not make a layer depend on another."""
+    return [i for i in imports(module) if room(i.target) and i.target.split(".")[0] == "ddpmkit"
+            and (types or i.where != "types")]  # fmt: skip
+
+
+def told(module: str, found: Import) -> str:
+    return f"{SOURCES[module].relative_to(ROOT.parent)}:{found.line} imports {found.target}"
+
+
+def test_the_reader_of_imports_sees_them_all() -> None:
+    source = """
+import a
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import b
+else:
+    import c
+def f():
+    try:
+        import d
+    except ImportError:
+        import e
+    with x:
+        from ddpmkit import errors, __version__
+class C:
+    def g(self):
+        if y:
+            import h
+"""
+    found = [(i.target, i.names, i.where) for i in _imports(ast.parse(source).body, "top")]
+    assert found == [
+        ("a", (), "top"),
+        ("typing", ("TYPE_CHECKING",), "top"),
+        ("b", (), "types"),
+        ("c", (), "top"),
+        ("d", (), "function"),
+        ("e", (), "function"),
+        ("ddpmkit.errors", (), "function"),
+        ("ddpmkit", ("__version__",), "function"),
+        ("h", (), "function"),
+    ]
+
+
+def test_every_module_has_its_place() -> None:
+    placed = set().union(*ROWS) | ASIDE
+    assert {room(m) for m in SOURCES} <= placed
+    assert len(SOURCES) > 50
+
+
+def test_nobody_imports_up() -> None:
+    wrong = [
+        told(m, i)
+        for m in SOURCES
+        if room(m) not in ASIDE
+        for i in own(m)
+        # The version is a fact about the package, not something that is built on top of it.
+        if i.names != ("__version__",) and room(i.target) not in ASIDE and row(room(i.target)) > row(room(m))
+    ]
+    assert wrong == []
+
+
+def test_training_sampling_and_evaluation_do_not_know_each_other() -> None:
+    wrong = [
+        told(m, i)
+        for m in SOURCES
+        if room(m) in SIBLINGS
+        for i in own(m, types=True)
+        if room(i.target) in SIBLINGS - {room(m)}
+    ]
+    assert wrong == []
+
+
+def test_the_maths_sees_objects_and_never_the_registry_a_path_or_a_config() -> None:
+    rooms = {"diffusion", "statistics"} | SIBLINGS
+    for module in SOURCES:
+        if room(module) in rooms:
+            for i in own(module, types=True):
+                if room(i.target) == "plugin":
+                    assert i.target == "ddpmkit.plugin.interfaces", told(module, i)
+            if room(module) in ("diffusion", "evaluation", "sampling", "statistics"):
+                assert not [told(module, i) for i in imports(module) if i.target in ("pathlib", "os", "tomllib")]
+
+
+def test_builtin_is_reached_by_name_alone() -> None:
+    wrong = [
+        told(m, i) for m in SOURCES if room(m) != "builtin" for i in own(m, types=True) if room(i.target) == "builtin"
+    ]
+    assert wrong == []
+    by_name = [
+        m
+        for m, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("ddpmkit.builtin")
+    ]
+    assert by_name == ["ddpmkit.plugin.loader"]
+
+
+def test_a_builtin_uses_what_a_plugin_may_use() -> None:
+    allowed = {"errors", "text", "plugin", "pixels", "builtin"}
+    for module in SOURCES:
+        if room(module) != "builtin":
+            continue
+        # What runs stages must know what a stage is, and no other kind does.
+        extra = {"study"} if module.startswith("ddpmkit.builtin.executors.") else set()
+        for i in own(module):
+            assert room(i.target) in allowed | extra, told(module, i)
+            assert i.target not in ("ddpmkit.plugin.registry", "ddpmkit.plugin.loader"), told(module, i)
+
+
+def test_a_builtin_of_one_kind_does_not_lean_on_another_kind() -> None:
+    for module in SOURCES:
+        kind = module.split(".")[2:3]
+        if room(module) == "builtin" and kind and not module.endswith("_train"):
+            for i in own(module):
+                if room(i.target) == "builtin":
+                    assert i.target.split(".")[2:3] == kind, told(module, i)
+
+
+def test_a_builtin_class_is_imported_without_torch_and_numpy() -> None:
+    for module in SOURCES:
+        # A leading underscore: torch modules, imported only when something is built. _train: a script.
+        last = module.split(".")[-1]
+        if room(module) == "builtin" and not last.startswith("_") and not last.endswith("_train"):
+            for i in imports(module):
+                assert i.where != "top" or i.target.split(".")[0] not in HEAVY, told(module, i)
+
+
+def reached(module: str) -> set[str]:
+    """What importing a module imports in turn, functions of ``report`` itself included; names outside are kept."""
+    seen: set[str] = set()
+    todo = [module]
+    while todo:
+        here = todo.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        if here not in SOURCES:
+            continue
+        parts = here.split(".")
+        todo += [".".join(parts[:n]) for n in range(1, len(parts))]
+        every = room(here) == "report"
+        todo += [i.target for i in imports(here) if i.where == "top" or (every and i.where == "function")]
+    return seen
+
+
+@pytest.mark.parametrize("module", [m for m in SOURCES if room(m) == "report"])
+def test_a_report_outlives_an_uninstalled_plugin(module: str) -> None:
+    # It reads records: no network, no component, nothing that could look one up.
+    found = reached(module)
+    assert not [m for m in found if m.split(".")[0] == "torch"]
+    assert "ddpmkit.plugin.registry" not in found
+    assert "ddpmkit.plugin.loader" not in found
+    assert not [m for m in found if room(m) == "builtin"]
+
+
+def test_the_closure_of_imports_is_followed() -> None:
+    # Or the test above would pass for a reason of its own.
+    assert "torch" in reached("ddpmkit.sampling")
+    assert "ddpmkit.plugin.registry" in reached("ddpmkit.study.runner")
+    assert "pandas" in reached("ddpmkit.report.frames")
+
+
+# --- what is never called ----------------------------------------------------------------------------------------
+
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
+UNSAFE_CALLS = {"torch.load", "torch.save", "pd.read_pickle", "pandas.read_pickle", "np.save"}
+
+
+def unsafe(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [a.name for a in node.names] + ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+            yield from (f"{node.lineno}: {n}" for n in names if n.split(".")[0] in UNSAFE_MODULES or n == "sqrtm")
+            if isinstance(node, ast.ImportFrom):
+                yield from (f"{node.lineno}: {n}" for n in names if f"{node.module}.{n}" in UNSAFE_CALLS)
+        elif isinstance(node, ast.Attribute) and (
+            ast.unparse(node) in UNSAFE_CALLS or node.attr in ("sqrtm", "to_pickle", "read_pickle")
+        ):
+            yield f"{node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.Call):
+            for keyword in node.keywords:
+                value = keyword.value
+                if keyword.arg == "allow_pickle" and not (isinstance(value, ast.Constant) and value.value is False):
+                    yield f"{node.lineno}: allow_pickle"
+                if keyword.arg == "shell" and not (isinstance(value, ast.Constant) and value.value is False):
+                    yield f"{node.lineno}: shell"
+        elif isinstance(node, ast.Name) and node.id in ("eval", "exec", "sqrtm"):
+            yield f"{node.lineno}: {node.id}"
+
+
+@pytest.mark.parametrize("module", list(SOURCES))
+def test_no_pickle_and_no_sqrtm(module: str) -> None:
+    assert list(unsafe(TREES[module])) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import joblib.externals",
+        "torch.load(f)",
+        "torch.save(x, f)",
+        "from torch import load",
+        "np.load(f, allow_pickle=True)",
+        "np.load(f, allow_pickle=flag)",
+        "frame.to_pickle(f)",
+        "linalg.sqrtm(x)",
+        "from scipy.linalg import sqrtm",
+        "subprocess.run(x, shell=True)",
+        "eval(text)",
+    ],
+)
+def test_the_search_for_unsafe_calls_finds_them(line: str) -> None:
+    assert list(unsafe(ast.parse(line)))
+
+
+def test_an_archive_of_arrays_is_read_without_pickle_in_so_many_words() -> None:
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
+                assert "allow_pickle" in [k.arg for k in node.keywords], f"{module}:{node.lineno}"
+
+
+# --- what start-up leaves out ------------------------------------------------------------------------------------
+
+
+def modules_after(code: str) -> set[str]:
+    """The top-level packages that a fresh interpreter holds after some code."""
+    report = "\nimport json, sys\nprint(json.dumps([sys.modules['ddpmkit'].__file__, *sys.modules]), file=sys.stderr)"
+    # -P: the folder that pytest runs in does not come first, so that the child has the very package that is tested.
+    command = [sys.executable, "-P", "-c", code + report]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    where, *names = json.loads(done.stderr.splitlines()[-1])
+    assert Path(where).parent == ROOT
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["ablate", "--help"],
+        ["--no-plugins", "ls"],
+        ["--no-plugins", "show", "cosine"],
+        ["--no-plugins", "plugins"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_computes_nothing_loads_nothing_heavy(argv: list[str]) -> None:
+    loaded = modules_after(f"from ddpmkit.cli import main\nassert main({argv!r}) == 0")
+    assert "typer" in loaded
+    assert sorted(loaded & set(HEAVY)) == []
+
+
+def test_importing_ddpmkit_loads_neither_torch_nor_numpy() -> None:
+    loaded = modules_after("import ddpmkit\nassert ddpmkit.Schedule and ddpmkit.param and ddpmkit.hookimpl")
+    assert "ddpmkit" in loaded
+    assert sorted(loaded & {*HEAVY, "typer", "rich"}) == []
+
+
+def test_building_a_component_needs_no_torch() -> None:
+    code = "import ddpmkit\nfor k, n in (('schedule', 'cosine'), ('backbone', 'unet')):\n    ddpmkit.build(k, n)"
+    assert sorted(modules_after(code) & set(HEAVY)) == []
+
+
+def test_a_schedule_needs_numpy_alone() -> None:
+    loaded = modules_after("import ddpmkit\nassert ddpmkit.build('schedule', 'cosine').betas(10).shape == (10,)")
+    assert "numpy" in loaded
+    assert sorted(loaded & (set(HEAVY) - {"numpy"})) == []
+
+
+def test_everything_that_is_promised_can_be_imported() -> None:
+    for name in ddpmkit.__all__:
+        assert getattr(ddpmkit, name) is not None
+    hooks_and_kinds = {"hookimpl", "param", *(kind.interface.__name__ for kind in KINDS.values())}
+    assert hooks_and_kinds <= set(ddpmkit.__all__)
