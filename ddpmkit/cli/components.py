@@ -82,7 +82,9 @@ def plugins(
 ) -> None:
     """List the plugins: what each brings, how long its import took, and what is wrong with it."""
     given: Global = context.obj
-    loaded = given.registry(plugin, quiet=True).plugins()
+    registry = given.registry(plugin, quiet=True)
+    loaded = registry.plugins()
+    issues = {p.name: [issue for issue in registry.issues if issue.plugin == p.name] for p in loaded}
     if json:
         records = [
             {
@@ -91,7 +93,7 @@ def plugins(
                 "origin": p.origin,
                 "components": [f"{e.kind} {e.name}" for e in p.entries],
                 "milliseconds": round(p.milliseconds, 1),
-                "issues": [str(i) for i in p.issues],
+                "issues": [str(i) for i in issues[p.name]],
             }
             for p in loaded
         ]
@@ -103,14 +105,13 @@ def plugins(
             p.version,
             ", ".join(f"{e.kind} {e.name}" for e in p.entries),
             f"{p.milliseconds:.0f}",
-            f"{len(p.issues)} issues" if p.issues else "ok",
+            f"{len(issues[p.name])} issues" if issues[p.name] else "ok",
         )
         for p in loaded
     ]
     print_rows("plugins", ("plugin", "version", "brings", "ms", "state"), rows)
-    for p in loaded:
-        for issue in p.issues:
-            print(f"{issue}\n{issue.trace if verbose or given.verbose else ''}".rstrip(), file=sys.stderr)
+    for issue in registry.issues:
+        print(f"warning: {issue}\n{issue.trace if verbose or given.verbose else ''}".rstrip(), file=sys.stderr)
 
 
 def _where(cls: type) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Schedule(Component):
     """
 
     def betas(self, T: int) -> Array:
-        """Return beta_t, float64 of shape (T,), each in (0, 1)."""
+        """Return beta_t, float64 of shape (T,), each in (0, 1); the last one may be 1."""
         raise DdpmkitError(
             f"schedule '{self.name}' is not variance-preserving and has no betas", f"ddpmkit show {self.name}"
         )

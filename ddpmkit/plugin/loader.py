@@ -6,6 +6,7 @@ registered, checked and called by itself.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -186,7 +187,8 @@ def _run_file(path: Path, module_name: str) -> ModuleType:
 def _guarded(loaded: Loaded, stage: str, action: Any) -> Any:
     """Run a plugin's code; whatever it raises becomes an issue of that plugin."""
     try:
-        return action()
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
+            return action()
     except (Exception, SystemExit) as err:  # a plugin may raise anything, even an exit
         message = one_line(f"{type(err).__name__}: {err}").rstrip(": ")
         loaded.issues.append(Issue(loaded.name, loaded.version, stage, message, traceback.format_exc(), err))
@@ -246,13 +248,13 @@ def _unusable(kind: Kind, cls: Any) -> str:
         return f"{cls!r} is no subclass of {kind.interface.__name__}"
     label = f"class {cls.__name__} is not usable:"
     for attribute in ("name", "reference", "version"):
-        if attribute in getattr(cls, "__dataclass_fields__", {}) and _is_field(cls, attribute):
+        if dataclasses.is_dataclass(cls) and attribute in {f.name for f in dataclasses.fields(cls)}:
             return f"{label} '{attribute}' is a field; write {attribute} = ... without a type"
     name = getattr(cls, "name", None)
     if not (isinstance(name, str) and NAME.fullmatch(name)):
         return f"{label} its name is {name!r}; write lower-case letters, digits, '-', '_' or '+'"
     params = getattr(cls, "__dataclass_params__", None)
-    if params is None or not params.frozen or ("__annotations__" in vars(cls) and not _own_dataclass(cls)):
+    if params is None or not params.frozen or (inspect.get_annotations(cls) and not _own_dataclass(cls)):
         return f"{label} decorate it with @dataclass(frozen=True)"
     if inspect.isabstract(cls):
         return f"{label} it lacks {', '.join(sorted(cls.__abstractmethods__))}"
@@ -266,10 +268,6 @@ def _unusable(kind: Kind, cls: Any) -> str:
     except Exception as err:  # the author's own __post_init__ may raise anything
         return f"{label} {err}"
     return ""
-
-
-def _is_field(cls: type, attribute: str) -> bool:
-    return attribute in {f.name for f in dataclasses.fields(cls)}
 
 
 def _own_dataclass(cls: type) -> bool:

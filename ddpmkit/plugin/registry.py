@@ -67,7 +67,7 @@ class Registry:
             DdpmkitError: when there is none, or two plugins bring it.
         """
         matches = self._match(kind, name)
-        if not (len(matches) == 1 and matches[0].plugin == BUILTIN):
+        if not (len(matches) == 1 and ("/" in name or matches[0].plugin == BUILTIN)):
             self._load_installed()  # a name that is not built in may be brought by more than one
             matches = self._match(kind, name)
         if len(matches) == 1:

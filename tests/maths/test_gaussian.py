@@ -32,6 +32,8 @@ def exact(tables):
         Coefficients.of(tables),
         signal=torch.from_numpy(tables.signal),
         noise=torch.from_numpy(np.sqrt(tables.noise2)),
+        mean_x0=torch.from_numpy(tables.mean_x0),
+        mean_xt=torch.from_numpy(tables.mean_xt),
     )
 
 
@@ -74,7 +76,7 @@ def test_q_sample_is_ho_equation_4(batch):
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=lambda s: s.name)
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "mu"])
 def test_the_true_target_gives_back_x0_and_eps(batch, schedule, prediction):
     x0, eps, t = batch
     c = exact(tables_for(schedule, 1000))
@@ -85,7 +87,7 @@ def test_the_true_target_gives_back_x0_and_eps(batch, schedule, prediction):
     torch.testing.assert_close(eps_from_x0(c, xt, t, hat), eps, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0"])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "mu"])
 def test_conversions_off_the_variance_preserving_family(batch, prediction):
     x0, eps, t = batch
     c = exact(tables_for(Walk(), 1000))
@@ -109,6 +111,19 @@ def test_a_wrong_output_means_the_x0_that_the_definition_says(batch):
     }
     for prediction, expected in naive.items():
         torch.testing.assert_close(to_x0(c, prediction, xt, t, out), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_mu_is_the_mean_of_the_posterior(batch):
+    """Ho et al. 2020, eq. 7, from the betas alone."""
+    x0, eps, t = batch
+    beta = Linear().betas(1000)
+    ab = np.cumprod(1 - beta)
+    before = np.concatenate([[1.0], ab[:-1]])
+    on_x0, on_xt = np.sqrt(before) * beta / (1 - ab), np.sqrt(1 - beta) * (1 - before) / (1 - ab)
+    c = exact(tables_for(Linear(), 1000))
+    xt = q_sample(c, x0, t, eps)
+    expected = sum(torch.from_numpy(k)[t].reshape(7, 1, 1, 1) * x for k, x in ((on_x0, x0), (on_xt, xt)))
+    torch.testing.assert_close(target(c, "mu", x0, t, eps), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_v_is_the_velocity_on_the_circle(batch):

@@ -170,15 +170,25 @@ def test_the_standard_error_is_honest(name, evaluations):
         assert covered >= 0.87
 
 
-def test_one_draw_in_a_replicate_is_already_unbiased():
-    """With one step and one image each, the random shift alone decides which: a fixed one would never leave the middle.
+def test_a_network_that_is_wrong_at_one_step_the_pilot_never_saw_is_found_out():
+    """The random shifts reach every step in proportion; fixed quantiles would pass over it, or always hit it."""
+    world = World(*WORLDS["linear-beta"])
+    seen = set()
 
-    The pilot is made to mislead, so that the terms differ widely between steps.
-    """
-    world = World(*WORLDS["short"])
-    bounds = [world.estimate(seed, evaluations=16, pilot=torch.ones(3, 1, 2, 2)).clipped for seed in range(200)]
-    middle = np.array([b.middle for b in bounds])
-    assert middle.mean() == pytest.approx(world.truth(True)[1], abs=4 * middle.std(ddof=1) / math.sqrt(200))
+    def spy(xt, t):
+        seen.update(t.tolist())
+        return world.predict(xt, t)
+
+    with pytest.raises(Interrupted):
+        world.estimate(predict=spy, micro_batch=512, should_stop=lambda: bool(seen))  # one pass: the pilot
+    wrong = min(set(range(1, 50)) - seen)
+    world.gain[wrong] = world.gain_32[wrong] = -30.0
+    middle = np.array([world.estimate(seed, evaluations=320).unclipped.middle for seed in range(120)])
+    truth = world.truth(False)[1]
+    without = World(*WORLDS["linear-beta"]).truth(False)[1]
+    error = middle.std(ddof=1) / math.sqrt(len(middle))
+    assert truth - without > 10 * error  # the step is seen to matter
+    assert middle.mean() == pytest.approx(truth, abs=4 * error)
 
 
 def test_importance_sampling_is_worth_its_name():

@@ -44,6 +44,8 @@ def objective(weighting, prediction, schedule=None, sigma=None, levels=17):
         Coefficients.of(tables),
         signal=torch.from_numpy(tables.signal),
         noise=torch.from_numpy(np.sqrt(tables.noise2)),
+        mean_x0=torch.from_numpy(tables.mean_x0),
+        mean_xt=torch.from_numpy(tables.mean_xt),
     )
     return Objective(c, prediction, torch.from_numpy(weights), decoder, levels)
 
@@ -84,7 +86,7 @@ def test_simple_with_eps_prediction_is_the_plain_mean_squared_error(batch):
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=lambda s: s.name)
 @pytest.mark.parametrize("weighting", [Simple(), Vlb()], ids=lambda w: w.name)
-@pytest.mark.parametrize("prediction", ["x0", "v"])
+@pytest.mark.parametrize("prediction", ["x0", "v", "mu"])
 def test_the_loss_of_an_estimate_does_not_depend_on_what_the_network_was_asked_for(
     batch, schedule, weighting, prediction
 ):

@@ -5,10 +5,17 @@ import math
 import numpy as np
 import pytest
 
+from ddpmkit.builtin.schedules.constant import Constant
 from ddpmkit.builtin.schedules.cosine import Cosine
+from ddpmkit.builtin.schedules.cosine_gamma import CosineGamma
+from ddpmkit.builtin.schedules.jsd import Jsd
 from ddpmkit.builtin.schedules.linear import Linear
+from ddpmkit.builtin.schedules.one_minus_t import OneMinusT
 from ddpmkit.builtin.schedules.quadratic import Quadratic
 from ddpmkit.builtin.schedules.sigmoid import Sigmoid
+from ddpmkit.builtin.schedules.sigmoid_gamma import SigmoidGamma
+from ddpmkit.builtin.schedules.warmup import Warmup
+from ddpmkit.builtin.schedules.zero_snr import ZeroSnr
 from ddpmkit.diffusion.tables import tables_for
 from ddpmkit.errors import DdpmkitError
 
@@ -46,6 +53,51 @@ def test_golden_values_at_a_thousand_steps(schedule, beta_1, beta_T, middle, las
     assert tables.alpha_bars[499] == printed(middle)
     assert tables.alpha_bars[999] == printed(last)
     assert math.log(tables.snr[999]) == printed(log_snr)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "beta_1", "beta_T", "middle", "last"),
+    [
+        # denoising-diffusion-pytorch's sigmoid, and Chen's
+        (SigmoidGamma(tau=1.0, floor=0.0, max_beta=0.999), "3.003e-4", ".999", ".50", "3.003e-7"),
+        (SigmoidGamma(), "2.389e-4", None, ".50", "1.000e-9"),
+        (OneMinusT(), "1.000e-3", None, ".5000", "1.000e-9"),
+        (Constant(), ".0200", ".0200", None, "1.683e-9"),
+        (Warmup(), "1.000e-4", ".0200", None, "4.614e-9"),
+        (Jsd(), "1.000e-3", "1.000", ".5000", "0.0"),
+        (ZeroSnr(), "1.000e-4", "1.000", None, "0.0"),
+    ],
+    ids=str,
+)
+def test_golden_values_of_the_less_common_schedules(schedule, beta_1, beta_T, middle, last):
+    betas, alpha_bars = schedule.betas(1000), tables_for(schedule, 1000).alpha_bars
+    checks = ((betas[0], beta_1), (betas[-1], beta_T), (alpha_bars[499], middle), (alpha_bars[-1], last))
+    for got, text in checks:
+        assert text is None or got == (0 if text == "0.0" else printed(text))
+
+
+def test_gamma_schedules_are_their_own_closed_forms():
+    u = np.arange(1, 1001) / 1000
+
+    def logistic(x):
+        return 1 / (1 + np.exp(-x / 0.9))
+
+    sigmoid = (logistic(3) - logistic(6 * u - 3)) / (logistic(3) - logistic(-3))
+    np.testing.assert_allclose(tables_for(SigmoidGamma(), 1000).alpha_bars, np.maximum(sigmoid, 1e-9), rtol=1e-8)
+    np.testing.assert_allclose(tables_for(OneMinusT(), 1000).alpha_bars, np.maximum(1 - u, 1e-9), rtol=1e-8)
+    np.testing.assert_allclose(tables_for(Jsd(), 1000).alpha_bars[:-1], 1 - u[:-1], rtol=1e-9)
+    cosine = np.cos(u * np.pi / 2) ** 2
+    np.testing.assert_allclose(tables_for(CosineGamma(), 1000).alpha_bars, cosine, rtol=1e-6, atol=2e-9)
+
+
+@pytest.mark.parametrize("base", ["linear", "cosine", "sigmoid", "quadratic"])
+def test_zero_snr_moves_the_last_step_to_nothing_and_leaves_the_first(base):
+    plain = {"linear": Linear(), "cosine": Cosine(), "sigmoid": Sigmoid(), "quadratic": Quadratic()}[base]
+    root = np.sqrt(np.cumprod(1 - plain.betas(1000)))
+    got = tables_for(ZeroSnr(base=base), 1000)
+    np.testing.assert_allclose(got.signal, (root - root[-1]) * root[0] / (root[0] - root[-1]), rtol=1e-7, atol=1e-12)
+    assert got.signal[-1] == 0
+    assert got.noise2[-1] == 1
 
 
 @pytest.mark.parametrize(

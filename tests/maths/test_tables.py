@@ -12,7 +12,11 @@ from ddpmkit.builtin.schedules.quadratic import Quadratic
 from ddpmkit.builtin.schedules.sigmoid import Sigmoid
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
+from ddpmkit.builtin.weightings.max_snr import MaxSnr
+from ddpmkit.builtin.weightings.min_snr import MinSnr
+from ddpmkit.builtin.weightings.p2 import P2
 from ddpmkit.builtin.weightings.simple import Simple
+from ddpmkit.builtin.weightings.truncated_snr import TruncatedSnr
 from ddpmkit.builtin.weightings.vlb import Vlb
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import DdpmkitError
@@ -149,6 +153,32 @@ def test_golden_vlb_weights_on_the_eps_error(schedule, sigma, values):
     weights = Vlb().weights(tables, fixed_log_variance(sigma, tables)) / tables.snr
     for index, value in zip((1, 10, 100, 500, 999), values, strict=True):
         assert weights[index] == printed(value), index
+
+
+@pytest.mark.parametrize(
+    ("weighting", "schedule", "values"),
+    [
+        (MinSnr(), Linear(), ("5.0005e-4", ".585709", "1.0000", "1.0000")),
+        (MinSnr(), Cosine(), ("2.0643e-4", ".146279", "1.0000", "1.0000")),
+        (P2(), Linear(), ("1.000e-4", ".104858", ".922203", ".99996")),
+        (P2(), Cosine(), ("4.128e-5", ".028424", ".507715", "1.0000")),
+    ],
+    ids=str,
+)
+def test_golden_snr_weights_on_the_eps_error(weighting, schedule, values):
+    tables = tables_for(schedule, 1000)
+    weights = weighting.weights(tables, np.zeros(1000)) / tables.snr
+    for index, value in zip((0, 100, 500, 999), values, strict=True):
+        assert weights[index] == printed(value), index
+
+
+@pytest.mark.parametrize(("weighting", "floor"), [(MaxSnr(), 5), (MaxSnr(k=2.0), 2), (TruncatedSnr(), 1)], ids=str)
+def test_weights_on_the_x0_error_that_have_a_floor(weighting, floor):
+    """A clamp the wrong way round lived for years in a popular code."""
+    beta = Linear().betas(1000)
+    alpha_bar = np.cumprod(1 - beta)
+    weights = weighting.weights(tables_for(Linear(), 1000), np.zeros(1000))
+    np.testing.assert_allclose(weights, np.maximum(alpha_bar / (1 - alpha_bar), floor), rtol=1e-9)
 
 
 @pytest.mark.parametrize("schedule", VP, ids=named)
