@@ -58,12 +58,15 @@ def sample(
     for first in range(0, count, micro_batch):
         index = torch.arange(first, first + micro_batch, device=device)
 
-        def noise(k: int, index: Tensor = index, first: int = first) -> Tensor:
+        def predict(x: Tensor, t: int, first: int = first) -> Tensor:
             if should_stop():
                 raise Interrupted(f"stopped after {first} of {count} images")
+            return predict_x0(x, t)
+
+        def noise(k: int, index: Tensor = index) -> Tensor:
             return normal(key, index, shape, k)
 
-        x = sampler.sample(predict_x0, tables, log_sigma2, noise)
+        x = sampler.sample(predict, tables, log_sigma2, noise)
         keep = x[: count - first]
         bad = ~torch.isfinite(keep).flatten(1).all(1)
         if bool(bad.any()):

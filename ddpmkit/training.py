@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from ddpmkit import checkpoint, ema
 from ddpmkit import device as devices
 from ddpmkit.diffusion.gaussian import Coefficients, Prediction, gather, q_sample
 from ddpmkit.diffusion.objective import Objective, loss, prediction_weights
-from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.tables import Array, Tables, checked_weights
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.interfaces import Weighting
@@ -109,13 +108,7 @@ def build_objective(
     """
     with_decoder = log_sigma2.copy()
     with_decoder[0] = decoder
-    x0_weights = np.asarray(weighting.weights(tables, with_decoder), dtype=np.float64)
-    if x0_weights.shape != (tables.T,) or not np.isfinite(x0_weights).all() or (x0_weights < 0).any():
-        raise DdpmkitError(
-            f"weighting '{weighting.name}' must give {tables.T} finite weights of at least 0", "ddpmkit ls weighting"
-        )
-    if not x0_weights.any():
-        raise DdpmkitError(f"weighting '{weighting.name}' gives only zeros", "ddpmkit ls weighting")
+    x0_weights = checked_weights(weighting, tables, with_decoder)
     weights = (
         x0_weights if weighting.space == "prediction" else prediction_weights(tables, x0_weights, config.prediction)
     )

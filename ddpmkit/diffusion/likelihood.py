@@ -38,7 +38,7 @@ def middle_constant(tables: Tables, log_sigma2: Array) -> Array:
     out = np.zeros(tables.T)
     tilde, sigma2 = tables.posterior_variance[1:], np.exp(log_sigma2[1:])
     ratio = tilde / sigma2
-    # expm1(-log r) - style forms lose nothing when the two variances nearly agree: 1/2 (r - 1 - ln r).
+    # 1/2 (r - 1 - ln r); where the two variances nearly agree it is off by about 1e-16, which no sum notices.
     out[1:] = 0.5 * (ratio - 1 - (np.log(tilde) - log_sigma2[1:]))
     return out
 

@@ -22,10 +22,12 @@ def prediction_weights(tables: Tables, x0_weights: Array, prediction: Prediction
     """Convert factors on the x0-error into factors on the error of the prediction; both float64 (T,).
 
     Raises:
-        DdpmkitError: for v off the variance-preserving family, where v is not defined.
+        DdpmkitError: for v off the variance-preserving family and for eps where SNR_t = 0: they are not defined.
     """
     if prediction == "v" and not tables.variance_preserving:
         raise DdpmkitError("v-prediction needs a variance-preserving schedule", "use --prediction eps or x0")
+    if prediction == "eps" and not tables.signal.all():
+        raise DdpmkitError("eps-prediction is undefined where no signal is left", "use --prediction v or x0")
     divisor = {"eps": tables.snr, "x0": np.ones(tables.T), "v": tables.snr + 1, "mu": tables.mean_x0**2}[prediction]
     return np.asarray(x0_weights / divisor)
 

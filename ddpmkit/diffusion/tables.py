@@ -16,7 +16,7 @@ import numpy as np
 from ddpmkit.errors import DdpmkitError
 
 if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Schedule, Sigma
+    from ddpmkit.plugin.interfaces import Schedule, Sigma, Weighting
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -198,6 +198,22 @@ def fixed_log_variance(sigma: Sigma, tables: Tables) -> Array:
             "ddpmkit ls sigma",
         )
     return low
+
+
+def checked_weights(weighting: Weighting, tables: Tables, log_sigma2: Array) -> Array:
+    """Return a weighting's factors on the x0-error, float64 (T,).
+
+    Raises:
+        DdpmkitError: when it gives a wrong shape, negative or infinite weights, or only zeros.
+    """
+    weights = np.asarray(weighting.weights(tables, log_sigma2), dtype=np.float64)
+    if weights.shape != (tables.T,) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise DdpmkitError(
+            f"weighting '{weighting.name}' must give {tables.T} finite weights of at least 0", "ddpmkit ls weighting"
+        )
+    if not weights.any():
+        raise DdpmkitError(f"weighting '{weighting.name}' gives only zeros", "ddpmkit ls weighting")
+    return weights
 
 
 def prior_bits(tables: Tables, second_moment: float = 1.0) -> float:

@@ -50,6 +50,8 @@ def frechet_from_moments(mu1: Array, cov1: Array, mu2: Array, cov2: Array) -> fl
         raise DdpmkitError(f"moments of shapes {mu1.shape}, {cov1.shape}, {mu2.shape}, {cov2.shape} do not go together")
     if not all(np.isfinite(v).all() for v in (mu1, cov1, mu2, cov2)):
         raise DdpmkitError("moments hold values that are not finite")
+    if not all(np.allclose(c, c.T, rtol=1e-6, atol=1e-9 * np.abs(c).max()) for c in (cov1, cov2)):
+        raise DdpmkitError("a covariance is not symmetric", "pass cov = np.cov(features.T)")
     cross = _factor(cov1).T @ _factor(cov2)
     return _assemble(float(np.square(mu1 - mu2).sum()), float(np.trace(cov1)), float(np.trace(cov2)), cross)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddpmkit import files
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, prior_bits, tables_for
+from ddpmkit.diffusion.tables import checked_weights, decoder_log_variance, fixed_log_variance, prior_bits, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Component, Images
 from ddpmkit.plugin.registry import Registry
@@ -227,7 +227,7 @@ class _Parts:
             raise Impossible(f"{s.schedule} leaves no signal at its last step, so eps says nothing of x0 there")
         log_sigma2[0] = decoder_log_variance(tables, s.decoder_variance)
         with blame("weighting", s.weighting):
-            weighting.weights(tables, log_sigma2)
+            checked_weights(weighting, tables, log_sigma2)
         with blame("sampler", s.sampler):
             steps = [int(t) for t in sampler.timesteps(s.timesteps, s.sampling_steps)]
             strided = tables.strided(steps)

@@ -112,6 +112,9 @@ def _execute_locked(
     folder = store.folder(stage.kind, stage.id)
     if store.done(stage.kind, stage.id):
         return "done"
+    if (folder / "out").exists():  # something is there, but not what was committed
+        place = files.quarantine(folder / "out")
+        print(f"warning: the output of {stage.label} is damaged; set aside as {place.name}", file=sys.stderr)
     before = store.status(stage.kind, stage.id)
     status = {
         "state": "running",

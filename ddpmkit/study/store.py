@@ -7,6 +7,7 @@ A stage is done when ``out/`` is there, since that folder appears whole or not a
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ class Store:
         return self.root / kind / stage[:2] / stage
 
     def done(self, kind: str, stage: str) -> bool:
-        """Whether the stage's output is there."""
-        return (self.folder(kind, stage) / "out" / files.COMMIT).is_file()
+        """Whether the stage's output is there, and its numbers are those that were committed."""
+        return self._committed(kind, stage) is not None
 
     def status(self, kind: str, stage: str) -> dict[str, Any]:
         """Return the stage's status record; empty when it never ran."""
@@ -60,9 +61,19 @@ class Store:
         return record if isinstance(record, dict) else {}
 
     def result(self, kind: str, stage: str) -> dict[str, Any]:
-        """Return the numbers of a finished stage; empty when it is not done."""
-        record = files.read_json(self.folder(kind, stage) / "out" / "result.json")
-        return record if isinstance(record, dict) and self.done(kind, stage) else {}
+        """Return the numbers of a finished stage; empty when it is not done, or they are not what was committed."""
+        return self._committed(kind, stage) or {}
+
+    def _committed(self, kind: str, stage: str) -> dict[str, Any] | None:
+        out = self.folder(kind, stage) / "out"
+        commit = files.read_json(out / files.COMMIT)
+        try:
+            text = (out / "result.json").read_bytes()
+            expected = commit["files"]["result.json"]["sha256"]
+            result: dict[str, Any] = json.loads(text)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return result if files.sha256(text) == expected else None
 
     def study(self, name: str) -> Path:
         """Return the folder of a study."""

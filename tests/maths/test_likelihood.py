@@ -40,7 +40,7 @@ torch.set_num_threads(1)
 H = 2.047095585180641  # 1/2 log2(2 pi e), the entropy of N(0, 1)
 VP = [Linear(), Cosine(), Quadratic(), Sigmoid(), Cosine(s=0.1, max_beta=0.9), Linear(beta_1=1e-3, beta_T=0.01)]
 VP += [Constant(), CosineGamma(), Jsd(), Laplace(), OneMinusT(), SigmoidGamma(), Warmup(), ZeroSnr(), ZeroSnr("cosine")]
-SCALED = (Linear, Quadratic, Sigmoid, Constant, Warmup)
+SCALED = (Linear, Quadratic, Sigmoid, Constant, Warmup)  # by 1000/T, so that ten steps are too few
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,7 @@ def gaussian_world(tables, log_sigma2, decoder_log_variance, s=1.0):
 @pytest.mark.parametrize("schedule", VP, ids=str)
 def test_unit_gaussian_data_cost_their_entropy_whatever_the_schedule_and_its_length(schedule, T):
     """sigma^2 = beta is the exact reverse variance of unit Gaussian data, so that the bound is tight."""
-    scaled = isinstance(schedule, SCALED) and getattr(schedule, "beta_T", 0.02) == 0.02
-    if T == 10 and (scaled or schedule == ZeroSnr()):
+    if T == 10 and (isinstance(schedule, SCALED) or schedule == ZeroSnr()):
         with pytest.raises(DdpmkitError, match="below 1"):
             tables_for(schedule, T)
         return

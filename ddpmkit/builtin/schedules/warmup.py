@@ -35,6 +35,6 @@ class Warmup(Schedule):
         import numpy as np
 
         first, last = scaled_endpoints(self.name, self.beta_1, self.beta_T, T)
-        betas, rising = np.full(T, last), int(T * self.fraction)
+        betas, rising = np.full(T, last), max(round(T * self.fraction), 1)
         betas[:rising] = np.linspace(first, last, rising)
         return betas
