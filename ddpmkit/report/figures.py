@@ -80,7 +80,7 @@ def _side_by_side(strips: list[tuple[str, Any]]) -> Any:
     from matplotlib.figure import Figure
 
     height, width = strips[0][1].shape[:2]
-    figure = Figure(figsize=(8, len(strips) * (6.6 * height / width + 0.12) + 0.45), dpi=200)
+    figure = Figure(figsize=(8, len(strips) * (7.8 * height / width + 0.3) + 0.1), dpi=200)
     axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
     for axis, (label, pixels) in zip(axes, strips, strict=True):
         axis.imshow(pixels, interpolation="nearest")
@@ -88,8 +88,8 @@ def _side_by_side(strips: list[tuple[str, Any]]) -> Any:
         axis.set_yticks([])
         for spine in axis.spines.values():
             spine.set_visible(False)
-        axis.set_ylabel(_plain(label), rotation=0, ha="right", va="center", fontsize=9)
-    axes[0].set_title("first samples, the same noise in each column", fontsize=9, color="#444444")
+        axis.set_title(_plain(label), loc="left", fontsize=8.5, pad=3)
+    axes[0].set_title("first samples, the same noise in each column", loc="right", fontsize=7.5, color="#666666", pad=3)
     figure.tight_layout(pad=0.4, h_pad=0.5)
     return figure
 
