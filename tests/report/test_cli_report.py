@@ -37,7 +37,8 @@ def write_stage(out: Path, kind: str, label: str, result: dict) -> str:
     done = out / "store" / kind / id[:2] / id / "out"
     done.mkdir(parents=True, exist_ok=True)
     (done / "result.json").write_text(json.dumps(result))
-    (done / "COMMIT.json").write_text("{}")
+    digest = hashlib.sha256((done / "result.json").read_bytes()).hexdigest()
+    (done / "COMMIT.json").write_text(json.dumps({"files": {"result.json": {"sha256": digest}}}))
     fingerprint = {"torch": "2.13.0", "device_name": "CPU", "threads": 1}
     (done.parent / "status.json").write_text(json.dumps({"state": "done", "seconds": 1.0, "fingerprint": fingerprint}))
     return id

@@ -44,7 +44,8 @@ class Study:
                 done.mkdir(parents=True)
                 (done / "samples.safetensors").write_bytes(save({"levels": self.images[cell, s]}))
                 (done / "result.json").write_text(json.dumps({"levels": LEVELS}))
-                (done / "COMMIT.json").write_text("{}")
+                digest = hashlib.sha256((done / "result.json").read_bytes()).hexdigest()
+                (done / "COMMIT.json").write_text(json.dumps({"files": {"result.json": {"sha256": digest}}}))
         rng = np.random.default_rng(1)
         self.values = {
             metric: {c: {s: float(10 * i + rng.normal(at, at / 20)) for s in seeds} for i, c in enumerate(cells)}

@@ -89,7 +89,9 @@ class Folder:
         if state == "done":
             (folder / "out").mkdir()
             (folder / "out" / "result.json").write_text(json.dumps(result))
-            (folder / "out" / "COMMIT.json").write_text(json.dumps({"files": {}, "meta": {"stage": id}}))
+            digest = hashlib.sha256((folder / "out" / "result.json").read_bytes()).hexdigest()
+            commit = {"files": {"result.json": {"sha256": digest}}, "meta": {"stage": id}}
+            (folder / "out" / "COMMIT.json").write_text(json.dumps(commit))
         else:
             status["error"] = f"{label} went wrong"
         (folder / "status.json").write_text(json.dumps(status))

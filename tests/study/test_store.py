@@ -89,3 +89,15 @@ def test_a_study_that_is_not_there_is_said_with_those_that_are(studies, tmp_path
     assert caught.value.hint == "studies there: new, old, oldest"
     with pytest.raises(DdpmkitError, match="there are no studies"):
         find_study(None, tmp_path / "nowhere")
+
+
+def test_numbers_that_were_changed_after_the_commit_are_no_result(tmp_path):
+    """A result that is not what was committed must neither be reported nor count as done."""
+    store = Store(tmp_path)
+    out = store.folder("score", ID) / "out"
+    files.commit_folder(out, {"result.json": b'{"fd": 4.5}'}, {})
+    assert store.done("score", ID)
+    assert store.result("score", ID) == {"fd": 4.5}
+    (out / "result.json").write_text('{"fd": 1.5}')
+    assert not store.done("score", ID)
+    assert store.result("score", ID) == {}
