@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ddpmkit.diffusion.gaussian import Coefficients, Prediction, to_x0
 from ddpmkit.diffusion.tables import Array, Tables
-from ddpmkit.errors import Diverged, Interrupted
+from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import quantise
 from ddpmkit.plugin.interfaces import Sampler
 from ddpmkit.randomness import normal, stream_key
@@ -52,6 +52,7 @@ def sample(
     Raises:
         Diverged: when an image is not finite; its number is named.
         Interrupted: when asked to stop.
+        DdpmkitError: when the sampler gives another shape.
     """
     key = stream_key(seed, "sampling")
     drawn = []
@@ -67,6 +68,8 @@ def sample(
             return normal(key, index, shape, k)
 
         x = sampler.sample(predict, tables, log_sigma2, noise)
+        if x.shape != (micro_batch, *shape):
+            raise DdpmkitError(f"sampler '{sampler.name}' gave shape {tuple(x.shape)}, not {(micro_batch, *shape)}")
         keep = x[: count - first]
         bad = ~torch.isfinite(keep).flatten(1).all(1)
         if bool(bad.any()):

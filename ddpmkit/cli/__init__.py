@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -31,9 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(err.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", "the same command goes on from here", Exit.SIGINT, False)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.DONE
+    except OSError as err:
+        return _fail(f"can't read or write: {err}", "check the disk and the permissions", Exit.FAILED, options.verbose)
     except typer.TyperException as err:  # Typer's own usage errors
         text = err.format_message() if hasattr(err, "format_message") else str(err)
         return _fail(" ".join(text.split()), "ddpmkit --help, or ddpmkit COMMAND --help", Exit.USAGE, False)

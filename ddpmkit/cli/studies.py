@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from ddpmkit.cli.options import Global, Json, Out, Plugins, setting
+from ddpmkit.study.config import FIELDS
 
-LIST = "Comma list; several values make an axis. "
+SETTINGS = f"Settings: {', '.join(FIELDS)}"
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +33,7 @@ def ablate(
     sampling_steps: Annotated[str | None, setting("sampling_steps")] = None,
     axis: Annotated[
         list[str] | None,
-        typer.Option("--axis", help="name=a,b: any setting as an axis, or set it. Repeatable.", show_default=False),
+        typer.Option("--axis", help=f"name=a,b: any setting as an axis, or set it. Repeatable. {SETTINGS}"),
     ] = None,
     dataset: Annotated[str | None, setting("dataset")] = None,
     train_steps: Annotated[str | None, setting("train_steps")] = None,
@@ -45,7 +46,9 @@ def ablate(
     sample_seeds: Annotated[str | None, typer.Option(help="Sample seeds; default 0")] = None,
     metrics: Annotated[str | None, typer.Option(help="fd, nll; default both")] = None,
     features: Annotated[str | None, typer.Option(help="Feature extractors for fd; default: the data set's own")] = None,
-    preset: Annotated[str | None, typer.Option(help="quick: a smoke test of everything in under a minute")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="quick: a smoke test, 400 steps and 200 samples; draw no conclusions")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: data set and hash of the grid")] = None,
     out: Out = Path("results"),
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Workers at once; default one a core or GPU")] = None,
@@ -86,9 +89,12 @@ def ablate(
         print(to_json(summary), end="")
     else:
         to_terminal(summary)
-    again = f"wrote {outcome.folder}: results.csv, report.md, report.json, figures/"
+    figures = ", figures/" if (outcome.folder / "figures").is_dir() else ""
+    again = f"wrote {outcome.folder}: results.csv, report.md, report.json{figures}"
     if outcome.code:
         counts = ", ".join(f"{n} {state}" for state, n in outcome.states.items())
+        if outcome.states.get("diverged"):
+            again += "\nwhat diverged would diverge again: change a setting"
         again += f"\n{counts} of {len(prepared.plan.stages)} stages; the same command goes on from here"
     print(again, file=sys.stderr)
     raise typer.Exit(int(outcome.code))

@@ -206,7 +206,7 @@ def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[st
         for text in dict.fromkeys(done.loc[done["metric"].str.startswith("FD-"), "definition"]):
             notes.append(f"{text}; samples are rounded to the grey levels. Not FID: another extractor, small N.")
         steps = ", ".join(dict.fromkeys(f"{r.sampler} {r.sampling_steps} steps" for r in frame.itertuples()))
-        notes.append(f"Sampling: {steps}. The floor is what real images of the training split score.")
+        notes.append(f"Sampling: {steps}. The row 'real, train' is what real images of the training split score.")
     nll = done[done["metric"] == "NLL"]
     if len(nll):
         text = "; ".join(dict.fromkeys(nll["definition"]))
@@ -216,7 +216,8 @@ def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[st
     costs = []
     for cell, group in done.groupby("cell", sort=False):
         row = group.iloc[0]
-        costs.append((cell, row["parameters"], row["flops"], group["train_seconds"].mean()))
+        if pd.notna(row["parameters"]) and pd.notna(row["flops"]):
+            costs.append((cell, row["parameters"], row["flops"], group["train_seconds"].mean()))
     if costs:
         text = "; ".join(f"{c} {int(p):,} parameters, {f / 1e6:.1f} MFLOP, {t:.0f} s" for c, p, f, t in costs)
         notes.append(f"Cost (parameters, one evaluation, training of one seed): {text}.")
@@ -230,7 +231,8 @@ def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[st
     notes += [f"Excluded: {label}: {reason}." for label, reason in plan.get("excluded", ())]
     short = {c: s for c, s in states.items() if set(s) - {"done"}}
     for cell, counts in short.items():
-        notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}; it is not called better.")
+        verdict = "; it is not called better" if len(states) > 1 else ""
+        notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}{verdict}.")
     told = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
     notes += told[:5] + ([f"... and {len(told) - 5} more; ddpmkit status"] if len(told) > 5 else [])
     return notes

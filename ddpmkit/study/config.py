@@ -177,7 +177,10 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
         key, eq, values = text.partition("=")
         if not eq or not values:
             raise DdpmkitError(f"--axis '{text}': expected name=value,value", "as in --axis learning_rate=1e-3,2e-3")
-        given[key.replace("-", "_")] = values
+        field = _field(key)
+        if any(PLURALS.get(k, k) == field for k in given):
+            raise DdpmkitError(f"'{field}' is given twice, by its own flag and by --axis", "keep one of the two")
+        given[field] = values
     axes: dict[str, tuple[Any, ...]] = {}
     for key, value in {**PRESETS.get(preset or "", {}), **given}.items():
         field = PLURALS.get(key, key)
@@ -201,6 +204,16 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     dataset = re.sub(r"[^A-Za-z0-9._-]", "-", spec.parse(base.dataset)[0].rpartition("/")[2])[:60]
     default = f"{dataset}-{files.sha256(files.canonical(study.grid()).encode())[:8]}"
     return replace(study, name=check_name(default if name is None else name))
+
+
+def axis_fields(texts: str | Iterable[str]) -> set[str]:
+    """Return the settings that ``--axis`` texts name."""
+    return {_field(t.partition("=")[0]) for t in ([texts] if isinstance(texts, str) else texts)}
+
+
+def _field(key: str) -> str:
+    plain = key.replace("-", "_")
+    return PLURALS.get(plain, plain)
 
 
 def check_name(name: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddpmkit import files
-from ddpmkit.study.plan import Stage
+from ddpmkit.study.plan import Stage, blame
 from ddpmkit.study.runner import Prepared
 
 PROBE = 3  # timed steps, after one to warm up
@@ -85,7 +85,7 @@ def _probe(stage: Stage, prepared: Prepared, device_name: str) -> tuple[float, f
     device = devices.resolve(device_name)
     registry, settings = prepared.registry, prepared.study.base
     _, channels, size, _ = prepared.plan.images.train.shape
-    with devices.one_thread():
+    with devices.one_thread(), blame("backbone", settings.backbone):
         net = devices.place(
             registry.rebuild(stage.how["backbone"]).build(
                 in_channels=channels, out_channels=channels, image_size=size, num_classes=None

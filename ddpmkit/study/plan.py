@@ -243,7 +243,7 @@ def blame(kind: str, text: str) -> Iterator[None]:
         yield
     except DdpmkitError:
         raise
-    except Exception as err:  # a plugin's code may raise anything
+    except (Exception, SystemExit) as err:  # a plugin's code may raise anything, even an exit
         raise DdpmkitError(
             f"{kind} '{text}' failed: {type(err).__name__}: {err}", "ddpmkit -v ablate ... shows where"
         ) from err

@@ -67,7 +67,8 @@ class Monitor:
         elif event["event"] == "end":
             stage = self.stages[event["stage"]]
             self._drop(stage.id, with_dependents=event["state"] != "done")
-            (self.finished if event["state"] == "done" else self.failed)[stage.kind] += 1
+            if event["state"] != "interrupted":
+                (self.finished if event["state"] == "done" else self.failed)[stage.kind] += 1
             ended = self.active.pop(event["worker"]) if event["worker"] in self.active else None
             if ended is not None and event["state"] == "done":
                 spent = self._spent.setdefault(stage.kind, [0.0, 0.0])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import RunOptions, Study, make_study, read_toml
+from ddpmkit.study.config import PLURALS, RunOptions, Study, axis_fields, make_study, read_toml
 from ddpmkit.study.plan import Plan, Stage, blame, make_plan
 from ddpmkit.study.store import Store
 
@@ -156,7 +156,10 @@ def prepare(
     given = {k: v for k, v in options.items() if v is not None}
     file = given.pop("study", None)
     if file is not None:
-        given = {**read_toml(Path(file)), **given}
+        stored = read_toml(Path(file))
+        overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
+        stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
+        given = {**stored, **given}
     study = make_study(given, registry)
     if {study.base.precision, *study.axes.get("precision", ())} != {"fp32"}:
         study = _resolve_precision(study, how.device)
@@ -191,9 +194,12 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     """
     plan, store = prepared.plan, prepared.store
     store.prepare()
-    prepared.folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(prepared.folder / "plan.json", plan.json())
-    files.write_text(prepared.folder / "study.toml", prepared.study.toml())
+    try:
+        prepared.folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(prepared.folder / "plan.json", plan.json())
+        files.write_text(prepared.folder / "study.toml", prepared.study.toml())
+    except OSError as err:
+        raise DdpmkitError(f"can't write to '{prepared.folder}': {err.strerror}", "choose another --out") from None
     diverged = [s for s in prepared.todo if store.status(s.kind, s.id).get("state") == "diverged"]
     blocked = _downstream(plan, {s.id for s in diverged})
     todo = [s for s in prepared.todo if s.id not in blocked]
@@ -230,10 +236,11 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
 
 def _settle(store: Store, stage: Stage, event: Event) -> None:
     """Write how a stage ended where its worker could not: no stage that has ended is left as running."""
-    record = store.status(stage.kind, stage.id)
-    if record.get("state") == "running":
+    path = store.folder(stage.kind, stage.id) / "status.json"
+    record = files.read_json(path)
+    if isinstance(record, dict) and record.get("state") == "running":
         record |= {"state": event["state"], "error": event.get("error", "its worker ended without a word")}
-        files.write_json(store.folder(stage.kind, stage.id) / "status.json", record)
+        files.write_json(path, record)
 
 
 def _try_parts(plan: Plan, registry: Registry) -> None:

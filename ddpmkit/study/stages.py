@@ -283,6 +283,8 @@ def run_score(w: Work) -> None:
     reference = _arrays(w, "ref", spec["ref"], "features.safetensors")["reference"]
     features = w.component("features")
     drawn = features.load(w.images())(levels)
+    if len(drawn) != len(levels):
+        raise DdpmkitError(f"features '{features.name}' gave {len(drawn)} rows for {len(levels)} images")
     label = w.store.result("ref", spec["ref"])["label"]
     _commit(w, {"label": label, "fd": frechet_distance(drawn, reference), "n": len(drawn)})
 

@@ -58,7 +58,21 @@ class Store:
     def status(self, kind: str, stage: str) -> dict[str, Any]:
         """Return the stage's status record; empty when it never ran."""
         record = files.read_json(self.folder(kind, stage) / "status.json")
-        return record if isinstance(record, dict) else {}
+        if not isinstance(record, dict):
+            return {}
+        if record.get("state") == "running" and not self._held(kind, stage):
+            return {**record, "state": "interrupted", "error": "its process ended without a word"}
+        return record
+
+    def _held(self, kind: str, stage: str) -> bool:
+        """Whether some process is at work on the stage; the system frees a lock when its process dies."""
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(self.folder(kind, stage) / ".lock", timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
 
     def result(self, kind: str, stage: str) -> dict[str, Any]:
         """Return the numbers of a finished stage; empty when it is not done, or they are not what was committed."""

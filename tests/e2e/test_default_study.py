@@ -68,7 +68,8 @@ def test_a_foreign_classifier_recognises_the_samples_of_every_cell(study):
 
 def test_one_tidy_row_for_each_cell_seed_and_metric(study):
     _, folder, _ = study
-    rows = list(csv.DictReader((folder / "results.csv").open()))
+    with (folder / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
     keys = [(r["cell"], r["train_seed"], r["sample_seed"], r["metric"]) for r in rows]
     assert len(keys) == len(set(keys)) == len(CELLS) * 4
     assert {r["metric"] for r in rows} == {"FD-digits", "FD-pca16", "NLL", "NLL-unclipped"}

@@ -159,7 +159,7 @@ def test_every_axis_has_a_column_with_the_cells_setting(tmp_path):
     assert (frame["schedule"] == frame["cell"]).all()
 
 
-@pytest.mark.parametrize("state", ["failed", "diverged", "interrupted", "running", "blocked", "pending"])
+@pytest.mark.parametrize("state", ["failed", "diverged", "interrupted", "blocked", "pending"])
 def test_a_training_that_is_not_done_leaves_rows_with_its_state_and_no_value(tmp_path, state):
     downstream = ["nll cosine 1", "sample cosine 1.0", "score digits cosine 1.0", "score pca cosine 1.0"]
     ended = {"train cosine 1": state, **dict.fromkeys(downstream, "pending")}
@@ -171,6 +171,14 @@ def test_a_training_that_is_not_done_leaves_rows_with_its_state_and_no_value(tmp
     others = frame.drop(rows.index)
     assert (others["status"] == "done").all()
     assert others["value"].notna().all()
+
+
+def test_a_training_whose_process_is_gone_is_not_told_to_be_running(tmp_path):
+    downstream = ["nll cosine 1", "sample cosine 1.0", "score digits cosine 1.0", "score pca cosine 1.0"]
+    ended = {"train cosine 1": "running", **dict.fromkeys(downstream, "pending")}
+    frame = read_study(Folder(tmp_path, ended=ended).study).results
+    rows = frame[(frame["cell"] == "cosine") & (frame["train_seed"] == 1)]
+    assert set(rows["status"]) == {"interrupted"}
 
 
 def test_a_failed_score_touches_no_other_metric(tmp_path):

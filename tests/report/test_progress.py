@@ -85,7 +85,7 @@ def test_counts_start_from_what_is_done_already(watch):
 
 
 @pytest.mark.parametrize(
-    ("state", "finished", "failed"), [("done", 1, 0), ("failed", 0, 1), ("diverged", 0, 1), ("interrupted", 0, 1)]
+    ("state", "finished", "failed"), [("done", 1, 0), ("failed", 0, 1), ("diverged", 0, 1), ("interrupted", 0, 0)]
 )
 def test_an_end_is_counted_by_how_it_ended(watch, state, finished, failed):
     study = Study()

@@ -238,3 +238,10 @@ def test_two_cells_never_share_a_slug(study):
     slugs = [c.slug for c in study(axis=["learning_rate=1e-05,1e05"], schedules="cosine:s=0.1,cosine:s=1.0").cells()]
     assert len(set(slugs)) == 4
     assert all(set(s) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for s in slugs)
+
+
+@pytest.mark.parametrize("axis", ["schedule=linear", "schedules=linear"])
+def test_a_setting_given_by_its_flag_and_by_axis_is_refused(axis):
+    """Which of the two was meant is not for us to guess."""
+    with pytest.raises(DdpmkitError, match="'schedule' is given twice"):
+        make_study({"schedules": "cosine", "axis": [axis]}, Registry(installed=False))

@@ -130,8 +130,10 @@ class _Worker:
         from ddpmkit.study.worker import THREADS
 
         environment = {**os.environ, **dict.fromkeys(THREADS, "1"), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+        # The parent's own path, and not the working folder: a queue.py in it would be imported for the library's.
+        environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ddpmkit.study.worker"],
+            [sys.executable, "-P", "-m", "ddpmkit.study.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
