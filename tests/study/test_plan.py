@@ -9,7 +9,7 @@ import pytest
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
-from ddpmkit.study.plan import Stage, make_plan
+from ddpmkit.study.plan import VERSIONS, Stage, make_plan
 from ddpmkit.study.runner import How, prepare
 
 TINY = {
@@ -177,7 +177,7 @@ def test_no_path_enters_a_spec(plan, tmp_path):
 
 def test_an_id_is_the_hash_of_kind_version_and_spec(plan):
     for stage in plan().stages.values():
-        whole = {"kind": stage.kind, "version": 1, "spec": stage.spec}
+        whole = {"kind": stage.kind, "version": VERSIONS[stage.kind], "spec": stage.spec}
         text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
         assert stage.id == hashlib.sha256(text.encode()).hexdigest()
 
