@@ -110,14 +110,14 @@ def forward_strips(image: Levels, levels: int, tables: Mapping[str, Tables], see
     return strips
 
 
-def watched(predict_x0: Callable[..., Tensor], seen: dict[int, Tensor]) -> Callable[..., Tensor]:
+def watched(denoise: Callable[..., Any], seen: dict[int, Tensor]) -> Callable[..., Any]:
     """Return the denoiser, writing down every x_t that it is shown, by step index."""
 
-    def predict(x: Tensor, t: int) -> Tensor:
+    def looking(x: Tensor, t: int) -> Any:
         seen[t] = x
-        return predict_x0(x, t)
+        return denoise(x, t)
 
-    return predict
+    return looking
 
 
 def strips_figure(strips: Sequence[Strip], levels: int, heads: Sequence[str]) -> Figure:

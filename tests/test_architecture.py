@@ -22,7 +22,7 @@ HEAVY = ("torch", "numpy", "pandas", "scipy", "matplotlib", "sklearn", "safetens
 ROWS: list[set[str]] = [
     {"errors", "text", "files"},
     {"plugin"},
-    {"diffusion", "randomness", "pixels", "initialise", "ema", "checkpoint", "device", "statistics"},
+    {"diffusion", "randomness", "pixels", "initialise", "ema", "checkpoint", "device", "statistics", "timesteps"},
     {"training", "sampling", "evaluation", "plots"},
     {"study", "report"},
     {"cli"},
