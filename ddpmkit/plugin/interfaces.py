@@ -36,6 +36,7 @@ class Component(ABC):
 
     name: ClassVar[str]
     reference: ClassVar[str] = ""
+    used_by: ClassVar[str] = ""  # whose code or papers use it, and under which name
     version: ClassVar[int] = 1  # raise it when the same parameters come to mean other numbers
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ class Ancestral(Sampler):
 
     name = "ancestral"
     reference = "Ho et al. 2020 (arXiv 2006.11239), Algorithm 2; fewer steps: Nichol & Dhariwal 2021, section 4"
+    used_by = "nearly everyone; fewer steps: OpenAI's respacing, diffusers"
     spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")
     clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
 

@@ -30,6 +30,7 @@ class Ddim(Sampler):
 
     name = "ddim"
     reference = "Song, Meng & Ermon 2021 (arXiv 2010.02502), eq. 12 and eq. 16"
+    used_by = "nearly everyone; eps after clipping: OpenAI derives it again, diffusers and Analytic-DPM do not"
     uses_sigma = False
     eta: float = param(0.0, "0 deterministic, 1 as noisy as ancestral", ge=0, le=1)
     spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")

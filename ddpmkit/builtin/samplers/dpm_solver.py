@@ -29,6 +29,7 @@ class DpmSolver(Sampler):
 
     name = "dpm-solver++"
     reference = "Lu et al. 2022 (arXiv 2211.01095), Algorithm 2"
+    used_by = "diffusers (DPMSolverMultistepScheduler), k-diffusion (sample_dpmpp_2m)"
     uses_sigma = False
     spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")
     clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")

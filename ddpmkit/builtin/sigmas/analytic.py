@@ -29,6 +29,7 @@ class Analytic(Sigma):
     reference = (
         "Bao et al. 2022 (arXiv 2201.06503), theorem 1; the limit on the last noisy step as in their sampling code"
     )
+    used_by = "Analytic-DPM, with the DDPM and the DDIM walk"
     fitted = True
     pixels: float = param(1.0, "mean size in grey levels of the last step's noise, at most", gt=0)
 

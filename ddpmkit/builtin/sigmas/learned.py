@@ -27,6 +27,7 @@ class Learned(Sigma):
     reference = (
         "Ho et al. 2020 (arXiv 2006.11239), Table 2, learned diagonal Sigma; Nichol & Dhariwal 2021, section 3.1"
     )
+    used_by = "Ho's and OpenAI's code ('learned')"
     learned = True
 
     def log_bounds(self, tables: Tables) -> tuple[Array, Array]:

@@ -24,6 +24,7 @@ class LearnedRange(Sigma):
 
     name = "learned-range"
     reference = "Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 15"
+    used_by = "improved- and guided-diffusion, DiT, diffusers ('learned_range')"
     learned = True
 
     def log_bounds(self, tables: Tables) -> tuple[Array, Array]:

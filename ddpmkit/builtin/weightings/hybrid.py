@@ -24,6 +24,9 @@ class Hybrid(Weighting):
 
     name = "hybrid"
     reference = "Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 16"
+    used_by = (
+        "improved- and guided-diffusion, DiT; denoising-diffusion-pytorch without the factor T, a thousandfold weaker"
+    )
     uses_sigma = True
     lam: float = param(0.001, "lambda, the share of the bound", gt=0)
 
