@@ -55,7 +55,7 @@ def bits_per_dim(
     images the estimate stays unbiased.
 
     Args:
-        predict: ``predict(xt, t)`` with xt float32 (B, ...) and t int64 (B,), 0 = least noisy, gives what ``prediction``
+        predict: ``predict(xt, t)``, xt float32 (B, ...) and t int64 (B,), 0 = least noisy, gives what ``prediction``
             says, shaped like xt.
         x0: Images (N, ...): integer levels 0 .. K-1, or pixels in [-1, 1] on the levels -1 + 2 k / (K - 1).
         schedule: Spec such as ``cosine:s=0.01``, a schedule object, T betas, or tables; ``predict`` of a strided chain

@@ -15,7 +15,7 @@ import torch
 from ddpmkit.diffusion.likelihood import Decoder, decoder_terms, middle_constant, middle_factor, prior_kl
 from ddpmkit.diffusion.tables import Array, Tables
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.evaluation.nll_control import coefficients
+from ddpmkit.evaluation.nll_control import BETWEEN, coefficients
 from ddpmkit.evaluation.nll_draws import Draws, Moments, Plain, Sampled, Swept, blocks
 
 
@@ -97,6 +97,7 @@ class Evidence:
         prior: L_T of each image, (N,).
         decoder: L_0 of each draw of each image, (draws, N).
         values: contribution of each draw to the middle sum, its mean being that sum, (n,); empty for a full sweep.
+        own: the same without the control that evens out the images, for what differs between them is asked of it.
         image: the image of each draw, (n,).
         replicates: R.
         totals: middle sum of each image in a full sweep, (N,); empty otherwise.
@@ -107,6 +108,7 @@ class Evidence:
     prior: Array
     decoder: Array
     values: Array
+    own: Array
     image: Plain
     replicates: int
     totals: Array
@@ -163,7 +165,7 @@ class Evidence:
             whole = self.totals - self.totals.mean() + rest
             variance = float(np.mean(whole**2)) - noise - self.middle_variance() * n
             return math.sqrt(max(variance, 0.0) / (n - 1))
-        centred = self.values - self.values.mean()
+        centred = self.own - self.own.mean()
         count = np.bincount(self.image, minlength=n)
         one = np.bincount(self.image, centred, minlength=n)
         two = np.bincount(self.image, centred**2, minlength=n)
@@ -171,9 +173,9 @@ class Evidence:
         if pairs == 0:
             return math.nan
         # E[z z'] of two draws of one image is the square of its own middle sum, less the mean's.
-        own = float((one**2 - two).sum()) / pairs
+        squared = float((one**2 - two).sum()) / pairs
         cross = float((one * rest).sum()) / float(count.sum())
-        variance = own + 2 * cross + float(np.mean(rest**2)) - noise
+        variance = squared + 2 * cross + float(np.mean(rest**2)) - noise
         return math.sqrt(max(variance, 0.0) / (n - 1))
 
 
@@ -271,6 +273,7 @@ def paired(a: Bound, b: Bound) -> Difference:
         x.prior - y.prior,
         x.decoder - y.decoder,
         x.values - y.values,
+        x.own - y.own,
         x.image,
         x.replicates,
         x.totals - y.totals,
@@ -317,12 +320,16 @@ def _sampled(
     if values is None or pilot is None:
         raise DdpmkitError("the network gave no variances of its own", "give log_sigma2")
     T, x = len(s.proposal), values.of(clip)
+    adjust = np.zeros((len(x), s.controls.shape[1]))
     if control:
-        on_controls = coefficients(s.pilot_t, pilot.of(clip), s.pilot_controls, T)
-        x = x - (on_controls[s.t] * s.controls).sum(1)
-    z = (factor[s.t] * x + constant[s.t]) / s.proposal[s.t]
-    nothing = np.zeros(0)
-    evidence = Evidence(prior, decoded, z, s.image, s.replicates, nothing, nothing, None)
+        adjust = coefficients(s.pilot_t, pilot.of(clip), s.pilot_controls, T)[s.t] * s.controls
+    within = adjust[:, :BETWEEN].sum(1)
+
+    def weighed(values: Array) -> Array:
+        return (factor[s.t] * values + constant[s.t]) / s.proposal[s.t]
+
+    z, own, nothing = weighed(x - adjust.sum(1)), weighed(x - within), np.zeros(0)
+    evidence = Evidence(prior, decoded, z, own, s.image, s.replicates, nothing, nothing, None)
     block = blocks(T)
     size = len(z) // s.replicates
     where = np.repeat(np.arange(s.replicates), size) * (block.max() + 1) + block[s.t]
@@ -348,7 +355,8 @@ def _swept(
     totals = m.image @ (mine / np.where(theirs == 0, 1.0, theirs)) + constant[1:].sum()
     weights = factor.copy()
     weights[0] = 0.0
-    evidence = Evidence(prior, decoded, np.zeros(0), np.zeros(0, np.int64), 0, totals, weights, m)
+    none = np.zeros(0)
+    evidence = Evidence(prior, decoded, none, none, np.zeros(0, np.int64), 0, totals, weights, m)
     noise = np.bincount(s.block, weights**2 * step_variance(m, n) / n, minlength=len(block))
     return evidence, (block, np.sqrt(noise))
 

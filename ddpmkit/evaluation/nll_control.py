@@ -21,6 +21,7 @@ from torch import Tensor
 from ddpmkit.diffusion.tables import Array, Tables
 
 LARGEST = 4096  # dimensions; beyond, the eigenvectors cost more than they save
+BETWEEN = 2  # the control, if there, that says how images differ; the others are noise alone
 WINDOW = 2  # neighbours on either side from which a coefficient is fitted
 RIDGE = 0.02  # of each control's own variance: few pilots must not fit noise
 
