@@ -43,6 +43,9 @@ def ablate(
     dropout: Annotated[str | None, setting("dropout")] = None,
     precision: Annotated[str | None, setting("precision")] = None,
     samples: Annotated[str | None, setting("samples")] = None,
+    nll_evals: Annotated[str | None, setting("nll_evals")] = None,
+    nll_se: Annotated[str | None, setting("nll_se")] = None,
+    nll_full: Annotated[bool | None, typer.Option("--nll-full", help=FIELDS["nll_full"].help)] = None,
     train_seeds: Annotated[str | None, typer.Option(help="Train seeds, 0-2 or 0,3,5; default 0-2")] = None,
     sample_seeds: Annotated[str | None, typer.Option(help="Sample seeds; default 0")] = None,
     metrics: Annotated[str | None, typer.Option(help="fd, nll; default both")] = None,
@@ -76,7 +79,8 @@ def ablate(
         "timestep_sampling": timestep_sampling, "sampling_steps": sampling_steps,
         "axis": axis, "dataset": dataset, "train_steps": train_steps, "batch_size": batch_size,
         "learning_rate": learning_rate, "dropout": dropout, "precision": precision, "samples": samples,
-        "train_seeds": train_seeds, "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
+        "nll_evals": nll_evals, "nll_se": nll_se, "nll_full": nll_full, "train_seeds": train_seeds,
+        "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
         "preset": preset, "name": name,
     }  # fmt: skip
     how = How(jobs, device, executor, checkpoint_every)

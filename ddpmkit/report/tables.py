@@ -12,7 +12,7 @@ from ddpmkit.report.frames import Records
 from ddpmkit.statistics import Contrast, Interval, contrasts, t_interval
 
 BASELINE_METRIC = "NLL"
-HIDDEN = ("NLL-unclipped",)  # in the records and the files, not in the main table
+HIDDEN = ("NLL-unclipped", "NLL-train")  # in the records and the files, not in the main table
 
 
 @dataclass(frozen=True)

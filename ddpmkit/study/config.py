@@ -56,6 +56,8 @@ class Settings:
     eval_batch: int = param(128, "images the network sees at once in sampling and likelihood", ge=1)
     samples: int = param(1000, "images drawn for each result", ge=2)
     nll_evals: int = param(8192, "network evaluations for the middle sum of the bound", ge=16)
+    nll_se: float | None = param(None, "standard error of the bound to reach, bits/dim, instead of nll_evals", gt=0)
+    nll_full: bool = param(False, "every test image at every step, instead of nll_evals")
     decoder_variance: Literal["tilde2", "beta1", "fitted"] = param("tilde2", "variance of the decoder p(x0 | x1)")
     fit_images: int = param(64, "training images at each step for a fitted sigma or decoder variance", ge=1)
 
@@ -144,6 +146,8 @@ class Study:
         lines = [f"name = {_toml(self.name)}"]
         for field, value in spec.values(self.base).items():
             values = self.axes.get(field, (value,))
+            if values == (None,):
+                continue  # TOML has no word for it; what is not said is the default
             key = plural.get(field, field)
             lines.append(f"{key} = {_toml(list(values) if field in plural or len(values) > 1 else values[0])}")
         for key in ("train_seeds", "sample_seeds", "metrics", "features"):

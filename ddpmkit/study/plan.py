@@ -23,7 +23,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell, Settings, Study
 
 # Raise a number when the same spec comes to mean other results.
-VERSIONS = {"ref": 1, "train": 1, "fit": 1, "sample": 1, "nll": 2, "score": 1}
+VERSIONS = {"ref": 1, "train": 1, "fit": 1, "sample": 1, "draw": 1, "nll": 3, "score": 1}
 SIGNAL_LEFT = 0.01  # bits/dim of L_T above which a schedule is warned about
 
 
@@ -36,7 +36,7 @@ class Stage:
     """One unit of work.
 
     Attributes:
-        kind: ref, train, fit, sample, nll or score.
+        kind: ref, train, fit, sample, draw, nll or score.
         spec: what can change the output; its hash is the id.
         needs: (kind, id) of the stages whose output it reads.
         how: how to find the same things again here, a path or a plugin's version; never hashed.
@@ -87,6 +87,7 @@ class Result:
     sample: str | None
     scores: tuple[tuple[str, str, str], ...]  # (features, score id, ref id)
     nll: str | None
+    nll_train: str | None  # the same on as many images of the training split
 
 
 @dataclass
@@ -130,6 +131,7 @@ class Plan:
                     "sample": r.sample,
                     "scores": [list(s) for s in r.scores],
                     "nll": r.nll,
+                    "nll_train": r.nll_train,
                 }
                 for r in self.results
             ],
@@ -187,25 +189,30 @@ def make_plan(study: Study, registry: Registry) -> Plan:
             if parts.needs_fit:
                 fit = _fit_stage(cell, parts, train, data_hash, data_how, registry, len(images.train))
                 plan.add(fit)
-            nll = None
-            if "nll" in study.metrics:
-                nll = plan.add(_nll_stage(cell, parts, train, fit, data_hash, data_how, registry, len(images.test)))
+            nll: dict[str, str] = {}
+            for split in ("test", "train") if "nll" in study.metrics else ():
+                drawn = _draw_stage(cell, parts, train, split, data_hash, data_how, registry, images)
+                plan.add(drawn)
+                nll[split] = plan.add(_nll_stage(cell, parts, drawn, fit, registry))
             for sample_seed in study.sample_seeds:
                 sample, scores = None, []
                 if extractors:
-                    drawn = _sample_stage(cell, parts, train, fit, sample_seed, registry)
-                    sample = plan.add(drawn)
+                    sampled = _sample_stage(cell, parts, train, fit, sample_seed, registry)
+                    sample = plan.add(sampled)
                     for text, ref in refs.items():
                         stage = Stage(
                             "score",
-                            {"metric": "fd", "sample": drawn.id, "ref": ref},
-                            (("sample", drawn.id), ("ref", ref)),
+                            {"metric": "fd", "sample": sampled.id, "ref": ref},
+                            (("sample", sampled.id), ("ref", ref)),
                             plan.stages[ref].how,
                             f"score {cell.label} {text} seed {train_seed}.{sample_seed}",
                             s.samples,
                         )
                         scores.append((text, plan.add(stage), ref))
-                plan.results.append(Result(cell.label, train_seed, sample_seed, train.id, sample, tuple(scores), nll))
+                bounds = nll.get("test"), nll.get("train")
+                plan.results.append(
+                    Result(cell.label, train_seed, sample_seed, train.id, sample, tuple(scores), *bounds)
+                )
     if not plan.cells:
         label, reason = plan.excluded[0]
         raise DdpmkitError(f"no cell is possible; {label}: {reason}", "choose another --prediction or schedule")
@@ -388,36 +395,53 @@ def _sample_stage(cell: Cell, parts: _Parts, train: Stage, fit: Stage | None, se
     return Stage("sample", spec, tuple(needs), how, label, s.samples * len(parts.strided))
 
 
-def _nll_stage(
+def _draw_stage(
     cell: Cell,
     parts: _Parts,
     train: Stage,
-    fit: Stage | None,
+    split: str,
     data_hash: str,
     data_how: dict[str, Any],
     registry: Registry,
-    images: int,
+    images: Images,
 ) -> Stage:
-    s = cell.settings
-    spec = {
+    """What the network is asked for the bound; every fixed sigma and decoder variance reads the same answers."""
+    s, count = cell.settings, len(images.test)
+    spec: dict[str, Any] = {
         "train": train.id,
         "weights": _weights(s),
+        "data": data_hash,
+        "split": split,
+        "batch": s.eval_batch,
+        "precision": "fp32",
+        "seed": train.spec["seed"],  # its own noise for each replicate: the interval then holds the Monte-Carlo error
+    }
+    if s.nll_full:
+        spec["full"] = True
+        work = s.timesteps * count
+    elif s.nll_se is not None:
+        spec["se"] = s.nll_se
+        work = s.nll_evals
+    else:
+        spec["evals"] = s.nll_evals
+        work = s.nll_evals
+    how = {**train.how, **data_how, "sigma": registry.record(parts.sigma)}
+    label = f"draw {cell.label} {split} seed {train.spec['seed']}"
+    return Stage("draw", spec, (("train", train.id),), how, label, work + 2 * count)
+
+
+def _nll_stage(cell: Cell, parts: _Parts, drawn: Stage, fit: Stage | None, registry: Registry) -> Stage:
+    """The bound from what was drawn: arithmetic, no network."""
+    s = cell.settings
+    spec = {
+        "draw": drawn.id,
         "sigma": _identity(parts.sigma, registry),
         "decoder": "cdf",
         "decoder_variance": s.decoder_variance,
-        "data": data_hash,
-        "split": "test",
-        "evals": s.nll_evals,
-        "batch": s.eval_batch,
-        "precision": "fp32",
-        "seed": train.spec[
-            "seed"
-        ],  # its own noise for each replicate, so that the interval holds the Monte-Carlo error
     }
-    how = {**train.how, **data_how, "sigma": registry.record(parts.sigma)}
-    needs = [("train", train.id)]
+    needs = [("draw", drawn.id)]
     if fit is not None:
         spec["fit"] = fit.id
         needs.append(("fit", fit.id))
-    label = f"nll {cell.label} seed {train.spec['seed']}"
-    return Stage("nll", spec, tuple(needs), how, label, s.nll_evals + 2 * images)
+    label = f"nll {cell.label} {drawn.spec['split']} seed {drawn.spec['seed']}"
+    return Stage("nll", spec, tuple(needs), drawn.how, label, drawn.work)

@@ -28,7 +28,11 @@ from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.evaluation.baselines import categorical_bits, uniform_bits
 from ddpmkit.evaluation.fit import fit_statistics
 from ddpmkit.evaluation.frechet import frechet_distance
-from ddpmkit.evaluation.nll import estimate
+from ddpmkit.evaluation.nll_bound import Bound, bound
+from ddpmkit.evaluation.nll_control import LinearGaussian
+from ddpmkit.evaluation.nll_draw import DECODER_DRAWS, draw
+from ddpmkit.evaluation.nll_draws import Draws
+from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, pilot_grid
 from ddpmkit.initialise import initialise
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.interfaces import Images
@@ -263,46 +267,92 @@ def run_sample(w: Work) -> None:
     _commit(w, result, {"samples.safetensors": save_arrays({"levels": drawn.numpy()})})
 
 
-def run_nll(w: Work) -> None:
-    """Bound the negative log-likelihood of the test images under a trained network."""
+def run_draw(w: Work) -> None:
+    """Ask a trained network for what the bound of a split is made of."""
     spec = w.stage.spec
-    images, predict, tables, sigma = trained(w)
-    statistics = _statistics(w)
-    split, pilot = (
-        to_pixels(torch.from_numpy(a).to(w.device), images.levels) for a in (images.test, images.validation)
-    )
-    choice = spec["decoder_variance"]
-    if choice == "fitted" and statistics is not None:
-        decoder = float(statistics["decoder_log_variance"])
-    else:
-        decoder = decoder_log_variance(tables, choice)
-    found = estimate(
+    images, predict, tables, _ = trained(w)
+    split = to_pixels(torch.from_numpy(_split(images, spec["split"])).to(w.device), images.levels)
+    pilot = to_pixels(torch.from_numpy(images.validation).to(w.device), images.levels)
+    # A setting counts the draws of the middle sum; the pilot's and the decoder's come on top.
+    fixed = len(pilot_grid(tables.T)) * PILOT_IMAGES + DECODER_DRAWS * len(split)
+    found = draw(
         predict(tables),
         tables,
-        None if sigma.learned else log_variance(sigma, tables, statistics),
-        decoder,
         images=split,
         pilot=pilot,
         levels=images.levels,
-        evaluations=spec["evals"],
+        evaluations=fixed + spec["evals"] if "evals" in spec else None,
+        target_se=spec.get("se"),
+        full=spec.get("full", False),
         seed=spec["seed"],
         micro_batch=spec["batch"],
+        linear=LinearGaussian.fit(to_pixels(torch.from_numpy(images.train), images.levels)),
         on_progress=w.progress,
         should_stop=w.should_stop,
     )
+    result = {"evaluations": found.evaluations, "images": len(split), "split": spec["split"], "T": tables.T}
+    _commit(w, result, {"draws.safetensors": save_arrays(found.arrays())})
+
+
+def run_nll(w: Work) -> None:
+    """Bound the negative log-likelihood of a split from what was drawn, under one sigma and one decoder."""
+    spec = w.stage.spec
+    images, sigma = w.images(), w.component("sigma")
+    asked = _spec(w, "draw", spec["draw"])
+    tables = tables_for(w.component("schedule"), _spec(w, "train", asked["train"])["T"])
+    pixels = to_pixels(torch.from_numpy(_split(images, asked["split"])), images.levels)
+    draws = Draws.from_arrays(_arrays(w, "draw", spec["draw"], "draws.safetensors"), pixels.numpy())
+    statistics, choice = _statistics(w), spec["decoder_variance"]
+    log_sigma2, decoder = None, None
+    if not sigma.learned:
+        log_sigma2 = log_variance(sigma, tables, statistics)
+        if choice == "fitted" and statistics is not None:
+            decoder = float(statistics["decoder_log_variance"])
+        else:
+            decoder = decoder_log_variance(tables, choice)
+    found = {
+        name: bound(draws, tables, log_sigma2, decoder, spec["decoder"], levels=images.levels, clip=name == "clipped")
+        for name in ("clipped", "unclipped")
+    }
+    if not all(math.isfinite(b.total) for b in found.values()):
+        raise Diverged("the bound is not finite")
     result = {
-        "clipped": asdict(found.clipped),
-        "unclipped": asdict(found.unclipped),
-        "evaluations": found.evaluations,
-        "images": len(split),
-        "split": spec["split"],
+        **{name: _bound_record(b) for name, b in found.items()},
+        # A valid model mean lies in the range of the data; the walk that explodes is told as it is.
+        "reported": "clipped" if tables.variance_preserving else "unclipped",
+        "evaluations": draws.evaluations,
+        "images": len(pixels),
+        "split": asked["split"],
         "decoder": spec["decoder"],
         "decoder_variance": "learned" if sigma.learned else choice,
         "T": tables.T,
     }
-    if not (math.isfinite(found.clipped.total) and math.isfinite(found.unclipped.total)):
-        raise Diverged("the bound is not finite")
-    _commit(w, result, {"draws.safetensors": save_arrays(found.draws)})
+    _commit(w, result)
+
+
+def _bound_record(b: Bound) -> dict[str, Any]:
+    """A bound as JSON values, bits/dim."""
+    return {
+        "total": b.total,
+        "standard_error": b.standard_error,
+        "test_set_error": b.test_set_error if math.isfinite(b.test_set_error) else None,
+        "prior": b.terms.prior,
+        "middle": b.terms.middle,
+        "decoder": b.terms.decoder,
+        "rate": b.rate,
+        "distortion": b.distortion,
+        "rmse": b.rmse,
+        "curve": {f.name: getattr(b.curve, f.name).tolist() for f in fields(b.curve)},
+    }
+
+
+def _split(images: Images, split: str) -> np.ndarray[Any, Any]:
+    """Return the images of a split that are bounded: the whole test split, and as many of the training split."""
+    if split == "test":
+        return images.test
+    order = permutation(0, len(images.train), 0, torch.device("cpu")).numpy()  # the same ones in every cell
+    chosen: np.ndarray[Any, Any] = images.train[np.sort(order[: len(images.test)])]
+    return chosen
 
 
 def run_score(w: Work) -> None:
@@ -323,6 +373,7 @@ RUN: dict[str, Callable[[Work], None]] = {
     "train": run_train,
     "fit": run_fit,
     "sample": run_sample,
+    "draw": run_draw,
     "nll": run_nll,
     "score": run_score,
 }
@@ -369,6 +420,10 @@ def reverse_chain(w: Work) -> tuple[Images, Denoise, Tables]:
     chain = full.strided(w.stage.spec["times"])
     deviations = step_deviations(w.component("sampler"), sigma, full, chain, images.levels, _statistics(w))
     return images, denoiser(predict(chain), deviations), chain
+
+
+def _spec(w: Work, kind: str, stage: str) -> Any:
+    return files.read_json(w.store.folder(kind, stage) / "spec.json")
 
 
 def _statistics(w: Work) -> dict[str, Array] | None:

@@ -10,7 +10,7 @@ import torch
 
 import ddpmkit
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.likelihood import decoder_nll, learned_middle, middle_constant, middle_factor
+from ddpmkit.diffusion.likelihood import decoder_nll, middle_constant, middle_factor, middle_terms
 from ddpmkit.diffusion.objective import bound_term, loss
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.diffusion.variance import log_variance, step_deviations
@@ -170,7 +170,7 @@ def test_a_variance_given_pixel_by_pixel_costs_what_the_same_fixed_one_costs(sig
     x0, hat = (torch.randn(99, 2, 3, 3, generator=generator, dtype=torch.float64) for _ in range(2))
     t = torch.arange(1, 100)
     given = torch.from_numpy(log_sigma2)[t].reshape(-1, 1, 1, 1).expand_as(x0)
-    found = learned_middle(chain, x0, hat, given, t)
+    found = middle_terms(chain, t, x0, hat, given)
     error = (x0 - hat).square().flatten(1).sum(1).numpy()
     expected = middle_factor(chain, log_sigma2)[1:] * error + 18 * middle_constant(chain, log_sigma2)[1:]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
@@ -204,7 +204,7 @@ def test_hybrid_is_l_simple_plus_a_thousandth_of_t_times_the_bound_in_bits(sigma
     low, high = ddpmkit.build("sigma", "learned-range").log_bounds(chain)
     log_sigma2 = torch.from_numpy(0.7 * high + 0.3 * low if sigma == "learned-range" else high + 0.4)[T_ALL]
     x0, hat = x0.double(), hat.detach().double()
-    kl = learned_middle(chain, x0[1:], hat[1:], log_sigma2[1:].reshape(-1, 1, 1, 1).expand_as(x0[1:]), T_ALL[1:]) / 16
+    kl = middle_terms(chain, T_ALL[1:], x0[1:], hat[1:], log_sigma2[1:].reshape(-1, 1, 1, 1).expand_as(x0[1:])) / 16
     decoder = decoder_nll(x0[:1], hat[:1], math.exp(float(log_sigma2[0]) / 2), 17).mean().reshape(1)
     simple = (mean - eps).square().flatten(1).mean(1)
     expected = simple.detach().double() + 0.001 * 100 * torch.cat([decoder, kl]) / math.log(2)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -33,13 +34,15 @@ def ids(made, kind: str) -> list[str]:
 
 
 def counts(made) -> dict[str, int]:
-    return {kind: len(ids(made, kind)) for kind in ("ref", "train", "sample", "nll", "score")}
+    """Stages of each kind; bounds and draws per split, of which there are two."""
+    found = Counter(s.kind for s in made.stages.values())
+    return {kind: n // 2 if kind in ("draw", "nll") else n for kind, n in found.items()}
 
 
 def test_what_only_sampling_sees_needs_one_training_a_schedule_and_seed(plan):
     made = plan(schedules="linear,cosine", sigmas="beta,beta-tilde", train_seeds="0-2", sample_seeds="0,1")
     assert len(made.results) == 2 * 2 * 3 * 2
-    assert counts(made) == {"ref": 1, "train": 6, "sample": 24, "nll": 12, "score": 24}
+    assert counts(made) == {"ref": 1, "train": 6, "sample": 24, "draw": 6, "nll": 12, "score": 24}
 
 
 def test_the_full_bound_contains_sigma_and_needs_a_training_for_each(plan):
@@ -49,12 +52,12 @@ def test_the_full_bound_contains_sigma_and_needs_a_training_for_each(plan):
 
 def test_both_weightings_together_share_what_they_can(plan):
     made = plan(weightings="simple,vlb", sigmas="beta,beta-tilde")
-    assert counts(made) == {"ref": 1, "train": 1 + 2, "sample": 4, "nll": 4, "score": 4}
+    assert counts(made) == {"ref": 1, "train": 1 + 2, "sample": 4, "draw": 3, "nll": 4, "score": 4}
 
 
 def test_ddim_draws_the_same_images_for_every_sigma(plan):
     made = plan(samplers="ddim", sigmas="beta,beta-tilde")
-    assert counts(made) == {"ref": 1, "train": 1, "sample": 1, "nll": 2, "score": 1}
+    assert counts(made) == {"ref": 1, "train": 1, "sample": 1, "draw": 1, "nll": 2, "score": 1}
     assert len({r.sample for r in made.results}) == 1
     assert len({r.nll for r in made.results}) == 2
 
@@ -96,7 +99,7 @@ def test_what_training_does_not_see_never_changes_a_training(plan, change):
 )  # fmt: skip
 def test_what_training_sees_changes_it_and_all_that_follows(plan, change):
     made, usual = plan(**change), plan()
-    for kind in ("train", "sample", "nll", "score"):
+    for kind in ("train", "sample", "draw", "nll", "score"):
         assert set(ids(made, kind)).isdisjoint(ids(usual, kind)), kind
     assert ids(made, "ref") == ids(usual, "ref")
 
@@ -107,10 +110,12 @@ def test_what_training_sees_changes_it_and_all_that_follows(plan, change):
         ({"sampling_steps": 3}, {"sample", "score"}),
         ({"sample_seeds": "5"}, {"sample", "score"}),
         ({"sigmas": "beta"}, {"sample", "nll", "score"}),
-        ({"nll_evals": 32}, {"nll"}),
+        ({"nll_evals": 32}, {"draw", "nll"}),
+        ({"axis": ["nll_se=0.1"]}, {"draw", "nll"}),
+        ({"nll_full": True}, {"draw", "nll"}),
         ({"axis": ["decoder_variance=beta1"]}, {"nll"}),
         ({"features": "pca:k=5"}, {"ref", "score"}),
-        ({"eval_batch": 8}, {"sample", "nll", "score"}),
+        ({"eval_batch": 8}, {"sample", "draw", "nll", "score"}),
     ],
     ids=str,
 )
@@ -121,12 +126,12 @@ def test_a_change_reaches_the_stages_that_depend_on_it_and_no_others(plan, chang
 
 def test_the_two_fitted_sigmas_share_their_fit_and_need_no_training_of_their_own(plan):
     made = plan(sigmas="beta,analytic,optimal", samplers="ancestral,ddim")
-    assert {**counts(made), "fit": len(ids(made, "fit"))} == {
-        "ref": 1, "train": 1, "fit": 1, "sample": 3 + 3, "nll": 3, "score": 6,
+    assert counts(made) == {
+        "ref": 1, "train": 1, "fit": 1, "sample": 3 + 3, "draw": 1, "nll": 3, "score": 6,
     }  # fmt: skip
     (fit,) = ids(made, "fit")
     reads = {i for i, s in made.stages.items() if ("fit", fit) in s.needs}
-    assert len(reads) == 4 + 2
+    assert len(reads) == 4 + 2 * 2
     assert ids(plan(), "train") == ids(made, "train")
 
 
@@ -144,14 +149,14 @@ def test_a_fitted_decoder_variance_needs_a_fit_for_the_likelihood_alone(plan):
 
 def test_several_rates_of_the_average_need_one_training(plan):
     made = plan(axis=["ema=0.9,0.5,0"])
-    assert counts(made) == {"ref": 1, "train": 1, "sample": 3, "nll": 3, "score": 3}
+    assert counts(made) == {"ref": 1, "train": 1, "sample": 3, "draw": 3, "nll": 3, "score": 3}
     (train,) = ids(made, "train")
     assert made.stages[train].spec["emas"] == [0.0, 0.5, 0.9]
 
 
 def test_a_learned_sigma_enters_the_training(plan):
     made = plan(weightings="hybrid", sigmas="learned-range,learned")
-    assert counts(made) == {"ref": 1, "train": 2, "sample": 2, "nll": 2, "score": 2}
+    assert counts(made) == {"ref": 1, "train": 2, "sample": 2, "draw": 2, "nll": 2, "score": 2}
     assert counts(plan(weightings="hybrid", sigmas="learned-range", samplers="ancestral,ddim"))["train"] == 1
 
 

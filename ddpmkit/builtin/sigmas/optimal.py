@@ -19,7 +19,7 @@ class Optimal(Sigma):
     """The isotropic variance that minimises the bound for this network, from its errors on training images.
 
     sigma_t^2 = beta-tilde_t + c_t^2 E (x_0 - x0hat)^2: where dL_{t-1} / d sigma_t^2 = 0. ``analytic`` is the same for
-    an exact denoiser; this one counts the network's own mistakes too. x0hat is clipped, as in the reported bound.
+    an exact denoiser; this one counts the network's own mistakes too. x0hat is clipped where the reported bound is.
     """
 
     name = "optimal"
@@ -32,4 +32,4 @@ class Optimal(Sigma):
 
     def x0_variance(self, tables: Tables, statistics: Mapping[str, Array]) -> Array:
         """Return E (x_0 - x0hat)^2 per dimension, float64 (T,)."""
-        return statistics["error_clipped"]
+        return statistics["error_clipped" if tables.variance_preserving else "error"]
