@@ -1,18 +1,42 @@
-"""The one table model: what is said is decided here, how it looks in :mod:`ddpmkit.report.render`."""
+"""The one table model: what is said is decided here, how it looks in the renderers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.files import canonical
+from ddpmkit.report import advice
+from ddpmkit.report.fairness import comparable, meanings, unfair
 from ddpmkit.report.frames import Records
-from ddpmkit.statistics import Contrast, Interval, contrasts, t_interval
+from ddpmkit.report.metrics import arrow, as_direction, direction
+from ddpmkit.report.notes import contrast_notes, notes_of
+from ddpmkit.statistics import (
+    ALPHA,
+    Components,
+    Contrast,
+    Effect,
+    Interaction,
+    Interval,
+    Matched,
+    Pairs,
+    components,
+    effects,
+    interactions,
+    judge,
+    t_interval,
+    words,
+)
 
 BASELINE_METRIC = "NLL"
 HIDDEN = ("NLL-unclipped",)  # in the records and the files, not in the main table
+Values = dict[str, dict[int, float]]  # cell -> train seed -> value of one metric
 
 
 @dataclass(frozen=True)
@@ -27,18 +51,56 @@ class Table:
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything a report says, in numbers; tables are made from it."""
+    """Everything a report says, in numbers; tables are made from it.
+
+    Attributes:
+        study: the study's name.
+        cells: the cells' labels, in the plan's order.
+        metrics: the metrics of the main table.
+        baseline: the cell that the others are compared with.
+        intervals: metric -> cell -> mean with its interval over train seeds.
+        differences: metric -> cell -> contrast with the baseline.
+        counts: cell -> status -> number of results.
+        references: row -> metric -> value.
+        notes: what must be said below the tables.
+        values: metric -> cell -> train seed -> value, sample seeds averaged inside.
+        directions: metric -> lower, higher or none: which way is better.
+        points: cell -> axis -> level, for the axes that vary.
+        effects: metric -> effects of whole axes over matched cells, in one family with the differences; none where they
+            would repeat the differences, as in a study of one axis.
+        interactions: metric -> interactions of two axes, a family of their own.
+        margins: metric -> the gap that was said beforehand not to matter.
+        variance: metric -> where the scatter of one number comes from, pooled over cells.
+        variance_of_differences: the same for the paired differences from the baseline.
+        smallest: metric -> the smallest gap that a study of this size shows with 80 % power.
+        advice: what to run next, in sentences.
+        train_seeds: the train seeds of the study.
+        sample_seeds: its sample seeds.
+        alpha: family-wise error rate of a metric's verdicts.
+    """
 
     study: str
     cells: tuple[str, ...]
     metrics: tuple[str, ...]
     baseline: str
-    intervals: dict[str, dict[str, Interval]]  # metric -> cell
-    differences: dict[str, dict[str, Contrast]]  # metric -> cell
-    counts: dict[str, dict[str, int]]  # cell -> status -> number of results
-    references: dict[str, dict[str, float]]  # row -> metric -> value
+    intervals: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Contrast]]
+    counts: dict[str, dict[str, int]]
+    references: dict[str, dict[str, float]]
     notes: tuple[str, ...]
-    values: dict[str, dict[str, dict[int, float]]] = field(repr=False, default_factory=dict)
+    values: dict[str, Values] = field(repr=False, default_factory=dict)
+    directions: dict[str, str] = field(default_factory=dict)
+    points: dict[str, dict[str, str]] = field(default_factory=dict)
+    effects: dict[str, tuple[Effect, ...]] = field(default_factory=dict)
+    interactions: dict[str, tuple[Interaction, ...]] = field(default_factory=dict)
+    margins: dict[str, float] = field(default_factory=dict)
+    variance: dict[str, Components] = field(default_factory=dict)
+    variance_of_differences: dict[str, Components] = field(default_factory=dict)
+    smallest: dict[str, float] = field(default_factory=dict)
+    advice: tuple[str, ...] = ()
+    train_seeds: tuple[int, ...] = ()
+    sample_seeds: tuple[int, ...] = ()
+    alpha: float = ALPHA
 
     def json(self) -> dict[str, Any]:
         """The summary as JSON values."""
@@ -50,74 +112,303 @@ class Summary:
         return out
 
 
-def summarise(records: Records, baseline: str | None = None) -> Summary:
-    """Turn a study's records into intervals, contrasts, verdicts and notes."""
+def summarise(
+    records: Records,
+    baseline: str | None = None,
+    *,
+    margin: Mapping[str, float] | str | None = None,
+    directions: Mapping[str, str] | None = None,
+    alpha: float = ALPHA,
+) -> Summary:
+    """Turn a study's records into intervals, contrasts, verdicts, variance parts, advice and notes.
+
+    Args:
+        records: From :func:`ddpmkit.report.frames.read_study` or :func:`ddpmkit.report.foreign.read_foreign`.
+        baseline: The cell that the others are compared with; the first by default. Its levels are the references of the
+            axis effects.
+        margin: metric -> the gap that does not matter, set before the numbers were seen; or as text
+            ``NLL=0.05,FD-digits=1``; a number alone where there is one metric.
+        directions: metric -> lower, higher or none; else what the records say in a column ``better``, else what the
+            metric's name says.
+        alpha: Family-wise error rate of one metric's verdicts.
+
+    Raises:
+        DdpmkitError: for an unknown baseline, metric or direction, or a margin that is not positive.
+    """
     frame = records.results
     cells = tuple(c["label"] for c in records.plan["cells"])
     metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if m not in HIDDEN)
     base = cells[0] if baseline is None else baseline
-    values = {m: {c: by_seed(frame, m, c) for c in cells} for m in metrics}
-    states = {c: _states(frame[frame["cell"] == c]) for c in cells}
+    if base not in cells:
+        raise DdpmkitError(f"the study has no cell '{base}'{did_you_mean(base, cells)}", f"cells: {', '.join(cells)}")
+    margins = read_margin(margin, metrics)
+    ways = _directions(frame, metrics, directions or {})
+    points = {c["label"]: {a: _level(v) for a, v in c.get("point", {}).items()} for c in records.plan["cells"]}
+    states = _counts(frame, cells)
     broken = frozenset(c for c, s in states.items() if set(s) - {"done"})
-    intervals = {m: {c: t_interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
-    differences = {
-        m: _compare(frame, m, {c: v for c, v in values[m].items() if v}, base, broken)
-        if values[m][base] and len(cells) > 1
-        else {}
-        for m in metrics
+    known = meanings(frame)
+    found = _values(frame)
+    values = {
+        m: {c: {} if known.get(m, {}).get(c, 0) is None else found.get((m, c), {}) for c in cells} for m in metrics
     }
-    references: dict[str, dict[str, float]] = {}
-    for ref in records.references:
-        references.setdefault(f"real, train n={ref['n_floor']}", {})[ref["label"]] = ref["floor"]
-        if BASELINE_METRIC in metrics:
-            for name, bits in ref["baselines"].items():
-                references.setdefault(name, {})[BASELINE_METRIC] = bits
+    intervals = {m: {c: t_interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
+    judged = {
+        m: _judge(values[m], base, points, known.get(m, {}), broken, ways[m], margins.get(m), alpha) for m in metrics
+    }
+    parts = _Parts(frame, metrics)
+    variance = {m: parts.of_values(m, cells) for m in metrics}
+    of_differences = {m: parts.of_differences(m, base, judged[m].differences) for m in metrics}
+    shown = {m: advice.smallest(judged[m].tested, judged[m].spreads, alpha) for m in metrics}
+    notes = notes_of(records, metrics, states) + unfair(frame[~frame["metric"].isin(HIDDEN)], known, base)
+    notes += contrast_notes(
+        {m: j.differences for m, j in judged.items()},
+        {m: j.interactions for m, j in judged.items()},
+        points,
+        len(records.plan["grid"]["train_seeds"]),
+    )
+    told = []
+    for m in metrics:
+        told += advice.to_settle(m, judged[m].open)
+        sampled = parts.sampled(m)
+        told += advice.which_seeds(m, of_differences[m], sampled) if judged[m].open else []
+        how = "raise --samples" if sampled else "raise --nll-evals"
+        told += advice.measuring(m, variance[m], how)
     return Summary(
         records.name,
         cells,
         metrics,
         base,
         intervals,
-        differences,
+        {m: j.differences for m, j in judged.items()},
         states,
-        references,
-        tuple(_notes(records, metrics, states)),
+        _references(records, metrics),
+        tuple(notes),
         values,
+        directions=ways,
+        points=points,
+        effects={m: j.effects for m, j in judged.items()},
+        interactions={m: j.interactions for m, j in judged.items()},
+        margins=margins,
+        variance={m: v for m, v in variance.items() if v is not None},
+        variance_of_differences={m: v for m, v in of_differences.items() if v is not None},
+        smallest={m: v for m, v in shown.items() if v is not None},
+        advice=tuple(told),
+        train_seeds=tuple(int(s) for s in records.plan["grid"]["train_seeds"]),
+        sample_seeds=tuple(int(s) for s in records.plan["grid"].get("sample_seeds", ())),
+        alpha=alpha,
     )
 
 
-def _states(frame: pd.DataFrame) -> dict[str, int]:
-    """Return status -> number of results of one cell; a result is as bad as the worst of its metrics."""
-    out: dict[str, int] = {}
-    for _, result in frame.groupby(["train_seed", "sample_seed"], sort=False):
-        bad = [str(s) for s in result["status"] if s != "done"]
-        state = bad[0] if bad else "done"
-        out[state] = out.get(state, 0) + 1
+def read_margin(margin: Mapping[str, float] | str | None, metrics: Sequence[str]) -> dict[str, float]:
+    """Read margins of equivalence: ``NLL=0.05,FD-digits=1``, or a number alone where there is one metric.
+
+    Raises:
+        DdpmkitError: for an unknown metric, or a margin that is not positive.
+    """
+    example = f"write it as {metrics[-1] if metrics else 'NLL'}=0.05"
+    if isinstance(margin, str):
+        split = [part.rpartition("=") for part in margin.split(",") if part.strip()]
+        pairs: list[tuple[str, str | float]] = [(name, value) for name, _, value in split]
+        if len(metrics) == 1:
+            pairs = [(name or metrics[0], value) for name, value in pairs]
+    else:
+        pairs = [(name, value) for name, value in (margin or {}).items()]
+    out = {}
+    for name, value in pairs:
+        metric = name.strip()
+        if not metric:
+            raise DdpmkitError(f"margin '{value}' names no metric, and there are {len(metrics)}", example)
+        if metric not in metrics:
+            raise DdpmkitError(
+                f"margin for an unknown metric '{metric}'{did_you_mean(metric, metrics)}",
+                f"metrics: {', '.join(metrics)}",
+            )
+        try:
+            out[metric] = float(value)
+        except ValueError:
+            raise DdpmkitError(f"margin '{value}' of {metric} is no number", example) from None
+        if not 0 < out[metric] < math.inf:
+            raise DdpmkitError(f"margin {value} of {metric} is not positive", example)
     return out
 
 
-def _compare(
-    frame: pd.DataFrame, metric: str, values: dict[str, dict[int, float]], base: str, broken: frozenset[str]
-) -> dict[str, Contrast]:
-    """Contrast the cells whose numbers mean the same; a distance over another N, reference or extractor does not."""
-    other: set[str] = set()
-    if metric.startswith("FD"):
-        rows = frame[(frame["metric"] == metric) & frame["value"].notna()]
-        means = {str(c): set(map(tuple, g[["definition", "n"]].to_numpy())) for c, g in rows.groupby("cell")}
-        other = {c for c in values if means.get(c) != means.get(base)}
-    found = contrasts({c: v for c, v in values.items() if c not in other}, base, never_better=broken)
-    blank = Contrast(math.nan, None, None, None, None, None, 0, "not comparable")
-    return {c: found.get(c, blank) for c in values if c != base}
+@dataclass(frozen=True)
+class _Judged:
+    """What is known of one metric's contrasts."""
+
+    differences: dict[str, Contrast]
+    effects: tuple[Effect, ...]
+    interactions: tuple[Interaction, ...]
+    tested: tuple[Contrast, ...]
+    spreads: dict[int, float]  # sd of the differences of each tested contrast
+    open: dict[str, tuple[Contrast, float]]  # undecided for want of seeds, with the sd of its differences
+
+
+_NOTHING = Contrast(math.nan, None, None, None, None, None, 0, "not comparable")
+
+
+def _judge(
+    values: Values,
+    base: str,
+    points: Mapping[str, Mapping[str, str]],
+    known: dict[str, Any],
+    broken: frozenset[str],
+    way: str,
+    margin: float | None,
+    alpha: float,
+) -> _Judged:
+    """Put one metric's differences and effects into one family, its interactions into another, and test them."""
+
+    def alike(group: Sequence[str]) -> bool:
+        return comparable(known, list(group))
+
+    ranks = words({"lower": True, "higher": False}.get(way))
+    family: dict[tuple[str, ...], Pairs] = {}
+    if values[base]:
+        for cell, numbers in values.items():
+            if cell != base and numbers and alike((cell, base)):
+                family["cell", cell] = Pairs.match(numbers, values[base], cell not in broken, base not in broken)
+    matched = {}
+    if any(len(p) > 1 for p in points.values()):
+        for m in effects(points, values, base, broken=broken, comparable=alike):
+            # An effect over one pair that holds the baseline is a difference that stands in the table already.
+            if not (len(m.cells + m.left_out) == 1 and base in (m.cells + m.left_out)[0]):
+                matched["effect", *m.axes, *m.levels] = m
+    found = judge({**family, **{k: m.pairs for k, m in matched.items()}}, ranks, alpha=alpha, margin=margin)
+    squares: list[Matched] = []
+    if matched:
+        squares = interactions(points, values, base, broken=broken, comparable=alike)
+    both = ("interaction", "interaction") if ranks else None
+    crossed = judge(dict(enumerate(m.pairs for m in squares)), both, alpha=alpha, margin=margin)
+    differences = {c: found.get(("cell", c), _NOTHING) for c in values if values[base] and values[c] and c != base}
+    pairs = {**family, **{k: m.pairs for k, m in matched.items()}}
+    tested = [k for k, c in found.items() if c.p_holm is not None]
+    spreads = {k: float(np.std(pairs[k].differences, ddof=1)) for k in tested}
+    undecided = {
+        k[1] if k[0] == "cell" else f"{k[1]} {k[2]}": (found[k], spreads[k])
+        for k in tested
+        if found[k].verdict == "inconclusive" and (found[k].p_holm or 0) > alpha
+    }
+    return _Judged(
+        differences,
+        tuple(
+            Effect(m.axes[0], m.levels[0], m.references[0], len(m.cells), len(m.left_out), found[k])
+            for k, m in matched.items()
+        ),
+        tuple(
+            Interaction(
+                (m.axes[0], m.axes[1]),
+                (m.levels[0], m.levels[1]),
+                (m.references[0], m.references[1]),
+                len(m.cells),
+                crossed[i],
+            )
+            for i, m in enumerate(squares)
+        ),
+        tuple(found[k] for k in tested),
+        dict(enumerate(spreads.values())),
+        undecided,
+    )
 
 
 def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
     """Return train seed -> value, sample seeds averaged inside; only train seeds whose every sample is done."""
-    rows = frame[(frame["metric"] == metric) & (frame["cell"] == cell)]
-    out = {}
-    for seed, group in rows.groupby("train_seed"):
-        if group["value"].notna().all():
-            out[int(str(seed))] = float(group["value"].mean())
+    return _values(frame[(frame["metric"] == metric) & (frame["cell"] == cell)]).get((metric, cell), {})
+
+
+def _values(frame: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:
+    """Return (metric, cell) -> train seed -> mean over sample seeds, where every one of them has a number."""
+    numbers = frame.assign(value=pd.to_numeric(frame["value"]).astype("float64"))
+    keys = ["metric", "cell", "train_seed"]
+    groups = numbers.groupby(keys)["value"].agg(["mean", "count", "size"])
+    whole = groups[groups["count"] == groups["size"]]
+    out: dict[tuple[str, str], dict[int, float]] = {}
+    rows = whole["mean"].reset_index()
+    for metric, cell, seed, mean in zip(*(rows[k].tolist() for k in (*keys, "mean")), strict=True):
+        out.setdefault((str(metric), str(cell)), {})[int(seed)] = float(mean)
     return out
+
+
+def _counts(frame: pd.DataFrame, cells: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return cell -> status -> number of results; a result is as bad as the worst of its metrics."""
+    keys = ["cell", "train_seed", "sample_seed"]
+    bad_first = frame[[*keys, "status"]].assign(good=frame["status"] == "done")
+    each = bad_first.sort_values("good", kind="stable").drop_duplicates(keys).sort_index()
+    out: dict[str, dict[str, int]] = {c: {} for c in cells}
+    for cell, status in zip(each["cell"], each["status"], strict=True):
+        of_cell = out[str(cell)]
+        of_cell[str(status)] = of_cell.get(str(status), 0) + 1
+    return out
+
+
+def _directions(frame: pd.DataFrame, metrics: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Return which way each metric is better: as the caller says, else the records, else its name."""
+    for metric in given:
+        if metric not in metrics:
+            raise DdpmkitError(
+                f"direction for an unknown metric '{metric}'{did_you_mean(metric, metrics)}",
+                f"metrics: {', '.join(metrics)}",
+            )
+    said = {}
+    if "better" in frame:
+        rows = frame.loc[frame["better"].notna() & (frame["better"] != ""), ["metric", "better"]].drop_duplicates()
+        said = dict(zip(rows["metric"], rows["better"], strict=True))
+    return {
+        m: as_direction(str(given.get(m, said.get(m))), m) if m in given or m in said else direction(m) for m in metrics
+    }
+
+
+def _level(value: Any) -> str:
+    return value if isinstance(value, str) else canonical(value)
+
+
+def _references(records: Records, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+    out: dict[str, dict[str, float]] = {}
+    for ref in records.references:
+        out.setdefault(f"real, train n={ref['n_floor']}", {})[ref["label"]] = ref["floor"]
+        if BASELINE_METRIC in metrics:
+            for name, bits in ref["baselines"].items():
+                out.setdefault(name, {})[BASELINE_METRIC] = bits
+    return out
+
+
+class _Parts:
+    """The numbers of every metric, nested as cell, train seed, sample seed; a shared stage counts once."""
+
+    def __init__(self, frame: pd.DataFrame, metrics: Sequence[str]) -> None:
+        rows = frame.loc[frame["value"].notna() & frame["metric"].isin(metrics)]
+        # A likelihood is one stage for all sample seeds: its repetitions are copies, and no replicates.
+        stage = rows["stage"].where(rows["stage"].notna() & (rows["stage"] != ""), rows["sample_seed"].astype("object"))
+        rows = rows.assign(_once=stage).drop_duplicates(["metric", "cell", "train_seed", "_once"])
+        self.numbers: dict[str, dict[str, dict[int, dict[int, float]]]] = {}
+        names = ["metric", "cell", "train_seed", "sample_seed", "value"]
+        for metric, cell, train, sample, value in zip(*(rows[n].tolist() for n in names), strict=True):
+            nested = self.numbers.setdefault(metric, {}).setdefault(cell, {}).setdefault(int(train), {})
+            nested[int(sample)] = float(value)
+        errors = pd.to_numeric(rows["standard_error"]).astype("float64")
+        self.noise = (errors**2).groupby(rows["metric"]).agg(lambda e: float("nan") if e.isna().any() else e.mean())
+        self.unit = dict(zip(rows["metric"], rows["unit"], strict=True))
+
+    def sampled(self, metric: str) -> bool:
+        """Whether the metric is measured on samples; a likelihood is not."""
+        return self.unit.get(metric) != "bits/dim" and not metric.startswith("NLL")
+
+    def of_values(self, metric: str, cells: Sequence[str]) -> Components | None:
+        found = self.numbers.get(metric, {})
+        noise = float(self.noise.get(metric, math.nan))
+        nested = [{t: list(v.values()) for t, v in found[c].items()} for c in cells if c in found]
+        return components(nested, None if math.isnan(noise) else noise)
+
+    def of_differences(self, metric: str, base: str, told: Mapping[str, Contrast]) -> Components | None:
+        """The split of the paired differences; shared noise is gone from them, so the measurement is not told apart."""
+        found = self.numbers.get(metric, {})
+        reference = found.get(base, {})
+        nested = []
+        for cell, contrast in told.items():
+            if contrast.p_holm is not None:
+                both = {t: found[cell][t].keys() & reference[t].keys() for t in contrast.seeds}
+                nested.append({t: [found[cell][t][s] - reference[t][s] for s in sorted(k)] for t, k in both.items()})
+        return components(nested)
 
 
 def main_table(s: Summary) -> Table:
@@ -132,7 +423,8 @@ def main_table(s: Summary) -> Table:
         rows.append(tuple(row))
     for name, values in s.references.items():
         rows.append((name, "", *(f"{values[m]:.{digits[m]}f}" if m in values else "" for m in s.metrics)))
-    heads = ("cell", "seeds", *(f"{m} ↓" + (" bits/dim" if m == "NLL" else "") for m in s.metrics))
+    ways = {m: arrow(s.directions.get(m, direction(m))) for m in s.metrics}
+    heads = ("cell", "seeds", *(f"{m}{ways[m]}" + (" bits/dim" if m == "NLL" else "") for m in s.metrics))
     return Table(f"study {s.study}", heads, tuple(rows), len(s.references))
 
 
@@ -140,17 +432,83 @@ def contrast_table(s: Summary) -> Table | None:
     """Paired differences against the baseline, with Holm and a verdict; None when there is nothing to compare."""
     rows = []
     for metric in s.metrics:
-        found = {cell: (c, Interval(c.difference, c.low, c.high, c.n)) for cell, c in s.differences[metric].items()}
-        digits = decimals([i for _, i in found.values()])
-        for cell, (c, interval) in found.items():
-            difference = "" if math.isnan(c.difference) else interval_text(interval, digits, "+")
-            correlation = "" if c.correlation is None else f"{c.correlation:+.2f}"
-            holm = "" if c.p_holm is None else p_text(c.p_holm)
-            rows.append((cell, metric, difference, holm, correlation, c.verdict))
-    if not rows:
-        return None
-    heads = ("cell", "metric", "difference", "Holm p", "seed corr.", "verdict")
-    return Table(f"differences from {s.baseline}, paired by seed", heads, tuple(rows))
+        found = s.differences.get(metric, {})
+        for cell, text in zip(found, _contrast_texts(list(found.values())), strict=True):
+            rows.append((cell, metric, *text))
+    heads = ("cell", "metric", *CONTRAST_HEADS)
+    return Table(f"differences from {s.baseline}, paired by seed", heads, tuple(rows)) if rows else None
+
+
+def effect_table(s: Summary) -> Table | None:
+    """Effects of whole axes over matched cells; None where they would repeat the differences."""
+    rows = []
+    for metric in s.metrics:
+        found = s.effects.get(metric, ())
+        for e, text in zip(found, _contrast_texts([e.contrast for e in found]), strict=True):
+            over = f"{e.matched}" + (f" ({e.left_out} left out)" if e.left_out else "")
+            rows.append((e.axis, f"{e.level} - {e.reference}", over, metric, *text))
+    heads = ("axis", "levels", "matched pairs", "metric", *CONTRAST_HEADS)
+    return Table("effects of each axis, over matched cells and paired by seed", heads, tuple(rows)) if rows else None
+
+
+def interaction_table(s: Summary) -> Table | None:
+    """Interactions of two axes, as differences of differences; None where the design can't show any."""
+    rows = []
+    for metric in s.metrics:
+        found = s.interactions.get(metric, ())
+        for i, text in zip(found, _contrast_texts([i.contrast for i in found]), strict=True):
+            names = tuple(f"{a}: {x} - {y}" for a, x, y in zip(i.axes, i.levels, i.references, strict=True))
+            rows.append((*names, metric, *text))
+    heads = ("effect", "depends on", "metric", *CONTRAST_HEADS)
+    return Table("interactions: differences of differences, paired by seed", heads, tuple(rows)) if rows else None
+
+
+def sign_flip_table(s: Summary) -> Table | None:
+    """The exact sign-flip test beside the t test, neither adjusted, with the least p that so few seeds can give."""
+    rows = []
+    for metric in s.metrics:
+        found = list(s.differences.get(metric, {}).items())
+        found += [(f"{e.axis} {e.level} - {e.reference}", e.contrast) for e in s.effects.get(metric, ())]
+        for name, c in found:
+            if c.p is not None and c.p_sign_flip is not None and c.sign_flip_floor is not None:
+                texts = (p_text(c.p), p_text(c.p_sign_flip), p_text(c.sign_flip_floor))
+                rows.append((name, metric, f"{c.n}", *texts))
+    heads = ("contrast", "metric", "seeds", "t test p", "sign-flip p", "its least")
+    return Table("t test and exact sign-flip test, not adjusted", heads, tuple(rows)) if rows else None
+
+
+def variance_table(s: Summary) -> Table | None:
+    """Where the scatter of one number comes from, as standard deviations; None with one train seed."""
+    rows = []
+    for metric in s.metrics:
+        parts, gap = s.variance.get(metric), s.smallest.get(metric)
+        if parts is not None:
+            deviations = [parts.train, parts.sample, parts.evaluation]
+            text = ["" if v is None else f"{math.sqrt(v):.2g}" for v in deviations]
+            rows.append((metric, *text, "" if gap is None else f"{gap:.2g}"))
+    heads = ("metric", "sd of train seeds", "of sample seeds", "of the measurement", "smallest gap seen, 80 % power")
+    return Table("where the scatter of one result comes from (an empty part is none, or inside the first)", heads, tuple(rows)) if rows else None
+
+
+def all_tables(s: Summary) -> list[Table]:
+    """Every table of a report, in order."""
+    found = (contrast_table(s), effect_table(s), interaction_table(s), sign_flip_table(s), variance_table(s))
+    return [main_table(s), *(t for t in found if t is not None)]
+
+
+CONTRAST_HEADS = ("difference", "Holm p", "seed corr.", "verdict")
+
+
+def _contrast_texts(found: Sequence[Contrast]) -> list[tuple[str, ...]]:
+    """Difference with interval, Holm p, seed correlation, verdict."""
+    intervals = [Interval(c.difference, c.low, c.high, c.n) for c in found]
+    digits = decimals(intervals)
+    out: list[tuple[str, ...]] = []
+    for c, interval in zip(found, intervals, strict=True):
+        difference = "" if math.isnan(c.difference) else interval_text(interval, digits, "+")
+        holm = "" if c.p_holm is None else p_text(c.p_holm)
+        out.append((difference, holm, "" if c.correlation is None else f"{c.correlation:+.2f}", c.verdict))
+    return out
 
 
 def decimals(intervals: list[Interval]) -> int:
@@ -186,53 +544,3 @@ def p_text(p: float) -> str:
     """Write a p-value."""
     text = f"{p:.3f}"
     return "<.001" if p < 0.001 else "1" if text == "1.000" else text.lstrip("0")
-
-
-def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[str, int]]) -> list[str]:
-    frame, plan = records.results, records.plan
-    done = frame[frame["status"] == "done"]
-    notes = []
-    seeds = len(plan["grid"]["train_seeds"])
-    if seeds > 1:
-        notes.append(f"[a, b]: 95 % Student-t interval over {seeds} train seeds; sample seeds are averaged inside.")
-        if len(plan["cells"]) > 1:
-            notes.append(
-                "Differences: paired t test by train seed, Holm over the contrasts of one metric; their intervals are "
-                "at Holm's level, so that they exclude 0 exactly when the verdict says better or worse."
-            )
-    else:
-        notes.append("One train seed: numbers without intervals, and no verdict can be given.")
-    if any(metric.startswith("FD-") for metric in metrics):
-        for text in dict.fromkeys(done.loc[done["metric"].str.startswith("FD-"), "definition"]):
-            notes.append(f"{text}; samples are rounded to the grey levels. Not FID: another extractor, small N.")
-        steps = ", ".join(dict.fromkeys(f"{r.sampler} {r.sampling_steps} steps" for r in frame.itertuples()))
-        notes.append(f"Sampling: {steps}. The row 'real, train' is what real images of the training split score.")
-    nll = done[done["metric"] == "NLL"]
-    if len(nll):
-        text = "; ".join(dict.fromkeys(nll["definition"]))
-        notes.append(f"{text}; Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim.")
-        plain = done.loc[done["metric"] == "NLL-unclipped"].groupby("cell", sort=False)["value"].mean()
-        notes.append("Unclipped: " + ", ".join(f"{cell} {v:.3f}" for cell, v in plain.items()) + " bits/dim.")
-    costs = []
-    for cell, group in done.groupby("cell", sort=False):
-        row = group.iloc[0]
-        if pd.notna(row["parameters"]) and pd.notna(row["flops"]):
-            costs.append((cell, row["parameters"], row["flops"], group["train_seconds"].mean()))
-    if costs:
-        text = "; ".join(f"{c} {int(p):,} parameters, {f / 1e6:.1f} MFLOP, {t:.0f} s" for c, p, f, t in costs)
-        notes.append(f"Cost (parameters, one evaluation, training of one seed): {text}.")
-    machines = sorted({f for f in done["fingerprint"] if f})
-    if len(records.mixed) > 0:
-        notes.append(f"Mixed fingerprints, the last digits may differ: {'; '.join(records.mixed)}.")
-    elif len(machines) > 1:
-        notes.append("Mixed fingerprints, the last digits may differ between them: " + " | ".join(machines) + ".")
-    elif machines:
-        notes.append(f"Computed with {machines[0]}.")
-    notes += [f"Excluded: {label}: {reason}." for label, reason in plan.get("excluded", ())]
-    short = {c: s for c, s in states.items() if set(s) - {"done"}}
-    for cell, counts in short.items():
-        verdict = "; it is not called better" if len(states) > 1 else ""
-        notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}{verdict}.")
-    told = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
-    notes += told[:5] + ([f"... and {len(told) - 5} more; ddpmkit status"] if len(told) > 5 else [])
-    return notes

@@ -61,7 +61,7 @@ class Matched:
         levels: their levels.
         references: what they are held against.
         cells: the matched groups of cells: (at the level, at the reference), or four cells for an interaction.
-        left_out: groups without comparable numbers.
+        left_out: the groups without comparable numbers.
         pairs: both sides by seed, each averaged over the groups.
     """
 
@@ -69,7 +69,7 @@ class Matched:
     levels: tuple[str, ...]
     references: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
-    left_out: int
+    left_out: tuple[tuple[str, ...], ...]
     pairs: Pairs
 
 
@@ -163,7 +163,7 @@ def _matched(
     cell_whole = not any(c in broken for g in groups for c in g[:half])
     base_whole = not any(c in broken for g in groups for c in g[half:])
     pairs = Pairs.match(cell, base, cell_whole, base_whole)
-    return Matched(axes, levels, references, kept, len(groups) - len(kept), pairs)
+    return Matched(axes, levels, references, kept, tuple(g for g in groups if g not in kept), pairs)
 
 
 def _side(cells: Sequence[str], values: Mapping[str, Mapping[int, float]], seed: int) -> float:

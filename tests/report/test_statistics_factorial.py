@@ -103,7 +103,7 @@ def test_cells_without_numbers_and_other_meanings_are_left_out_and_counted():
     values = {**study(), "cosine tilde": {}}
     found = {m.levels[0]: m for m in effects(POINTS, values, "linear beta", broken=frozenset({"cosine tilde"}))}
     assert found["cosine"].cells == (("cosine beta", "linear beta"),)
-    assert found["cosine"].left_out == 1
+    assert found["cosine"].left_out == (("cosine tilde", "linear tilde"),)
     assert not found["cosine"].pairs.cell_whole  # it diverged: the level is not called better
     assert found["sigmoid"].pairs.cell_whole
     none = effects(POINTS, study(), "linear beta", comparable=lambda cells: False)
