@@ -272,12 +272,11 @@ def _judge(
     if any(len(p) > 1 for p in points.values()):
         for m in effects(points, values, base, broken=broken, comparable=alike):
             # An effect over one pair that holds the baseline is a difference that stands in the table already.
-            if not (len(m.cells + m.left_out) == 1 and base in (m.cells + m.left_out)[0]):
+            groups = m.cells or m.left_out
+            if len(groups) > 1 or base not in groups[0]:
                 matched["effect", *m.axes, *m.levels] = m
     found = judge({**family, **{k: m.pairs for k, m in matched.items()}}, ranks, alpha=alpha, margin=margin)
-    squares: list[Matched] = []
-    if matched:
-        squares = interactions(points, values, base, broken=broken, comparable=alike)
+    squares: list[Matched] = interactions(points, values, base, broken=broken, comparable=alike)
     both = ("interaction", "interaction") if ranks else None
     crossed = judge(dict(enumerate(m.pairs for m in squares)), both, alpha=alpha, margin=margin)
     differences = {c: found.get(("cell", c), _NOTHING) for c in values if values[base] and values[c] and c != base}
@@ -433,7 +432,7 @@ def contrast_table(s: Summary) -> Table | None:
     rows = []
     for metric in s.metrics:
         found = s.differences.get(metric, {})
-        for cell, text in zip(found, _contrast_texts(list(found.values())), strict=True):
+        for cell, text in zip(found, contrast_texts(list(found.values())), strict=True):
             rows.append((cell, metric, *text))
     heads = ("cell", "metric", *CONTRAST_HEADS)
     return Table(f"differences from {s.baseline}, paired by seed", heads, tuple(rows)) if rows else None
@@ -444,7 +443,7 @@ def effect_table(s: Summary) -> Table | None:
     rows = []
     for metric in s.metrics:
         found = s.effects.get(metric, ())
-        for e, text in zip(found, _contrast_texts([e.contrast for e in found]), strict=True):
+        for e, text in zip(found, contrast_texts([e.contrast for e in found]), strict=True):
             over = f"{e.matched}" + (f" ({e.left_out} left out)" if e.left_out else "")
             rows.append((e.axis, f"{e.level} - {e.reference}", over, metric, *text))
     heads = ("axis", "levels", "matched pairs", "metric", *CONTRAST_HEADS)
@@ -456,7 +455,7 @@ def interaction_table(s: Summary) -> Table | None:
     rows = []
     for metric in s.metrics:
         found = s.interactions.get(metric, ())
-        for i, text in zip(found, _contrast_texts([i.contrast for i in found]), strict=True):
+        for i, text in zip(found, contrast_texts([i.contrast for i in found]), strict=True):
             names = tuple(f"{a}: {x} - {y}" for a, x, y in zip(i.axes, i.levels, i.references, strict=True))
             rows.append((*names, metric, *text))
     heads = ("effect", "depends on", "metric", *CONTRAST_HEADS)
@@ -487,7 +486,15 @@ def variance_table(s: Summary) -> Table | None:
             text = ["" if v is None else f"{math.sqrt(v):.2g}" for v in deviations]
             rows.append((metric, *text, "" if gap is None else f"{gap:.2g}"))
     heads = ("metric", "sd of train seeds", "of sample seeds", "of the measurement", "smallest gap seen, 80 % power")
-    return Table("where the scatter of one result comes from (an empty part is none, or inside the first)", heads, tuple(rows)) if rows else None
+    return (
+        Table(
+            "where the scatter of one result comes from (an empty part is none, or inside the first)",
+            heads,
+            tuple(rows),
+        )
+        if rows
+        else None
+    )
 
 
 def all_tables(s: Summary) -> list[Table]:
@@ -499,7 +506,7 @@ def all_tables(s: Summary) -> list[Table]:
 CONTRAST_HEADS = ("difference", "Holm p", "seed corr.", "verdict")
 
 
-def _contrast_texts(found: Sequence[Contrast]) -> list[tuple[str, ...]]:
+def contrast_texts(found: Sequence[Contrast]) -> list[tuple[str, ...]]:
     """Difference with interval, Holm p, seed correlation, verdict."""
     intervals = [Interval(c.difference, c.low, c.high, c.n) for c in found]
     digits = decimals(intervals)
