@@ -93,9 +93,9 @@ def effects(
         broken: Cells with a diverged or failed seed.
         comparable: Whether the numbers of some cells mean the same.
     """
-    index = {tuple(sorted(point.items())): cell for cell, point in points.items()}
+    index = _index(points)
     out = []
-    for axis, level in _levels(points, reference):
+    for axis, level in _levels(points, reference) if index else ():
         base = points[reference][axis]
         groups = []
         for cell, point in points.items():
@@ -120,10 +120,10 @@ def interactions(
     Only squares of four cells can show it; a design that varies one axis at a time has none. Arguments as
     :func:`effects`.
     """
-    index = {tuple(sorted(point.items())): cell for cell, point in points.items()}
+    index = _index(points)
     out = []
     for (a, level_a), (b, level_b) in itertools.combinations(_levels(points, reference), 2):
-        if a == b:
+        if a == b or not index:
             continue
         base_a, base_b = points[reference][a], points[reference][b]
         groups = []
@@ -136,6 +136,12 @@ def interactions(
                     groups.append(square)
         out.append(_matched((a, b), (level_a, level_b), (base_a, base_b), groups, values, broken, comparable))
     return [m for m in out if m.cells or m.left_out]
+
+
+def _index(points: Mapping[str, Point]) -> dict[tuple[tuple[str, str], ...], str]:
+    """Return point -> cell; empty where two cells stand at one point, for then something else tells them apart."""
+    index = {tuple(sorted(point.items())): cell for cell, point in points.items()}
+    return index if len(index) == len(points) else {}
 
 
 def _levels(points: Mapping[str, Point], reference: str) -> Iterator[tuple[str, str]]:

@@ -111,6 +111,14 @@ def test_cells_without_numbers_and_other_meanings_are_left_out_and_counted():
     assert {judge({0: m.pairs})[0].verdict for m in none} == {"no common seed"}
 
 
+def test_cells_at_one_point_differ_in_something_unsaid_and_have_no_effects():
+    """As two studies side by side whose cells have the same names: what else differs would be mixed in."""
+    points = {**POINTS, **{f"again {c}": p for c, p in POINTS.items()}}
+    values = study(points=points)
+    assert effects(points, values, "linear beta") == []
+    assert interactions(points, values, "linear beta") == []
+
+
 def test_only_seeds_that_all_matched_cells_have_count():
     values = study()
     del values["cosine tilde"][2]

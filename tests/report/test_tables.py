@@ -26,7 +26,7 @@ from ddpmkit.report.tables import (
     p_text,
     summarise,
 )
-from ddpmkit.statistics import Interval, seeds_needed, smallest_visible
+from ddpmkit.statistics import Interval, contrasts, seeds_needed, smallest_visible
 
 BLANK = dict.fromkeys(COLUMNS)
 
@@ -309,6 +309,16 @@ def test_effects_and_differences_of_one_metric_are_one_family():
         rank = sorted(ps).index(e.contrast.p)
         steps = [(5 - i) * q for i, q in enumerate(sorted(ps))][: rank + 1]
         assert e.contrast.p_holm == pytest.approx(min(1, max(steps)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_report_judges_as_the_contrasts_that_the_simulations_run_through(seed):
+    rng = np.random.default_rng(seed)
+    gaps = rng.choice([0.0, 0.5, 30.0], size=(7, 1))
+    numbers = rng.normal(50, 2, (7, 3)) - gaps
+    values = {f"c{i}": x.tolist() for i, x in enumerate(numbers)}
+    expected = contrasts({c: dict(enumerate(x)) for c, x in values.items()}, "c0", margin=3.0)
+    assert summarise(records(rows_of(values)), margin="NLL=3").differences["NLL"] == expected
 
 
 def test_one_axis_has_differences_alone_because_its_effects_would_repeat_them():
