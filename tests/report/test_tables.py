@@ -607,6 +607,6 @@ def test_a_study_of_500_results_is_summarised_in_a_second(levels):
     found = grid(values, points)
     frames = [found.results.assign(metric=m) for m in ("FD-digits", "FD-pca16", "NLL", "NLL-unclipped")]
     found = replace(found, results=pd.concat(frames, ignore_index=True))
-    start = time.perf_counter()
+    start = time.process_time()
     all_tables(summarise(found))
-    assert time.perf_counter() - start < 1.0  # measured 0.15 s
+    assert time.process_time() - start < 1.0  # measured 0.14 s
