@@ -161,7 +161,7 @@ def summarise(
         told += advice.to_settle(m, judged[m].open)
         sampled = parts.sampled(m)
         told += advice.which_seeds(m, of_differences[m], sampled) if judged[m].open else []
-        how = "raise --samples" if sampled else "raise --nll-evals"
+        how = "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)"
         told += advice.measuring(m, variance[m], how)
     return Summary(
         records.name,
