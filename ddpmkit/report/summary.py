@@ -13,7 +13,7 @@ import pandas as pd
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.files import canonical
 from ddpmkit.report import advice
-from ddpmkit.report.fairness import comparable, meanings, unfair
+from ddpmkit.report.fairness import Meaning, comparable, meanings, unfair
 from ddpmkit.report.frames import Records
 from ddpmkit.report.metrics import as_direction, direction
 from ddpmkit.report.notes import contrast_notes, notes_of
@@ -241,7 +241,7 @@ def _judge(
     values: Values,
     base: str,
     points: Mapping[str, Mapping[str, str]],
-    known: dict[str, Any],
+    known: dict[str, Meaning | None],
     broken: frozenset[str],
     way: str,
     margin: float | None,

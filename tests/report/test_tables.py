@@ -571,7 +571,9 @@ def test_a_coarse_measurement_is_told():
     rows = rows_of({"a": HIGH, "b": SAME})
     for r in rows:
         r["standard_error"] = 0.9
-    assert any("the measurement itself: raise nll_evals (--axis nll_evals=N)" in a for a in summarise(records(rows)).advice)
+    assert any(
+        "the measurement itself: raise nll_evals (--axis nll_evals=N)" in a for a in summarise(records(rows)).advice
+    )
 
 
 def test_the_smallest_gap_of_a_study_is_that_of_its_typical_spread():
