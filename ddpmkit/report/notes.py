@@ -53,6 +53,9 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append("Mixed fingerprints, the last digits may differ between them: " + " | ".join(machines) + ".")
     elif machines:
         notes.append(f"Computed with {machines[0]}.")
+    precisions = sorted({c["settings"]["precision"] for c in plan["cells"] if "precision" in c.get("settings", {})})
+    if len(precisions) > 1:
+        notes.append(f"Cells of different precision are compared: {', '.join(precisions)}.")
     notes += [f"Excluded: {label}: {reason}." for label, reason in plan.get("excluded", ())]
     short = {c: s for c, s in states.items() if set(s) - {"done"}}
     for cell, counts in short.items():

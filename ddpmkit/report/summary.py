@@ -149,7 +149,8 @@ def summarise(
     variance = {m: parts.of_values(m, cells) for m in metrics}
     of_differences = {m: parts.of_differences(m, base, judged[m].differences) for m in metrics}
     shown = {m: advice.smallest(judged[m].tested, judged[m].spreads, alpha) for m in metrics}
-    notes = notes_of(records, metrics, states) + unfair(frame[~frame["metric"].isin(HIDDEN)], known, base)
+    notes = notes_of(records, metrics, states)
+    notes += unfair(frame[frame["metric"].isin(metrics)], {m: known[m] for m in metrics if m in known}, base)
     notes += contrast_notes(
         {m: j.differences for m, j in judged.items()},
         {m: j.interactions for m, j in judged.items()},

@@ -484,6 +484,21 @@ def test_what_belongs_to_the_model_is_compared_and_said(part):
     assert any("is part of the model" in n and part.split("=")[1] in n for n in summary.notes)
 
 
+def test_cells_of_different_precision_are_footnoted():
+    found = records(rows_of({"a": HIGH, "b": LOW}))
+    for given, told in ((("fp32", "bf16"), True), (("fp32", "fp32"), False)):
+        cells = [{"label": c, "settings": {"precision": p}} for c, p in zip("ab", given, strict=True)]
+        notes = summarise(replace(found, plan={**found.plan, "cells": cells})).notes
+        assert any("different precision" in n and "bf16, fp32" in n for n in notes) == told
+
+
+def test_a_metric_that_stands_in_no_table_gets_no_note_of_its_own():
+    rows = rows_of({"a": HIGH, "b": LOW}) + rows_of({"a": HIGH, "b": LOW}, "NLL-unclipped")
+    for r in rows[9:]:
+        r["n"] = 7
+    assert not any("not compared" in n for n in summarise(records(rows)).notes)
+
+
 def test_numbers_of_one_cell_that_were_measured_differently_are_not_averaged():
     rows = rows_of({"a": HIGH, "b": LOW})
     rows[4]["n"] = 640
