@@ -21,11 +21,10 @@ def smallest(found: Iterable[Contrast], spreads: Mapping[int, float], alpha: flo
     return smallest_visible(seeds, typical / math.sqrt(2), contrasts=len(tested), alpha=alpha)
 
 
-def to_settle(metric: str, open_: Mapping[str, tuple[Contrast, float]]) -> list[str]:
+def to_settle(open_: Mapping[str, tuple[Contrast, float]]) -> list[str]:
     """Say how many train seeds would settle the contrasts that are open, going by the gaps and spreads seen so far.
 
     Args:
-        metric: Its name.
         open_: cell -> its contrast, and the sd of its differences over seeds.
     """
     said, hopeless = [], []
@@ -43,21 +42,20 @@ def to_settle(metric: str, open_: Mapping[str, tuple[Contrast, float]]) -> list[
     if said:
         now = max(c.n for c, _ in open_.values())
         out.append(
-            f"{metric}: to settle what is open, going by the gaps seen with {now} train seeds, it takes about this "
+            f"to settle what is open, going by the gaps seen with {now} train seeds, it takes about this "
             f"many: {_some(said)} (80 % power)."
         )
     if hopeless:
         without = all(c.margin is None for c, _ in open_.values())
         margin = "; set a margin to show that it is no larger than what matters" if without else ""
-        out.append(f"{metric}: {_some(hopeless)}: the gap seen is so small that 100 train seeds would not do{margin}.")
+        out.append(f"{_some(hopeless)}: the gap seen is so small that 100 train seeds would not do{margin}.")
     return out
 
 
-def which_seeds(metric: str, parts: Components | None, sampled: bool) -> list[str]:
+def which_seeds(parts: Components | None, sampled: bool) -> list[str]:
     """Say whether train seeds or sample seeds cut the scatter of the differences.
 
     Args:
-        metric: Its name.
         parts: The split of the paired differences; None where there is none.
         sampled: Whether the metric depends on a sample seed at all.
     """
@@ -65,7 +63,7 @@ def which_seeds(metric: str, parts: Components | None, sampled: bool) -> list[st
         return []
     if parts.sample is None:
         return [
-            f"{metric}: with one sample seed the noise of training and of sampling can't be told apart; "
+            "with one sample seed the noise of training and of sampling can't be told apart; "
             "--sample-seeds 0-2 tells them apart, without training anything again."
         ]
     inner, whole = parts.sample / parts.repeats, parts.of_mean()
@@ -74,24 +72,32 @@ def which_seeds(metric: str, parts: Components | None, sampled: bool) -> list[st
     now, share = round(parts.repeats), 100 * inner / whole
     if inner > parts.train:
         return [
-            f"{metric}: {share:.0f} % of the scatter of the differences is sampling: more sample seeds (now {now}) "
+            f"{share:.0f} % of the scatter of the differences is sampling: more sample seeds (now {now}) "
             "help most, and train nothing again."
         ]
     return [
-        f"{metric}: {100 - share:.0f} % of the scatter of the differences is training: only more train seeds help; "
+        f"{100 - share:.0f} % of the scatter of the differences is training: only more train seeds help; "
         f"{now} sample seed{'s are' if now > 1 else ' is'} enough."
     ]
 
 
-def measuring(metric: str, parts: Components | None, how: str) -> list[str]:
+def measuring(parts: Components | None, how: str) -> list[str]:
     """Say when the Monte-Carlo error of the measurement is most of what separates two train seeds."""
     if parts is None or not parts.evaluation:
         return []
     share = parts.evaluation / parts.repeats / parts.of_mean()
     if share <= 0.5:
         return []
-    return [f"{metric}: {100 * share:.0f} % of the scatter over train seeds is the measurement itself: {how}."]
+    return [f"{100 * share:.0f} % of the scatter over train seeds is the measurement itself: {how}."]
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def merged(told: Iterable[tuple[str, str]]) -> list[str]:
+    """Write ``metric: sentence``, with all metrics of one sentence in front of it."""
+    out: dict[str, list[str]] = {}
+    for metric, sentence in told:
+        out.setdefault(sentence, []).append(metric)
+    return [f"{', '.join(metrics)}: {sentence}" for sentence, metrics in out.items()]

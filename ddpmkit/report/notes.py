@@ -105,8 +105,13 @@ def contrast_notes(
                 f"{metric}: the effect of {a} ({x} against {x0}) depends on {b}: it is {i.contrast.difference:+.3g} "
                 f"at {y} relative to {y0}. Read the cells, not the effects of {a} and {b} alone."
             )
-        if found and not present and any(i.contrast.p is not None for i in found):
-            notes.append(f"{metric}: no interaction of the axes was shown; that is no proof that there is none.")
+    absent = [
+        m
+        for m, found in interactions.items()
+        if any(i.contrast.p is not None for i in found) and all(i.contrast.verdict != "interaction" for i in found)
+    ]
+    if absent:
+        notes.append(f"{', '.join(absent)}: no interaction of the axes was shown; that is no proof that there is none.")
     return notes
 
 

@@ -157,13 +157,13 @@ def summarise(
         points,
         len(records.plan["grid"]["train_seeds"]),
     )
-    told = []
+    told: list[tuple[str, str]] = []
     for m in metrics:
-        told += advice.to_settle(m, judged[m].open)
         sampled = parts.sampled(m)
-        told += advice.which_seeds(m, of_differences[m], sampled) if judged[m].open else []
-        how = "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)"
-        told += advice.measuring(m, variance[m], how)
+        said = advice.to_settle(judged[m].open)
+        said += advice.which_seeds(of_differences[m], sampled) if judged[m].open else []
+        said += advice.measuring(variance[m], "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)")
+        told += [(m, sentence) for sentence in said]
     return Summary(
         records.name,
         cells,
@@ -183,7 +183,7 @@ def summarise(
         variance={m: v for m, v in variance.items() if v is not None},
         variance_of_differences={m: v for m, v in of_differences.items() if v is not None},
         smallest={m: v for m, v in shown.items() if v is not None},
-        advice=tuple(told),
+        advice=tuple(advice.merged(told)),
         train_seeds=tuple(int(s) for s in records.plan["grid"]["train_seeds"]),
         sample_seeds=tuple(int(s) for s in records.plan["grid"].get("sample_seeds", ())),
         alpha=alpha,

@@ -116,8 +116,8 @@ def variance_table(s: Summary) -> Table | None:
         parts, gap = s.variance.get(metric), s.smallest.get(metric)
         if parts is not None:
             deviations = [parts.train, parts.sample, parts.evaluation]
-            text = ["" if v is None else f"{math.sqrt(v):.2g}" for v in deviations]
-            rows.append((metric, *text, "" if gap is None else f"{gap:.2g}"))
+            text = ["" if v is None else _two_digits(math.sqrt(v)) for v in deviations]
+            rows.append((metric, *text, "" if gap is None else _two_digits(gap)))
     heads = ("metric", "sd of train seeds", "of sample seeds", "of the measurement", "smallest gap seen, 80 % power")
     return (
         Table(
@@ -175,6 +175,11 @@ def interval_text(i: Interval | None, digits: int = 3, sign: str = "") -> str:
 def _fixed(value: float, digits: int, sign: str) -> str:
     """A number with so many decimals, and no negative zero."""
     return f"{value if round(value, digits) else 0.0:{sign}.{digits}f}"
+
+
+def _two_digits(value: float) -> str:
+    """Write two significant digits: 0.021, 1.8, 130."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def p_text(p: float) -> str:
