@@ -12,6 +12,7 @@ from safetensors.numpy import load
 from ddpmkit import files
 from ddpmkit.report.frames import Records
 from ddpmkit.report.tables import Summary
+from ddpmkit.report.views import out_of
 from ddpmkit.study.store import Store
 from ddpmkit.text import inert
 
@@ -24,8 +25,8 @@ Levels = np.ndarray[Any, np.dtype[np.uint8]]
 
 def samples_of(records: Records, cell: str) -> tuple[Levels, int] | None:
     """Return the samples (N, C, H, W) of a cell's first finished result, and K; None when it has none."""
-    store = Store(records.folder.parent.parent)
     for r in records.plan["results"]:
+        store = Store(out_of(records, r))
         if r["cell"] == cell and r["sample"] and store.done("sample", r["sample"]):
             blob = (store.folder("sample", r["sample"]) / "out" / "samples.safetensors").read_bytes()
             return load(blob)["levels"], int(store.result("sample", r["sample"])["levels"])

@@ -212,10 +212,10 @@ def test_an_unknown_format_names_the_formats(report):
     assert (code, out) == (2, "")
     error, hint = two_lines(err)
     assert "'xlsx'" in error
-    assert all(f in hint for f in ("table", "md", "csv", "json"))
+    assert all(f in hint for f in ("terminal", "md", "latex", "html", "csv", "wide", "json"))
 
 
-@pytest.mark.parametrize("form", ["table", "md", "csv", "json"])
+@pytest.mark.parametrize("form", ["table", "md", "latex", "csv", "wide", "json"])
 def test_an_unknown_baseline_names_the_cells_whatever_the_format(report, form):
     code, out, err = report("--baseline", "sigmund", "-f", form)
     assert (code, out) == (2, "")
@@ -252,7 +252,7 @@ def test_the_report_changes_nothing_in_the_results_folder(report, results):
         return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in results.rglob("*")}
 
     before = state()
-    for form in ("table", "md", "csv", "json"):
+    for form in ("terminal", "md", "latex", "html", "csv", "wide", "json"):
         assert report("-f", form)[0] == 0
     assert state() == before
 
