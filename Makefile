@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: ablate test lint types unit slow install reference clean
+.PHONY: ablate test test-browser lint types unit slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -21,10 +21,16 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not browser"
 
 slow: $(READY)
 	$(BIN)/pytest -m slow
+
+# The report's page in a real Chromium, which is installed where there is apt and the right to use it.
+test-browser: $(READY)
+	command -v chromium chromium-browser google-chrome || \
+		(apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium)
+	$(BIN)/pytest -m browser tests/browser
 
 # The committed study: run it, and copy its small outputs; never weights.
 reference: $(READY)

@@ -21,7 +21,7 @@ def card(records: Records) -> dict[str, Any]:
     """Return what one must know to judge a study and to repeat it, as JSON values."""
     plan, grid = records.plan, records.plan["grid"]
     states: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
     machines: Counter[str] = Counter()
     plugins: dict[str, str] = {}
     kits: set[str] = set()
@@ -33,7 +33,7 @@ def card(records: Records) -> dict[str, Any]:
         status = store.status(stage["kind"], id)
         states["done" if done else str(status.get("state", "pending"))] += 1
         if done:
-            seconds[stage["kind"]] += float(status.get("seconds") or 0)
+            seconds[stage["kind"]] = seconds.get(stage["kind"], 0.0) + float(status.get("seconds") or 0)
             found = status.get("fingerprint") or {}
             machines[", ".join(f"{k} {found[k]}" for k in FINGERPRINT if found.get(k) is not None)] += 1
             kits |= {str(status["ddpmkit"])} if "ddpmkit" in status else set()

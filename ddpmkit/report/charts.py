@@ -18,7 +18,7 @@ import numpy as np
 
 from ddpmkit import files
 from ddpmkit.report.frames import Records
-from ddpmkit.report.tables import Summary
+from ddpmkit.report.tables import Summary, main_table
 from ddpmkit.report.views import out_of, varying
 from ddpmkit.study.store import Store
 from ddpmkit.text import inert
@@ -65,30 +65,31 @@ class Chart:
         box = re.search(r'viewBox="([\d. ]+)"', found[1])
         width = float(box[1].split()[2]) if box else 300.0
         label = inert(self.alt).replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-        size = f'style="width:{width * 1.28:.0f}px" viewBox="{box[1] if box else ""}"'
+        size = f'style="width:{width * 1.45:.0f}px" viewBox="{box[1] if box else ""}"'
         return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{label}" {size}>'
 
 
 def charts(records: Records, summary: Summary) -> Iterator[Chart]:
     """Draw all that the records have the numbers for."""
-    for metric in summary.metrics:
-        name, stem = plain(metric), re.sub(r"[^A-Za-z0-9]+", "-", metric).strip("-") or "metric"
+    heads = dict(zip(summary.metrics, main_table(summary).columns[2:], strict=False))
+    for number, metric in enumerate(summary.metrics):
+        title, stem = heads.get(metric, metric), _stem(metric, number)
         gaps = {c: d for c, d in summary.differences[metric].items() if d.n and d.difference == d.difference}
         if gaps:
             alt = f"Differences from {summary.baseline} in {metric}, with intervals; the same numbers are in the table."
-            yield Chart(f"effects-{stem}", "effects", metric, alt, _forest(summary, metric, name, gaps))
+            yield Chart(f"effects-{stem}", "effects", title, alt, _forest(summary, gaps, title))
         values = {c: v for c, v in summary.values.get(metric, {}).items() if v}
         if 1 < len(values) <= MANY and max(map(len, values.values())) > 1:
             alt = f"{metric} of each cell, one line a train seed."
-            yield Chart(f"seeds-{stem}", "seeds", metric, alt, _slopes(values, name))
+            yield Chart(f"seeds-{stem}", "seeds", title, alt, _slopes(values))
     axes = list(varying(records))
     if "cell" not in axes and len(axes) >= 2:
-        for metric in summary.metrics:
-            stem = re.sub(r"[^A-Za-z0-9]+", "-", metric).strip("-") or "metric"
-            for number, (said, grid) in enumerate(_grids(records, summary, metric, axes)):
+        for number, metric in enumerate(summary.metrics):
+            for part, (said, grid) in enumerate(_grids(records, summary, metric, axes)):
+                stem = f"grid-{_stem(metric, number)}" + (f"-{part + 1}" if said else "")
                 alt = f"Mean {metric} by {axes[0]} and {axes[1]}{said}."
-                figure = _heat(grid, axes[0], axes[1])
-                yield Chart(f"grid-{stem}" + (f"-{number + 1}" if said else ""), "grid", metric + said, alt, figure)
+                title = heads.get(metric, metric) + said
+                yield Chart(stem, "grid", title, alt, _heat(grid, axes[0], axes[1]))
     yield from _curves(records)
 
 
@@ -113,9 +114,18 @@ def short(text: str, limit: int = 34) -> str:
     return plain(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
-def _forest(s: Summary, metric: str, name: str, gaps: dict[str, Any]) -> Figure:
-    figure, axis = _panel(0.85 + 0.27 * len(gaps))
-    axis.axvline(0, color=INK, lw=0.9)
+def _stem(metric: str, number: int) -> str:
+    """A file name for a metric; a number keeps those apart that would slug alike."""
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", metric).strip("-")[:40]
+    return slug if slug and re.fullmatch(r"[A-Za-z0-9-]+", metric) else f"{slug or 'metric'}-{number + 1}"
+
+
+def _forest(s: Summary, gaps: dict[str, Any], title: str) -> Figure:
+    figure, axis = _panel(0.75 + 0.4 * len(gaps))
+    # Zero is marked at each line alone, so that it crosses no name.
+    axis.vlines(
+        [0.0] * len(gaps), [-i - 0.2 for i in range(len(gaps))], [0.14 - i for i in range(len(gaps))], INK, lw=1
+    )
     for row, c in enumerate(gaps.values()):
         colour = {"better": BETTER, "worse": WORSE}.get(c.verdict, MUTED)
         if c.low is not None and c.high is not None:
@@ -130,13 +140,18 @@ def _forest(s: Summary, metric: str, name: str, gaps: dict[str, Any]) -> Figure:
         low, high = max(min([*ends, 0.0]), -reach), min(max([*ends, 0.0]), reach)
         if high > low:
             axis.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-    axis.set_ylim(-len(gaps) + 0.4, 0.6)
-    axis.set_yticks([-i for i in range(len(gaps))], [short(c) for c in gaps])
-    axis.set_xlabel(f"{name}: difference from {short(s.baseline, 28)}")
+    # A cell's name stands above its line, not beside it: a long one takes no room from the drawing.
+    for row, cell in enumerate(gaps):
+        where = axis.get_yaxis_transform()
+        axis.text(0, 0.3 - row, short(cell, 60), transform=where, color=INK, fontsize=8, va="center")
+    axis.set_ylim(-len(gaps) + 0.6, 0.62)
+    axis.set_yticks([])
+    side = "; left is better" if "↓" in title else "; right is better" if "↑" in title else ""
+    axis.set_xlabel(f"difference from {short(s.baseline, 28)}{side}")
     return _finish(figure, axis, "x")
 
 
-def _slopes(values: dict[str, dict[int, float]], name: str) -> Figure:
+def _slopes(values: dict[str, dict[int, float]]) -> Figure:
     cells = list(values)
     figure, axis = _panel(2.7, max(WIDTH, 1.4 + 0.42 * len(cells)))
     seeds = sorted({s for v in values.values() for s in v})
@@ -153,7 +168,6 @@ def _slopes(values: dict[str, dict[int, float]], name: str) -> Figure:
         ha="right" if steep else "center",
         rotation_mode="anchor" if steep else "default",
     )
-    axis.set_ylabel(name)
     if len(seeds) <= len(SERIES):
         _legend(axis)
     return _finish(figure, axis, "y")
@@ -183,7 +197,7 @@ def _heat(grid: dict[str, dict[str, float]], rows: str, cols: str) -> Figure:
     across = list(dict.fromkeys(c for row in grid.values() for c in row))
     every = [v for row in grid.values() for v in row.values() if np.isfinite(v)]
     low, high = (min(every), max(every)) if every else (0.0, 1.0)
-    figure, axis = _panel(0.9 + 0.46 * len(grid), max(WIDTH, 1.5 + 0.7 * len(across)))
+    figure, axis = _panel(0.7 + 0.42 * len(grid), max(2.9, 0.5 + 0.72 * len(across)))
     shades, digits = colormaps["Blues"], max(0, min(6, 2 - int(np.floor(np.log10(max(high - low, 1e-9))))))
     for y, row in enumerate(grid.values()):
         for x, column in enumerate(across):
@@ -195,8 +209,8 @@ def _heat(grid: dict[str, dict[str, float]], rows: str, cols: str) -> Figure:
             axis.text(x, -y, f"{row[column]:.{digits}f}", ha="center", va="center", color=ink, fontsize=8.5)
     axis.set_xlim(-0.5, len(across) - 0.5)
     axis.set_ylim(-len(grid) + 0.5, 0.5)
-    axis.set_xticks(range(len(across)), [short(c, 18) for c in across])
-    axis.set_yticks([-i for i in range(len(grid))], [short(r, 24) for r in grid])
+    axis.set_xticks(range(len(across)), [short(c, 16) for c in across])
+    axis.set_yticks([-i for i in range(len(grid))], [short(r, 22) for r in grid])
     axis.set_xlabel(plain(cols))
     axis.set_ylabel(plain(rows))
     for side in axis.spines.values():
@@ -240,7 +254,9 @@ def _curves(records: Records) -> Iterator[Chart]:
     for key, by in chains.items():
         if by:
             title, label = titles[key]
-            yield Chart(f"schedule-{key.replace('_', '-')}", "schedules", title, f"{title}, by t.", _lines(by, "t", label))
+            yield Chart(
+                f"schedule-{key.replace('_', '-')}", "schedules", title, f"{title}, by t.", _lines(by, "t", label)
+            )
 
 
 def _lines(
@@ -255,6 +271,12 @@ def _lines(
             axis.plot(at, values, color=colour, lw=1.1, alpha=0.85, label=label)
     axis.set_yscale(yscale)
     axis.set_xscale(xscale)
+    if yscale == "log":
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     if not many:
@@ -282,7 +304,7 @@ def _panel(height: float, width: float = WIDTH) -> tuple[Figure, Any]:
 
 
 def _legend(axis: Any) -> None:
-    names = [name for name in axis.get_legend_handles_labels()[1]]
+    names = list(axis.get_legend_handles_labels()[1])
     columns = max(1, min(4, int(46 / (6 + max(map(len, names), default=0)))))
     axis.legend(
         loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, fontsize=7.5, frameon=False, labelcolor=INK,
@@ -310,12 +332,9 @@ def _bytes(figure: Figure, ending: str, stem: str) -> bytes:
 
     metadata = {"Software": None} if ending == "png" else {"Date": None, "Creator": None}
     # Text stays text in the SVG; each figure salts its own names, since several share one page.
-    settings: dict[str, Any] = {"svg.hashsalt": f"ddpmkit {stem}", "svg.fonttype": "none"}
     ground: dict[str, Any] = {} if ending == "svg" else {"facecolor": "#ffffff"}
     buffer = io.BytesIO()
-    with rc_context(settings), warnings.catch_warnings():
+    with rc_context({"svg.hashsalt": f"ddpmkit {stem}", "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a letter that the font lacks becomes a box
         figure.savefig(buffer, format=ending, metadata=metadata, bbox_inches="tight", pad_inches=0.05, **ground)
     return buffer.getvalue()
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,13 @@ def load_results(path: str | Path) -> pd.DataFrame:
         raise DdpmkitError(f"'{file}' is no CSV of results: {err}", "give a results.csv that ddpmkit wrote") from None
 
 
+class Reading:
+    """A store read once a stage: several results rest on one stage, and it does not change while a report is made."""
+
+    def __init__(self, store: Store) -> None:
+        self.done, self.result, self.status = cache(store.done), cache(store.result), cache(store.status)
+
+
 def read_study(folder: Path) -> Records:
     """Read a study and everything it needs of the store.
 
@@ -105,7 +113,7 @@ def read_study(folder: Path) -> Records:
     plan = files.read_json(folder / "plan.json")
     if not isinstance(plan, dict):
         raise DdpmkitError(f"'{folder}' is no study", "ddpmkit report lists the newest study of --out")
-    store = Store(folder.parent.parent)
+    store = Reading(Store(folder.parent.parent))
     settings = {c["label"]: c["settings"] for c in plan["cells"]}
     rows = []
     for r in plan["results"]:
@@ -136,7 +144,7 @@ def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(f"{k} {' / '.join(v)}" for k, v in values.items() if len(v) > 1)
 
 
-def _score_row(store: Store, r: dict[str, Any], features: str, score: str, ref: str) -> dict[str, Any]:
+def _score_row(store: Reading, r: dict[str, Any], features: str, score: str, ref: str) -> dict[str, Any]:
     result, reference = store.result("score", score), store.result("ref", ref)
     sampled, status = store.result("sample", r["sample"]), store.status("sample", r["sample"])
     definition = ""
@@ -159,7 +167,7 @@ def _score_row(store: Store, r: dict[str, Any], features: str, score: str, ref: 
     }
 
 
-def _nll_rows(store: Store, r: dict[str, Any]) -> list[dict[str, Any]]:
+def _nll_rows(store: Reading, r: dict[str, Any]) -> list[dict[str, Any]]:
     result, status = store.result("nll", r["nll"]), store.status("nll", r["nll"])
     shared = {
         "unit": "bits/dim",
@@ -184,7 +192,7 @@ def _nll_rows(store: Store, r: dict[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def _state(store: Store, r: dict[str, Any], chain: tuple[tuple[str, str], ...]) -> str:
+def _state(store: Reading, r: dict[str, Any], chain: tuple[tuple[str, str], ...]) -> str:
     """The state of a result: done, or the state of the first stage on its way that is not."""
     for kind, stage in reversed(chain):
         if not store.done(kind, stage):

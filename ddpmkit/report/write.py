@@ -10,8 +10,9 @@ from typing import Any
 from ddpmkit import files
 from ddpmkit.report.frames import Records, read_study
 from ddpmkit.report.render import to_json, to_latex, to_markdown, to_terminal, to_tidy, to_tsv, to_wide
+from ddpmkit.report.render.json import finite
 from ddpmkit.report.tables import Summary, Table, summarise
-from ddpmkit.report.views import View, compare, select, shown
+from ddpmkit.report.views import View, compare, select, shown, tables
 
 FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
 __all__ = ["FORMATS", "make", "read_summary", "render", "to_csv", "to_terminal", "write_report"]
@@ -71,19 +72,24 @@ def render(form: str, records: Records, summary: Summary, printed: Sequence[Tabl
 
 def write_report(folder: Path) -> Summary:
     """Write the study's files from its records, and return the summary."""
+    from ddpmkit.report.card import card, card_markdown
+    from ddpmkit.report.charts import charts, write_charts
     from ddpmkit.report.figures import write_figures
+    from ddpmkit.report.html import to_html
 
     records, summary = read_summary(folder)
-    for name, text in _texts(records, summary).items():
-        files.write_text(folder / name, text)
-    write_figures(records, summary)
-    return summary
-
-
-def _texts(records: Records, summary: Summary) -> dict[str, str]:
-    return {
+    drawn = list(charts(records, summary))
+    texts = {
         "results.csv": to_tidy(records),
         "report.md": to_markdown(summary),
         "report.tex": to_latex(summary),
         "report.json": to_json(summary),
+        "report.html": to_html(records, summary, tables(summary), drawn),
+        "card.md": card_markdown(records),
     }
+    for name, text in texts.items():
+        files.write_text(folder / name, text)
+    files.write_json(folder / "card.json", finite(card(records)))
+    write_figures(records, summary)
+    write_charts(folder / "figures", drawn)
+    return summary

@@ -77,7 +77,19 @@ def write_study(out: Path, name="demo", cells=("linear", "cosine", "sigmoid"), s
         "grid": {"train_seeds": list(seeds)},
         "cells": [{"label": c, "slug": f"cell-{i}", "settings": SETTINGS} for i, c in enumerate(cells)],
         "results": results,
-        "stages": [{"kind": "ref", "id": ref, "label": "reference digits"}],
+        "stages": [
+            {"kind": "ref", "id": ref, "label": "reference digits"},
+            *(
+                {"kind": kind, "id": id, "label": f"{kind} {r['cell']} seed {r['train_seed']}"}
+                for r in results
+                for kind, id in (
+                    ("train", r["train"]),
+                    ("sample", r["sample"]),
+                    ("score", r["scores"][0][1]),
+                    ("nll", r["nll"]),
+                )
+            ),
+        ],
     }
     folder = out / "studies" / name
     folder.mkdir(parents=True)

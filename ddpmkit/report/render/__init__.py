@@ -1,4 +1,4 @@
-"""How a table looks, one file a form: terminal, pipe, Markdown, LaTeX, CSV, JSON. The digits are the same everywhere."""
+"""How a table looks, one file a form: terminal, pipe, Markdown, LaTeX, CSV, JSON. The digits are the same in all."""
 
 from ddpmkit.report.render.csv import to_tidy, to_wide
 from ddpmkit.report.render.json import to_json
