@@ -139,7 +139,13 @@ def _forest(s: Summary, gaps: dict[str, Any], title: str) -> Figure:
         reach = 1.15 * max(abs(c.difference) for c in gaps.values()) + 2.5 * halves[len(halves) // 2]
         low, high = max(min([*ends, 0.0]), -reach), min(max([*ends, 0.0]), reach)
         if high > low:
-            axis.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+            left, right = low - 0.06 * (high - low), high + 0.06 * (high - low)
+            axis.set_xlim(left, right)
+            for row, c in enumerate(gaps.values()):  # an arrow where a line goes on beyond the frame
+                at = [(x, m) for x, m, out in ((left, "<", c.low), (right, ">", c.high)) if out is not None
+                      and (out < left if m == "<" else out > right)]  # fmt: skip
+                for x, mark in at:
+                    axis.plot([x], [-row], mark, ms=5, color=MUTED, clip_on=False)
     # A cell's name stands above its line, not beside it: a long one takes no room from the drawing.
     for row, cell in enumerate(gaps):
         where = axis.get_yaxis_transform()

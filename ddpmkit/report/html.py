@@ -148,6 +148,7 @@ def _samples(records: Records) -> list[dict[str, str]]:
                 "label": label,
                 "slug": slug,
                 "source": png(tile(images[: 2 * STRIP], levels, STRIP)),
+                "narrow": png(tile(images[: 2 * STRIP], levels, STRIP // 2)),  # larger pictures on a phone
                 "seeds": f"train seed {seeds[0]}, sample seed {seeds[1]}",
                 "same": "yes" if same else "",
             }

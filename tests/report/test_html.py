@@ -49,7 +49,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "br", "wbr", "path", "use"):
+        if tag not in ("meta", "link", "img", "br", "wbr", "path", "use", "source"):
             self.inside.append(tag)
         if tag == "tr":
             self.rows.append([])

@@ -48,7 +48,11 @@ def to_latex(summary: Summary, shown: Sequence[Table] | None = None) -> str:
     """The tables as ``table`` environments, the notes below the last."""
     out = [r"% \usepackage{booktabs}"]
     for table in tables(summary) if shown is None else shown:
-        out += [r"\begin{table}[htbp]", r"\centering\small\setlength{\tabcolsep}{4pt}", rf"\caption{{{escape(table.title)}}}"]
+        out += [
+            r"\begin{table}[htbp]",
+            r"\centering\small\setlength{\tabcolsep}{4pt}",
+            rf"\caption{{{escape(table.title)}}}",
+        ]
         out += [rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule"]
         out += [_row(table.columns), r"\midrule"]
         split = len(table.rows) - table.references
