@@ -1,18 +1,36 @@
-"""The one table model: what is said is decided here, how it looks in :mod:`ddpmkit.report.render`."""
+"""Tables of text from the summary: what is said is decided here, how it looks in the renderers."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import pandas as pd
+from ddpmkit.report.metrics import arrow, direction
+from ddpmkit.report.summary import Summary, by_seed, read_margin, summarise
+from ddpmkit.statistics import Contrast, Interval
 
-from ddpmkit.report.frames import Records
-from ddpmkit.statistics import Contrast, Interval, contrasts, t_interval
+__all__ = [
+    "CONTRAST_HEADS",
+    "Summary",
+    "Table",
+    "all_tables",
+    "by_seed",
+    "contrast_table",
+    "contrast_texts",
+    "decimals",
+    "effect_table",
+    "interaction_table",
+    "interval_text",
+    "main_table",
+    "p_text",
+    "read_margin",
+    "sign_flip_table",
+    "summarise",
+    "variance_table",
+]
 
-BASELINE_METRIC = "NLL"
-HIDDEN = ("NLL-unclipped",)  # in the records and the files, not in the main table
+CONTRAST_HEADS = ("difference", "Holm p", "seed corr.", "verdict")
 
 
 @dataclass(frozen=True)
@@ -23,101 +41,6 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     references: int = 0
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Everything a report says, in numbers; tables are made from it."""
-
-    study: str
-    cells: tuple[str, ...]
-    metrics: tuple[str, ...]
-    baseline: str
-    intervals: dict[str, dict[str, Interval]]  # metric -> cell
-    differences: dict[str, dict[str, Contrast]]  # metric -> cell
-    counts: dict[str, dict[str, int]]  # cell -> status -> number of results
-    references: dict[str, dict[str, float]]  # row -> metric -> value
-    notes: tuple[str, ...]
-    values: dict[str, dict[str, dict[int, float]]] = field(repr=False, default_factory=dict)
-
-    def json(self) -> dict[str, Any]:
-        """The summary as JSON values."""
-        out = asdict(self)
-        out["values"] = {
-            m: {c: {str(s): v for s, v in seeds.items()} for c, seeds in cells.items()}
-            for m, cells in self.values.items()
-        }
-        return out
-
-
-def summarise(records: Records, baseline: str | None = None) -> Summary:
-    """Turn a study's records into intervals, contrasts, verdicts and notes."""
-    frame = records.results
-    cells = tuple(c["label"] for c in records.plan["cells"])
-    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if m not in HIDDEN)
-    base = cells[0] if baseline is None else baseline
-    values = {m: {c: by_seed(frame, m, c) for c in cells} for m in metrics}
-    states = {c: _states(frame[frame["cell"] == c]) for c in cells}
-    broken = frozenset(c for c, s in states.items() if set(s) - {"done"})
-    intervals = {m: {c: t_interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
-    differences = {
-        m: _compare(frame, m, {c: v for c, v in values[m].items() if v}, base, broken)
-        if values[m][base] and len(cells) > 1
-        else {}
-        for m in metrics
-    }
-    references: dict[str, dict[str, float]] = {}
-    for ref in records.references:
-        references.setdefault(f"real, train n={ref['n_floor']}", {})[ref["label"]] = ref["floor"]
-        if BASELINE_METRIC in metrics:
-            for name, bits in ref["baselines"].items():
-                references.setdefault(name, {})[BASELINE_METRIC] = bits
-    return Summary(
-        records.name,
-        cells,
-        metrics,
-        base,
-        intervals,
-        differences,
-        states,
-        references,
-        tuple(_notes(records, metrics, states)),
-        values,
-    )
-
-
-def _states(frame: pd.DataFrame) -> dict[str, int]:
-    """Return status -> number of results of one cell; a result is as bad as the worst of its metrics."""
-    out: dict[str, int] = {}
-    for _, result in frame.groupby(["train_seed", "sample_seed"], sort=False):
-        bad = [str(s) for s in result["status"] if s != "done"]
-        state = bad[0] if bad else "done"
-        out[state] = out.get(state, 0) + 1
-    return out
-
-
-def _compare(
-    frame: pd.DataFrame, metric: str, values: dict[str, dict[int, float]], base: str, broken: frozenset[str]
-) -> dict[str, Contrast]:
-    """Contrast the cells whose numbers mean the same; a distance over another N, reference or extractor does not."""
-    other: set[str] = set()
-    if metric.startswith("FD"):
-        rows = frame[(frame["metric"] == metric) & frame["value"].notna()]
-        means = {str(c): set(map(tuple, g[["definition", "n"]].to_numpy())) for c, g in rows.groupby("cell")}
-        other = {c for c in values if means.get(c) != means.get(base)}
-    found = contrasts({c: v for c, v in values.items() if c not in other}, base, never_better=broken)
-    blank = Contrast(math.nan, None, None, None, None, None, 0, "not comparable")
-    return {c: found.get(c, blank) for c in values if c != base}
-
-
-def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
-    """Return train seed -> value, sample seeds averaged inside; only train seeds whose every sample is done."""
-    rows = frame[(frame["metric"] == metric) & (frame["cell"] == cell)]
-    out = {}
-    for seed, group in rows.groupby("train_seed"):
-        if group["value"].notna().all():
-            out[int(str(seed))] = float(group["value"].mean())
-    return out
 
 
 def main_table(s: Summary) -> Table:
@@ -132,7 +55,8 @@ def main_table(s: Summary) -> Table:
         rows.append(tuple(row))
     for name, values in s.references.items():
         rows.append((name, "", *(f"{values[m]:.{digits[m]}f}" if m in values else "" for m in s.metrics)))
-    heads = ("cell", "seeds", *(f"{m} ↓" + (" bits/dim" if m == "NLL" else "") for m in s.metrics))
+    ways = {m: arrow(s.directions.get(m, direction(m))) for m in s.metrics}
+    heads = ("cell", "seeds", *(f"{m}{ways[m]}" + (" bits/dim" if m == "NLL" else "") for m in s.metrics))
     return Table(f"study {s.study}", heads, tuple(rows), len(s.references))
 
 
@@ -140,17 +64,88 @@ def contrast_table(s: Summary) -> Table | None:
     """Paired differences against the baseline, with Holm and a verdict; None when there is nothing to compare."""
     rows = []
     for metric in s.metrics:
-        found = {cell: (c, Interval(c.difference, c.low, c.high, c.n)) for cell, c in s.differences[metric].items()}
-        digits = decimals([i for _, i in found.values()])
-        for cell, (c, interval) in found.items():
-            difference = "" if math.isnan(c.difference) else interval_text(interval, digits, "+")
-            correlation = "" if c.correlation is None else f"{c.correlation:+.2f}"
-            holm = "" if c.p_holm is None else p_text(c.p_holm)
-            rows.append((cell, metric, difference, holm, correlation, c.verdict))
-    if not rows:
-        return None
-    heads = ("cell", "metric", "difference", "Holm p", "seed corr.", "verdict")
-    return Table(f"differences from {s.baseline}, paired by seed", heads, tuple(rows))
+        found = s.differences.get(metric, {})
+        for cell, text in zip(found, contrast_texts(list(found.values())), strict=True):
+            rows.append((cell, metric, *text))
+    heads = ("cell", "metric", *CONTRAST_HEADS)
+    return Table(f"differences from {s.baseline}, paired by seed", heads, tuple(rows)) if rows else None
+
+
+def effect_table(s: Summary) -> Table | None:
+    """Effects of whole axes over matched cells; None where they would repeat the differences."""
+    rows = []
+    for metric in s.metrics:
+        found = s.effects.get(metric, ())
+        for e, text in zip(found, contrast_texts([e.contrast for e in found]), strict=True):
+            over = f"{e.matched}" + (f" ({e.left_out} left out)" if e.left_out else "")
+            rows.append((e.axis, f"{e.level} - {e.reference}", over, metric, *text))
+    heads = ("axis", "levels", "matched pairs", "metric", *CONTRAST_HEADS)
+    return Table("effects of each axis, over matched cells and paired by seed", heads, tuple(rows)) if rows else None
+
+
+def interaction_table(s: Summary) -> Table | None:
+    """Interactions of two axes, as differences of differences; None where the design can't show any."""
+    rows = []
+    for metric in s.metrics:
+        found = s.interactions.get(metric, ())
+        for i, text in zip(found, contrast_texts([i.contrast for i in found]), strict=True):
+            names = tuple(f"{a}: {x} - {y}" for a, x, y in zip(i.axes, i.levels, i.references, strict=True))
+            rows.append((*names, metric, *text))
+    heads = ("effect", "depends on", "metric", *CONTRAST_HEADS)
+    return Table("interactions: differences of differences, paired by seed", heads, tuple(rows)) if rows else None
+
+
+def sign_flip_table(s: Summary) -> Table | None:
+    """The exact sign-flip test beside the t test, neither adjusted, with the least p that so few seeds can give."""
+    rows = []
+    for metric in s.metrics:
+        found = list(s.differences.get(metric, {}).items())
+        found += [(f"{e.axis} {e.level} - {e.reference}", e.contrast) for e in s.effects.get(metric, ())]
+        for name, c in found:
+            if c.p is not None and c.p_sign_flip is not None and c.sign_flip_floor is not None:
+                texts = (p_text(c.p), p_text(c.p_sign_flip), p_text(c.sign_flip_floor))
+                rows.append((name, metric, f"{c.n}", *texts))
+    heads = ("contrast", "metric", "seeds", "t test p", "sign-flip p", "its least")
+    return Table("t test and exact sign-flip test, not adjusted", heads, tuple(rows)) if rows else None
+
+
+def variance_table(s: Summary) -> Table | None:
+    """Where the scatter of one number comes from, as standard deviations; None with one train seed."""
+    rows = []
+    for metric in s.metrics:
+        parts, gap = s.variance.get(metric), s.smallest.get(metric)
+        if parts is not None:
+            deviations = [parts.train, parts.sample, parts.evaluation]
+            text = ["" if v is None else _two_digits(math.sqrt(v)) for v in deviations]
+            rows.append((metric, *text, "" if gap is None else _two_digits(gap)))
+    heads = ("metric", "sd of train seeds", "of sample seeds", "of the measurement", "smallest gap seen, 80 % power")
+    return (
+        Table(
+            "where the scatter of one result comes from (an empty part is none, or inside the first)",
+            heads,
+            tuple(rows),
+        )
+        if rows
+        else None
+    )
+
+
+def all_tables(s: Summary) -> list[Table]:
+    """Every table of a report, in order."""
+    found = (contrast_table(s), effect_table(s), interaction_table(s), sign_flip_table(s), variance_table(s))
+    return [main_table(s), *(t for t in found if t is not None)]
+
+
+def contrast_texts(found: Sequence[Contrast]) -> list[tuple[str, ...]]:
+    """Difference with interval, Holm p, seed correlation, verdict."""
+    intervals = [Interval(c.difference, c.low, c.high, c.n) for c in found]
+    digits = decimals(intervals)
+    out: list[tuple[str, ...]] = []
+    for c, interval in zip(found, intervals, strict=True):
+        difference = "" if math.isnan(c.difference) else interval_text(interval, digits, "+")
+        holm = "" if c.p_holm is None else p_text(c.p_holm)
+        out.append((difference, holm, "" if c.correlation is None else f"{c.correlation:+.2f}", c.verdict))
+    return out
 
 
 def decimals(intervals: list[Interval]) -> int:
@@ -182,57 +177,12 @@ def _fixed(value: float, digits: int, sign: str) -> str:
     return f"{value if round(value, digits) else 0.0:{sign}.{digits}f}"
 
 
+def _two_digits(value: float) -> str:
+    """Write two significant digits: 0.021, 1.8, 130."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
 def p_text(p: float) -> str:
     """Write a p-value."""
     text = f"{p:.3f}"
     return "<.001" if p < 0.001 else "1" if text == "1.000" else text.lstrip("0")
-
-
-def _notes(records: Records, metrics: tuple[str, ...], states: dict[str, dict[str, int]]) -> list[str]:
-    frame, plan = records.results, records.plan
-    done = frame[frame["status"] == "done"]
-    notes = []
-    seeds = len(plan["grid"]["train_seeds"])
-    if seeds > 1:
-        notes.append(f"[a, b]: 95 % Student-t interval over {seeds} train seeds; sample seeds are averaged inside.")
-        if len(plan["cells"]) > 1:
-            notes.append(
-                "Differences: paired t test by train seed, Holm over the contrasts of one metric; their intervals are "
-                "at Holm's level, so that they exclude 0 exactly when the verdict says better or worse."
-            )
-    else:
-        notes.append("One train seed: numbers without intervals, and no verdict can be given.")
-    if any(metric.startswith("FD-") for metric in metrics):
-        for text in dict.fromkeys(done.loc[done["metric"].str.startswith("FD-"), "definition"]):
-            notes.append(f"{text}; samples are rounded to the grey levels. Not FID: another extractor, small N.")
-        steps = ", ".join(dict.fromkeys(f"{r.sampler} {r.sampling_steps} steps" for r in frame.itertuples()))
-        notes.append(f"Sampling: {steps}. The row 'real, train' is what real images of the training split score.")
-    nll = done[done["metric"] == "NLL"]
-    if len(nll):
-        text = "; ".join(dict.fromkeys(nll["definition"]))
-        notes.append(f"{text}; Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim.")
-        plain = done.loc[done["metric"] == "NLL-unclipped"].groupby("cell", sort=False)["value"].mean()
-        notes.append("Unclipped: " + ", ".join(f"{cell} {v:.3f}" for cell, v in plain.items()) + " bits/dim.")
-    costs = []
-    for cell, group in done.groupby("cell", sort=False):
-        row = group.iloc[0]
-        if pd.notna(row["parameters"]) and pd.notna(row["flops"]):
-            costs.append((cell, row["parameters"], row["flops"], group["train_seconds"].mean()))
-    if costs:
-        text = "; ".join(f"{c} {int(p):,} parameters, {f / 1e6:.1f} MFLOP, {t:.0f} s" for c, p, f, t in costs)
-        notes.append(f"Cost (parameters, one evaluation, training of one seed): {text}.")
-    machines = sorted({f for f in done["fingerprint"] if f})
-    if len(records.mixed) > 0:
-        notes.append(f"Mixed fingerprints, the last digits may differ: {'; '.join(records.mixed)}.")
-    elif len(machines) > 1:
-        notes.append("Mixed fingerprints, the last digits may differ between them: " + " | ".join(machines) + ".")
-    elif machines:
-        notes.append(f"Computed with {machines[0]}.")
-    notes += [f"Excluded: {label}: {reason}." for label, reason in plan.get("excluded", ())]
-    short = {c: s for c, s in states.items() if set(s) - {"done"}}
-    for cell, counts in short.items():
-        verdict = "; it is not called better" if len(states) > 1 else ""
-        notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}{verdict}.")
-    told = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
-    notes += told[:5] + ([f"... and {len(told) - 5} more; ddpmkit status"] if len(told) > 5 else [])
-    return notes

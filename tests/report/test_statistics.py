@@ -236,10 +236,22 @@ def test_swapping_cell_and_baseline_turns_the_verdict_around():
         assert back.p == pytest.approx(there.p)
 
 
-def test_cells_with_the_same_numbers_are_not_told_apart():
+def test_cells_with_the_same_numbers_are_identical():
     values = {0: 1.5, 1: 2.5, 2: 0.3}
     got = contrasts({"base": values, "c1": dict(values)}, "base")["c1"]
-    assert (got.difference, got.p, got.verdict) == (0.0, 1.0, "inconclusive")
+    assert (got.difference, got.p, got.p_holm, got.verdict) == (0.0, 1.0, None, "identical")
+    assert contrasts({"base": {0: 1.5}, "c1": {0: 1.5}}, "base")["c1"].verdict == "identical"
+
+
+def test_one_seed_that_agrees_makes_no_identity():
+    got = contrasts({"base": {0: 1.0, 1: 2.0}, "c1": {0: 1.0, 1: 2.5}}, "base")["c1"]
+    assert got.verdict == "inconclusive"
+
+
+def test_identical_cells_do_not_count_in_the_family():
+    """A choice that can't change a metric, as sigma the distances of another sampler, costs the others nothing."""
+    full = {"base": {0: 1.0, 1: 2.0, 2: 3.5}, "c1": {0: 0.1, 1: 1.4, 2: 2.4}}
+    assert contrasts({**full, "same": dict(full["base"])}, "base")["c1"] == contrasts(full, "base")["c1"]
 
 
 @pytest.mark.parametrize("values", [[1.0, 1.0, 1.0], [2.0]])

@@ -1,0 +1,42 @@
+"""Honest tables with few seeds: Student-t intervals over train seeds, contrasts paired by seed, Holm, verdicts.
+
+The unit of replication is the train seed; sample seeds are averaged inside it before anything here is called.
+"""
+
+from ddpmkit.statistics.components import Components, components
+from ddpmkit.statistics.contrasts import Contrast, Pairs, contrasts, judge, words
+from ddpmkit.statistics.equivalence import equivalence_p
+from ddpmkit.statistics.factorial import Effect, Interaction, Matched, effects, interactions
+from ddpmkit.statistics.holm import holm, holm_levels
+from ddpmkit.statistics.intervals import ALPHA, Interval, t_interval
+from ddpmkit.statistics.paired import correlation, paired_p, sign_flip_floor, sign_flip_p
+from ddpmkit.statistics.power import POWER, seeds_for_margin, seeds_needed, smallest_visible
+
+__all__ = [
+    "ALPHA",
+    "POWER",
+    "Components",
+    "Contrast",
+    "Effect",
+    "Interaction",
+    "Interval",
+    "Matched",
+    "Pairs",
+    "components",
+    "contrasts",
+    "correlation",
+    "effects",
+    "equivalence_p",
+    "holm",
+    "holm_levels",
+    "interactions",
+    "judge",
+    "paired_p",
+    "seeds_for_margin",
+    "seeds_needed",
+    "sign_flip_floor",
+    "sign_flip_p",
+    "smallest_visible",
+    "t_interval",
+    "words",
+]

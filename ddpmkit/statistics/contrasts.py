@@ -1,0 +1,214 @@
+"""A family of contrasts paired by seed: differences, tests, Holm over the family, verdicts in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ddpmkit.statistics.equivalence import equivalence_p
+from ddpmkit.statistics.holm import holm, holm_levels
+from ddpmkit.statistics.intervals import ALPHA, t_interval
+from ddpmkit.statistics.paired import correlation, paired_p, sign_flip_floor, sign_flip_p
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Both sides of a contrast on the train seeds that they share.
+
+    Attributes:
+        seeds: the common train seeds.
+        cell: the values of the side that is judged, one a seed.
+        base: the values of the side that it is held against.
+        cell_whole: False where a seed of the cell diverged or failed; the cell is then not called better.
+        base_whole: the same of the other side; the cell is then not called worse.
+    """
+
+    seeds: tuple[int, ...]
+    cell: tuple[float, ...]
+    base: tuple[float, ...]
+    cell_whole: bool = True
+    base_whole: bool = True
+
+    @classmethod
+    def match(
+        cls, cell: Mapping[int, float], base: Mapping[int, float], cell_whole: bool = True, base_whole: bool = True
+    ) -> Pairs:
+        """Pair two cells, train seed -> value, on the seeds that both have."""
+        seeds = tuple(sorted(cell.keys() & base.keys()))
+        return cls(seeds, tuple(cell[s] for s in seeds), tuple(base[s] for s in seeds), cell_whole, base_whole)
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """The differences cell - base, one a seed."""
+        return tuple(a - b for a, b in zip(self.cell, self.base, strict=True))
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The difference of two cells, paired by train seed.
+
+    Attributes:
+        difference: mean of (cell - baseline) over the common seeds.
+        low: lower end of the interval, at the level that Holm gave this contrast, so that it agrees with the verdict.
+        high: its upper end.
+        p: two-sided p of the paired t test, not adjusted.
+        p_holm: adjusted for all contrasts of the family; None where nothing was tested.
+        correlation: realised correlation between the two cells over seeds; at or below 0 the pairing gained nothing.
+        n: number of common seeds.
+        verdict: better, worse, inconclusive, "no gap larger than" the margin, identical (the same numbers on every
+            seed), single seed, no common seed, not comparable, not ranked; of an interaction: interaction.
+        p_sign_flip: exact two-sided p of the sign-flip test, not adjusted; it decides nothing.
+        sign_flip_floor: the smallest p that this test can give with n pairs, 2 / 2^n.
+        level: 1 - level is the confidence of the interval.
+        margin: the gap that was said beforehand not to matter.
+        p_equivalence: p of the two one-sided tests against the margin, not adjusted.
+        p_equivalence_holm: adjusted for the equivalences of the family.
+        equivalence_low: lower end of the interval that lies inside (-margin, margin) exactly when Holm accepts it.
+        equivalence_high: its upper end.
+        seeds: the common seeds.
+    """
+
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    correlation: float | None
+    n: int
+    verdict: str
+    p_sign_flip: float | None = None
+    sign_flip_floor: float | None = None
+    level: float | None = None
+    margin: float | None = None
+    p_equivalence: float | None = None
+    p_equivalence_holm: float | None = None
+    equivalence_low: float | None = None
+    equivalence_high: float | None = None
+    seeds: tuple[int, ...] = ()
+
+
+def words(lower_is_better: bool | None) -> tuple[str, str] | None:
+    """Return what a difference below and above zero is called; None for a metric that ranks nothing."""
+    return None if lower_is_better is None else ("better", "worse") if lower_is_better else ("worse", "better")
+
+
+def contrasts(
+    cells: Mapping[str, Mapping[int, float]],
+    baseline: str,
+    *,
+    lower_is_better: bool | None = True,
+    never_better: frozenset[str] = frozenset(),
+    alpha: float = ALPHA,
+    margin: float | None = None,
+) -> dict[str, Contrast]:
+    """Compare every cell with the baseline on one metric; these contrasts are the family that Holm adjusts over.
+
+    Args:
+        cells: cell -> train seed -> value.
+        baseline: The cell that the others are compared with.
+        lower_is_better: The metric's direction; None for a metric that ranks nothing.
+        never_better: Cells with a diverged or failed seed, which are not called better on the seeds that are left; the
+            others are then not called worse than such a baseline either.
+        alpha: Family-wise error rate.
+        margin: The gap, set beforehand, up to which two cells count as equally good.
+    """
+    pairs = {
+        name: Pairs.match(values, cells[baseline], name not in never_better, baseline not in never_better)
+        for name, values in cells.items()
+        if name != baseline
+    }
+    return judge(pairs, words(lower_is_better), alpha=alpha, margin=margin)
+
+
+def judge(
+    family: Mapping[K, Pairs],
+    words: tuple[str, str] | None = ("better", "worse"),
+    *,
+    alpha: float = ALPHA,
+    margin: float | None = None,
+) -> dict[K, Contrast]:
+    """Test every contrast of a family, adjust over the family, and say what may be said.
+
+    A contrast is better or worse when Holm rejects "no difference" at alpha. Else it has no gap larger than the margin
+    when Holm over the two one-sided tests says so. Contrasts of the same numbers are identical by construction, and
+    those of one seed can't be tested; neither counts in the family.
+
+    Args:
+        family: any key -> both sides of the contrast.
+        words: What a difference below zero and one above are called; None for a metric that ranks nothing.
+        alpha: Family-wise error rate, once for the differences and once for the equivalences.
+        margin: See :func:`equivalence_p`.
+    """
+    tested = {}
+    if words is not None:
+        for key, pairs in family.items():
+            p = paired_p(pairs.differences)
+            if p is not None and any(pairs.differences):
+                tested[key] = p
+    adjusted, levels = _holm(tested), holm_levels(tested, alpha)
+    close = {} if margin is None else {key: equivalence_p(family[key].differences, margin) for key in tested}
+    equal = {key: p for key, p in close.items() if p is not None}
+    equal_adjusted, equal_levels = _holm(equal), holm_levels(equal, alpha)
+    out = {}
+    for key, pairs in family.items():
+        d = pairs.differences
+        if not d:
+            out[key] = Contrast(math.nan, None, None, None, None, None, 0, "no common seed")
+            continue
+        level = levels.get(key, alpha)
+        interval = t_interval(d, 1 - level)
+        inside = t_interval(d, 1 - 2 * equal_levels[key]) if key in equal else None
+        out[key] = Contrast(
+            interval.mean,
+            interval.low,
+            interval.high,
+            paired_p(d) if words is not None else None,
+            adjusted.get(key),
+            correlation(pairs.cell, pairs.base),
+            len(d),
+            _verdict(pairs, interval.mean, words, adjusted.get(key), equal_adjusted.get(key), alpha, margin),
+            sign_flip_p(d) if words is not None else None,
+            sign_flip_floor(len(d)),
+            level if interval.low is not None else None,
+            margin,
+            equal.get(key),
+            equal_adjusted.get(key),
+            inside.low if inside else None,
+            inside.high if inside else None,
+            pairs.seeds,
+        )
+    return out
+
+
+def _verdict(
+    pairs: Pairs,
+    mean: float,
+    words: tuple[str, str] | None,
+    p_holm: float | None,
+    p_equal: float | None,
+    alpha: float,
+    margin: float | None,
+) -> str:
+    if not any(pairs.differences):
+        return "identical"
+    if words is None:
+        return "not ranked"
+    if p_holm is None:
+        return "single seed"
+    whole = pairs.cell_whole and pairs.base_whole
+    if p_holm <= alpha:
+        word = words[mean > 0]
+        # The side that would win must have kept all its seeds: those that are left may be the lucky ones.
+        may = {"better": pairs.cell_whole, "worse": pairs.base_whole}.get(word, whole)
+        return word if may else "inconclusive"
+    if p_equal is not None and p_equal <= alpha and whole:
+        return f"no gap larger than {margin:g}"
+    return "inconclusive"
+
+
+def _holm(ps: Mapping[K, float]) -> dict[K, float]:
+    return dict(zip(ps, holm(list(ps.values())), strict=True))
