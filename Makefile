@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ORACLES := .venv-oracles
 
-.PHONY: ablate test test-oracles lint types unit slow install reference clean
+.PHONY: ablate test test-browser test-oracles lint types unit slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -23,7 +23,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest -m "not slow and not oracles"
+	$(BIN)/pytest -m "not slow and not browser and not oracles"
 
 slow: $(READY)
 	$(BIN)/pytest -m slow
@@ -39,6 +39,12 @@ $(ORACLES)/.ready: pyproject.toml constraints.txt
 		--editable ".[dev,oracles]"
 	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps denoising-diffusion-pytorch==2.3.4
 	touch $(ORACLES)/.ready
+
+# The report's page in a real Chromium, which is installed where there is apt and the right to use it.
+test-browser: $(READY)
+	command -v chromium chromium-browser google-chrome || \
+		(apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium)
+	$(BIN)/pytest -m browser tests/browser
 
 # The committed study: run it, and copy its small outputs; never weights.
 reference: $(READY)

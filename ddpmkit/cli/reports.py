@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ddpmkit.cli.options import Out
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
 
-FORMATS = ("table", "md", "csv", "json")
+FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
+ALIASES = {"table": "terminal", "markdown": "md", "tex": "latex", "tidy": "csv"}
 
 
 def register(app: typer.Typer) -> None:
@@ -19,29 +21,72 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names or folders of studies; the newest by default; several are compared", metavar="STUDY"
+        ),
+    ] = None,
     out: Out = Path("results"),
-    format: Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}")] = "table",
+    format: Annotated[
+        str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}; csv is one row a number")
+    ] = "terminal",
+    to: Annotated[Path | None, typer.Option("--to", help="File to write instead of stdout")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option("--where", help="axis=value or axis!=value, with * for anything. Repeatable.")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="Comma list of metrics to show; default all")] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="Metric to order the cells by, or cell; -NAME turns it round")
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="Pivot: the axis down the side")] = None,
+    cols: Annotated[str | None, typer.Option(help="Pivot: the axis along the top")] = None,
     baseline: Annotated[str | None, typer.Option(help="Cell to compare with; default: the first")] = None,
+    margin: Annotated[
+        str | None, typer.Option(help="Equivalence margin, chosen before looking: the largest gap that does not matter")
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Write nothing; fail when the files in --to, or in the study, differ from the store"
+        ),
+    ] = False,
 ) -> None:
-    """Print a study's table again from its records: means, intervals, paired differences, verdicts."""
-    from ddpmkit.report import render
-    from ddpmkit.report.frames import read_study
-    from ddpmkit.report.tables import summarise
-    from ddpmkit.report.write import to_csv
+    """Show a study again from its records, in any form: means, intervals, paired differences, verdicts, pictures."""
+    from ddpmkit import files
+    from ddpmkit.report.views import View
+    from ddpmkit.report.write import make, render, to_terminal
     from ddpmkit.study.store import find_study
 
-    if format not in FORMATS:
-        raise DdpmkitError(f"unknown format '{format}'", f"formats: {', '.join(FORMATS)}")
-    records = read_study(find_study(study, out))
-    labels = [c["label"] for c in records.plan["cells"]]
-    if baseline is not None and baseline not in labels:
-        raise DdpmkitError(f"the study has no cell '{baseline}'", f"cells: {', '.join(labels)}")
-    if format == "csv":
-        print(to_csv(records), end="")
+    form = ALIASES.get(format, format)
+    if form not in FORMATS:
+        raise DdpmkitError(
+            f"unknown format '{format}'{did_you_mean(format, FORMATS)}", f"formats: {', '.join(FORMATS)}"
+        )
+    folders = [find_study(s, out) for s in studies] if studies else [find_study(None, out)]
+    if check:
+        _check(folders, to)
         return
-    summary = summarise(records, baseline)
-    if format == "table":
-        render.to_terminal(summary)
-    else:
-        print(render.to_markdown(summary) if format == "md" else render.to_json(summary), end="")
+    view = View(tuple(where or ()), tuple(m.strip() for m in (metrics or "").split(",") if m.strip()), sort, rows, cols)
+    records, summary, printed = make(folders, view, baseline=baseline, margin=margin)
+    if form == "terminal" and to is None:
+        to_terminal(summary, shown=printed)
+        return
+    text = render(form, records, summary, printed)
+    if form == "html" and to is None and sys.stdout.isatty():
+        to = folders[0] / "report.html"  # nobody reads a page in a terminal
+    if to is None:
+        print(text, end="")
+        return
+    files.write_text(to, text)
+    print(f"wrote {to}", file=sys.stderr)
+
+
+def _check(folders: list[Path], committed: Path | None) -> None:
+    from ddpmkit.report.check import differences
+
+    if len(folders) > 1:
+        raise DdpmkitError("--check looks at one study", "ddpmkit report STUDY --check")
+    for found in differences(folders[0], committed or folders[0]):
+        raise DdpmkitError(found.message, found.hint, code=Exit.FAILED)
+    print(f"{committed or folders[0]}: as the store has it", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.numpy import load
 from ddpmkit import files
 from ddpmkit.report.frames import Records
 from ddpmkit.report.tables import Summary
+from ddpmkit.report.views import out_of
 from ddpmkit.study.store import Store
 from ddpmkit.text import inert
 
@@ -24,12 +26,37 @@ Levels = np.ndarray[Any, np.dtype[np.uint8]]
 
 def samples_of(records: Records, cell: str) -> tuple[Levels, int] | None:
     """Return the samples (N, C, H, W) of a cell's first finished result, and K; None when it has none."""
-    store = Store(records.folder.parent.parent)
     for r in records.plan["results"]:
+        store = Store(out_of(records, r))
         if r["cell"] == cell and r["sample"] and store.done("sample", r["sample"]):
             blob = (store.folder("sample", r["sample"]) / "out" / "samples.safetensors").read_bytes()
             return load(blob)["levels"], int(store.result("sample", r["sample"])["levels"])
     return None
+
+
+def drawn_from(records: Records) -> list[tuple[str, str, Levels, int, tuple[int, int], bool]]:
+    """Return label, slug, samples, K, seeds of every cell, and whether the seeds are those that most cells share.
+
+    The same train and sample seed give every cell the same noise, so cells are shown at the seeds that most have.
+    """
+    done: dict[str, dict[tuple[int, int], tuple[Store, str]]] = {}
+    for r in records.plan["results"]:
+        store = Store(out_of(records, r))
+        if r["sample"] and store.done("sample", r["sample"]):
+            done.setdefault(r["cell"], {})[r["train_seed"], r["sample_seed"]] = (store, r["sample"])
+    votes = Counter(seeds for found in done.values() for seeds in found)
+    common = max(votes, key=lambda s: votes[s]) if votes else None
+    out = []
+    for cell in records.plan["cells"]:
+        found = done.get(cell["label"])
+        if not found:
+            continue
+        seeds = common if common in found else next(iter(found))
+        store, id = found[seeds]
+        blob = (store.folder("sample", id) / "out" / "samples.safetensors").read_bytes()
+        levels = int(store.result("sample", id)["levels"])
+        out.append((cell["label"], cell["slug"], load(blob)["levels"], levels, seeds, seeds == common))
+    return out
 
 
 def tile(images: Levels, levels: int, across: int, gap: int = 1) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,13 @@ def load_results(path: str | Path) -> pd.DataFrame:
         raise DdpmkitError(f"'{file}' is no CSV of results: {err}", "give a results.csv that ddpmkit wrote") from None
 
 
+class Reading:
+    """A store read once a stage: several results rest on one stage, and it does not change while a report is made."""
+
+    def __init__(self, store: Store) -> None:
+        self.done, self.result, self.status = cache(store.done), cache(store.result), cache(store.status)
+
+
 def read_study(folder: Path) -> Records:
     """Read a study and everything it needs of the store.
 
@@ -105,7 +113,7 @@ def read_study(folder: Path) -> Records:
     plan = files.read_json(folder / "plan.json")
     if not isinstance(plan, dict):
         raise DdpmkitError(f"'{folder}' is no study", "ddpmkit report lists the newest study of --out")
-    store = Store(folder.parent.parent)
+    store = Reading(Store(folder.parent.parent))
     settings = {c["label"]: c["settings"] for c in plan["cells"]}
     stages = {s["id"]: s for s in plan["stages"]}
     rows = []
@@ -139,7 +147,7 @@ def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _score_row(
-    store: Store, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str
+    store: Reading, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str
 ) -> dict[str, Any]:
     result, reference = store.result("score", score), store.result("ref", ref)
     sampled, status = store.result("sample", r["sample"]), store.status("sample", r["sample"])
@@ -163,7 +171,7 @@ def _score_row(
     }
 
 
-def _nll_rows(store: Store, stages: dict[str, Any], r: dict[str, Any], which: str = "nll") -> list[dict[str, Any]]:
+def _nll_rows(store: Reading, stages: dict[str, Any], r: dict[str, Any], which: str = "nll") -> list[dict[str, Any]]:
     """The rows of a bound: on the test split as reported and as the network is; on the training split as reported."""
     result, status = store.result("nll", r[which]), store.status("nll", r[which])
     reported = result.get("reported", "clipped")
@@ -191,7 +199,7 @@ def _nll_rows(store: Store, stages: dict[str, Any], r: dict[str, Any], which: st
     return out
 
 
-def _state(store: Store, stages: dict[str, Any], r: dict[str, Any], kind: str, stage: str) -> str:
+def _state(store: Reading, stages: dict[str, Any], r: dict[str, Any], kind: str, stage: str) -> str:
     """The state of a result: done, or the state of the first stage on its way, the training on, that is not."""
     if store.done(kind, stage):
         return "done"

@@ -1,14 +1,22 @@
-"""Write what a study leaves behind: results.csv, report.md, report.json, figures."""
+"""Write what a study leaves behind: results.csv, the report in every form, the study card, figures; and check them."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ddpmkit import files
-from ddpmkit.report.frames import TEXT, Records, read_study
-from ddpmkit.report.render import to_json, to_markdown
-from ddpmkit.report.tables import Summary, summarise
-from ddpmkit.text import inert
+from ddpmkit.report.frames import Records, read_study
+from ddpmkit.report.render import to_json, to_latex, to_markdown, to_terminal, to_tidy, to_tsv, to_wide
+from ddpmkit.report.render.json import finite
+from ddpmkit.report.tables import Summary, Table, summarise
+from ddpmkit.report.views import View, compare, select, shown, tables
+
+FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
+__all__ = ["FORMATS", "make", "read_summary", "render", "to_csv", "to_terminal", "write_report"]
+to_csv = to_tidy
 
 
 def read_summary(folder: Path) -> tuple[Records, Summary]:
@@ -17,27 +25,71 @@ def read_summary(folder: Path) -> tuple[Records, Summary]:
     return records, summarise(records)
 
 
-def to_csv(records: Records) -> str:
-    """The tidy results as CSV; text that a spreadsheet would run as a formula is disarmed."""
-    frame = records.results.copy()
-    for column in frame.columns:
-        if column in TEXT:
-            frame[column] = [_disarm(v) if isinstance(v, str) else v for v in frame[column]]
-    return str(frame.to_csv(index=False, lineterminator="\n"))
+def make(
+    folders: Sequence[Path], view: View | None = None, *, baseline: str | None = None, margin: str | None = None
+) -> tuple[Records, Summary, list[Table]]:
+    """Read one study or several, and return the records, the summary and the tables that a view shows of them.
+
+    Args:
+        folders: The studies' folders; several are compared.
+        view: Conditions, metrics, order, pivot.
+        baseline: The cell that the others are compared with; the first by default.
+        margin: Margin of equivalence, as the statistics read it.
+
+    Raises:
+        DdpmkitError: for whatever of it does not exist.
+    """
+    from ddpmkit.errors import DdpmkitError
+
+    view = view or View()
+    whole = compare([read_study(f) for f in folders])
+    records = select(whole, view.where)
+    labels = [c["label"] for c in records.plan["cells"]]
+    if baseline is not None and baseline not in labels:
+        raise DdpmkitError(f"the study has no cell '{baseline}'", f"cells: {', '.join(labels)}")
+    more: dict[str, Any] = {}
+    if margin is not None:
+        if "margin" not in inspect.signature(summarise).parameters:
+            raise DdpmkitError("this version has no equivalence margin", "leave out --margin")
+        more["margin"] = margin
+    summary = summarise(records, baseline, **more)
+    found, printed = shown(records, summary, view, total=len(whole.plan["cells"]))
+    return records, found, printed
+
+
+def render(form: str, records: Records, summary: Summary, printed: Sequence[Table]) -> str:
+    """Return the report as text in one of the forms; ``terminal`` gives the tab-separated rows of a pipe."""
+    if form == "csv":
+        return to_tidy(records)
+    if form == "wide":
+        return to_wide(records, summary)
+    if form == "html":
+        from ddpmkit.report.html import to_html
+
+        return to_html(records, summary, printed)
+    return {"terminal": to_tsv, "md": to_markdown, "latex": to_latex, "json": to_json}[form](summary, printed)
 
 
 def write_report(folder: Path) -> Summary:
     """Write the study's files from its records, and return the summary."""
+    from ddpmkit.report.card import card, card_markdown
+    from ddpmkit.report.charts import charts, write_charts
     from ddpmkit.report.figures import write_figures
+    from ddpmkit.report.html import to_html
 
     records, summary = read_summary(folder)
-    files.write_text(folder / "results.csv", to_csv(records))
-    files.write_text(folder / "report.md", to_markdown(summary))
-    files.write_text(folder / "report.json", to_json(summary))
+    drawn = list(charts(records, summary))
+    texts = {
+        "results.csv": to_tidy(records),
+        "report.md": to_markdown(summary),
+        "report.tex": to_latex(summary),
+        "report.json": to_json(summary),
+        "report.html": to_html(records, summary, tables(summary), drawn),
+        "card.md": card_markdown(records),
+    }
+    for name, text in texts.items():
+        files.write_text(folder / name, text)
+    files.write_json(folder / "card.json", finite(card(records)))
     write_figures(records, summary)
+    write_charts(folder / "figures", drawn)
     return summary
-
-
-def _disarm(text: str) -> str:
-    text = inert(text)
-    return "'" + text if text[:1] in ("=", "+", "-", "@") else text

@@ -77,7 +77,19 @@ def write_study(out: Path, name="demo", cells=("linear", "cosine", "sigmoid"), s
         "grid": {"train_seeds": list(seeds)},
         "cells": [{"label": c, "slug": f"cell-{i}", "settings": SETTINGS} for i, c in enumerate(cells)],
         "results": results,
-        "stages": [{"kind": "ref", "id": ref, "label": "reference digits"}],
+        "stages": [
+            {"kind": "ref", "id": ref, "label": "reference digits"},
+            *(
+                {"kind": kind, "id": id, "label": f"{kind} {r['cell']} seed {r['train_seed']}"}
+                for r in results
+                for kind, id in (
+                    ("train", r["train"]),
+                    ("sample", r["sample"]),
+                    ("score", r["scores"][0][1]),
+                    ("nll", r["nll"]),
+                )
+            ),
+        ],
     }
     folder = out / "studies" / name
     folder.mkdir(parents=True)
@@ -212,10 +224,10 @@ def test_an_unknown_format_names_the_formats(report):
     assert (code, out) == (2, "")
     error, hint = two_lines(err)
     assert "'xlsx'" in error
-    assert all(f in hint for f in ("table", "md", "csv", "json"))
+    assert all(f in hint for f in ("terminal", "md", "latex", "html", "csv", "wide", "json"))
 
 
-@pytest.mark.parametrize("form", ["table", "md", "csv", "json"])
+@pytest.mark.parametrize("form", ["table", "md", "latex", "csv", "wide", "json"])
 def test_an_unknown_baseline_names_the_cells_whatever_the_format(report, form):
     code, out, err = report("--baseline", "sigmund", "-f", form)
     assert (code, out) == (2, "")
@@ -252,7 +264,7 @@ def test_the_report_changes_nothing_in_the_results_folder(report, results):
         return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in results.rglob("*")}
 
     before = state()
-    for form in ("table", "md", "csv", "json"):
+    for form in ("terminal", "md", "latex", "html", "csv", "wide", "json"):
         assert report("-f", form)[0] == 0
     assert state() == before
 

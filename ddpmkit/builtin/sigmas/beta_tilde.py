@@ -17,7 +17,7 @@ class BetaTilde(Sigma):
     """Reverse variance beta-tilde_t: exact when the data are one point; often called fixed-small.
 
     sigma_t^2 = beta-tilde_t = beta_t (1 - alpha-bar_{t-1}) / (1 - alpha-bar_t), the posterior variance. At t=1 it is
-    zero; its place is taken by beta-tilde_2, as in every implementation, and matters to the decoder alone.
+    zero; its place is taken by beta-tilde_2, as in Ho's and OpenAI's code, and matters to the decoder alone.
     """
 
     name = "beta-tilde"
