@@ -77,7 +77,9 @@ def nearest(x: Array, points: Array, *, itself: bool = False) -> Array:
         square = np.square(part).sum(1)
         for first in range(0, len(x), CHUNK):
             rows = np.asarray(x[first : first + CHUNK], dtype=np.float64)
-            distance = square - 2 * (rows @ part.T) + np.square(rows).sum(1)[:, None]
+            sizes = square + np.square(rows).sum(1)[:, None]
+            distance = sizes - 2 * (rows @ part.T)
+            distance[distance < 1e-12 * sizes] = 0  # what rounding leaves of a copy, where the values are no integers
             if itself and start == first:
                 np.fill_diagonal(distance, np.inf)
             best[first : first + CHUNK] = np.minimum(best[first : first + CHUNK], distance.min(1))

@@ -39,7 +39,9 @@ class Moments:
             raise DdpmkitError("a batch holds features that are not finite", "look at those images")
         mean = x.mean(0)
         centred = x - mean
-        return cls(len(x), mean, centred.T @ centred)
+        rest = centred.mean(0)  # the rounding of a mean far from zero
+        centred -= rest
+        return cls(len(x), mean + rest, centred.T @ centred)
 
     def merge(self, other: Moments) -> Moments:
         """The moments of both sets together, as if they had been one.

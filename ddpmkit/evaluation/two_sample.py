@@ -21,7 +21,7 @@ def two_sample_test(x: Array, y: Array) -> Metric:
     Gradient boosting is fitted on four fifths and scores the fifth it has not seen, five times (Lopez-Paz & Oquab 2017,
     arXiv 1610.06545, sec. 3). 0.5 is the ideal; far below 0.5, samples copy reference points. Given the classifier, the
     Mann-Whitney test of one fold holds, but the folds depend on each other; the p-value is 5/3 times the median of the
-    five, which holds whatever the dependence (Rueger 1978; compare Meinshausen et al. 2009). The AUC saturates: good for
+    five, which holds whatever the dependence (Rueger 1978; Meinshausen et al. 2009). The AUC saturates: good for
     whether samples can be told apart at all, not for ranking. The first 5000 rows of each set are used.
 
     Args:
