@@ -6,7 +6,7 @@ from threadpoolctl import threadpool_limits
 
 from ddpmkit import Images, build
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.evaluation import METRICS, distance_label, frechet_distance, paired_difference, prepare, score
+from ddpmkit.evaluation import METRICS, distance_label, frechet_distance, paired_difference, prepare, score, two_sample
 from ddpmkit.evaluation.neighbours import neighbour_metrics
 from ddpmkit.evaluation.panel import differences, prepare_features, statistics
 
@@ -27,6 +27,12 @@ def reference(digits):
     """The test split in digit features, with the floor of as many training images."""
     with threadpool_limits(1):
         return prepare(digits, build("features", "digits"), floor=797)
+
+
+@pytest.fixture
+def few_trees(monkeypatch):
+    """For tests that are not about the strength of the two-sample test."""
+    monkeypatch.setattr(two_sample, "TREES", 5)
 
 
 @pytest.fixture
@@ -64,7 +70,7 @@ def test_new_images_are_not_flagged(digits):
 
 def test_a_dropped_class_is_found_by_recall_and_coverage(digits, reference):
     kept = digits.train[digits.labels["train"] != 8][:797]
-    got = score(kept, reference)
+    got = score(kept, reference, metrics=["precision", "recall", "coverage"])
     floor = reference.floor
     missing = np.mean(digits.labels["test"] == 8)  # about a tenth
     for name in ("recall", "coverage"):
@@ -85,7 +91,7 @@ def test_noise_of_one_level_is_found_by_the_two_sample_test(digits, reference, r
     assert got["recall"].value > 0.9
 
 
-def test_one_pass_through_the_extractor_feeds_all_metrics(digits):
+def test_one_pass_through_the_extractor_feeds_all_metrics(digits, few_trees):
     passes = []
 
     class Counting:
@@ -114,7 +120,7 @@ def test_one_pass_through_the_extractor_feeds_all_metrics(digits):
     assert score(digits.train[:100], again)["fd"].value == got["fd"].value
 
 
-def test_the_values_are_those_of_the_metrics_by_themselves(digits, reference):
+def test_the_values_are_those_of_the_metrics_by_themselves(digits, reference, few_trees):
     extract = build("features", "digits").load(digits)
     x, y = extract(digits.train[:300]), extract(digits.test)
     got = score(digits.train[:300], reference, metrics=["coverage", "fd"], k=3)
@@ -136,7 +142,7 @@ def test_the_order_of_the_samples_and_their_batches_do_not_matter(digits, refere
     assert fd[1].details["plain"] == pytest.approx(fd[0].details["plain"], rel=1e-10)
 
 
-def test_any_metric_with_an_error_can_be_paired(digits, reference):
+def test_any_metric_with_an_error_can_be_paired(digits, reference, few_trees):
     """The same images, one level brighter in one set: shared noise."""
     a = score(digits.train[:400], reference)
     b = score(np.minimum(digits.train[:400] + np.uint8(1), 16), reference)
@@ -146,7 +152,7 @@ def test_any_metric_with_an_error_can_be_paired(digits, reference):
         assert 0 < se < 1.2 * np.hypot(a[name].se, b[name].se), name
 
 
-def test_the_record_is_json_and_names_everything_that_matters(digits, reference):
+def test_the_record_is_json_and_names_everything_that_matters(digits, reference, few_trees):
     import json
 
     got = score(digits.train[:300], reference).record()
@@ -205,7 +211,7 @@ def test_stored_statistics_allow_the_frechet_distance_alone(digits, reference):
             statistics(mu, cov, digits, features)
 
 
-def test_images_against_images(digits):
+def test_images_against_images(digits, few_trees):
     """Without a data set: the extractor is fitted on the reference, and there is no training set to copy from."""
     got = score(digits.train[:100], digits.test, features=build("features", "pca:k=8"))
     assert "copy" not in got
