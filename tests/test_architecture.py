@@ -22,7 +22,7 @@ HEAVY = ("torch", "numpy", "pandas", "scipy", "matplotlib", "sklearn", "safetens
 ROWS: list[set[str]] = [
     {"errors", "text", "files"},
     {"plugin"},
-    {"diffusion", "randomness", "pixels", "initialise", "ema", "checkpoint", "device", "statistics"},
+    {"diffusion", "randomness", "pixels", "images", "initialise", "ema", "checkpoint", "device", "statistics"},
     {"training", "sampling", "evaluation", "plots"},
     {"study", "report"},
     {"cli"},

@@ -220,8 +220,13 @@ def statistics(
         origin: More of the protocol, such as the hash of the file.
 
     Raises:
-        DdpmkitError: when the statistics are none.
+        DdpmkitError: when the statistics are none, or the extractor is fitted on images that they do not hold.
     """
+    if getattr(features, "fitted", False):
+        raise DdpmkitError(
+            f"features '{features.name}' are fitted on the reference's images, which statistics do not hold",
+            "use --features pixels, or pass the images as the reference",
+        )
     mu, cov = np.asarray(mu, np.float64), np.asarray(cov, np.float64)
     if mu.ndim != 1 or cov.shape != (len(mu), len(mu)):
         raise DdpmkitError(f"statistics of shapes {mu.shape} and {cov.shape}", "they must be mu (D,) and sigma (D, D)")
@@ -330,6 +335,24 @@ def _c2st(x: Array, y: Array, pixels: Levels | None, reference: Reference) -> Me
 def _floor(real: Levels, reference: Reference, metrics: Sequence[str], k: int) -> dict[str, dict[str, Any]]:
     panel = score(real, reference, metrics=metrics, k=k)
     return {name: {"value": m.value, "se": m.se, "n": len(real)} for name, m in panel.items()}
+
+
+def floor_of_halves(reference: Reference, k: int = 5) -> dict[str, dict[str, Any]]:
+    """What one half of the reference's features scores against the other; for a reference without another split.
+
+    Raises:
+        DdpmkitError: when the reference holds no features.
+    """
+    if reference.features is None:
+        raise DdpmkitError("statistics alone have no halves", "pass images as the reference")
+    half = len(reference.features) // 2
+    if half <= max(k, 1):
+        return {}
+    order = np.random.default_rng(0).permutation(len(reference.features))
+    a, b = reference.features[order[:half]], reference.features[order[half:]]
+    metrics = [m for m in METRICS if m not in IMAGE_METRICS]
+    panel = score(a, prepare_features(b), metrics=metrics, k=k)
+    return {name: {"value": m.value, "se": m.se, "n": half} for name, m in panel.items()}
 
 
 def _flat(levels: Levels) -> Any:
