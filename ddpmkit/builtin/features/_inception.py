@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Array, Levels
 
 LAYER = "2048"
-BATCH = 32  # the network always sees this many images, padded: floating point differs between batch sizes
+BATCH = 16  # the network always sees this many images, padded: floating point differs between batch sizes
 
 
 def load_network(path: Path, levels: int) -> Callable[[Levels], Array]:
