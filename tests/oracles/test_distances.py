@@ -1,6 +1,6 @@
 """Against other people's code: torch-fidelity, pytorch-fid, torchmetrics and prdc, on the same features and images.
 
-They need an environment of their own: pip install torch-fidelity==0.4.0 pytorch-fid==0.3.0 torchmetrics==1.9.0 prdc==0.2
+They need an environment of their own, with torch-fidelity==0.4.0, pytorch-fid==0.3.0, torchmetrics==1.9.0, prdc==0.2.
 """
 
 import numpy as np
@@ -190,5 +190,5 @@ def test_the_weights_are_refused_where_the_check_is_not_left_out(random_weights)
     from ddpmkit.errors import DdpmkitError
 
     data = Images(*(np.zeros((3, 1, 8, 8), np.uint8),) * 3, 256, {})
-    with pytest.raises(DdpmkitError, match="is another file|is cut short"):
+    with pytest.raises(DdpmkitError, match=r"is another file|is cut short"):
         inception.Inception(weights=str(random_weights)).load(data)
