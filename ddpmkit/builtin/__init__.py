@@ -8,6 +8,7 @@ from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.builtin.executors.inline import Inline
 from ddpmkit.builtin.executors.local import Local
 from ddpmkit.builtin.features.digits import DigitsNet
+from ddpmkit.builtin.features.dinov2 import DinoV2
 from ddpmkit.builtin.features.inception import Inception
 from ddpmkit.builtin.features.mnist import MnistNet
 from ddpmkit.builtin.features.pca import Pca
@@ -95,7 +96,7 @@ def ddpmkit_register_datasets() -> list[type]:
 @hookimpl
 def ddpmkit_register_features() -> list[type]:
     """Feature extractors."""
-    return [DigitsNet, Inception, MnistNet, Pca, Pixels]
+    return [DigitsNet, DinoV2, Inception, MnistNet, Pca, Pixels]
 
 
 @hookimpl

@@ -1,6 +1,7 @@
 """Against other people's code: torch-fidelity, pytorch-fid, torchmetrics and prdc, on the same features and images.
 
-They need an environment of their own, with torch-fidelity==0.4.0, pytorch-fid==0.3.0, torchmetrics==1.9.0, prdc==0.2.
+They need an environment of their own, with torch-fidelity==0.4.0, pytorch-fid==0.3.0, torchmetrics==1.9.0, prdc==0.2
+and transformers.
 """
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import mmd2
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
+from transformers import Dinov2Config, Dinov2Model
 
 from ddpmkit import Images
 from ddpmkit.builtin.features import inception
@@ -192,3 +194,26 @@ def test_the_weights_are_refused_where_the_check_is_not_left_out(random_weights)
     data = Images(*(np.zeros((3, 1, 8, 8), np.uint8),) * 3, 256, {})
     with pytest.raises(DdpmkitError, match=r"is another file|is cut short"):
         inception.Inception(weights=str(random_weights)).load(data)
+
+
+def test_dinov2_against_transformers(tmp_path):
+    """A small random network of theirs, saved by them, read by us; the resize is the identity at 224."""
+    import hashlib
+
+    from ddpmkit.builtin.features.dinov2 import DinoV2
+
+    torch.manual_seed(0)
+    config = Dinov2Config(hidden_size=128, num_hidden_layers=3, num_attention_heads=2, image_size=518, patch_size=14)
+    theirs = Dinov2Model(config).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 224, 224)).astype(np.uint8)
+    mean, sd = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        expected = theirs((torch.from_numpy(images).float() / 255 - mean) / sd).pooler_output.numpy()
+    ours = DinoV2(path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    got = ours.load(Images(images, images, images, 256, {}))(images)
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+    assert np.abs(got).max() > 0.1
