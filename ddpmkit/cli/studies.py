@@ -30,6 +30,7 @@ def ablate(
     samplers: Annotated[str | None, setting("sampler", "--samplers", "--sampler")] = None,
     predictions: Annotated[str | None, setting("prediction", "--predictions", "--prediction")] = None,
     timesteps: Annotated[str | None, setting("timesteps")] = None,
+    timestep_sampling: Annotated[str | None, setting("timestep_sampling")] = None,
     sampling_steps: Annotated[str | None, setting("sampling_steps")] = None,
     axis: Annotated[
         list[str] | None,
@@ -71,7 +72,8 @@ def ablate(
     given: Global = context.obj
     settings = {
         "study": study, "schedules": schedules, "sigmas": sigmas, "weightings": weightings, "backbones": backbones,
-        "samplers": samplers, "predictions": predictions, "timesteps": timesteps, "sampling_steps": sampling_steps,
+        "samplers": samplers, "predictions": predictions, "timesteps": timesteps,
+        "timestep_sampling": timestep_sampling, "sampling_steps": sampling_steps,
         "axis": axis, "dataset": dataset, "train_steps": train_steps, "batch_size": batch_size,
         "learning_rate": learning_rate, "dropout": dropout, "precision": precision, "samples": samples,
         "train_seeds": train_seeds, "sample_seeds": sample_seeds, "metrics": metrics, "features": features,

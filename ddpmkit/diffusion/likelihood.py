@@ -53,6 +53,21 @@ def middle_factor(tables: Tables, log_sigma2: Array) -> Array:
     return np.asarray(out)
 
 
+def learned_middle(tables: Tables, x0: Tensor, x0_hat: Tensor, log_sigma2: Tensor, t: Tensor) -> Tensor:
+    """L_{t-1} with a variance for each pixel, nats per image, float64 (B,); t int64 (B,) of at least 1.
+
+    The sum over pixels of 1/2 [ beta-tilde_t / sigma^2 - 1 + ln(sigma^2 / beta-tilde_t) + c_t^2 (x0 - x0hat)^2 /
+    sigma^2 ].
+    """
+    shape = (-1, *([1] * (x0.dim() - 1)))
+    tilde, factor = (
+        torch.from_numpy(v).to(x0.device)[t].reshape(shape) for v in (tables.posterior_variance, tables.posterior_x0**2)
+    )
+    inverse = torch.exp(-log_sigma2.double())
+    per_pixel = (tilde + factor * (x0 - x0_hat).square()) * inverse - 1 + log_sigma2 - torch.log(tilde)
+    return 0.5 * per_pixel.flatten(1).sum(1)
+
+
 def log_ndtr_difference(upper: Tensor, lower: Tensor) -> Tensor:
     """Return ln(Phi(upper) - Phi(lower)), upper > lower, without cancellation in either tail.
 
@@ -66,7 +81,7 @@ def log_ndtr_difference(upper: Tensor, lower: Tensor) -> Tensor:
     return out
 
 
-def decoder_nll(x0: Tensor, mean: Tensor, sigma: float, levels: int) -> Tensor:
+def decoder_nll(x0: Tensor, mean: Tensor, sigma: float | Tensor, levels: int) -> Tensor:
     """L_0 per pixel in nats: -ln of the mass of N(mean, sigma^2) in the bin of x0, the outer bins open.
 
     Ho et al. 2020, eq. 13, with the exact CDF in log space. Bins are x0 -+ h with h = 1/(K-1). Shapes alike.

@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.likelihood import bits_per_dim, decoder_nll, middle_constant, middle_factor, prior_kl
+from ddpmkit.diffusion.likelihood import (
+    bits_per_dim,
+    decoder_nll,
+    learned_middle,
+    middle_constant,
+    middle_factor,
+    prior_kl,
+)
 from ddpmkit.diffusion.tables import Array, Tables
 from ddpmkit.errors import Diverged, Interrupted
 from ddpmkit.randomness import normal, permutation, stream_key, uniform
@@ -59,9 +66,9 @@ class Estimate:
 
 @torch.inference_mode()
 def estimate(
-    predict_x0: Callable[..., Tensor],
+    predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]],
     tables: Tables,
-    log_sigma2: Array,
+    log_sigma2: Array | None,
     decoder_log_variance: float,
     *,
     images: Tensor,
@@ -76,9 +83,9 @@ def estimate(
     """Estimate the bound of ``images``.
 
     Args:
-        predict_x0: ``predict_x0(xt, t)`` with t int64 (B,); not clipped.
+        predict: ``predict(xt, t)`` with t int64 (B,), giving x0hat, not clipped, and a learned log sigma^2 or None.
         tables: The full chain.
-        log_sigma2: Log reverse variances, (T,); entry 0 is not used.
+        log_sigma2: Log reverse variances, (T,); entry 0 is not used. None: the network gives them, the decoder's too.
         decoder_log_variance: Log-variance of p(x_0 | x_1).
         images: Float32 pixels (N, C, H, W) in [-1, 1], exactly on the grey levels.
         pilot: Other images, for the proposal alone.
@@ -101,9 +108,13 @@ def estimate(
     passes, done = sum(-(-s // micro_batch) for s in sizes), 0
 
     def run(
-        pool: Tensor, stream: str, image: Tensor, t: Tensor, reduce: Callable[[Tensor, Tensor], Tensor]
+        pool: Tensor,
+        stream: str,
+        image: Tensor,
+        t: Tensor,
+        reduce: Callable[[Tensor, Tensor, Tensor | None, Tensor], Tensor],
     ) -> dict[str, Array]:
-        """Return one float64 number a row, ``reduce(x0, x0hat)``, for x0hat clipped and as it is; all are finite."""
+        """Return one float64 number a row, ``reduce(x0, x0hat, log_sigma2, t)``, for x0hat clipped and as it is."""
         nonlocal done
         key = stream_key(seed, stream)
         out: dict[str, list[Tensor]] = {"clipped": [], "unclipped": []}
@@ -114,23 +125,37 @@ def estimate(
             x0, steps = pool[image[rows]], t[rows]
             xt = q_sample(c, x0, steps, normal(key, rows, tuple(x0.shape[1:])))
             keep = min(micro_batch, len(t) - first)
-            x0, hat = x0[:keep].cpu().double(), predict_x0(xt, steps)[:keep].cpu().double()
+            out_x0, out_variance = predict(xt, steps)
+            x0, steps, hat = x0[:keep].cpu().double(), steps[:keep].cpu(), out_x0[:keep].cpu().double()
+            given = None if out_variance is None else out_variance[:keep].cpu().double()
             bad = ~torch.isfinite(hat).flatten(1).all(1)
             if bool(bad.any()):
                 row = int(bad.nonzero()[0])
                 raise Diverged(f"x0hat is not finite at step {int(steps[row])} of image {int(image[rows][row])}")
-            out["clipped"].append(reduce(x0, hat.clamp(-1, 1)))
-            out["unclipped"].append(reduce(x0, hat))
+            out["clipped"].append(reduce(x0, hat.clamp(-1, 1), given, steps))
+            out["unclipped"].append(reduce(x0, hat, given, steps))
             done += 1
             on_progress(done / passes)
         return {name: torch.cat(parts).numpy() for name, parts in out.items()}
 
-    factor, constant = middle_factor(tables, log_sigma2), middle_constant(tables, log_sigma2)
+    if log_sigma2 is None:  # the network's own variance: the term itself is taken, not the error it is made of
+        factor, constant = np.ones(tables.T), np.zeros(tables.T)
+    else:
+        factor, constant = middle_factor(tables, log_sigma2), middle_constant(tables, log_sigma2)
+
+    def middle(x0: Tensor, hat: Tensor, given: Tensor | None, t: Tensor) -> Tensor:
+        if given is None:
+            return (x0 - hat).square().flatten(1).sum(1)
+        return learned_middle(tables, x0, hat, given, t)
+
+    def first_step(x0: Tensor, hat: Tensor, given: Tensor | None, _: Tensor) -> Tensor:
+        sigma = math.exp(decoder_log_variance / 2) if given is None else torch.exp(given / 2)
+        return decoder_nll(x0, hat, sigma, levels).flatten(1).sum(1)
 
     # The proposal, from images that are not in the estimate.
     steps = torch.tensor(np.repeat(grid, PILOT_IMAGES), device=device)
     which = torch.arange(len(steps), device=device) % len(pilot)
-    pilot_errors = run(pilot, "nll-pilot", which, steps, _squared_error)
+    pilot_errors = run(pilot, "nll-pilot", which, steps, middle)
     shapes = {
         name: _proposal(grid, e.reshape(len(grid), PILOT_IMAGES), factor, dims * constant)
         for name, e in pilot_errors.items()
@@ -140,18 +165,11 @@ def estimate(
 
     # L_0, every image.
     image = torch.arange(count, device=device).repeat(DECODER_DRAWS)
-    sigma_0 = math.exp(decoder_log_variance / 2)
-    decoder = run(
-        images,
-        "nll-decoder",
-        image,
-        torch.zeros_like(image),
-        lambda x0, mean: decoder_nll(x0, mean, sigma_0, levels).flatten(1).sum(1),
-    )
+    decoder = run(images, "nll-decoder", image, torch.zeros_like(image), first_step)
 
     # The middle sum.
     t, image = _systematic(proposal, count, per_replicate, seed, device)
-    errors_by = run(images, "nll", image, t, _squared_error)
+    errors_by = run(images, "nll", image, t, middle)
 
     prior = float(prior_kl(tables, images.cpu()).mean())
     steps_np = t.cpu().numpy()
@@ -171,11 +189,6 @@ def estimate(
         "decoder_unclipped": decoder["unclipped"],
     }
     return Estimate(bounds["clipped"], bounds["unclipped"], sum(sizes), draws)
-
-
-def _squared_error(x0: Tensor, hat: Tensor) -> Tensor:
-    """||x0 - x0hat||^2 of each row, float64."""
-    return (x0 - hat).square().flatten(1).sum(1)
 
 
 def _proposal(grid: np.ndarray[Any, Any], errors: Array, factor: Array, constant: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 from ddpmkit.study.runner import Prepared
 from ddpmkit.text import inert
 
-KINDS = ("ref", "train", "sample", "nll", "score")
+KINDS = ("ref", "train", "fit", "sample", "nll", "score")
 
 
 @dataclass

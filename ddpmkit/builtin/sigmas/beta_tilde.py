@@ -22,6 +22,7 @@ class BetaTilde(Sigma):
 
     name = "beta-tilde"
     reference = "Ho et al. 2020 (arXiv 2006.11239), eq. 7 and section 3.2"
+    used_by = "'fixedsmall' of Ho's and OpenAI's code, 'fixed_small' of diffusers; denoising-diffusion-pytorch"
 
     def log_bounds(self, tables: Tables) -> tuple[Array, Array]:
         """Return log beta-tilde_t twice, each float64 (T,)."""
