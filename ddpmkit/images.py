@@ -144,7 +144,6 @@ def _read_file(path: Path, shape: tuple[int, ...] | None, count: int) -> Array:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; the size is checked below
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 width, height = image.size
                 if width * height > MOST_PIXELS or width * height * 3 * count > LIMIT:
@@ -164,7 +163,7 @@ def _read_file(path: Path, shape: tuple[int, ...] | None, count: int) -> Array:
                         f"'{path}' has the mode {image.mode}", "use 8-bit grey or RGB without transparency"
                     )
                 pixels = np.asarray(converted, dtype=np.uint8)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
         raise DdpmkitError(f"'{path}' declares far too many pixels", "scale the images down first") from None
     except UnidentifiedImageError:
         raise DdpmkitError(f"'{path}' is no image", "take it out of the folder") from None
