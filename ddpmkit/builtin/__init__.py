@@ -8,7 +8,11 @@ from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.builtin.executors.inline import Inline
 from ddpmkit.builtin.executors.local import Local
 from ddpmkit.builtin.features.digits import DigitsNet
+from ddpmkit.builtin.features.dinov2 import DinoV2
+from ddpmkit.builtin.features.inception import Inception
+from ddpmkit.builtin.features.mnist import MnistNet
 from ddpmkit.builtin.features.pca import Pca
+from ddpmkit.builtin.features.pixels import Pixels
 from ddpmkit.builtin.samplers.ancestral import Ancestral
 from ddpmkit.builtin.samplers.ddim import Ddim
 from ddpmkit.builtin.samplers.dpm_solver import DpmSolver
@@ -97,7 +101,7 @@ def ddpmkit_register_datasets() -> list[type]:
 @hookimpl
 def ddpmkit_register_features() -> list[type]:
     """Feature extractors."""
-    return [DigitsNet, Pca]
+    return [DigitsNet, DinoV2, Inception, MnistNet, Pca, Pixels]
 
 
 @hookimpl
