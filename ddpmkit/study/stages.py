@@ -272,7 +272,7 @@ def run_draw(w: Work) -> None:
     """Ask a trained network for what the bound of a split is made of."""
     spec = w.stage.spec
     images, predict, tables, _ = trained(w)
-    split = to_pixels(torch.from_numpy(_split(images, spec["split"])).to(w.device), images.levels)
+    split = to_pixels(torch.from_numpy(split_images(images, spec["split"])).to(w.device), images.levels)
     pilot = to_pixels(torch.from_numpy(images.validation).to(w.device), images.levels)
     # A setting counts the draws of the middle sum; the pilot's and the decoder's come on top.
     fixed = len(pilot_grid(tables.T)) * PILOT_IMAGES + DECODER_DRAWS * len(split)
@@ -301,7 +301,7 @@ def run_nll(w: Work) -> None:
     images, sigma = w.images(), w.component("sigma")
     asked = _spec(w, "draw", spec["draw"])
     tables = tables_for(w.component("schedule"), _spec(w, "train", asked["train"])["T"])
-    pixels = to_pixels(torch.from_numpy(_split(images, asked["split"])), images.levels)
+    pixels = to_pixels(torch.from_numpy(split_images(images, asked["split"])), images.levels)
     draws = Draws.from_arrays(_arrays(w, "draw", spec["draw"], "draws.safetensors"), pixels.numpy())
     statistics, choice = _statistics(w), spec["decoder_variance"]
     log_sigma2, decoder = None, None
@@ -318,7 +318,7 @@ def run_nll(w: Work) -> None:
     if not all(math.isfinite(b.total) for b in found.values()):
         raise Diverged("the bound is not finite")
     result = {
-        **{name: _bound_record(b) for name, b in found.items()},
+        **{name: bound_record(b) for name, b in found.items()},
         # A valid model mean lies in the range of the data; the walk that explodes is told as it is.
         "reported": "clipped" if tables.variance_preserving else "unclipped",
         "evaluations": draws.evaluations,
@@ -331,7 +331,7 @@ def run_nll(w: Work) -> None:
     _commit(w, result)
 
 
-def _bound_record(b: Bound) -> dict[str, Any]:
+def bound_record(b: Bound) -> dict[str, Any]:
     """A bound as JSON values, bits/dim."""
     return {
         "total": b.total,
@@ -347,7 +347,7 @@ def _bound_record(b: Bound) -> dict[str, Any]:
     }
 
 
-def _split(images: Images, split: str) -> np.ndarray[Any, Any]:
+def split_images(images: Images, split: str) -> np.ndarray[Any, Any]:
     """Return the images of a split that are bounded: the whole test split, and as many of the training split."""
     if split == "test":
         return images.test
