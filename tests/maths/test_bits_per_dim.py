@@ -69,6 +69,12 @@ def test_the_estimate_is_unbiased_although_the_images_are_their_own_pilot():
     assert 0.7 < misses.std(ddof=1) / said < 1.35
 
 
+def test_the_control_that_evens_out_the_images_does_not_hide_that_they_differ():
+    own = 0.5 * GAUSSIAN.double().square().mean(1).std() / math.log(2) / math.sqrt(len(GAUSSIAN))
+    found = [exact(seed=s, evals=30_000).test_set_error for s in range(8)]
+    assert math.sqrt(np.mean(np.square(found))) == pytest.approx(float(own), rel=0.2)
+
+
 @pytest.mark.parametrize("count", [5, 40])
 def test_a_strided_chain_keeps_the_density_and_tells_the_network_the_full_time(count):
     times = np.linspace(0, 999, count).round().astype(int)
