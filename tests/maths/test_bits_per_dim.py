@@ -61,6 +61,7 @@ def test_unit_gaussian_images_cost_what_their_density_says(prediction, how):
     assert own_cost(GAUSSIAN) == pytest.approx(H, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_estimate_is_unbiased_although_the_images_are_their_own_pilot():
     found = [exact(seed=s, evals=3000) for s in range(60)]
     misses = np.array([b.total - own_cost(GAUSSIAN) for b in found])
@@ -69,6 +70,7 @@ def test_the_estimate_is_unbiased_although_the_images_are_their_own_pilot():
     assert 0.7 < misses.std(ddof=1) / said < 1.35
 
 
+@pytest.mark.slow
 def test_the_control_that_evens_out_the_images_does_not_hide_that_they_differ():
     own = 0.5 * GAUSSIAN.double().square().mean(1).std() / math.log(2) / math.sqrt(len(GAUSSIAN))
     found = [exact(seed=s, evals=30_000).test_set_error for s in range(8)]

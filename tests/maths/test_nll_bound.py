@@ -158,6 +158,7 @@ def test_one_set_of_draws_serves_every_sigma_without_the_network(world, draws):
     assert world.calls == before
 
 
+@pytest.mark.slow
 def test_the_full_sweep_is_exact_but_for_its_noise_and_says_how_much_that_is(world):
     misses, said = [], []
     for seed in range(24):
@@ -317,6 +318,7 @@ def test_the_linear_control_takes_the_noise_out_of_a_linear_network(world):
     assert better < plain / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linear", [True, False])
 @pytest.mark.parametrize("sigma", [Beta(), BetaTilde()], ids=lambda s: s.name)
 def test_with_controls_the_estimate_stays_where_it_was_and_its_error_honest(sigma, linear):
@@ -400,6 +402,7 @@ def test_the_pilot_looks_at_both_ends(steps):
 # --- budgets ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_target_error_is_reached_by_more_evaluations_and_not_by_luck():
     world = World(Linear(), wrong=1.3)
     found = {}
@@ -465,6 +468,7 @@ def test_with_one_draw_at_t_1_its_error_is_bounded_from_above(world):
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [False, True])
 def test_two_sigmas_differ_more_surely_than_each_is_known(full):
     world = World(steps=200, wrong=0.6)
@@ -488,6 +492,7 @@ def test_two_sigmas_differ_more_surely_than_each_is_known(full):
     assert math.sqrt(np.mean(images**2)) == pytest.approx(own, rel=0.25)
 
 
+@pytest.mark.slow
 def test_two_networks_asked_with_one_seed_are_paired_by_their_draws():
     one, other = World(), World(wrong=0.97)
     truth = (other.middle_truth(Beta()) - one.middle_truth(Beta())).mean()
@@ -504,6 +509,7 @@ def test_two_networks_asked_with_one_seed_are_paired_by_their_draws():
     assert np.mean(error) < np.mean(alone) / 3
 
 
+@pytest.mark.slow
 def test_full_sweeps_of_two_networks_are_paired_by_image_and_their_noise_taken_as_independent():
     one, other = World(), World(wrong=0.9)
     rows = []

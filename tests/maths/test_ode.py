@@ -109,6 +109,7 @@ def test_the_error_falls_with_the_fourth_power_of_the_step_and_doubling_sees_it(
     assert 8 < misses[12] / misses[24] < 32
 
 
+@pytest.mark.slow
 def test_hutchinson_is_right_in_the_mean_and_exact_where_dimensions_do_not_mix():
     alone = Gaussian(np.diag([1.0, 0.3, 0.1]))
     got = ode_likelihood(alone.predict, alone.tables, alone.x0, levels=None, steps=30, divergence="hutchinson")
