@@ -143,7 +143,8 @@ def _likelihood(registry: Registry, training: str, asked: dict[str, Any], out: P
         raise DdpmkitError("--nll-se and --nll-full are two ways of saying how much", "give one of them")
     from rich.progress import Progress
 
-    with Progress(console=stderr_console(), transient=True) as bar:
+    console = stderr_console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("likelihood", total=1.0)
         found = likelihood(
             Store(out),
@@ -166,9 +167,9 @@ def _likelihood(registry: Registry, training: str, asked: dict[str, Any], out: P
     print_rows(f"NLL, {found['label']}", heads, rows)
     chain = f"all {found['T']} steps" if found["steps"] == found["T"] else f"{found['steps']} of {found['T']} steps"
     print(
-        f"{found['images']} images of split {found['split']}, {chain}, sigma {found['sigma']}, decoder {found['decoder']} "
-        f"with variance {found['decoder_variance']}; {found['evaluations']:,} network evaluations, a full sweep takes "
-        f"{found['full_sweep']:,}",
+        f"{found['images']} images of split {found['split']}, {chain}, sigma {found['sigma']}, decoder "
+        f"{found['decoder']} with variance {found['decoder_variance']}; {found['evaluations']:,} network evaluations, "
+        f"a full sweep takes {found['full_sweep']:,}",
         file=sys.stderr,
     )
 

@@ -10,7 +10,6 @@ import torch
 
 from ddpmkit import device as devices
 from ddpmkit import files
-from ddpmkit.builtin.samplers._spacing import spaced
 from ddpmkit.diffusion.likelihood import Decoder
 from ddpmkit.diffusion.tables import decoder_log_variance
 from ddpmkit.diffusion.variance import log_variance
@@ -117,7 +116,11 @@ def likelihood(
     work = Work(asking, store, registry, RunOptions(device=device), where, lambda _: None, lambda: False)
     with devices.one_thread(), devices.reproducible(where):
         images, predict, full, _ = trained(work)
-        chain = full if asked.steps is None else full.strided(spaced("even", full.T, asked.steps))
+        chain = (
+            full
+            if asked.steps is None
+            else full.strided(registry.build("sampler", "ancestral").timesteps(full.T, asked.steps))
+        )
         split = to_pixels(torch.from_numpy(split_images(images, asked.split)).to(where), images.levels)
         fixed = len(pilot_grid(chain.T)) * PILOT_IMAGES + DECODER_DRAWS * len(split)
         sampled = not asked.full and asked.se is None
@@ -135,13 +138,12 @@ def likelihood(
             linear=LinearGaussian.fit(to_pixels(torch.from_numpy(images.train), images.levels)),
             on_progress=on_progress,
         )
-    variances = (
-        (None, None)
-        if sigma.learned
-        else (log_variance(sigma, chain), decoder_log_variance(chain, asked.decoder_variance))
-    )
+    log_sigma2 = None if sigma.learned else log_variance(sigma, chain)
+    decoder = None if sigma.learned else decoder_log_variance(chain, asked.decoder_variance)
     found = {
-        name: bound_record(bound(draws, chain, *variances, asked.decoder, levels=images.levels, clip=name == "clipped"))
+        name: bound_record(
+            bound(draws, chain, log_sigma2, decoder, asked.decoder, levels=images.levels, clip=name == "clipped")
+        )
         for name in ("clipped", "unclipped")
     }
     return {
