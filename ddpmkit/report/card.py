@@ -63,7 +63,7 @@ def card(records: Records) -> dict[str, Any]:
         "excluded": [list(e) for e in plan.get("excluded", ())],
         "warnings": list(plan.get("warnings", ())),
         "problems": [list(p) for p in records.problems],
-        "command": command(grid, str(plan["study"])),
+        "command": command(grid, str(plan["study"])) if stages else "",  # what was made elsewhere has none
         "needs_plugins": [f"{n} {v}".strip() for n, v in plugins.items() if n != "ddpmkit"],
     }
 

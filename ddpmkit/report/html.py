@@ -17,7 +17,7 @@ from ddpmkit.report.check import digest
 from ddpmkit.report.figures import STRIP, Levels, drawn_from, tile
 from ddpmkit.report.frames import Records
 from ddpmkit.report.tables import Summary, Table, main_table
-from ddpmkit.report.views import out_of, text, varying
+from ddpmkit.report.views import out_of, remarks, text, varying
 from ddpmkit.report.words import findings, lead
 from ddpmkit.study.store import Store
 from ddpmkit.text import inert
@@ -78,6 +78,7 @@ def to_html(records: Records, summary: Summary, printed: Sequence[Table], drawn:
         script=(folder / "report.js").read_text(encoding="utf-8"),
         digest=digest(summary),
         summary=summary,
+        remarks=remarks(summary),
         lead=lead(summary),
         findings=findings(summary),
         tables=[_table(t, summary, n) for n, t in enumerate(printed)],
@@ -118,7 +119,9 @@ def _table(table: Table, summary: Summary, number: int) -> dict[str, Any]:
 
 def kind(verdict: str) -> str:
     """The class that a verdict is coloured by."""
-    return verdict if verdict in ("better", "worse", "baseline") else "same" if verdict.startswith("no gap") else "open"
+    if verdict.startswith("no gap") or verdict == "identical":
+        return "same"
+    return verdict if verdict in ("better", "worse", "baseline") else "open"
 
 
 def breaks(said: str) -> Markup:
@@ -221,7 +224,7 @@ def _cells(records: Records, summary: Summary) -> list[dict[str, Any]]:
                 "components": list(parts.values()),
                 "counts": ", ".join(f"{n} {s}" for s, n in summary.counts.get(cell["label"], {}).items()),
                 "broken": set(summary.counts.get(cell["label"], {})) - {"done"} != set(),
-                "command": command(records.plan["grid"], records.name, point),
+                "command": command(records.plan["grid"], records.name, point) if stages else "",
             }
         )
     return out

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.report.frames import Records
-from ddpmkit.report.tables import Summary, Table, contrast_table, decimals, interval_text, main_table
+from ddpmkit.report.tables import Summary, Table, all_tables, decimals, interval_text
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,12 @@ class View:
 
 def tables(summary: Summary) -> list[Table]:
     """The report's tables, in order."""
-    second = contrast_table(summary)
-    return [main_table(summary), *([second] if second else [])]
+    return all_tables(summary)
+
+
+def remarks(summary: Summary) -> list[str]:
+    """What stands below the tables: what one must know to read them, then what to run next."""
+    return [*summary.notes, *(f"Next: {text}" for text in summary.advice)]
 
 
 def select(records: Records, where: Sequence[str]) -> Records:
@@ -214,7 +218,7 @@ def compare(studies: Sequence[Records]) -> Records:
                 continue
             seen[key] = labels[cell["label"]] = label
             # `out` says whose store holds the stages, since each study may have its own.
-            cells.append({**cell, "label": label, "slug": f"{name}-{cell['slug']}"})
+            cells.append({**cell, "label": label, "slug": f"{name}-{cell.get('slug', cell['label'])}"})
             results += [{**r, "cell": label, "out": str(r.get("out", records.folder.parent.parent))} for r in mine]
         frame = frame[frame["cell"].isin(labels)]
         frames.append(frame.assign(cell=frame["cell"].map(labels), metric=frame["metric"].replace(other)))
