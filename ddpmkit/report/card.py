@@ -40,6 +40,7 @@ def card(records: Records) -> dict[str, Any]:
         for part in components(stage):
             plugins[str(part["plugin"])] = str(part.get("plugin_version", ""))
     data = sorted({str(s["spec"]["data"]) for s in stages.values() if "data" in s.get("spec", {})})
+    # What was made elsewhere, and several studies side by side, have no one command.
     return {
         "study": plan["study"],
         "design": {
@@ -63,7 +64,7 @@ def card(records: Records) -> dict[str, Any]:
         "excluded": [list(e) for e in plan.get("excluded", ())],
         "warnings": list(plan.get("warnings", ())),
         "problems": [list(p) for p in records.problems],
-        "command": command(grid, str(plan["study"])) if stages else "",  # what was made elsewhere has none
+        "command": command(grid, str(plan["study"])) if stages and "same" not in plan else "",
         "needs_plugins": [f"{n} {v}".strip() for n, v in plugins.items() if n != "ddpmkit"],
     }
 

@@ -17,7 +17,7 @@ from ddpmkit.report.check import digest
 from ddpmkit.report.figures import STRIP, Levels, drawn_from, tile
 from ddpmkit.report.frames import Records
 from ddpmkit.report.tables import Summary, Table, main_table
-from ddpmkit.report.views import out_of, remarks, text, varying
+from ddpmkit.report.views import out_of, text, varying
 from ddpmkit.report.words import findings, lead
 from ddpmkit.study.store import Store
 from ddpmkit.text import inert
@@ -78,7 +78,6 @@ def to_html(records: Records, summary: Summary, printed: Sequence[Table], drawn:
         script=(folder / "report.js").read_text(encoding="utf-8"),
         digest=digest(summary),
         summary=summary,
-        remarks=remarks(summary),
         lead=lead(summary),
         findings=findings(summary),
         tables=[_table(t, summary, n) for n, t in enumerate(printed)],
@@ -212,7 +211,7 @@ def _cells(records: Records, summary: Summary) -> list[dict[str, Any]]:
                 for part in components(stage):
                     parts[str(part.get("kind")), str(part.get("name"))] = part
         settings = cell.get("settings", {})
-        point = {k: settings[k] for k in records.plan["grid"].get("axes", {}) if k in settings}
+        point = {k: settings[k] for k in records.plan["grid"].get("axes", {}) if k in settings and k != "study"}
         out.append(
             {
                 "label": cell["label"],
