@@ -1,12 +1,14 @@
 # make ablate   sets everything up in .venv and compares three variance schedules on real handwritten digits
 # make test     sets everything up and runs the linter, the type checker and all tests
+# make test-oracles   compares with diffusers and denoising-diffusion-pytorch, in an environment of its own
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+ORACLES := .venv-oracles
 
-.PHONY: ablate test test-browser lint types unit slow install reference clean
+.PHONY: ablate test test-browser test-oracles lint types unit slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -21,10 +23,22 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest -m "not slow and not browser"
+	$(BIN)/pytest -m "not slow and not browser and not oracles"
 
 slow: $(READY)
 	$(BIN)/pytest -m slow
+
+# Other people's code is no part of make test. denoising-diffusion-pytorch comes without its dependencies: of them only
+# the extra's are needed, and torchvision, which it asks for, may want another build of torch.
+test-oracles: $(ORACLES)/.ready
+	$(ORACLES)/bin/pytest -o addopts="-ra --strict-markers --strict-config --import-mode=importlib" -m oracles tests/oracles
+
+$(ORACLES)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(ORACLES)
+	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable ".[dev,oracles]"
+	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps denoising-diffusion-pytorch==2.3.4
+	touch $(ORACLES)/.ready
 
 # The report's page in a real Chromium, which is installed where there is apt and the right to use it.
 test-browser: $(READY)
@@ -48,4 +62,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(ORACLES) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -60,6 +60,11 @@ def newest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def under(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
+    """Return the tensors named ``group/...``, without that."""
+    return {k.removeprefix(f"{group}/"): v for k, v in tensors.items() if k.startswith(f"{group}/")}
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, Tensor]:
     """Flatten the optimiser's state to named tensors, ``exp_avg/conv_in.weight`` and so on."""
     out = {}

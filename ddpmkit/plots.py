@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpmkit.diffusion.tables import Array, Tables, fixed_log_variance
+from ddpmkit.diffusion.tables import Array, Tables, log_bounds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.text import Text
     from torch import Tensor
 
     from ddpmkit.plugin.interfaces import Levels, Sigma, Weighting
@@ -27,7 +28,7 @@ def schedules_figure(
 
     Args:
         tables: Label -> chain.
-        sigmas: Label -> reverse variance; each gets its own line style.
+        sigmas: Label -> reverse variance; each gets its own line style, the range of one that varies is shaded.
         weightings: Label -> weighting, at the first sigma; each gets its own line style.
     """
     from matplotlib.figure import Figure
@@ -44,8 +45,11 @@ def schedules_figure(
         axes[0].plot(t, chain.alpha_bars, color=colour, label=label)
         axes[1].plot(t, log_snr, color=colour)
         for style, sigma in zip(styles, sigmas.values(), strict=False):
-            axes[2].plot(t, np.exp(fixed_log_variance(sigma, chain)), style, color=colour)
-        log_sigma2 = fixed_log_variance(first_sigma, chain)
+            low, high = log_bounds(sigma, chain)
+            axes[2].plot(t, np.exp(low), style, color=colour)
+            if sigma.learned or sigma.fitted:  # where it lies is for the network to say
+                axes[2].fill_between(t, np.exp(low), np.exp(high), color=colour, alpha=0.12, lw=0)
+        log_sigma2 = log_bounds(first_sigma, chain)[1]
         for style, weighting in zip(styles, weightings.values(), strict=False):
             axes[3].plot(t, eps_weights(weighting, chain, log_sigma2), style, color=colour)
     axes[0].set_title("alpha-bar: what is left of the signal", fontsize=9)
@@ -110,14 +114,14 @@ def forward_strips(image: Levels, levels: int, tables: Mapping[str, Tables], see
     return strips
 
 
-def watched(predict_x0: Callable[..., Tensor], seen: dict[int, Tensor]) -> Callable[..., Tensor]:
+def watched(denoise: Callable[..., Any], seen: dict[int, Tensor]) -> Callable[..., Any]:
     """Return the denoiser, writing down every x_t that it is shown, by step index."""
 
-    def predict(x: Tensor, t: int) -> Tensor:
+    def looking(x: Tensor, t: int) -> Any:
         seen[t] = x
-        return predict_x0(x, t)
+        return denoise(x, t)
 
-    return predict
+    return looking
 
 
 def strips_figure(strips: Sequence[Strip], levels: int, heads: Sequence[str]) -> Figure:
@@ -141,6 +145,43 @@ def strips_figure(strips: Sequence[Strip], levels: int, heads: Sequence[str]) ->
         row[0].set_ylabel(strip.label.replace("$", r"\$"), rotation=0, ha="right", va="center", fontsize=8.5)
     figure.subplots_adjust(wspace=0.06, hspace=0.06)
     return figure
+
+
+def terminal_strips(
+    strips: Sequence[Strip], levels: int, heads: Sequence[str], width: int, *, colour: bool = True
+) -> Text:
+    """Draw labelled rows of pictures as half blocks, two pixels a character; as many columns as fit, the ends included.
+
+    Large images are thinned to 16 pixels: this is for a quick look. Without colour, shades stand for brightness.
+    """
+    from rich.style import Style
+    from rich.text import Text
+
+    size = strips[0].images.shape[-1]
+    thin = slice(None, None, max(1, -(-size // 16)))
+    across = len(range(size)[thin])
+    margin = min(24, max(len(s.label) for s in strips)) + 2
+    count = max(2, min(len(heads), (width - margin) // (across + 1)))
+    shown = np.linspace(0, len(heads) - 1, count).round().astype(int)
+    out = Text(" " * margin + " ".join(heads[i][:across].ljust(across) for i in shown) + "\n", style="dim")
+    for strip in strips:
+        pixels = (strip.images[shown][:, :, thin, thin].astype(np.float64) * (255 / (levels - 1))).round().astype(int)
+        pixels = np.repeat(pixels, 3, axis=1) if pixels.shape[1] == 1 else pixels
+        for y in range(0, pixels.shape[2], 2):
+            label = strip.label if y == 0 else ""
+            out.append(label[: margin - 2].ljust(margin))
+            for image in pixels:
+                below = image[:, min(y + 1, image.shape[1] - 1)]
+                for x in range(image.shape[2]):
+                    if not colour:
+                        bright = float(image[:, y, x].mean() + below[:, x].mean()) / 510
+                        out.append(" ░▒▓█"[round(4 * bright)])
+                        continue
+                    upper, lower = ("#{:02x}{:02x}{:02x}".format(*c) for c in (image[:, y, x], below[:, x]))
+                    out.append("\u2580", Style(color=upper, bgcolor=lower))
+                out.append(" ")
+            out.append("\n")
+    return out
 
 
 def sparkline(values: Array, width: int = 32) -> str:

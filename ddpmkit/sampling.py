@@ -7,31 +7,57 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ddpmkit.diffusion.gaussian import Coefficients, Prediction, to_x0
+from ddpmkit.diffusion.gaussian import Coefficients, Prediction, gather, to_x0
 from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.variance import LearnedVariance
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import quantise
-from ddpmkit.plugin.interfaces import Sampler
+from ddpmkit.plugin.interfaces import Denoised, Sampler, Sigma
 from ddpmkit.randomness import normal, stream_key
 
+Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+Denoise = Callable[[Tensor, int], Denoised]
 
-def denoiser(net: nn.Module, tables: Tables, prediction: Prediction, device: torch.device) -> Callable[..., Tensor]:
-    """Return predict_x0(x, t) -> x0hat (not clipped), t an index of ``tables`` or an int64 tensor (B,)."""
+
+def predictor(
+    net: nn.Module, tables: Tables, prediction: Prediction, device: torch.device, sigma: Sigma | None = None
+) -> Predict:
+    """Return predict(xt, t) -> (x0hat, log sigma^2), t int64 (B,) an index of ``tables``; x0hat is not clipped.
+
+    The second is None unless ``sigma`` is a learned one, and then like x0hat.
+    """
     c = Coefficients.of(tables, device)
+    learned = LearnedVariance(sigma, tables, device) if sigma is not None and sigma.learned else None
 
-    def predict_x0(x: Tensor, t: int | Tensor) -> Tensor:
-        steps = t if isinstance(t, Tensor) else torch.full((len(x),), t, dtype=torch.int64, device=x.device)
-        scale = c.input_scale[steps].reshape(-1, *([1] * (x.dim() - 1)))
-        return to_x0(c, prediction, x, steps, net(scale * x, c.network_time[steps]).float())
+    def predict(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
+        out = net(gather(c.input_scale, t, x) * x, c.network_time[t]).float()
+        if learned is None:
+            return to_x0(c, prediction, x, t, out), None
+        mean, extra = out.chunk(2, dim=1)
+        return to_x0(c, prediction, x, t, mean), learned(t, extra)
 
-    return predict_x0
+    return predict
+
+
+def denoiser(predict: Predict, deviations: Array | None) -> Denoise:
+    """Return denoise(x, t), t an int; ``deviations`` are the steps' standard deviations, None where learned."""
+    table = None if deviations is None else deviations.tolist()
+
+    def denoise(x: Tensor, t: int) -> Denoised:
+        x0, log_sigma2 = predict(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device))
+        if table is not None:
+            return Denoised(x0, table[t])
+        if log_sigma2 is None:
+            raise DdpmkitError("a learned sigma needs a network that gives it", "train with --sigmas learned-range")
+        return Denoised(x0, torch.exp(log_sigma2 / 2))
+
+    return denoise
 
 
 @torch.inference_mode()
 def sample(
-    predict_x0: Callable[..., Tensor],
+    denoise: Denoise,
     tables: Tables,
-    log_sigma2: Array,
     sampler: Sampler,
     *,
     count: int,
@@ -59,15 +85,15 @@ def sample(
     for first in range(0, count, micro_batch):
         index = torch.arange(first, first + micro_batch, device=device)
 
-        def predict(x: Tensor, t: int, first: int = first) -> Tensor:
+        def watched(x: Tensor, t: int, first: int = first) -> Denoised:
             if should_stop():
                 raise Interrupted(f"stopped after {first} of {count} images")
-            return predict_x0(x, t)
+            return denoise(x, t)
 
         def noise(k: int, index: Tensor = index) -> Tensor:
             return normal(key, index, shape, k)
 
-        x = sampler.sample(predict, tables, log_sigma2, noise)
+        x = sampler.sample(watched, tables, noise)
         if x.shape != (micro_batch, *shape):
             raise DdpmkitError(f"sampler '{sampler.name}' gave shape {tuple(x.shape)}, not {(micro_batch, *shape)}")
         keep = x[: count - first]

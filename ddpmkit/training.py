@@ -13,18 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ddpmkit import checkpoint, ema
 from ddpmkit import device as devices
 from ddpmkit.diffusion.gaussian import Coefficients, Prediction, gather, q_sample
-from ddpmkit.diffusion.objective import Objective, loss, prediction_weights
+from ddpmkit.diffusion.objective import BoundTerm, Objective, loss, prediction_weights
 from ddpmkit.diffusion.tables import Array, Tables, checked_weights
+from ddpmkit.diffusion.variance import LearnedVariance
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import to_pixels
-from ddpmkit.plugin.interfaces import Weighting
+from ddpmkit.plugin.interfaces import Sigma, Weighting
 from ddpmkit.randomness import normal, permutation, stream_key, stream_seed, uniform
+from ddpmkit.timesteps import Timesteps, TimestepSampling, timesteps
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,10 @@ class TrainConfig:
         warmup: steps of linear warm-up.
         weight_decay: AdamW's.
         grad_clip: gradients are scaled down to this global norm.
-        ema: rate of the weights' moving average.
+        emas: rates of the weights' moving averages; all are kept.
         dropout: rate of every dropout layer.
         prediction: what the network estimates.
+        timestep_sampling: how the steps of a batch are drawn.
         precision: ``fp32``, or ``bf16`` for autocast.
         seed: the train seed.
     """
@@ -55,9 +59,10 @@ class TrainConfig:
     warmup: int
     weight_decay: float
     grad_clip: float
-    ema: float
+    emas: tuple[float, ...]
     dropout: float
     prediction: Prediction
+    timestep_sampling: TimestepSampling
     precision: str
     seed: int
 
@@ -100,8 +105,12 @@ def build_objective(
     config: TrainConfig,
     levels: int,
     device: torch.device,
+    learned: Sigma | None = None,
 ) -> Objective:
     """Put what the loss needs on the device; ``decoder`` is the log-variance of p(x0 | x1), sigma's entry at t=1.
+
+    With a ``learned`` sigma the loss holds its bound term: alone where the weighting is the bound, otherwise the
+    weighting's share of it, the mean held still.
 
     Raises:
         DdpmkitError: when the weighting gives a wrong shape, negative or infinite weights, or only zeros.
@@ -112,19 +121,33 @@ def build_objective(
     weights = (
         x0_weights if weighting.space == "prediction" else prediction_weights(tables, x0_weights, config.prediction)
     )
+    bound = None
+    if learned is not None:
+        with np.errstate(divide="ignore"):  # beta-tilde_1 is zero, and not used
+            log_tilde = np.log(tables.posterior_variance)
+        log_tilde[0] = 0.0
+        bound = BoundTerm(
+            LearnedVariance(learned, tables, device),
+            torch.from_numpy(log_tilde).float().to(device),
+            torch.from_numpy(tables.posterior_x0**2).float().to(device),
+            1.0 if weighting.is_bound else weighting.vlb_share(tables.T),
+            not weighting.is_bound,
+        )
+        weights = np.zeros_like(weights) if weighting.is_bound else weights
     return Objective(
         Coefficients.of(tables, device),
         config.prediction,
         torch.from_numpy(weights).float().to(device),
-        math.exp(decoder / 2) if weighting.decoder_first else None,
+        math.exp(decoder / 2) if weighting.decoder_first and learned is None else None,
         levels,
+        bound,
     )
 
 
 def train(
     net: nn.Module, data: Tensor, objective: Objective, config: TrainConfig, device: torch.device, hooks: Hooks
-) -> nn.Module:
-    """Train ``net`` on ``data`` and return the moving average of its weights.
+) -> dict[str, nn.Module]:
+    """Train ``net`` on ``data`` and return the moving averages of its weights, by the rate as text.
 
     Args:
         net: The backbone, already on the device.
@@ -139,27 +162,30 @@ def train(
         Interrupted: when asked to stop; a checkpoint of the last finished step has been written.
     """
     set_dropout(net, config.dropout)
-    c, timesteps, shape = objective.coefficients, len(objective.weights), tuple(data.shape[1:])
+    c, shape = objective.coefficients, tuple(data.shape[1:])
+    choice = timesteps(config.timestep_sampling, len(objective.weights), device)
     time_key, noise_key = stream_key(config.seed, "time"), stream_key(config.seed, "noise")
     optimizer = devices.adamw(net.parameters(), device, lr=config.learning_rate, weight_decay=config.weight_decay)
-    average = ema.average_of(net)
+    averages = {repr(rate): ema.average_of(net) for rate in config.emas}
     sums = torch.zeros(3, device=device)  # weighted loss, eps-MSE, gradient norm, since the last report
-    start = _restore(hooks, net, average, optimizer, sums)
+    loop = _Loop(net, averages, optimizer, choice, sums)
+    start = _restore(hooks, loop)
     order = _Order(config, len(data), device)
     saved = time.monotonic()
     net.train()
     for step in range(start, config.steps):
         if hooks.should_stop():
-            _save(hooks, step, net, average, optimizer, sums)
+            _save(hooks, step, loop)
             raise Interrupted(f"stopped after step {step}")
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
 
         index, number = order.batch(step)  # which images, and the number of each since the start; both (B,)
         x0 = to_pixels(data[index], objective.levels)
-        t = (uniform(time_key, number) * timesteps).long()
+        t, factors = choice.draw(uniform(time_key, number))  # steps, and 1 / (T p_t) unless they are uniform
         eps = normal(noise_key, number, shape)
         xt = q_sample(c, x0, t, eps)
+        losses = []
         for part, first in enumerate(range(0, config.batch_size, config.micro_batch)):
             cut = slice(first, first + config.micro_batch)
             if config.dropout > 0:
@@ -167,22 +193,26 @@ def train(
             with devices.autocast(device, config.precision):
                 out = net(gather(c.input_scale, t[cut], xt) * xt[cut], c.network_time[t[cut]])
             terms = loss(objective, x0[cut], t[cut], eps[cut], xt[cut], out.float())
-            (terms.weighted.sum() / config.batch_size).backward()
-            sums[0] += terms.weighted.detach().sum() / config.batch_size
+            counted = terms.weighted if factors is None else factors[cut] * terms.weighted
+            (counted.sum() / config.batch_size).backward()
+            losses.append(terms.weighted.detach())
+            sums[0] += counted.detach().sum() / config.batch_size
             sums[1] += terms.eps_mse.sum() / config.batch_size
         sums[2] += nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        ema.update(average, net, ema.decay_at(config.ema, step))
+        for rate in config.emas:
+            ema.update(averages[repr(rate)], net, ema.decay_at(rate, step))
+        choice.learn(t, torch.cat(losses))
 
         done = step + 1
         if done % hooks.log_every == 0 or done == config.steps:
             _report(hooks, done, sums, (done - 1) % hooks.log_every + 1)  # the loop's one host sync
         late = time.monotonic() - saved > hooks.checkpoint_seconds
         if hooks.folder is not None and (done % hooks.checkpoint_every == 0 or done == config.steps or late):
-            _save(hooks, done, net, average, optimizer, sums)
+            _save(hooks, done, loop)
             saved = time.monotonic()
-    return average
+    return averages
 
 
 def set_dropout(net: nn.Module, rate: float) -> None:
@@ -229,26 +259,40 @@ def _report(hooks: Hooks, step: int, sums: Tensor, count: int) -> None:
     hooks.on_progress(Progress(step, weighted, eps_mse, norm))
 
 
-def _save(
-    hooks: Hooks, step: int, net: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, sums: Tensor
-) -> None:
+@dataclass(frozen=True, eq=False)
+class _Loop:
+    """Everything that changes while the loop runs: what a checkpoint holds."""
+
+    net: nn.Module
+    averages: dict[str, nn.Module]
+    optimizer: torch.optim.Optimizer
+    timesteps: Timesteps
+    sums: Tensor
+
+
+def _save(hooks: Hooks, step: int, loop: _Loop) -> None:
     if hooks.folder is None:
         return
-    model, averaged = dict(net.state_dict()), dict(average.state_dict())
-    if not all(bool(torch.isfinite(v).all()) for v in (*model.values(), *averaged.values(), sums)):
+    model = dict(loop.net.state_dict())
+    averaged = {f"{rate}/{k}": v for rate, net in loop.averages.items() for k, v in net.state_dict().items()}
+    if not all(bool(torch.isfinite(v).all()) for v in (*model.values(), *averaged.values(), loop.sums)):
         raise Diverged(f"a weight is not finite at step {step}")
-    optim = {**checkpoint.optimizer_tensors(optimizer, net), "sums/": sums}
+    optim = {**checkpoint.optimizer_tensors(loop.optimizer, loop.net), "sums/": loop.sums}
+    optim |= {f"timesteps/{k}": v for k, v in loop.timesteps.state().items()}
     checkpoint.write(hooks.folder, checkpoint.Checkpoint(step, model, averaged, optim))
 
 
-def _restore(hooks: Hooks, net: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, sums: Tensor) -> int:
+def _restore(hooks: Hooks, loop: _Loop) -> int:
     found = checkpoint.newest(hooks.folder) if hooks.folder is not None else None
     if found is None:
         hooks.on_resume(0)
         return 0
-    net.load_state_dict(found.model)
-    average.load_state_dict(found.ema)
-    sums.copy_(found.optim.pop("sums/"))
-    checkpoint.restore_optimizer(optimizer, net, found.optim)
+    loop.net.load_state_dict(found.model)
+    for rate, net in loop.averages.items():
+        net.load_state_dict(checkpoint.under(found.ema, rate))
+    loop.sums.copy_(found.optim.pop("sums/"))
+    loop.timesteps.restore(checkpoint.under(found.optim, "timesteps"))
+    optim = {k: v for k, v in found.optim.items() if not k.startswith("timesteps/")}
+    checkpoint.restore_optimizer(loop.optimizer, loop.net, optim)
     hooks.on_resume(found.step)
     return found.step

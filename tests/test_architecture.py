@@ -22,7 +22,18 @@ HEAVY = ("torch", "numpy", "pandas", "scipy", "matplotlib", "sklearn", "safetens
 ROWS: list[set[str]] = [
     {"errors", "text", "files"},
     {"plugin"},
-    {"diffusion", "randomness", "pixels", "initialise", "ema", "checkpoint", "device", "statistics"},
+    {
+        "diffusion",
+        "randomness",
+        "pixels",
+        "images",
+        "initialise",
+        "ema",
+        "checkpoint",
+        "device",
+        "statistics",
+        "timesteps",
+    },
     {"training", "sampling", "evaluation", "plots"},
     {"study", "report"},
     {"cli"},
@@ -30,6 +41,7 @@ ROWS: list[set[str]] = [
 ]
 ASIDE = {"builtin"}  # reached by name alone; its own rules are below
 SIBLINGS = {"training", "sampling", "evaluation"}
+DOOR = "ddpmkit.evaluation.any_network"  # what users call with names; it alone may look them up
 
 
 class Import(NamedTuple):
@@ -163,7 +175,7 @@ def test_the_maths_sees_objects_and_never_the_registry_a_path_or_a_config() -> N
     for module in SOURCES:
         if room(module) in rooms:
             for i in own(module, types=True):
-                if room(i.target) == "plugin":
+                if room(i.target) == "plugin" and (module, i.target) != (DOOR, "ddpmkit.plugin.registry"):
                     assert i.target == "ddpmkit.plugin.interfaces", told(module, i)
             if room(module) in ("diffusion", "evaluation", "sampling", "statistics"):
                 assert not [told(module, i) for i in imports(module) if i.target in ("pathlib", "os", "tomllib")]

@@ -7,6 +7,7 @@ tensor of the loops is fake, and ``.item()``, ``float()`` or ``bool()`` of one r
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import ddpmkit
 from ddpmkit import device as devices
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.sampling import denoiser
+from ddpmkit.sampling import denoiser, predictor
 from ddpmkit.training import Hooks, TrainConfig, build_objective, train
 
 META = torch.device("meta")
@@ -30,9 +31,10 @@ CONFIG = TrainConfig(
     warmup=2,
     weight_decay=0.01,
     grad_clip=1.0,
-    ema=0.9,
+    emas=(0.9, 0.99),
     dropout=0.0,
     prediction="eps",
+    timestep_sampling="uniform",
     precision="fp32",
     seed=0,
 )
@@ -44,20 +46,21 @@ def fake():
         yield mode
 
 
-def network():
+def network(outputs: int = 1):
     with torch.device("meta"):
         return ddpmkit.build("backbone", "unet:channels=8:attention=4:fourier=true").build(
-            in_channels=1, out_channels=1, image_size=8
+            in_channels=1, out_channels=outputs, image_size=8
         )
 
 
-def run_training(weighting: str, steps: int = 3):
+def run_training(weighting: str, steps: int = 3, sigma: str = "beta", timesteps: str = "uniform"):
     """Run the real loop up to the step before its one report."""
     tables = tables_for(ddpmkit.build("schedule", "cosine"), 50)
     log_sigma2 = fixed_log_variance(ddpmkit.build("sigma", "beta"), tables)
-    objective = build_objective(
-        tables, ddpmkit.build("weighting", weighting), log_sigma2, decoder_log_variance(tables), CONFIG, 17, META
-    )
+    learned = None if sigma == "beta" else ddpmkit.build("sigma", sigma)
+    config = replace(CONFIG, timestep_sampling=timesteps)
+    weighing = ddpmkit.build("weighting", weighting)
+    objective = build_objective(tables, weighing, log_sigma2, decoder_log_variance(tables), config, 17, META, learned)
     data = torch.empty(10, 1, 8, 8, dtype=torch.uint8, device=META)
     done = []
 
@@ -66,15 +69,19 @@ def run_training(weighting: str, steps: int = 3):
         return len(done) > steps
 
     try:
-        train(network(), data, objective, CONFIG, META, Hooks(log_every=1000, should_stop=stop))
+        train(network(2 if learned else 1), data, objective, config, META, Hooks(log_every=1000, should_stop=stop))
     except ddpmkit.errors.Interrupted:
         return len(done) - 1
     raise AssertionError("the loop was to be stopped")
 
 
-@pytest.mark.parametrize("weighting", ["simple", "vlb"])
-def test_training_steps_stay_on_the_device_and_never_wait_for_it(fake, weighting):
-    assert run_training(weighting) == 3
+@pytest.mark.parametrize(
+    ("weighting", "sigma"),
+    [("simple", "beta"), ("vlb", "beta"), ("hybrid", "learned-range"), ("vlb", "learned")],
+)
+@pytest.mark.parametrize("timesteps", ["uniform", "stratified", "importance"])
+def test_training_steps_stay_on_the_device_and_never_wait_for_it(fake, weighting, sigma, timesteps):
+    assert run_training(weighting, sigma=sigma, timesteps=timesteps) == 3
 
 
 def test_the_report_is_the_one_host_sync_of_training(fake):
@@ -82,14 +89,17 @@ def test_the_report_is_the_one_host_sync_of_training(fake):
         run_training("simple", steps=CONFIG.steps)
 
 
-@pytest.mark.parametrize("spec", ["ancestral", "ddim", "ddim:eta=1"])
-def test_sampling_stays_on_the_device_and_never_waits_for_it(fake, spec):
+@pytest.mark.parametrize("kind", ["beta-tilde", "learned-range"])
+@pytest.mark.parametrize("spec", ["ancestral", "ddim", "ddim:eta=1", "dpm-solver++"])
+def test_sampling_stays_on_the_device_and_never_waits_for_it(fake, spec, kind):
     tables = tables_for(ddpmkit.build("schedule", "linear"), 50).strided([0, 10, 30, 49])
-    log_sigma2 = fixed_log_variance(ddpmkit.build("sigma", "beta-tilde"), tables)
-    predict = denoiser(network(), tables, "eps", META)
+    sampler, sigma = ddpmkit.build("sampler", spec), ddpmkit.build("sigma", kind)
+    learned = kind == "learned-range"
+    deviations = None if learned else np.full(4, 0.1)
+    denoise = denoiser(predictor(network(2 if learned else 1), tables, "eps", META, sigma), deviations)
     index = torch.arange(5, device=META)
     key = stream_key(0, "sampling")
-    out = ddpmkit.build("sampler", spec).sample(predict, tables, log_sigma2, lambda k: normal(key, index, (1, 8, 8), k))
+    out = sampler.sample(denoise, tables, lambda k: normal(key, index, (1, 8, 8), k))
     assert out.shape == (5, 1, 8, 8)
     assert out.device.type == "meta"
 

@@ -8,7 +8,11 @@ from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.builtin.executors.inline import Inline
 from ddpmkit.builtin.executors.local import Local
 from ddpmkit.builtin.features.digits import DigitsNet
+from ddpmkit.builtin.features.dinov2 import DinoV2
+from ddpmkit.builtin.features.inception import Inception
+from ddpmkit.builtin.features.mnist import MnistNet
 from ddpmkit.builtin.features.pca import Pca
+from ddpmkit.builtin.features.pixels import Pixels
 from ddpmkit.builtin.samplers.ancestral import Ancestral
 from ddpmkit.builtin.samplers.ddim import Ddim
 from ddpmkit.builtin.samplers.dpm_solver import DpmSolver
@@ -25,9 +29,14 @@ from ddpmkit.builtin.schedules.sigmoid import Sigmoid
 from ddpmkit.builtin.schedules.sigmoid_gamma import SigmoidGamma
 from ddpmkit.builtin.schedules.warmup import Warmup
 from ddpmkit.builtin.schedules.zero_snr import ZeroSnr
+from ddpmkit.builtin.sigmas.analytic import Analytic
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
 from ddpmkit.builtin.sigmas.interpolate import Interpolate
+from ddpmkit.builtin.sigmas.learned import Learned
+from ddpmkit.builtin.sigmas.learned_range import LearnedRange
+from ddpmkit.builtin.sigmas.optimal import Optimal
+from ddpmkit.builtin.weightings.hybrid import Hybrid
 from ddpmkit.builtin.weightings.max_snr import MaxSnr
 from ddpmkit.builtin.weightings.min_snr import MinSnr
 from ddpmkit.builtin.weightings.native import Native
@@ -62,13 +71,13 @@ def ddpmkit_register_schedules() -> list[type]:
 @hookimpl
 def ddpmkit_register_sigmas() -> list[type]:
     """Reverse variances."""
-    return [Beta, BetaTilde, Interpolate]
+    return [Beta, BetaTilde, Interpolate, LearnedRange, Learned, Analytic, Optimal]
 
 
 @hookimpl
 def ddpmkit_register_weightings() -> list[type]:
     """Loss weightings."""
-    return [Simple, Vlb, Snr, TruncatedSnr, MaxSnr, MinSnr, P2, Native]
+    return [Simple, Vlb, Hybrid, Snr, TruncatedSnr, MaxSnr, MinSnr, P2, Native]
 
 
 @hookimpl
@@ -92,7 +101,7 @@ def ddpmkit_register_datasets() -> list[type]:
 @hookimpl
 def ddpmkit_register_features() -> list[type]:
     """Feature extractors."""
-    return [DigitsNet, Pca]
+    return [DigitsNet, DinoV2, Inception, MnistNet, Pca, Pixels]
 
 
 @hookimpl

@@ -16,6 +16,17 @@ from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import KINDS
 from ddpmkit.plugin.loader import Entry
 
+# Which stages of a study a choice reaches: what it leaves alone is computed once and shared.
+ENTERS = {
+    "schedule": "training, and so everything after it",
+    "backbone": "training, and so everything after it",
+    "weighting": "training, and so everything after it",
+    "sigma": "sampling and likelihood; training too where the loss contains it (vlb) or teaches it (learned sigmas)",
+    "sampler": "sampling alone",
+    "features": "distances alone",
+    "executor": "nothing: results do not depend on it",
+}
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
@@ -67,6 +78,11 @@ def show(
         print("\n" + d["doc"] + "\n")
         if d["reference"]:
             print(f"reference  {d['reference']}")
+        if d["used_by"]:
+            print(f"used by    {d['used_by']}")
+        if entry.kind in ENTERS:
+            print(f"enters     {ENTERS[entry.kind]}")
+        print(f"type       ddpmkit ablate --{_flag(entry.kind)} {entry.name}")
         if d["file"]:
             print(f"code       {d['file']}:{d['line']}")
         for p in d["parameters"]:
@@ -122,6 +138,10 @@ def _where(cls: type) -> dict[str, Any]:
         return {"file": "", "line": 0}
 
 
+def _flag(kind: str) -> str:
+    return kind if kind in ("dataset", "features", "executor") else KINDS[kind].plural
+
+
 def _parameters(entry: Entry) -> str:
     return " ".join(f"{p.name}={spec.encode(p.default)}" for p in spec.parameters(entry.cls))
 
@@ -138,6 +158,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "summary": cls.summary(),
         "doc": inspect.cleandoc(cls.__doc__ or ""),
         "reference": cls.reference,
+        "used_by": cls.used_by,
         **_where(cls),
         "parameters": [
             {

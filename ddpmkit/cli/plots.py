@@ -31,7 +31,9 @@ def register(main: typer.Typer) -> None:
 def schedules(
     context: typer.Context,
     names: Schedules = "linear,cosine,sigmoid,quadratic",
-    sigmas: Annotated[str, typer.Option(help="Comma list of fixed sigmas")] = "beta-tilde,beta",
+    sigmas: Annotated[
+        str, typer.Option(help="Comma list of sigmas; of learned and fitted ones the range")
+    ] = "beta-tilde,beta",
     weightings: Annotated[str, typer.Option(help="Comma list of weightings")] = "simple,vlb,min-snr,p2",
     timesteps: T = 1000,
     to: To = None,
@@ -78,6 +80,7 @@ def forward(
         raise DdpmkitError(f"there is no test image {image}; there are {len(data.test)}", "use --image 0")
     strips = forward_strips(data.test[image], data.levels, _tables(registry, names, timesteps))
     heads = ["x0", *(f"{f:.2g} T" for f in FRACTIONS[1:])]
+    _look(strips, data.levels, heads)
     _write(strips_figure(strips, data.levels, heads), to or Path("forward.png"))
 
 
@@ -96,6 +99,7 @@ def reverse(
 
     given: Global = context.obj
     strips, levels, heads = reverse_strips(find_study(study, out), given.registry(plugin))
+    _look(strips, levels, heads)
     _write(strips_figure(strips, levels, heads), to or Path("reverse.png"))
 
 
@@ -103,6 +107,19 @@ def _tables(registry: Any, names: str, timesteps: int) -> dict[str, Tables]:
     from ddpmkit.diffusion.tables import tables_for
 
     return {name: tables_for(registry.build("schedule", name), timesteps) for name in spec.split(names)}
+
+
+def _look(strips: Any, levels: int, heads: Any) -> None:
+    """Show strips in the terminal, if stdout is one."""
+    if not sys.stdout.isatty():
+        return
+    from rich.console import Console
+
+    from ddpmkit.plots import terminal_strips
+
+    console = Console()
+    colour = console.color_system is not None and not console.no_color
+    console.print(terminal_strips(strips, levels, heads, console.width, colour=colour), end="")
 
 
 def _write(figure: Any, path: Path) -> None:

@@ -30,6 +30,7 @@ def ablate(
     samplers: Annotated[str | None, setting("sampler", "--samplers", "--sampler")] = None,
     predictions: Annotated[str | None, setting("prediction", "--predictions", "--prediction")] = None,
     timesteps: Annotated[str | None, setting("timesteps")] = None,
+    timestep_sampling: Annotated[str | None, setting("timestep_sampling")] = None,
     sampling_steps: Annotated[str | None, setting("sampling_steps")] = None,
     axis: Annotated[
         list[str] | None,
@@ -42,6 +43,9 @@ def ablate(
     dropout: Annotated[str | None, setting("dropout")] = None,
     precision: Annotated[str | None, setting("precision")] = None,
     samples: Annotated[str | None, setting("samples")] = None,
+    nll_evals: Annotated[str | None, setting("nll_evals")] = None,
+    nll_se: Annotated[str | None, setting("nll_se")] = None,
+    nll_full: Annotated[bool | None, typer.Option("--nll-full", help=FIELDS["nll_full"].help)] = None,
     train_seeds: Annotated[str | None, typer.Option(help="Train seeds, 0-2 or 0,3,5; default 0-2")] = None,
     sample_seeds: Annotated[str | None, typer.Option(help="Sample seeds; default 0")] = None,
     metrics: Annotated[str | None, typer.Option(help="fd, nll; default both")] = None,
@@ -71,10 +75,12 @@ def ablate(
     given: Global = context.obj
     settings = {
         "study": study, "schedules": schedules, "sigmas": sigmas, "weightings": weightings, "backbones": backbones,
-        "samplers": samplers, "predictions": predictions, "timesteps": timesteps, "sampling_steps": sampling_steps,
+        "samplers": samplers, "predictions": predictions, "timesteps": timesteps,
+        "timestep_sampling": timestep_sampling, "sampling_steps": sampling_steps,
         "axis": axis, "dataset": dataset, "train_steps": train_steps, "batch_size": batch_size,
         "learning_rate": learning_rate, "dropout": dropout, "precision": precision, "samples": samples,
-        "train_seeds": train_seeds, "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
+        "nll_evals": nll_evals, "nll_se": nll_se, "nll_full": nll_full, "train_seeds": train_seeds,
+        "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
         "preset": preset, "name": name,
     }  # fmt: skip
     how = How(jobs, device, executor, checkpoint_every)

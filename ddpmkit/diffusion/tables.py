@@ -181,21 +181,31 @@ def tables_for(schedule: Schedule, T: int) -> Tables:
     )
 
 
-def fixed_log_variance(sigma: Sigma, tables: Tables) -> Array:
-    """Return log sigma_t^2, (T,), of a sigma whose bounds coincide.
+def log_bounds(sigma: Sigma, tables: Tables) -> tuple[Array, Array]:
+    """Return a sigma's (low, high) log-variances, each float64 (T,).
 
     Raises:
-        DdpmkitError: when the sigma gives other shapes, infinite values, or a range to be learned.
+        DdpmkitError: when the sigma gives other shapes or infinite values.
     """
     low, high = (np.asarray(x, dtype=np.float64) for x in sigma.log_bounds(tables))
     if low.shape != (tables.T,) or high.shape != (tables.T,):
         raise DdpmkitError(f"sigma '{sigma.name}' gives shapes {low.shape} and {high.shape}, not ({tables.T},)")
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise DdpmkitError(f"sigma '{sigma.name}' gives log-variances that are not finite")
+    return low, high
+
+
+def fixed_log_variance(sigma: Sigma, tables: Tables) -> Array:
+    """Return log sigma_t^2, (T,), of a sigma whose bounds coincide.
+
+    Raises:
+        DdpmkitError: when the sigma gives other shapes, infinite values, or a range.
+    """
+    low, high = log_bounds(sigma, tables)
     if not np.array_equal(low, high):
         raise DdpmkitError(
-            f"sigma '{sigma.name}' leaves a range of variances to be learned, which training does not offer",
-            "ddpmkit ls sigma",
+            f"sigma '{sigma.name}' gives a range of variances, and is neither learned nor fitted",
+            "a sigma whose bounds differ says learned = True or fitted = True",
         )
     return low
 

@@ -1,43 +1,36 @@
-"""The variational bound of a data set in bits/dim, with a Monte-Carlo standard error, from few network passes.
-
-total = [ L_T + sum_{t=2..T} L_{t-1} + L_0 ] / (d ln 2), Ho et al. 2020, eq. 5. L_T is closed form. L_0 sees every
-image, twice. The middle sum is drawn by importance: a pilot on held-out images estimates E L_t^2, steps come from
-p_t ~ sqrt(E L_t^2) by systematic sampling, in R = 16 independently shifted replicates whose spread is the error.
-"""
+"""One call for a trained network under one fixed sigma: draw, then bound, clipped and as it is."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.likelihood import bits_per_dim, decoder_nll, middle_constant, middle_factor, prior_kl
 from ddpmkit.diffusion.tables import Array, Tables
-from ddpmkit.errors import Diverged, Interrupted
-from ddpmkit.randomness import normal, permutation, stream_key, uniform
-
-REPLICATES = 16
-DECODER_DRAWS = 2
-PILOT_STEPS, PILOT_IMAGES = 32, 16
-UNCLIPPED_SHARE = 0.25  # of the proposal; the clipped bound is the one that studies report
-UNIFORM_SHARE = 0.01  # of the proposal, so that no step is ever out of reach
+from ddpmkit.evaluation.nll_bound import Bound, bound
+from ddpmkit.evaluation.nll_control import LinearGaussian
+from ddpmkit.evaluation.nll_draw import DECODER_DRAWS, draw
+from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, pilot_grid
 
 
 @dataclass(frozen=True)
-class Bound:
-    """The bound in bits/dim: its total, its Monte-Carlo standard error given the images, and its terms."""
+class Reported:
+    """A bound as a record keeps it, bits/dim: total, Monte-Carlo standard error given the images, and the terms."""
 
     total: float
     standard_error: float
     prior: float
     middle: float
     decoder: float
+
+    @classmethod
+    def of(cls, found: Bound) -> Reported:
+        """Take the plain numbers of a bound."""
+        terms = found.terms
+        return cls(found.total, found.standard_error, terms.prior, terms.middle, terms.decoder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,16 +41,15 @@ class Estimate:
         clipped: the bound with x0hat clipped to [-1, 1]; what studies report.
         unclipped: the bound of the network as it is, from the same passes.
         evaluations: network evaluations, in images.
-        draws: the raw material: image, step and squared x0-errors of every draw, to be stored.
+        draws: the raw material as named arrays, to be stored; see :meth:`ddpmkit.evaluation.nll_draws.Draws.arrays`.
     """
 
-    clipped: Bound
-    unclipped: Bound
+    clipped: Reported
+    unclipped: Reported
     evaluations: int
     draws: dict[str, np.ndarray[Any, Any]]
 
 
-@torch.inference_mode()
 def estimate(
     predict_x0: Callable[..., Tensor],
     tables: Tables,
@@ -70,22 +62,24 @@ def estimate(
     evaluations: int,
     seed: int | str,
     micro_batch: int,
+    linear: LinearGaussian | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Estimate:
-    """Estimate the bound of ``images``.
+    """Estimate the bound of ``images`` under a fixed sigma.
 
     Args:
         predict_x0: ``predict_x0(xt, t)`` with t int64 (B,); not clipped.
-        tables: The full chain.
+        tables: The chain.
         log_sigma2: Log reverse variances, (T,); entry 0 is not used.
         decoder_log_variance: Log-variance of p(x_0 | x_1).
         images: Float32 pixels (N, C, H, W) in [-1, 1], exactly on the grey levels.
-        pilot: Other images, for the proposal alone.
+        pilot: Other images, for the proposal and the controls' factors alone.
         levels: Number K of grey levels.
         evaluations: Budget for the middle sum, in network evaluations; rounded up to the replicates.
         seed: Keys of all noise and shifts.
         micro_batch: Images per network pass, always; the last pass is padded.
+        linear: Fitted to the training images, for the control variate.
         on_progress: Told the finished fraction.
         should_stop: Asked before every pass.
 
@@ -93,128 +87,21 @@ def estimate(
         Diverged: when the network gives a value that is not finite; the step and the image are named.
         Interrupted: when asked to stop.
     """
-    count, dims, device = len(images), images[0].numel(), images.device
-    c = Coefficients.of(tables, device)
-    per_replicate = -(-evaluations // REPLICATES)
-    grid = np.unique(np.geomspace(1, tables.T - 1, PILOT_STEPS).round().astype(np.int64))
-    sizes = (len(grid) * PILOT_IMAGES, DECODER_DRAWS * count, REPLICATES * per_replicate)
-    passes, done = sum(-(-s // micro_batch) for s in sizes), 0
-
-    def run(
-        pool: Tensor, stream: str, image: Tensor, t: Tensor, reduce: Callable[[Tensor, Tensor], Tensor]
-    ) -> dict[str, Array]:
-        """Return one float64 number a row, ``reduce(x0, x0hat)``, for x0hat clipped and as it is; all are finite."""
-        nonlocal done
-        key = stream_key(seed, stream)
-        out: dict[str, list[Tensor]] = {"clipped": [], "unclipped": []}
-        for first in range(0, len(t), micro_batch):
-            if should_stop():
-                raise Interrupted("stopped during the likelihood")
-            rows = torch.arange(first, first + micro_batch, device=device).clamp(max=len(t) - 1)
-            x0, steps = pool[image[rows]], t[rows]
-            xt = q_sample(c, x0, steps, normal(key, rows, tuple(x0.shape[1:])))
-            keep = min(micro_batch, len(t) - first)
-            x0, hat = x0[:keep].cpu().double(), predict_x0(xt, steps)[:keep].cpu().double()
-            bad = ~torch.isfinite(hat).flatten(1).all(1)
-            if bool(bad.any()):
-                row = int(bad.nonzero()[0])
-                raise Diverged(f"x0hat is not finite at step {int(steps[row])} of image {int(image[rows][row])}")
-            out["clipped"].append(reduce(x0, hat.clamp(-1, 1)))
-            out["unclipped"].append(reduce(x0, hat))
-            done += 1
-            on_progress(done / passes)
-        return {name: torch.cat(parts).numpy() for name, parts in out.items()}
-
-    factor, constant = middle_factor(tables, log_sigma2), middle_constant(tables, log_sigma2)
-
-    # The proposal, from images that are not in the estimate.
-    steps = torch.tensor(np.repeat(grid, PILOT_IMAGES), device=device)
-    which = torch.arange(len(steps), device=device) % len(pilot)
-    pilot_errors = run(pilot, "nll-pilot", which, steps, _squared_error)
-    shapes = {
-        name: _proposal(grid, e.reshape(len(grid), PILOT_IMAGES), factor, dims * constant)
-        for name, e in pilot_errors.items()
-    }
-    # The unclipped bound can sit in steps that hardly count when clipped; both are to be reached.
-    proposal = (1 - UNCLIPPED_SHARE) * shapes["clipped"] + UNCLIPPED_SHARE * shapes["unclipped"]
-
-    # L_0, every image.
-    image = torch.arange(count, device=device).repeat(DECODER_DRAWS)
-    sigma_0 = math.exp(decoder_log_variance / 2)
-    decoder = run(
-        images,
-        "nll-decoder",
-        image,
-        torch.zeros_like(image),
-        lambda x0, mean: decoder_nll(x0, mean, sigma_0, levels).flatten(1).sum(1),
+    draws = draw(
+        lambda xt, t: (predict_x0(xt, t), None),
+        tables,
+        images=images,
+        pilot=pilot,
+        levels=levels,
+        evaluations=len(pilot_grid(tables.T)) * PILOT_IMAGES + DECODER_DRAWS * len(images) + max(evaluations, 1),
+        seed=seed,
+        micro_batch=micro_batch,
+        linear=linear,
+        on_progress=on_progress,
+        should_stop=should_stop,
     )
-
-    # The middle sum.
-    t, image = _systematic(proposal, count, per_replicate, seed, device)
-    errors_by = run(images, "nll", image, t, _squared_error)
-
-    prior = float(prior_kl(tables, images.cpu()).mean())
-    steps_np = t.cpu().numpy()
-    bounds = {
-        name: _bound(
-            prior, decoder[name], (factor[steps_np] * e + dims * constant[steps_np]) / proposal[steps_np], count, dims
-        )
-        for name, e in errors_by.items()
-    }
-    draws: dict[str, np.ndarray[Any, Any]] = {
-        "image": image.cpu().numpy().astype(np.int32),
-        "t": steps_np.astype(np.int32),
-        "proposal": proposal,
-        "error_clipped": errors_by["clipped"],
-        "error_unclipped": errors_by["unclipped"],
-        "decoder_clipped": decoder["clipped"],
-        "decoder_unclipped": decoder["unclipped"],
-    }
-    return Estimate(bounds["clipped"], bounds["unclipped"], sum(sizes), draws)
-
-
-def _squared_error(x0: Tensor, hat: Tensor) -> Tensor:
-    """||x0 - x0hat||^2 of each row, float64."""
-    return (x0 - hat).square().flatten(1).sum(1)
-
-
-def _proposal(grid: np.ndarray[Any, Any], errors: Array, factor: Array, constant: Array) -> Array:
-    """Return p_t ~ sqrt(E L_t^2), (T,) with p_0 = 0, from the pilot's errors (len(grid), images)."""
-    total = np.arange(len(factor))
-    root = np.sqrt(np.mean(np.square(factor[grid, None] * errors + constant[grid, None]), axis=1))
-    tiny = np.finfo(np.float64).tiny
-    # Interpolated along log t as log L_t: between two pilots the loss runs like a power of t.
-    shape = np.exp(np.interp(np.log(total[1:]), np.log(grid), np.log(np.maximum(root, tiny))))
-    p = np.concatenate([[0.0], shape / shape.sum() * (1 - UNIFORM_SHARE) + UNIFORM_SHARE / (len(factor) - 1)])
-    return np.asarray(p / p.sum())
-
-
-def _systematic(
-    proposal: Array, images: int, size: int, seed: int | str, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return steps and images of all replicates, each int64 (R * size,).
-
-    Within a replicate the steps are the quantiles (j + u) / size of the proposal, and the images run through a keyed
-    permutation, so that each pair is drawn in proportion to p_t / N.
-    """
-    cdf = np.cumsum(proposal)
-    cdf /= cdf[-1]
-    shifts = uniform(stream_key(seed, "nll-shift"), torch.arange(REPLICATES)).double().numpy()
-    steps, which = [], []
-    for r, shift in enumerate(shifts):
-        quantiles = (np.arange(size) + shift) / size
-        steps.append(np.searchsorted(cdf, quantiles, side="right").clip(1, len(proposal) - 1))
-        laps = [permutation(seed, images, 1_000_000 + r * 10_000 + lap) for lap in range(-(-size // images))]
-        which.append(torch.cat(laps)[:size])
-    return torch.from_numpy(np.concatenate(steps)).to(device), torch.cat(which).to(device)
-
-
-def _bound(prior: float, decoder: Array, terms: Array, count: int, dims: int) -> Bound:
-    """Put the terms together, in bits/dim."""
-    replicates = terms.reshape(REPLICATES, -1).mean(1)
-    draws = decoder.reshape(DECODER_DRAWS, count)
-    # The draws of one image differ by noise alone: half their squared difference estimates its variance.
-    decoder_variance = np.mean(np.var(draws, axis=0, ddof=1)) / (DECODER_DRAWS * count)
-    se = math.sqrt(np.var(replicates, ddof=1) / REPLICATES + decoder_variance)
-    parts = [bits_per_dim(v, dims) for v in (prior, float(replicates.mean()), float(draws.mean()))]
-    return Bound(sum(parts), bits_per_dim(se, dims), *parts)
+    clipped, unclipped = (
+        Reported.of(bound(draws, tables, log_sigma2, decoder_log_variance, levels=levels, clip=clip))
+        for clip in (True, False)
+    )
+    return Estimate(clipped, unclipped, draws.evaluations, draws.arrays())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[np.float64]]
     Levels = np.ndarray[Any, np.dtype[np.uint8]]
-    # predict_x0(x, t) -> estimate of x0; x is (B, ...), t the step's index in the tables it was given with.
-    PredictX0 = Callable[[Tensor, int], Tensor]
+    # denoise(x, t): x is (B, ...), t the step's index in the tables it was given with.
+    Denoise = Callable[[Tensor, int], "Denoised"]
     # noise(k) -> unit normal of the shape of x for the k-th step counted from the noise end; k = 0 is x_T itself.
     Noise = Callable[[int], Tensor]
 
@@ -36,6 +36,7 @@ class Component(ABC):
 
     name: ClassVar[str]
     reference: ClassVar[str] = ""
+    used_by: ClassVar[str] = ""  # whose code or papers use it, and under which name
     version: ClassVar[int] = 1  # raise it when the same parameters come to mean other numbers
 
     def __post_init__(self) -> None:
@@ -75,24 +76,79 @@ class Schedule(Component):
         return 1.0
 
 
+@dataclass(frozen=True, eq=False)
+class Denoised:
+    """What is known of x_t at one step of a walk.
+
+    Attributes:
+        x0: the network's estimate of x0, (B, ...), not clipped.
+        sigma: standard deviation of the noise that the step back adds: a float, or a tensor like x0 where the network
+            gives it pixel by pixel.
+    """
+
+    x0: Tensor
+    sigma: float | Tensor
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the step adds no noise; known without looking at a tensor."""
+        return isinstance(self.sigma, float) and self.sigma == 0.0
+
+
 class Sigma(Component):
-    """The variance of the reverse step p(x_{t-1} | x_t)."""
+    """The variance of the reverse step p(x_{t-1} | x_t).
+
+    A fixed one gives ``log_bounds`` alone, low equal to high. A learned one leaves the choice between (or beyond) the
+    bounds to a second output of the network. A fitted one is computed from the trained network's statistics.
+    """
+
+    learned: ClassVar[bool] = False  # True: the network has twice the channels, and from_network reads the second half
+    fitted: ClassVar[bool] = False  # True: x0_variance turns the network's statistics into a variance
 
     @abstractmethod
     def log_bounds(self, tables: Tables) -> tuple[Array, Array]:
         """Return (low, high) log-variances, each (T,); equal arrays mean a fixed variance."""
+
+    def from_network(self, low: Tensor, high: Tensor, out: Tensor) -> Tensor:
+        """Return a learned log-variance: f high + (1 - f) low with f = (out + 1) / 2, not clamped.
+
+        Nichol & Dhariwal 2021, eq. 15. ``low`` and ``high`` broadcast against ``out`` (B, C, H, W).
+        """
+        share = (out + 1) / 2
+        return share * high + (1 - share) * low
+
+    def x0_variance(self, tables: Tables, statistics: Mapping[str, Array]) -> Array:
+        """Return a fitted sigma's estimate of Var(x_0 | x_t) per dimension, (T,), for the full chain ``tables``.
+
+        The reverse variance is then lambda_t^2 + kappa_t^2 Var(x_0 | x_t), see :meth:`Sampler.kernel`. Statistics, each
+        (T,), means over training images, noise and pixels: ``eps_squared`` of the predicted noise, ``error`` of the
+        squared x0-error and ``error_clipped`` of the one with x0hat in [-1, 1].
+        """
+        raise DdpmkitError(f"sigma '{self.name}' says it is fitted and has no x0_variance", f"ddpmkit show {self.name}")
+
+    def largest_last_variance(self, levels: int) -> float:
+        """Return the most that the last noisy step of a walk may add for K grey levels; infinite unless limited."""
+        return float("inf")
 
 
 class Weighting(Component):
     """The weight of each step in the training loss, stated as the factor on the squared x0-error."""
 
     uses_sigma: ClassVar[bool] = False  # True: the reverse variance enters the loss, and so the training stage
+    is_bound: ClassVar[bool] = False  # True: the loss is the bound's own term; a learned sigma then takes part in it
     decoder_first: ClassVar[bool] = False  # True: at t=1 the loss is the decoder's NLL instead of a weighted error
     space: ClassVar[str] = "x0"  # "prediction": the weights are factors on the error of the prediction itself
 
     @abstractmethod
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:
         """Return the factor on the mean squared x0-error, (T,); divide by the SNR for the factor on the eps-error."""
+
+    def vlb_share(self, T: int) -> float:
+        """Return the factor on L_{t-1}, nats per dimension, that is added to teach a learned sigma; 0 for none.
+
+        The network's mean is held still in that term, so that it moves the variance alone.
+        """
+        return 0.0
 
 
 class Backbone(Component):
@@ -108,17 +164,26 @@ class Backbone(Component):
 class Sampler(Component):
     """The walk from noise to an image, given a denoiser."""
 
-    uses_sigma: ClassVar[bool] = True  # False: the sigma axis does not change what is drawn
+    uses_sigma: ClassVar[bool] = True  # False: of the sigma axis only fitted variances can change what is drawn
 
     @abstractmethod
     def timesteps(self, T: int, count: int) -> Sequence[int]:
         """Return the ``count`` step indices that the walk visits, rising, the last one T-1."""
 
+    def kernel(self, tables: Tables) -> tuple[Array, Array]:
+        """Return (lambda_t^2, kappa_t), each (T,), of the step back if x0 were known: its variance, its factor on x0.
+
+        Here the posterior, beta-tilde_t and c_t (Ho et al. 2020, eq. 7). Not knowing x0 costs kappa_t^2 Var(x_0 | x_t)
+        more. A deterministic walk gives zeros for both.
+        """
+        return tables.posterior_variance, tables.posterior_x0
+
     @abstractmethod
-    def sample(self, predict_x0: PredictX0, tables: Tables, log_sigma2: Array, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
         """Walk ``tables`` from its last step to its first and return x0, the shape of ``noise(0)``.
 
-        ``tables`` is already the strided chain over the sampler's own timesteps, ``log_sigma2`` its reverse variances.
+        ``tables`` is already the strided chain over the sampler's own timesteps. The step back from t adds
+        ``denoise(x, t).sigma`` times unit noise, but for the last step of the walk, which adds none.
         """
 
 

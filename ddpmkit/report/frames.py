@@ -115,6 +115,7 @@ def read_study(folder: Path) -> Records:
         raise DdpmkitError(f"'{folder}' is no study", "ddpmkit report lists the newest study of --out")
     store = Reading(Store(folder.parent.parent))
     settings = {c["label"]: c["settings"] for c in plan["cells"]}
+    stages = {s["id"]: s for s in plan["stages"]}
     rows = []
     for r in plan["results"]:
         base = {"study": plan["study"], "cell": r["cell"], **{a: settings[r["cell"]][a] for a in AXES}}
@@ -122,10 +123,11 @@ def read_study(folder: Path) -> Records:
         trained, status = store.result("train", r["train"]), store.status("train", r["train"])
         base |= {"train_seconds": status.get("seconds"), **{k: trained.get(k) for k in ("parameters", "flops")}}
         for features, score, ref in r["scores"]:
-            rows.append({**base, **_score_row(store, r, features, score, ref)})
+            rows.append({**base, **_score_row(store, stages, r, features, score, ref)})
         if r["nll"]:
-            rows += [{**base, **row} for row in _nll_rows(store, r)]
-    stages = {s["id"]: s for s in plan["stages"]}
+            rows += [{**base, **row} for row in _nll_rows(store, stages, r)]
+        if r.get("nll_train"):
+            rows += [{**base, **row} for row in _nll_rows(store, stages, r, "nll_train")]
     prints = [store.status(s["kind"], i).get("fingerprint") for i, s in stages.items() if store.done(s["kind"], i)]
     references = [store.result("ref", i) for i, s in stages.items() if s["kind"] == "ref" and store.done("ref", i)]
     problems = []
@@ -144,7 +146,9 @@ def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(f"{k} {' / '.join(v)}" for k, v in values.items() if len(v) > 1)
 
 
-def _score_row(store: Reading, r: dict[str, Any], features: str, score: str, ref: str) -> dict[str, Any]:
+def _score_row(
+    store: Reading, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str
+) -> dict[str, Any]:
     result, reference = store.result("score", score), store.result("ref", ref)
     sampled, status = store.result("sample", r["sample"]), store.status("sample", r["sample"])
     definition = ""
@@ -157,7 +161,7 @@ def _score_row(store: Reading, r: dict[str, Any], features: str, score: str, ref
         "metric": reference.get("label", f"FD-{features}"),
         "value": result.get("fd"),
         "unit": "squared distance",
-        "status": _state(store, r, (("score", score), ("sample", r["sample"]), ("train", r["train"]))),
+        "status": _state(store, stages, r, "score", score),
         "n": result.get("n"),
         "evaluations": sampled.get("evaluations"),
         "seconds": status.get("seconds"),
@@ -167,19 +171,22 @@ def _score_row(store: Reading, r: dict[str, Any], features: str, score: str, ref
     }
 
 
-def _nll_rows(store: Reading, r: dict[str, Any]) -> list[dict[str, Any]]:
-    result, status = store.result("nll", r["nll"]), store.status("nll", r["nll"])
+def _nll_rows(store: Reading, stages: dict[str, Any], r: dict[str, Any], which: str = "nll") -> list[dict[str, Any]]:
+    """The rows of a bound: on the test split as reported and as the network is; on the training split as reported."""
+    result, status = store.result("nll", r[which]), store.status("nll", r[which])
+    reported = result.get("reported", "clipped")
+    rows = [("NLL", reported), ("NLL-unclipped", "unclipped")] if which == "nll" else [("NLL-train", reported)]
     shared = {
         "unit": "bits/dim",
-        "status": _state(store, r, (("nll", r["nll"]), ("train", r["train"]))),
+        "status": _state(store, stages, r, "nll", r[which]),
         "n": result.get("images"),
         "evaluations": result.get("evaluations"),
         "seconds": status.get("seconds"),
         "fingerprint": _fingerprint(status),
-        "stage": r["nll"][:16],
+        "stage": r[which][:16],
     }
     out = []
-    for metric, key in (("NLL", "clipped"), ("NLL-unclipped", "unclipped")):
+    for metric, key in rows:
         bound = result.get(key, {})
         definition = ""
         if result:
@@ -192,12 +199,16 @@ def _nll_rows(store: Reading, r: dict[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def _state(store: Reading, r: dict[str, Any], chain: tuple[tuple[str, str], ...]) -> str:
-    """The state of a result: done, or the state of the first stage on its way that is not."""
-    for kind, stage in reversed(chain):
-        if not store.done(kind, stage):
-            return str(store.status(kind, stage).get("state", "pending"))
-    return "done"
+def _state(store: Reading, stages: dict[str, Any], r: dict[str, Any], kind: str, stage: str) -> str:
+    """The state of a result: done, or the state of the first stage on its way, the training on, that is not."""
+    if store.done(kind, stage):
+        return "done"
+    if kind != "train":
+        for need_kind, need in (("train", r["train"]), *stages.get(stage, {}).get("needs", ())):
+            state = _state(store, stages, r, need_kind, need)
+            if state != "done":
+                return state
+    return str(store.status(kind, stage).get("state", "pending"))
 
 
 def _fingerprint(status: dict[str, Any]) -> str:

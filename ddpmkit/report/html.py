@@ -104,7 +104,7 @@ def _table(table: Table, summary: Summary, number: int) -> dict[str, Any]:
             if interval:
                 interval, _, verdict = interval.partition("] ")
                 interval = interval if interval.endswith("]") else interval + "]"
-            elif (column and said in VERDICTS) or said.startswith("no gap"):
+            elif table.columns[column] == "verdict" or (column and said in VERDICTS):
                 value, verdict = "", said
             if metrics and column >= 2 and index < split:
                 verdict = _verdict(summary, metrics[column - 2], row[0]) or verdict
@@ -192,7 +192,7 @@ def _cells(records: Records, summary: Summary) -> list[dict[str, Any]]:
         parts: dict[tuple[str, str], dict[str, Any]] = {}
         for r in by_cell.get(cell["label"], []):
             store = Store(out_of(records, r))
-            for id, what in stage_ids(r).items():
+            for id, what in stage_ids(r, stages).items():
                 if id in {row["full"] for row in rows}:
                     continue
                 done, status = store.done(what, id), store.status(what, id)

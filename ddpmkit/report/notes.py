@@ -36,8 +36,10 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
     if len(nll) and nll["definition"].notna().all():
         text = "; ".join(dict.fromkeys(nll["definition"]))
         notes.append(f"{text}; Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim.")
-        plain = done.loc[done["metric"] == "NLL-unclipped"].groupby("cell", sort=False)["value"].mean()
-        notes.append("Unclipped: " + ", ".join(f"{cell} {v:.3f}" for cell, v in plain.items()) + " bits/dim.")
+        for metric, said in (("NLL-unclipped", "Unclipped"), ("NLL-train", "On images of the training split")):
+            means = done.loc[done["metric"] == metric].groupby("cell", sort=False)["value"].mean()
+            if len(means):
+                notes.append(f"{said}: " + ", ".join(f"{cell} {v:.3f}" for cell, v in means.items()) + " bits/dim.")
     costs = []
     for cell, group in done.groupby("cell", sort=False):
         row = group.iloc[0]

@@ -35,7 +35,7 @@ from ddpmkit.statistics import (
 )
 
 BASELINE_METRIC = "NLL"
-HIDDEN = ("NLL-unclipped",)  # in the records and the files, not in the main table
+HIDDEN = ("NLL-unclipped", "NLL-train")  # in the records and the files, not in the main table
 Values = dict[str, dict[int, float]]  # cell -> train seed -> value of one metric
 
 

@@ -37,6 +37,9 @@ class Settings:
     timesteps: int = param(1000, "T, steps of the forward process", ge=2)
     sampling_steps: int = param(100, "steps of the reverse walk", ge=1)
     prediction: Literal["eps", "x0", "v", "mu"] = param("eps", "what the network estimates")
+    timestep_sampling: Literal["uniform", "stratified", "importance"] = param(
+        "uniform", "how the steps of a training batch are drawn"
+    )
     train_steps: int = param(1200, "optimiser steps", ge=1)
     batch_size: int = param(64, "images a step", ge=1)
     learning_rate: float = param(4e-3, "AdamW's rate after warm-up", gt=0)
@@ -44,14 +47,19 @@ class Settings:
     warmup: int = param(100, "steps of linear warm-up", ge=0)
     weight_decay: float = param(0.0, "AdamW's weight decay", ge=0)
     grad_clip: float = param(1.0, "largest global norm of the gradient", gt=0)
-    ema: float = param(0.99, "rate of the weights' moving average", ge=0, lt=1)
+    ema: float = param(
+        0.99, "rate of the weights' moving average; as an axis, all are kept in one training", ge=0, lt=1
+    )
     dropout: float = param(0.0, "rate of the backbone's dropout layers", ge=0, lt=1)
     precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of training; auto is bf16 where the hardware has it")
     micro_batch: int = param(64, "images the network sees at once in training", ge=1)
     eval_batch: int = param(128, "images the network sees at once in sampling and likelihood", ge=1)
     samples: int = param(1000, "images drawn for each result", ge=2)
     nll_evals: int = param(8192, "network evaluations for the middle sum of the bound", ge=16)
-    decoder_variance: Literal["tilde2", "beta1"] = param("tilde2", "variance of the decoder p(x0 | x1)")
+    nll_se: float | None = param(None, "standard error of the bound to reach, bits/dim, instead of nll_evals", gt=0)
+    nll_full: bool = param(False, "every test image at every step, instead of nll_evals")
+    decoder_variance: Literal["tilde2", "beta1", "fitted"] = param("tilde2", "variance of the decoder p(x0 | x1)")
+    fit_images: int = param(64, "training images at each step for a fitted sigma or decoder variance", ge=1)
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -138,6 +146,8 @@ class Study:
         lines = [f"name = {_toml(self.name)}"]
         for field, value in spec.values(self.base).items():
             values = self.axes.get(field, (value,))
+            if values == (None,):
+                continue  # TOML has no word for it; what is not said is the default
             key = plural.get(field, field)
             lines.append(f"{key} = {_toml(list(values) if field in plural or len(values) > 1 else values[0])}")
         for key in ("train_seeds", "sample_seeds", "metrics", "features"):

@@ -65,8 +65,8 @@ def _pace(
     name = _backbone(stage.how)
     if seen := known.get((stage.kind, name)):
         return float(np.median(seen))
-    if stage.kind in ("ref", "score"):
-        return 1e-4  # features of one image by a small network; a moment beside the rest
+    if stage.kind in ("ref", "score", "nll"):
+        return 1e-4  # features of one image by a small network, sums over draws; a moment beside the rest
     if name not in probed:
         probed[name] = _probe(stage, prepared, device)
     return probed[name][0 if stage.kind == "train" else 1]

@@ -9,14 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddpmkit import files
-from ddpmkit.diffusion.tables import checked_weights, decoder_log_variance, fixed_log_variance, prior_bits, tables_for
+from ddpmkit.diffusion.tables import (
+    checked_weights,
+    decoder_log_variance,
+    fixed_log_variance,
+    log_bounds,
+    prior_bits,
+    tables_for,
+)
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Component, Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell, Settings, Study
 
 # Raise a number when the same spec comes to mean other results.
-VERSIONS = {"ref": 1, "train": 1, "sample": 1, "nll": 2, "score": 1}
+VERSIONS = {"ref": 1, "train": 1, "fit": 1, "sample": 1, "draw": 1, "nll": 3, "score": 1}
 SIGNAL_LEFT = 0.01  # bits/dim of L_T above which a schedule is warned about
 
 
@@ -29,7 +36,7 @@ class Stage:
     """One unit of work.
 
     Attributes:
-        kind: ref, train, sample, nll or score.
+        kind: ref, train, fit, sample, draw, nll or score.
         spec: what can change the output; its hash is the id.
         needs: (kind, id) of the stages whose output it reads.
         how: how to find the same things again here, a path or a plugin's version; never hashed.
@@ -80,6 +87,7 @@ class Result:
     sample: str | None
     scores: tuple[tuple[str, str, str], ...]  # (features, score id, ref id)
     nll: str | None
+    nll_train: str | None  # the same on as many images of the training split
 
 
 @dataclass
@@ -123,6 +131,7 @@ class Plan:
                     "sample": r.sample,
                     "scores": [list(s) for s in r.scores],
                     "nll": r.nll,
+                    "nll_train": r.nll_train,
                 }
                 for r in self.results
             ],
@@ -143,6 +152,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
     data_how = {"dataset": registry.record(dataset), "data": data_hash}
     plan = Plan(study, images)
     extractors = {text: registry.build("features", text) for text in study.features} if "fd" in study.metrics else {}
+    rates = sorted(study.axes.get("ema", (study.base.ema,)))  # averages that one training keeps
     for cell in study.cells():
         s = cell.settings
         try:
@@ -173,27 +183,36 @@ def make_plan(study: Study, registry: Registry) -> Plan:
             for text, features in extractors.items()
         }
         for train_seed in study.train_seeds:
-            train = _train_stage(cell, parts, train_seed, data_hash, data_how, registry)
+            train = _train_stage(cell, parts, train_seed, rates, data_hash, data_how, registry)
             plan.add(train)
-            nll = None
-            if "nll" in study.metrics:
-                nll = plan.add(_nll_stage(cell, parts, train, data_hash, data_how, registry, len(images.test)))
+            fit = None
+            if parts.needs_fit:
+                fit = _fit_stage(cell, parts, train, data_hash, data_how, registry, len(images.train))
+                plan.add(fit)
+            nll: dict[str, str] = {}
+            for split in ("test", "train") if "nll" in study.metrics else ():
+                drawn = _draw_stage(cell, parts, train, split, data_hash, data_how, registry, images)
+                plan.add(drawn)
+                nll[split] = plan.add(_nll_stage(cell, parts, drawn, fit, registry))
             for sample_seed in study.sample_seeds:
                 sample, scores = None, []
                 if extractors:
-                    drawn = _sample_stage(cell, parts, train, sample_seed, registry)
-                    sample = plan.add(drawn)
+                    sampled = _sample_stage(cell, parts, train, fit, sample_seed, registry)
+                    sample = plan.add(sampled)
                     for text, ref in refs.items():
                         stage = Stage(
                             "score",
-                            {"metric": "fd", "sample": drawn.id, "ref": ref},
-                            (("sample", drawn.id), ("ref", ref)),
+                            {"metric": "fd", "sample": sampled.id, "ref": ref},
+                            (("sample", sampled.id), ("ref", ref)),
                             plan.stages[ref].how,
                             f"score {cell.label} {text} seed {train_seed}.{sample_seed}",
                             s.samples,
                         )
                         scores.append((text, plan.add(stage), ref))
-                plan.results.append(Result(cell.label, train_seed, sample_seed, train.id, sample, tuple(scores), nll))
+                bounds = nll.get("test"), nll.get("train")
+                plan.results.append(
+                    Result(cell.label, train_seed, sample_seed, train.id, sample, tuple(scores), *bounds)
+                )
     if not plan.cells:
         label, reason = plan.excluded[0]
         raise DdpmkitError(f"no cell is possible; {label}: {reason}", "choose another --prediction or schedule")
@@ -211,6 +230,12 @@ class _Parts:
     sampler: Any
     strided: Sequence[int]
     prior_bits: float
+    decoder_fitted: bool
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether a choice needs the trained network's statistics."""
+        return bool(self.sigma.fitted) or self.decoder_fitted
 
     @classmethod
     def build(cls, s: Settings, registry: Registry) -> _Parts:
@@ -219,21 +244,44 @@ class _Parts:
         )
         with blame("schedule", s.schedule):
             tables = tables_for(schedule, s.timesteps)
+        varies = sigma.learned or sigma.fitted
         with blame("sigma", s.sigma):
-            log_sigma2 = fixed_log_variance(sigma, tables)
+            log_sigma2 = log_bounds(sigma, tables)[1] if varies else fixed_log_variance(sigma, tables)
+        _refuse_pairs(s, sigma, weighting)
         if s.prediction == "v" and not tables.variance_preserving:
             raise Impossible(f"v-prediction needs a variance-preserving schedule, and {s.schedule} is none")
         if s.prediction == "eps" and not tables.signal.all():
             raise Impossible(f"{s.schedule} leaves no signal at its last step, so eps says nothing of x0 there")
-        log_sigma2[0] = decoder_log_variance(tables, s.decoder_variance)
+        log_sigma2 = log_sigma2.copy()
+        log_sigma2[0] = decoder_log_variance(tables, "tilde2" if s.decoder_variance == "fitted" else s.decoder_variance)
         with blame("weighting", s.weighting):
             checked_weights(weighting, tables, log_sigma2)
         with blame("sampler", s.sampler):
             steps = [int(t) for t in sampler.timesteps(s.timesteps, s.sampling_steps)]
             strided = tables.strided(steps)
         with blame("sigma", s.sigma):
-            fixed_log_variance(sigma, strided)
-        return cls(schedule, sigma, weighting, backbone, sampler, steps, prior_bits(tables))
+            log_bounds(sigma, strided)
+        fitted = s.decoder_variance == "fitted"
+        return cls(schedule, sigma, weighting, backbone, sampler, steps, prior_bits(tables), fitted)
+
+
+def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
+    """Refuse sigmas and weightings that do not go together.
+
+    Raises:
+        Impossible: with the reason.
+    """
+    teaches = weighting.is_bound or weighting.vlb_share(s.timesteps) > 0
+    if sigma.learned and not teaches:
+        raise Impossible(f"{s.weighting} has no term that teaches {s.sigma}; hybrid and vlb have")
+    if weighting.vlb_share(s.timesteps) > 0 and not sigma.learned:
+        raise Impossible(f"{s.sigma} learns nothing from {s.weighting}'s share of the bound; use simple")
+    if sigma.fitted and weighting.uses_sigma:
+        raise Impossible(f"{s.weighting} needs {s.sigma} for the training that {s.sigma} is fitted to")
+    if s.decoder_variance == "fitted" and weighting.decoder_first and not sigma.learned:
+        raise Impossible(f"{s.weighting} trains on the decoder's variance, which is fitted to the trained network")
+    if s.decoder_variance != "tilde2" and sigma.learned:
+        raise Impossible(f"{s.sigma} gives the decoder its variance too; decoder_variance={s.decoder_variance} can't")
 
 
 @contextmanager
@@ -256,7 +304,13 @@ def _identity(obj: Component, registry: Registry) -> dict[str, Any]:
 
 
 def _train_stage(
-    cell: Cell, parts: _Parts, seed: int, data_hash: str, data_how: dict[str, Any], registry: Registry
+    cell: Cell,
+    parts: _Parts,
+    seed: int,
+    rates: Sequence[float],
+    data_hash: str,
+    data_how: dict[str, Any],
+    registry: Registry,
 ) -> Stage:
     s = cell.settings
     spec = {
@@ -274,39 +328,26 @@ def _train_stage(
         "warmup": s.warmup,
         "weight_decay": s.weight_decay,
         "grad_clip": s.grad_clip,
-        "ema": s.ema,
+        "emas": list(rates),
+        "timestep_sampling": s.timestep_sampling,
         "dropout": s.dropout,
         "precision": s.precision,
         "seed": seed,
     }
     how = {**data_how, **{k: registry.record(getattr(parts, k)) for k in ("schedule", "weighting", "backbone")}}
-    if parts.weighting.uses_sigma:
+    if parts.weighting.uses_sigma or parts.sigma.learned:
         spec["sigma"] = _identity(parts.sigma, registry)
         spec["decoder_variance"] = s.decoder_variance
         how["sigma"] = registry.record(parts.sigma)
     return Stage("train", spec, (), how, f"train {cell.label} seed {seed}", s.train_steps * s.batch_size)
 
 
-def _sample_stage(cell: Cell, parts: _Parts, train: Stage, seed: int, registry: Registry) -> Stage:
-    s = cell.settings
-    spec = {
-        "train": train.id,
-        "weights": "ema",
-        "sampler": _identity(parts.sampler, registry),
-        "times": list(parts.strided),
-        "count": s.samples,
-        "batch": s.eval_batch,
-        "precision": "fp32",
-        "seed": f"{train.spec['seed']}.{seed}",  # the same x_T in every cell; another one for each replicate
-    }
-    how = {**train.how, "sampler": registry.record(parts.sampler), "sigma": registry.record(parts.sigma)}
-    if parts.sampler.uses_sigma:
-        spec["sigma"] = _identity(parts.sigma, registry)
-    label = f"sample {cell.label} seed {train.spec['seed']}.{seed}"
-    return Stage("sample", spec, (("train", train.id),), how, label, s.samples * len(parts.strided))
+def _weights(s: Settings) -> str:
+    """Name which weights of a training are used."""
+    return f"ema {s.ema!r}"
 
 
-def _nll_stage(
+def _fit_stage(
     cell: Cell,
     parts: _Parts,
     train: Stage,
@@ -318,19 +359,89 @@ def _nll_stage(
     s = cell.settings
     spec = {
         "train": train.id,
-        "weights": "ema",
+        "weights": _weights(s),
+        "data": data_hash,
+        "split": "train",
+        "draws": s.fit_images,
+        "batch": s.eval_batch,
+        "precision": "fp32",
+        "seed": train.spec["seed"],
+    }
+    how = {**train.how, **data_how, "sigma": registry.record(parts.sigma)}
+    work = s.timesteps * s.fit_images + min(images, 1024)
+    return Stage("fit", spec, (("train", train.id),), how, f"fit {cell.label} seed {train.spec['seed']}", work)
+
+
+def _sample_stage(cell: Cell, parts: _Parts, train: Stage, fit: Stage | None, seed: int, registry: Registry) -> Stage:
+    s = cell.settings
+    spec = {
+        "train": train.id,
+        "weights": _weights(s),
+        "sampler": _identity(parts.sampler, registry),
+        "times": list(parts.strided),
+        "count": s.samples,
+        "batch": s.eval_batch,
+        "precision": "fp32",
+        "seed": f"{train.spec['seed']}.{seed}",  # the same x_T in every cell; another one for each replicate
+    }
+    how = {**train.how, "sampler": registry.record(parts.sampler), "sigma": registry.record(parts.sigma)}
+    needs = [("train", train.id)]
+    if parts.sampler.uses_sigma or parts.sigma.fitted:
+        spec["sigma"] = _identity(parts.sigma, registry)
+    if parts.sigma.fitted and fit is not None:
+        spec["fit"] = fit.id
+        needs.append(("fit", fit.id))
+    label = f"sample {cell.label} seed {train.spec['seed']}.{seed}"
+    return Stage("sample", spec, tuple(needs), how, label, s.samples * len(parts.strided))
+
+
+def _draw_stage(
+    cell: Cell,
+    parts: _Parts,
+    train: Stage,
+    split: str,
+    data_hash: str,
+    data_how: dict[str, Any],
+    registry: Registry,
+    images: Images,
+) -> Stage:
+    """What the network is asked for the bound; every fixed sigma and decoder variance reads the same answers."""
+    s, count = cell.settings, len(images.test)
+    spec: dict[str, Any] = {
+        "train": train.id,
+        "weights": _weights(s),
+        "data": data_hash,
+        "split": split,
+        "batch": s.eval_batch,
+        "precision": "fp32",
+        "seed": train.spec["seed"],  # its own noise for each replicate: the interval then holds the Monte-Carlo error
+    }
+    if s.nll_full:
+        spec["full"] = True
+        work = s.timesteps * count
+    elif s.nll_se is not None:
+        spec["se"] = s.nll_se
+        work = s.nll_evals
+    else:
+        spec["evals"] = s.nll_evals
+        work = s.nll_evals
+    how = {**train.how, **data_how, "sigma": registry.record(parts.sigma)}
+    label = f"draw {cell.label} {split} seed {train.spec['seed']}"
+    return Stage("draw", spec, (("train", train.id),), how, label, work + 2 * count)
+
+
+def _nll_stage(cell: Cell, parts: _Parts, drawn: Stage, fit: Stage | None, registry: Registry) -> Stage:
+    """The bound from what was drawn: arithmetic, no network."""
+    s = cell.settings
+    spec = {
+        "draw": drawn.id,
         "sigma": _identity(parts.sigma, registry),
         "decoder": "cdf",
         "decoder_variance": s.decoder_variance,
-        "data": data_hash,
-        "split": "test",
-        "evals": s.nll_evals,
-        "batch": s.eval_batch,
-        "precision": "fp32",
-        "seed": train.spec[
-            "seed"
-        ],  # its own noise for each replicate, so that the interval holds the Monte-Carlo error
     }
-    how = {**train.how, **data_how, "sigma": registry.record(parts.sigma)}
-    label = f"nll {cell.label} seed {train.spec['seed']}"
-    return Stage("nll", spec, (("train", train.id),), how, label, s.nll_evals + 2 * images)
+    needs = [("draw", drawn.id)]
+    if fit is not None:
+        spec["fit"] = fit.id
+        needs.append(("fit", fit.id))
+    label = f"nll {cell.label} {drawn.spec['split']} seed {drawn.spec['seed']}"
+    return Stage("nll", spec, tuple(needs), drawn.how, label, drawn.work)

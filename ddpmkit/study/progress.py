@@ -11,7 +11,7 @@ from typing import Any
 from ddpmkit.study.runner import Prepared
 from ddpmkit.text import inert
 
-KINDS = ("ref", "train", "sample", "nll", "score")
+KINDS = ("ref", "train", "fit", "sample", "draw", "nll", "score")
 
 
 @dataclass
@@ -102,12 +102,12 @@ class Monitor:
                 pace.setdefault(a.kind, (now - a.started) / (earned * self.stages[a.stage].work))
         # A network evaluation costs about a third of a training step's share of one image.
         if "train" in pace:
-            for kind in ("sample", "nll"):
+            for kind in ("sample", "draw"):
                 pace.setdefault(kind, pace["train"] / 3)
         running = {a.stage: a.done for a in self.active.values()}
         seconds = 0.0
         for stage in self._left.values():
-            if stage.kind in ("ref", "score"):
+            if stage.kind in ("ref", "score", "nll"):
                 continue  # a moment
             if stage.kind not in pace:
                 return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ddpmkit.study.plan import Stage
 
 # Long stages first keep all workers busy to the end; the reference is short, and much waits for it.
-PRIORITY = {"ref": 0, "train": 1, "sample": 2, "nll": 3, "score": 4}
+PRIORITY = {"ref": 0, "train": 1, "fit": 2, "sample": 3, "draw": 4, "nll": 5, "score": 6}
 
 
 class ReadyQueue:

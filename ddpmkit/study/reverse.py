@@ -9,7 +9,6 @@ import torch
 
 from ddpmkit import device as devices
 from ddpmkit import files
-from ddpmkit.diffusion.tables import fixed_log_variance
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.pixels import quantise
 from ddpmkit.plots import Strip, watched
@@ -17,7 +16,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import normal, stream_key
 from ddpmkit.study.config import RunOptions
 from ddpmkit.study.plan import Stage
-from ddpmkit.study.stages import Work, trained
+from ddpmkit.study.stages import Work, reverse_chain
 from ddpmkit.study.store import Store
 
 COLUMNS = 12
@@ -44,8 +43,8 @@ def reverse_strips(folder: Path, registry: Registry) -> tuple[list[Strip], int, 
             stage, store, registry, RunOptions(device="cpu"), torch.device("cpu"), lambda _: None, lambda: False
         )
         with devices.one_thread():
-            images, predict_x0, full, sigma = trained(work)
-            chain, levels = full.strided(stage.spec["times"]), images.levels
+            images, denoise, chain = reverse_chain(work)
+            levels = images.levels
             key, index, shape = (
                 stream_key(stage.spec["seed"], "sampling"),
                 torch.zeros(1, dtype=torch.int64),
@@ -53,9 +52,8 @@ def reverse_strips(folder: Path, registry: Registry) -> tuple[list[Strip], int, 
             )
             seen: dict[int, torch.Tensor] = {}
             last = work.component("sampler").sample(
-                watched(predict_x0(chain), seen),
+                watched(denoise, seen),
                 chain,
-                fixed_log_variance(sigma, chain),
                 lambda k, key=key, index=index, shape=shape: normal(key, index, shape, k),
             )
         shown = np.linspace(chain.T - 1, 0, min(COLUMNS - 1, chain.T)).round().astype(int)

@@ -249,11 +249,12 @@ def _try_parts(plan: Plan, registry: Registry) -> None:
 
     images = plan.images
     channels, size = images.train.shape[1], images.train.shape[2]
-    for text in dict.fromkeys(c.settings.backbone for c in plan.cells):
+    asked = dict.fromkeys((c.settings.backbone, registry.build("sigma", c.settings.sigma).learned) for c in plan.cells)
+    for text, learned in asked:
         build = functools.partial(
             registry.build("backbone", text).build,
             in_channels=channels,
-            out_channels=channels,
+            out_channels=channels * (2 if learned else 1),
             image_size=size,
             num_classes=None,
         )

@@ -22,16 +22,23 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddpmkit import __version__, checkpoint, files
 from ddpmkit import device as devices
-from ddpmkit.diffusion.tables import Tables, decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables import Array, Tables, decoder_log_variance, log_bounds, tables_for
+from ddpmkit.diffusion.variance import log_variance, step_deviations
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.evaluation.baselines import categorical_bits, uniform_bits
+from ddpmkit.evaluation.fit import fit_statistics
 from ddpmkit.evaluation.frechet import frechet_distance
-from ddpmkit.evaluation.nll import estimate
+from ddpmkit.evaluation.nll_bound import Bound, bound
+from ddpmkit.evaluation.nll_control import LinearGaussian
+from ddpmkit.evaluation.nll_draw import DECODER_DRAWS, draw
+from ddpmkit.evaluation.nll_draws import Draws
+from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, pilot_grid
 from ddpmkit.initialise import initialise
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.sampling import denoiser, sample
+from ddpmkit.randomness import permutation
+from ddpmkit.sampling import Denoise, Predict, denoiser, predictor, sample
 from ddpmkit.study.config import RunOptions
 from ddpmkit.study.plan import Stage
 from ddpmkit.study.store import Store
@@ -176,13 +183,15 @@ def run_train(w: Work) -> None:
     spec, folder = w.stage.spec, w.store.folder("train", w.stage.id)
     images, schedule, weighting = w.images(), w.component("schedule"), w.component("weighting")
     tables = tables_for(schedule, spec["T"])
-    config = TrainConfig(**{f.name: spec[f.name] for f in fields(TrainConfig)})
-    net = devices.place(initialise(lambda: _backbone(w, images), config.seed), w.device)
-    log_sigma2 = fixed_log_variance(w.component("sigma"), tables) if weighting.uses_sigma else np.log(tables.b2)
+    config = TrainConfig(**{**{f.name: spec[f.name] for f in fields(TrainConfig)}, "emas": tuple(spec["emas"])})
+    sigma = w.component("sigma") if "sigma" in spec else None
+    learned = sigma if sigma is not None and sigma.learned else None
+    net = devices.place(initialise(lambda: _backbone(w, images, learned is not None), config.seed), w.device)
+    log_sigma2 = np.log(tables.b2) if sigma is None else log_bounds(sigma, tables)[1]
+    # Only a loss that has the decoder's term knows its variance; nothing else of it depends on this entry.
     choice = spec.get("decoder_variance", "tilde2")
-    objective = build_objective(
-        tables, weighting, log_sigma2, decoder_log_variance(tables, choice), config, images.levels, w.device
-    )
+    decoder = decoder_log_variance(tables, "tilde2" if choice == "fitted" else choice)
+    objective = build_objective(tables, weighting, log_sigma2, decoder, config, images.levels, w.device, learned)
     metrics = folder / "metrics.jsonl"
 
     def on_resume(step: int) -> None:
@@ -204,12 +213,12 @@ def run_train(w: Work) -> None:
         w.should_stop,
     )
     data = torch.from_numpy(images.train).to(w.device)
-    average = train(net, data, objective, config, w.device, hooks)
+    averages = train(net, data, objective, config, w.device, hooks)
     rows = list(files.read_lines(metrics))
     last = rows[-1] if rows else {"loss": None, "eps_mse": None}  # the log was lost after the last step
     result = {
         "parameters": sum(p.numel() for p in net.parameters()),
-        "flops": _flops(average, images, w.device),
+        "flops": _flops(next(iter(averages.values())), images, w.device),
         "loss": last["loss"],
         "eps_mse": last["eps_mse"],
         "steps": config.steps,
@@ -217,15 +226,33 @@ def run_train(w: Work) -> None:
     _commit(w, result)
 
 
+def run_fit(w: Work) -> None:
+    """Take the second moments of a trained network on training images at every step."""
+    spec = w.stage.spec
+    images, predict, tables, _ = trained(w)
+    order = permutation(spec["seed"], len(images.train), 0, torch.device("cpu"))
+    found = fit_statistics(
+        predict(tables),
+        tables,
+        images=to_pixels(torch.from_numpy(images.train)[order].to(w.device), images.levels),
+        draws=spec["draws"],
+        levels=images.levels,
+        seed=spec["seed"],
+        micro_batch=spec["batch"],
+        on_progress=w.progress,
+        should_stop=w.should_stop,
+    )
+    result = {"draws": spec["draws"], "split": spec["split"], "T": tables.T}
+    _commit(w, result, {"statistics.safetensors": save_arrays(found)})
+
+
 def run_sample(w: Work) -> None:
     """Draw images from a trained network."""
     spec = w.stage.spec
-    images, predict_x0, full, sigma = trained(w)
-    tables = full.strided(spec["times"])
+    images, denoise, tables = reverse_chain(w)
     drawn = sample(
-        predict_x0(tables),
+        denoise,
         tables,
-        fixed_log_variance(sigma, tables),
         w.component("sampler"),
         count=spec["count"],
         shape=images.train.shape[1:],
@@ -240,40 +267,92 @@ def run_sample(w: Work) -> None:
     _commit(w, result, {"samples.safetensors": save_arrays({"levels": drawn.numpy()})})
 
 
-def run_nll(w: Work) -> None:
-    """Bound the negative log-likelihood of the test images under a trained network."""
+def run_draw(w: Work) -> None:
+    """Ask a trained network for what the bound of a split is made of."""
     spec = w.stage.spec
-    images, predict_x0, tables, sigma = trained(w)
-    split, pilot = (
-        to_pixels(torch.from_numpy(a).to(w.device), images.levels) for a in (images.test, images.validation)
-    )
-    found = estimate(
-        predict_x0(tables),
+    images, predict, tables, _ = trained(w)
+    split = to_pixels(torch.from_numpy(_split(images, spec["split"])).to(w.device), images.levels)
+    pilot = to_pixels(torch.from_numpy(images.validation).to(w.device), images.levels)
+    # A setting counts the draws of the middle sum; the pilot's and the decoder's come on top.
+    fixed = len(pilot_grid(tables.T)) * PILOT_IMAGES + DECODER_DRAWS * len(split)
+    found = draw(
+        predict(tables),
         tables,
-        fixed_log_variance(sigma, tables),
-        decoder_log_variance(tables, spec["decoder_variance"]),
         images=split,
         pilot=pilot,
         levels=images.levels,
-        evaluations=spec["evals"],
+        evaluations=fixed + spec["evals"] if "evals" in spec else None,
+        target_se=spec.get("se"),
+        full=spec.get("full", False),
         seed=spec["seed"],
         micro_batch=spec["batch"],
+        linear=LinearGaussian.fit(to_pixels(torch.from_numpy(images.train), images.levels)),
         on_progress=w.progress,
         should_stop=w.should_stop,
     )
+    result = {"evaluations": found.evaluations, "images": len(split), "split": spec["split"], "T": tables.T}
+    _commit(w, result, {"draws.safetensors": save_arrays(found.arrays())})
+
+
+def run_nll(w: Work) -> None:
+    """Bound the negative log-likelihood of a split from what was drawn, under one sigma and one decoder."""
+    spec = w.stage.spec
+    images, sigma = w.images(), w.component("sigma")
+    asked = _spec(w, "draw", spec["draw"])
+    tables = tables_for(w.component("schedule"), _spec(w, "train", asked["train"])["T"])
+    pixels = to_pixels(torch.from_numpy(_split(images, asked["split"])), images.levels)
+    draws = Draws.from_arrays(_arrays(w, "draw", spec["draw"], "draws.safetensors"), pixels.numpy())
+    statistics, choice = _statistics(w), spec["decoder_variance"]
+    log_sigma2, decoder = None, None
+    if not sigma.learned:
+        log_sigma2 = log_variance(sigma, tables, statistics)
+        if choice == "fitted" and statistics is not None:
+            decoder = float(statistics["decoder_log_variance"])
+        else:
+            decoder = decoder_log_variance(tables, choice)
+    found = {
+        name: bound(draws, tables, log_sigma2, decoder, spec["decoder"], levels=images.levels, clip=name == "clipped")
+        for name in ("clipped", "unclipped")
+    }
+    if not all(math.isfinite(b.total) for b in found.values()):
+        raise Diverged("the bound is not finite")
     result = {
-        "clipped": asdict(found.clipped),
-        "unclipped": asdict(found.unclipped),
-        "evaluations": found.evaluations,
-        "images": len(split),
-        "split": spec["split"],
+        **{name: _bound_record(b) for name, b in found.items()},
+        # A valid model mean lies in the range of the data; the walk that explodes is told as it is.
+        "reported": "clipped" if tables.variance_preserving else "unclipped",
+        "evaluations": draws.evaluations,
+        "images": len(pixels),
+        "split": asked["split"],
         "decoder": spec["decoder"],
-        "decoder_variance": spec["decoder_variance"],
+        "decoder_variance": "learned" if sigma.learned else choice,
         "T": tables.T,
     }
-    if not (math.isfinite(found.clipped.total) and math.isfinite(found.unclipped.total)):
-        raise Diverged("the bound is not finite")
-    _commit(w, result, {"draws.safetensors": save_arrays(found.draws)})
+    _commit(w, result)
+
+
+def _bound_record(b: Bound) -> dict[str, Any]:
+    """A bound as JSON values, bits/dim."""
+    return {
+        "total": b.total,
+        "standard_error": b.standard_error,
+        "test_set_error": b.test_set_error if math.isfinite(b.test_set_error) else None,
+        "prior": b.terms.prior,
+        "middle": b.terms.middle,
+        "decoder": b.terms.decoder,
+        "rate": b.rate,
+        "distortion": b.distortion,
+        "rmse": b.rmse,
+        "curve": {f.name: getattr(b.curve, f.name).tolist() for f in fields(b.curve)},
+    }
+
+
+def _split(images: Images, split: str) -> np.ndarray[Any, Any]:
+    """Return the images of a split that are bounded: the whole test split, and as many of the training split."""
+    if split == "test":
+        return images.test
+    order = permutation(0, len(images.train), 0, torch.device("cpu")).numpy()  # the same ones in every cell
+    chosen: np.ndarray[Any, Any] = images.train[np.sort(order[: len(images.test)])]
+    return chosen
 
 
 def run_score(w: Work) -> None:
@@ -292,16 +371,18 @@ def run_score(w: Work) -> None:
 RUN: dict[str, Callable[[Work], None]] = {
     "ref": run_ref,
     "train": run_train,
+    "fit": run_fit,
     "sample": run_sample,
+    "draw": run_draw,
     "nll": run_nll,
     "score": run_score,
 }
 
 
-def _backbone(w: Work, images: Images) -> torch.nn.Module:
+def _backbone(w: Work, images: Images, learned: bool) -> torch.nn.Module:
     channels, size = images.train.shape[1], images.train.shape[2]
     net: torch.nn.Module = w.component("backbone").build(
-        in_channels=channels, out_channels=channels, image_size=size, num_classes=None
+        in_channels=channels, out_channels=channels * (2 if learned else 1), image_size=size, num_classes=None
     )
     return net
 
@@ -314,23 +395,42 @@ def _flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:
     return int(counter.get_total_flops())
 
 
-def trained(w: Work) -> tuple[Images, Callable[[Tables], Any], Tables, Any]:
-    """Return the data, tables -> predict_x0 of the trained average, the full chain, and the sigma."""
+def trained(w: Work) -> tuple[Images, Callable[[Tables], Predict], Tables, Any]:
+    """Return the data, tables -> predict of the trained average, the full chain, and the sigma."""
     train_id = w.stage.spec["train"]
     folder = w.store.folder("train", train_id)
     spec = files.read_json(folder / "spec.json")
-    images = w.images()
-    net = _backbone(w, images)
+    images, sigma = w.images(), w.component("sigma")
+    net = _backbone(w, images, sigma.learned)
     found = checkpoint.newest(folder / "ckpt")
     if found is None or found.step != spec["steps"]:
         # A network of fewer steps must not stand in for this one: the training is to be finished again.
         with contextlib.suppress(FileNotFoundError):
             files.quarantine(folder / "out")
         raise DdpmkitError(f"the last checkpoint of training {train_id[:12]} is damaged", "run the study again")
-    net.load_state_dict(found.ema)
+    net.load_state_dict(checkpoint.under(found.ema, w.stage.spec["weights"].removeprefix("ema ")))
     net = devices.place(net, w.device).eval()
     tables = tables_for(w.component("schedule"), spec["T"])
-    return images, lambda chain: denoiser(net, chain, spec["prediction"], w.device), tables, w.component("sigma")
+    return images, lambda chain: predictor(net, chain, spec["prediction"], w.device, sigma), tables, sigma
+
+
+def reverse_chain(w: Work) -> tuple[Images, Denoise, Tables]:
+    """Return the data, the denoiser with the noise of each step, and the chain that a sample stage walks."""
+    images, predict, full, sigma = trained(w)
+    chain = full.strided(w.stage.spec["times"])
+    deviations = step_deviations(w.component("sampler"), sigma, full, chain, images.levels, _statistics(w))
+    return images, denoiser(predict(chain), deviations), chain
+
+
+def _spec(w: Work, kind: str, stage: str) -> Any:
+    return files.read_json(w.store.folder(kind, stage) / "spec.json")
+
+
+def _statistics(w: Work) -> dict[str, Array] | None:
+    """Return what the fit stage found, where the stage has one."""
+    if "fit" not in w.stage.spec:
+        return None
+    return _arrays(w, "fit", w.stage.spec["fit"], "statistics.safetensors")
 
 
 def _arrays(w: Work, kind: str, stage: str, name: str) -> dict[str, np.ndarray[Any, Any]]:

@@ -12,6 +12,7 @@ import ddpmkit
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample, target, to_x0
 from ddpmkit.diffusion.objective import prediction_weights
 from ddpmkit.diffusion.tables import fixed_log_variance, prior_bits, tables_for
+from ddpmkit.plugin.interfaces import Denoised
 
 T = 1000
 
@@ -115,6 +116,12 @@ def test_mu_is_the_posterior_mean_and_gives_back_x0_also_on_a_strided_chain():
     torch.testing.assert_close(to_x0(c, "mu", xt, t, mu), x0, rtol=1e-3, atol=1e-2)
 
 
+def walk(sampler, predict, tables, log_sigma2, noise):
+    """Walk with a denoiser and log-variances; a sampler that does not use the sigma axis takes its own."""
+    deviations = np.exp(log_sigma2 / 2) if sampler.uses_sigma else np.sqrt(sampler.kernel(tables)[0])
+    return sampler.sample(lambda x, t: Denoised(predict(x, t), float(deviations[t])), tables, noise)
+
+
 def gaussian_world(spec, steps, spread, count=20000):
     """Walk a sampler with the exact denoiser of N(0, spread^2) data, and the exact end of the ODE for its noise."""
     chain = tables("linear")
@@ -123,7 +130,7 @@ def gaussian_world(spec, steps, spread, count=20000):
     v = chain.alpha_bars * spread**2 + chain.noise2
     gain = chain.signal * spread**2 / v
     x = torch.randn(count, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = sampler.sample(lambda x, t: gain[t] * x, chain, np.log(chain.b2), lambda k: x)
+    found = walk(sampler, lambda x, t: gain[t] * x, chain, np.log(chain.b2), lambda k: x)
     # x / sqrt(v) is constant along the probability-flow ODE of Gaussian data, down to t = 1.
     return found, x * math.sqrt(gain[0] ** 2 * v[0] / v[-1])
 
@@ -147,8 +154,7 @@ def test_spacings():
 
     assert steps("trailing", 10) == [99, 199, 299, 399, 499, 599, 699, 799, 899, 999]
     quadratic = steps("quadratic", 10)
-    assert quadratic[-1] == 999
-    assert np.all(np.diff(np.diff(quadratic)) >= 0)
+    assert quadratic == [0, 12, 49, 111, 197, 308, 444, 604, 789, 999]  # 999 (i/9)^2, rounded by hand
     assert steps("quadratic", T) == list(range(T))
 
 
@@ -174,7 +180,7 @@ def test_without_rederiving_ddim_keeps_the_eps_of_the_raw_estimate():
             seen.append(x)
             return x * 0 + 3.0  # beyond [-1, 1], so that clipping matters
 
-        ddpmkit.build("sampler", spec).sample(predict, chain, np.log(chain.b2), lambda k: noise)
+        walk(ddpmkit.build("sampler", spec), predict, chain, np.log(chain.b2), lambda k: noise)
         return float(seen[1])
 
     m, s = chain.signal, np.sqrt(chain.noise2)

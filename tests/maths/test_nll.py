@@ -83,8 +83,9 @@ class World:
         return tuple(v / math.log(2) for v in (prior, middle, decoder))
 
     def estimate(self, seed=0, evaluations=1024, micro_batch=256, **options):
+        predict = options.pop("predict", self.predict)
         return estimate(
-            options.pop("predict", self.predict),
+            lambda xt, t: (predict(xt, t), None),
             self.tables,
             self.log_sigma2,
             self.decoder,

@@ -15,10 +15,11 @@ from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
 from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
+from ddpmkit.diffusion.variance import step_deviations
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
-from ddpmkit.plugin.interfaces import Schedule
+from ddpmkit.plugin.interfaces import Denoised, Schedule
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.sampling import denoiser, sample
+from ddpmkit.sampling import denoiser, predictor, sample
 
 torch.set_num_threads(1)
 N, SHAPE = 5000, (4,)
@@ -35,6 +36,12 @@ class Walk(Schedule):
 
     def prior_variance(self, T):
         return 1.0 + 0.25 * T
+
+
+def walk(sampler, predict, tables, log_sigma2, noise):
+    """Walk with a denoiser and log-variances; a sampler that does not use the sigma axis takes its own."""
+    deviations = np.exp(log_sigma2 / 2) if sampler.uses_sigma else np.sqrt(sampler.kernel(tables)[0])
+    return sampler.sample(lambda x, t: Denoised(predict(x, t), float(deviations[t])), tables, noise)
 
 
 def noise_of(seed):
@@ -113,7 +120,7 @@ def test_samples_of_a_gaussian_have_the_mean_and_the_variance_that_the_algebra_s
     factor = {"none": 0.0, "half": 0.25}.get(which, 1.0)
     variances = factor * step_variances(m, s2, "beta" if which == "beta" else "beta-tilde")
     mean, variance = law(m, s2, mu, s, variances, schedule.prior_variance(100), isinstance(sampler, Ddim))
-    x = sampler.sample(exact_denoiser(m, s2, mu, s), tables, fixed_log_variance(sigma, tables), noise_of(1)).double()
+    x = walk(sampler, exact_denoiser(m, s2, mu, s), tables, fixed_log_variance(sigma, tables), noise_of(1)).double()
     n = x.numel()
     assert float(x.mean()) == pytest.approx(mean, abs=5 * math.sqrt(variance / n) + 1e-5)
     assert float(x.var()) == pytest.approx(variance, rel=5 * math.sqrt(2 / n), abs=1e-9)
@@ -132,7 +139,7 @@ def test_samples_of_a_gaussian_have_the_mean_and_the_variance_that_the_algebra_s
 def test_samples_of_a_long_chain_are_distributed_as_the_data(sampler, sigma, mu, s, T):
     m, s2 = marginals(Linear(), T, range(T))
     tables = tables_for(Linear(), T)
-    x = sampler.sample(exact_denoiser(m, s2, mu, s), tables, fixed_log_variance(sigma, tables), noise_of(2)).double()
+    x = walk(sampler, exact_denoiser(m, s2, mu, s), tables, fixed_log_variance(sigma, tables), noise_of(2)).double()
     assert float(x.mean()) == pytest.approx(mu, abs=5 * s / math.sqrt(x.numel()) + 0.003)
     assert float(x.std()) == pytest.approx(s, rel=0.04)
 
@@ -146,15 +153,15 @@ def test_ddim_without_noise_on_unit_data_turns_each_start_by_a_product_of_cosine
     m, s2 = marginals(schedule, 100, times)
     factor = np.cos(np.diff(np.arctan2(np.sqrt(s2), m))).prod()
     tables = tables_for(schedule, 100).strided(times)
-    out = sampler.sample(exact_denoiser(m, s2, 0.0, 1.0), tables, np.zeros(count), noise_of(5))
+    out = walk(sampler, exact_denoiser(m, s2, 0.0, 1.0), tables, np.zeros(count), noise_of(5))
     torch.testing.assert_close(out, float(factor) * noise_of(5)(0), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", [Ddim(), Ddim(eta=1.0), Ancestral()], ids=str)
 def test_a_single_image_is_reached_exactly_whatever_the_noise(sampler):
     tables = tables_for(Linear(), 100).strided(sampler.timesteps(100, 7))
-    out = sampler.sample(
-        lambda x, t: torch.full_like(x, -0.625), tables, fixed_log_variance(Beta(), tables), noise_of(0)
+    out = walk(
+        sampler, lambda x, t: torch.full_like(x, -0.625), tables, fixed_log_variance(Beta(), tables), noise_of(0)
     )
     torch.testing.assert_close(out, torch.full_like(out, -0.625), rtol=0, atol=1e-6)
 
@@ -167,8 +174,8 @@ def test_ddim_with_eta_1_is_ancestral_sampling_with_beta_tilde():
     def predict(x, t):
         return torch.tanh(2 * x + t / 40)
 
-    ddim = Ddim(eta=1.0).sample(predict, tables, log_sigma2, noise_of(3))
-    ancestral = Ancestral().sample(predict, tables, log_sigma2, noise_of(3))
+    ddim = walk(Ddim(eta=1.0), predict, tables, log_sigma2, noise_of(3))
+    ancestral = walk(Ancestral(), predict, tables, log_sigma2, noise_of(3))
     torch.testing.assert_close(ddim, ancestral, rtol=0, atol=2e-5)
 
 
@@ -201,7 +208,7 @@ def test_clipping_comes_before_the_step_and_eps_is_derived_again(kind, clip):
         walked.append(x.double())
         return predict(x, t)
 
-    walked.append(sampler.sample(spy, tables, fixed_log_variance(Beta(), tables), noise).double())
+    walked.append(walk(sampler, spy, tables, fixed_log_variance(Beta(), tables), noise).double())
     torch.testing.assert_close(torch.stack(walked), torch.stack([*expected, x]), rtol=1e-4, atol=1e-4)
 
 
@@ -221,7 +228,7 @@ def test_the_last_step_of_the_walk_adds_no_noise_and_each_other_step_its_own(sam
         last[t] = torch.tanh(x)
         return last[t]
 
-    out = sampler.sample(predict, tables, fixed_log_variance(Beta(), tables), noise)
+    out = walk(sampler, predict, tables, fixed_log_variance(Beta(), tables), noise)
     assert asked == (list(range(count)) if expected == "all" else [0])
     assert sorted(last) == list(range(count))
     torch.testing.assert_close(out, last[0], rtol=0, atol=1e-6)
@@ -236,7 +243,7 @@ def test_the_walk_starts_from_the_prior_of_its_chain(sampler):
         return x
 
     tables = tables_for(Walk(), 100)
-    sampler.sample(predict, tables, fixed_log_variance(Beta(), tables), noise_of(0))
+    walk(sampler, predict, tables, fixed_log_variance(Beta(), tables), noise_of(0))
     torch.testing.assert_close(seen[0], noise_of(0)(0) * math.sqrt(26))
 
 
@@ -282,11 +289,12 @@ class Small(nn.Module):
 
 def draw(predict, count, micro_batch=16, seed=0, sampler=None, **options):
     tables = tables_for(Linear(), 50).strided(Ancestral().timesteps(50, 6))
+    sampler = sampler or Ancestral()
+    deviations = step_deviations(sampler, Beta(), tables, tables, 17, None)
     return sample(
-        predict,
+        lambda x, t: Denoised(predict(x, t), float(deviations[t])),
         tables,
-        fixed_log_variance(Beta(), tables),
-        sampler or Ancestral(),
+        sampler,
         count=count,
         shape=(1, 8, 8),
         levels=options.pop("levels", 256),
@@ -298,7 +306,9 @@ def draw(predict, count, micro_batch=16, seed=0, sampler=None, **options):
 
 
 def small_denoiser():
-    return denoiser(Small(), tables_for(Linear(), 50).strided(Ancestral().timesteps(50, 6)), "eps", torch.device("cpu"))
+    chain = tables_for(Linear(), 50).strided(Ancestral().timesteps(50, 6))
+    denoise = denoiser(predictor(Small(), chain, "eps", torch.device("cpu")), np.zeros(6))
+    return lambda x, t: denoise(x, t).x0
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), Ddim(), Ddim(eta=1.0)], ids=str)
@@ -378,12 +388,15 @@ def test_the_denoiser_tells_the_network_scaled_inputs_and_the_full_chains_time(p
             return torch.full_like(x, 0.25)
 
     tables = tables_for(Walk(), 50).strided([0, 10, 49])
-    predict = denoiser(Told(), tables, prediction, torch.device("cpu"))
+    predict = predictor(Told(), tables, prediction, torch.device("cpu"))
+    denoise = denoiser(predict, np.asarray([0.0, 0.5, 0.25]))
     x = torch.full((3, 1, 2, 2), 2.0)
     for t, steps in ((2, [2, 2, 2]), (torch.tensor([0, 1, 2]), [0, 1, 2])):
-        hat = predict(x, t)
+        hat = predict(x, t)[0] if isinstance(t, torch.Tensor) else denoise(x, t).x0
         variance = torch.tensor([0.25 * (i + 1) for i in (0, 10, 49)])[torch.tensor(steps)].reshape(3, 1, 1, 1)
         assert told["t"].tolist() == [20.0 * (0, 10, 49)[s] for s in steps]
         torch.testing.assert_close(told["x"], 2 / (1 + variance).sqrt() * torch.ones_like(x))
         expected = 2 - variance.sqrt() * 0.25 if prediction == "eps" else torch.tensor(0.25)
         torch.testing.assert_close(hat, expected * torch.ones_like(x))
+    assert [denoise(x, t).sigma for t in range(3)] == [0.0, 0.5, 0.25]
+    assert [denoise(x, t).quiet for t in range(3)] == [True, False, False]

@@ -372,7 +372,7 @@ class Odd(Sigma):
 
 
 @pytest.mark.parametrize(
-    ("what", "message"), [("range", "to be learned"), ("shape", "shapes"), ("infinite", "not finite")]
+    ("what", "message"), [("range", "neither learned nor fitted"), ("shape", "shapes"), ("infinite", "not finite")]
 )
 def test_a_sigma_that_is_no_fixed_finite_variance_is_refused(what, message):
     with pytest.raises(DdpmkitError, match=f"sigma 'odd'.*{message}"):

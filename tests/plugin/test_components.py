@@ -22,6 +22,7 @@ from ddpmkit import DdpmkitError, Images, Schedule
 from ddpmkit.builtin.features import digits as digits_features
 from ddpmkit.diffusion.tables import Tables, fixed_log_variance, tables_for
 from ddpmkit.plugin import spec
+from ddpmkit.plugin.interfaces import Denoised
 from ddpmkit.plugin.loader import Entry
 from ddpmkit.plugin.registry import Registry
 
@@ -206,8 +207,11 @@ def test_sigma_lies_between_the_two_bounds(name: str, schedule: str) -> None:
             assert bound.dtype == np.float64
             assert np.isfinite(bound).all()
             assert np.all(np.exp(bound) >= tilde * (1 - 1e-9))
-            assert np.all(np.exp(bound) <= beta * (1 + 1e-9))
+            if not REGISTRY.build("sigma", name).fitted:  # data wider than a unit Gaussian may need more
+                assert np.all(np.exp(bound) <= beta * (1 + 1e-9))
         assert np.all(low <= high)
+        varies = REGISTRY.build("sigma", name).learned or REGISTRY.build("sigma", name).fitted
+        assert np.array_equal(low, high) is not varies
 
 
 @pytest.mark.parametrize("T", [50, 1000])
@@ -237,7 +241,7 @@ def test_weighting_is_finite_and_not_negative(name: str, schedule: str) -> None:
     weighting = REGISTRY.build("weighting", name)
     for tables in chains(schedule):
         for sigma in of("sigma"):
-            weights = weighting.weights(tables, fixed_log_variance(REGISTRY.build("sigma", sigma), tables))
+            weights = weighting.weights(tables, REGISTRY.build("sigma", sigma).log_bounds(tables)[1])
             assert weights.shape == (tables.T,)
             assert weights.dtype == np.float64
             assert np.isfinite(weights).all()
@@ -266,7 +270,7 @@ def test_only_the_weighting_that_sees_sigma_depends_on_it() -> None:
     for name in of("weighting"):
         weighting = REGISTRY.build("weighting", name)
         same = np.array_equal(weighting.weights(tables, one), weighting.weights(tables, other))
-        assert same is not weighting.uses_sigma
+        assert same is not (weighting.uses_sigma and weighting.vlb_share(50) == 0)
 
 
 # --- backbones ---------------------------------------------------------------------------------------------------
@@ -437,6 +441,13 @@ def test_fifty_of_a_thousand_as_documented() -> None:
     assert (times[:3], times[-2:]) == ([0, 20, 41], [979, 999])
 
 
+def walk(sampler: Any, predict: Any, tables: Tables, log_sigma2: Any, noise: Any) -> torch.Tensor:
+    """Walk with a denoiser and log-variances; a sampler that does not use the sigma axis takes its own."""
+    deviations = np.exp(log_sigma2 / 2) if sampler.uses_sigma else np.sqrt(sampler.kernel(tables)[0])
+    out: torch.Tensor = sampler.sample(lambda x, t: Denoised(predict(x, t), float(deviations[t])), tables, noise)
+    return out
+
+
 class Noise:
     """Unit normals by position, and a note of the positions that were asked for."""
 
@@ -465,7 +476,7 @@ def test_sampler_arrives_where_the_denoiser_points(text: str, count: int | None)
 
     noise = Noise()
     log_sigma2 = fixed_log_variance(REGISTRY.build("sigma", "beta"), tables)
-    out = sampler.sample(predict, tables, log_sigma2, noise)
+    out = walk(sampler, predict, tables, log_sigma2, noise)
     # The posterior of the last step given a sure x0 is that x0, and no noise is added to it.
     torch.testing.assert_close(out, goal, rtol=0, atol=1e-5)
     assert out.dtype == torch.float32
@@ -482,7 +493,7 @@ def test_sampler_clips_the_estimate_or_leaves_it(name: str) -> None:
     cls = REGISTRY.find("sampler", name).cls
     for clip, end in (("static", 1.0), ("dynamic", 1.0), ("none", 3.0)):
         sampler = cls(clip=clip)  # type: ignore[call-arg] # every built-in sampler has it
-        out = sampler.sample(lambda x, t: torch.full_like(x, 3.0), tables, log_sigma2, Noise())  # type: ignore[attr-defined] # a sampler
+        out = walk(sampler, lambda x, t: torch.full_like(x, 3.0), tables, log_sigma2, Noise())
         torch.testing.assert_close(out, torch.full((4, 1, 8, 8), end))
 
 
@@ -491,7 +502,7 @@ def test_only_the_sampler_that_says_so_uses_sigma(text: str) -> None:
     sampler = REGISTRY.build("sampler", text)
     tables = tables_for(REGISTRY.build("schedule", "cosine"), 10)
     ends = [
-        sampler.sample(lambda x, t: (0.5 * x).tanh(), tables, np.full(10, log_sigma2), Noise())
+        walk(sampler, lambda x, t: (0.5 * x).tanh(), tables, np.full(10, log_sigma2), Noise())
         for log_sigma2 in (-3.0, -1.0)
     ]
     assert torch.equal(*ends) is not sampler.uses_sigma
@@ -501,7 +512,7 @@ def test_only_the_sampler_that_says_so_uses_sigma(text: str) -> None:
 def test_ddim_draws_no_more_noise_than_eta_asks_for(eta: float, draws: int) -> None:
     tables = tables_for(REGISTRY.build("schedule", "cosine"), 10)
     noise = Noise()
-    REGISTRY.build("sampler", f"ddim:eta={eta}").sample(lambda x, t: x.tanh(), tables, np.zeros(10), noise)
+    walk(REGISTRY.build("sampler", f"ddim:eta={eta}"), lambda x, t: x.tanh(), tables, np.zeros(10), noise)
     assert noise.asked == list(range(draws))
 
 
@@ -509,7 +520,7 @@ def test_ddim_with_eta_one_is_ancestral_with_beta_tilde() -> None:
     tables = tables_for(REGISTRY.build("schedule", "linear"), 50)
     tilde = fixed_log_variance(REGISTRY.build("sigma", "beta-tilde"), tables)
     ends = [
-        REGISTRY.build("sampler", text).sample(lambda x, t: (0.5 * x).tanh(), tables, tilde, Noise())
+        walk(REGISTRY.build("sampler", text), lambda x, t: (0.5 * x).tanh(), tables, tilde, Noise())
         for text in ("ddim:eta=1", "ancestral")
     ]
     torch.testing.assert_close(*ends, rtol=0, atol=1e-4)
@@ -663,9 +674,16 @@ def test_npz_whose_header_declares_more_than_memory_holds(tmp_path: Path) -> Non
 # --- features ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [*of("features"), "pca:k=64"])
+# Those two bring weights of their own, that are not shipped.
+FEATURES = [text for text in of("features") if text not in ("inception", "dinov2")]
+
+
+@pytest.mark.parametrize("text", [*FEATURES, "pca:k=64"])
 def test_features_are_one_float64_vector_an_image_however_they_are_split(text: str, digits: Images) -> None:
     features = REGISTRY.build("features", text)
+    if text == "mnist":
+        large = digits.test[:300].repeat(4, axis=2).repeat(4, axis=3)[:, :, 2:30, 2:30] * np.uint8(15)
+        digits = Images(large, large, large, 256, {})
     extract = features.load(digits)
     images = digits.test[:300]
     whole = extract(images)
@@ -673,7 +691,7 @@ def test_features_are_one_float64_vector_an_image_however_they_are_split(text: s
     assert whole.ndim == 2
     assert whole.dtype == np.float64
     assert np.isfinite(whole).all()
-    assert whole.std(0).min() > 0 or text == "pca:k=64"
+    assert whole.std(0).min() > 0 or text in ("pca:k=64", "pixels")
     parts = np.concatenate([extract(part) for part in np.split(images, [1, 8, 100, 257])])
     np.testing.assert_allclose(parts, whole, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(extract(images[::-1])[::-1], whole, rtol=1e-9, atol=1e-9)

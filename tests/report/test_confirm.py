@@ -72,6 +72,14 @@ def test_the_fresh_seeds_speak_alone_and_one_contrast_is_not_adjusted():
     assert table.rows[1][-1] == "better"
 
 
+def test_other_cells_that_ran_on_the_fresh_seeds_change_nothing():
+    plan = confirmation(summarise(records(STUDY)))
+    more = {**FRESH, "b": [9.0, 10.1, 12.0, 9.5, 9.9], "d": [13.0, 12.2, 14.0, 11.1, 12.9]}
+    got, alone = confirmed(plan, records(more, first=3)), confirmed(plan, records(FRESH, first=3))
+    assert got.contrasts == alone.contrasts
+    assert set(got.summary.cells) == {"a", "c"}
+
+
 def test_what_does_not_repeat_is_not_confirmed():
     plan = confirmation(summarise(records(STUDY)))
     got = confirmed(plan, records({"a": FRESH["a"], "c": [10.3, 11.0, 12.2, 9.1, 10.8]}, first=3))

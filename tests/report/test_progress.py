@@ -44,7 +44,7 @@ class Study:
         for cell in cells:
             train = self.add("train", f"train {cell}", 300)
             sample = self.add("sample", f"sample {cell}", 60, [train])
-            self.add("nll", f"nll {cell}", 30, [train])
+            self.add("draw", f"nll {cell}", 30, [train])
             self.add("score", f"score {cell}", 5, [sample, ref])
         stages = {s.id: s for s in self.by.values()}
         todo = tuple(s for s in self.by.values() if s.label not in done)
@@ -80,8 +80,8 @@ def run(study, take, watch, *stages):
 
 def test_counts_start_from_what_is_done_already(watch):
     m = monitor(Study(done=("reference", "train linear")), watch)
-    assert dict(m.total) == {"ref": 1, "train": 2, "sample": 2, "nll": 2, "score": 2}
-    assert {k: m.finished[k] for k in m.total} == {"ref": 1, "train": 1, "sample": 0, "nll": 0, "score": 0}
+    assert dict(m.total) == {"ref": 1, "train": 2, "sample": 2, "draw": 2, "score": 2}
+    assert {k: m.finished[k] for k in m.total} == {"ref": 1, "train": 1, "sample": 0, "draw": 0, "score": 0}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_the_last_line_tells_the_end(watch, capsys):
     run(study, lines, watch, ("reference", 1), ("train linear", 2), ("sample linear", 3), ("nll linear", 1))
     capsys.readouterr()
     run(study, lines, watch, ("score linear", 1))
-    assert capsys.readouterr().err == "[0:08] ref 1/1, train 1/1, sample 1/1, nll 1/1, score 1/1\n"
+    assert capsys.readouterr().err == "[0:08] ref 1/1, train 1/1, sample 1/1, draw 1/1, score 1/1\n"
 
 
 def test_the_last_line_comes_also_when_something_failed_and_names_the_failure(watch, capsys):
@@ -260,8 +260,8 @@ def test_the_live_picture_shows_counts_workers_and_time(watch):
     assert "1:00" in head  # 60 seconds gone
     assert f"about {clock(m.eta())} left" in head
     shown = {row.split()[0]: row for row in rows if row.strip()}
-    assert {k: shown[k].split()[-1] for k in ("ref", "train", "sample", "nll", "score")} == {
-        "ref": "1/1", "train": "1/2", "sample": "1/2", "nll": "1/2", "score": "0/2",
+    assert {k: shown[k].split()[-1] for k in ("ref", "train", "sample", "draw", "score")} == {
+        "ref": "1/1", "train": "1/2", "sample": "1/2", "draw": "1/2", "score": "0/2",
     }  # fmt: skip
     for part in ("train cosine", "50 %", "step 150", "loss 0.1235"):
         assert part in shown["1"]
@@ -269,14 +269,14 @@ def test_the_live_picture_shows_counts_workers_and_time(watch):
 
 def test_the_live_picture_shows_failures_and_leaves_out_what_is_not_planned(watch):
     study = Study()
-    study.prepared.plan.stages = {i: s for i, s in study.prepared.plan.stages.items() if s.kind != "nll"}
-    study.prepared.todo = tuple(s for s in study.prepared.todo if s.kind != "nll")
+    study.prepared.plan.stages = {i: s for i, s in study.prepared.plan.stages.items() if s.kind != "draw"}
+    study.prepared.todo = tuple(s for s in study.prepared.todo if s.kind != "draw")
     m = monitor(study, watch)
     m.take(study.start("train linear"))
     m.take(study.end("train linear", "diverged"))
     text = picture(m)
     assert "1 failed" in text
-    assert "nll" not in text
+    assert "draw" not in text
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])

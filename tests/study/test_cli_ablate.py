@@ -212,8 +212,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(ablate, tmp_path):
     assert rows["stage"] == ["total", "cached", "to run"]
     assert rows["ref"] == ["1", "0", "1"]
     assert rows["train"] == ["2", "0", "2"]
-    for kind in ("sample", "nll", "score"):
-        assert rows[kind] == ["4", "0", "4"]
+    for kind, count in {"sample": "4", "draw": "4", "nll": "8", "score": "4"}.items():
+        assert rows[kind] == [count, "0", count]
     assert "4 results need 2 trainings" in said
     assert "estimate: " in said
     assert not (tmp_path / "out").exists()
@@ -226,7 +226,7 @@ def test_a_dry_run_as_json(ablate, tmp_path):
     assert found["cells"] == ["linear beta", "linear beta-tilde", "cosine beta", "cosine beta-tilde"]
     assert found["results"] == 4
     assert {k: v["to_run"] for k, v in found["stages"].items()} == {
-        "ref": 1, "train": 2, "sample": 4, "nll": 4, "score": 4,
+        "ref": 1, "train": 2, "sample": 4, "draw": 4, "nll": 8, "score": 4,
     }  # fmt: skip
     assert found["seconds"] > 0
     assert not (tmp_path / "out").exists()
@@ -256,9 +256,7 @@ def test_a_study_leaves_its_files(done):
 def test_the_second_time_all_is_cached(ablate, copy):
     code, printed, said = ablate("--schedules", "linear,cosine", "--name", "mine", "--dry-run", out=copy)
     assert code == 0
-    assert {tuple(row[1:4]) for row in table(printed) if row[0] in ("train", "sample", "nll", "score")} == {
-        ("2", "2", "0")
-    }
+    assert {tuple(row[1:4]) for row in table(printed) if row[0] in ("train", "sample", "score")} == {("2", "2", "0")}
     assert "nothing to do" in said
 
 
@@ -296,7 +294,7 @@ def test_a_cell_that_diverges_is_exit_1_and_counted(ablate, plugin, tmp_path, ca
     assert "simple" in printed
     assert "explodes" in printed  # failures are counted in the table, never dropped
     assert "diverged: the loss is" in said
-    assert "5 done, 1 diverged, 3 blocked of 9 stages; the same command goes on from here" in said
+    assert "8 done, 1 diverged, 6 blocked of 15 stages; the same command goes on from here" in said
     code = main(["status", "bad", "--out", str(tmp_path / "out"), "--json"])
     found = json.loads(capsys.readouterr().out)
     assert code == 0
@@ -327,7 +325,7 @@ def test_status_prints_stages_by_kind_and_state(done, capsys):
     printed, said = capsys.readouterr()
     assert (code, said) == (0, "")
     assert table(printed) == [
-        ["stage", "done"], ["ref", "1"], ["train", "2"], ["nll", "2"], ["sample", "2"], ["score", "2"],
+        ["stage", "done"], ["ref", "1"], ["train", "2"], ["draw", "4"], ["nll", "4"], ["sample", "2"], ["score", "2"],
     ]  # fmt: skip
 
 
@@ -347,7 +345,7 @@ def test_status_says_what_is_still_to_do(copy, capsys):
         (path.parent / "status.json").write_text(json.dumps({**record, "state": "interrupted"}))
     main(["status", "mine", "--out", str(copy), "--json"])
     kinds = json.loads(capsys.readouterr().out)["kinds"]
-    assert kinds["nll"] == {"pending": 2}
+    assert kinds["nll"] == {"pending": 4}
     assert kinds["score"] == {"interrupted": 2}
     assert kinds["train"] == {"done": 2}
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -33,13 +34,15 @@ def ids(made, kind: str) -> list[str]:
 
 
 def counts(made) -> dict[str, int]:
-    return {kind: len(ids(made, kind)) for kind in ("ref", "train", "sample", "nll", "score")}
+    """Stages of each kind; bounds and draws per split, of which there are two."""
+    found = Counter(s.kind for s in made.stages.values())
+    return {kind: n // 2 if kind in ("draw", "nll") else n for kind, n in found.items()}
 
 
 def test_what_only_sampling_sees_needs_one_training_a_schedule_and_seed(plan):
     made = plan(schedules="linear,cosine", sigmas="beta,beta-tilde", train_seeds="0-2", sample_seeds="0,1")
     assert len(made.results) == 2 * 2 * 3 * 2
-    assert counts(made) == {"ref": 1, "train": 6, "sample": 24, "nll": 12, "score": 24}
+    assert counts(made) == {"ref": 1, "train": 6, "sample": 24, "draw": 6, "nll": 12, "score": 24}
 
 
 def test_the_full_bound_contains_sigma_and_needs_a_training_for_each(plan):
@@ -49,12 +52,12 @@ def test_the_full_bound_contains_sigma_and_needs_a_training_for_each(plan):
 
 def test_both_weightings_together_share_what_they_can(plan):
     made = plan(weightings="simple,vlb", sigmas="beta,beta-tilde")
-    assert counts(made) == {"ref": 1, "train": 1 + 2, "sample": 4, "nll": 4, "score": 4}
+    assert counts(made) == {"ref": 1, "train": 1 + 2, "sample": 4, "draw": 3, "nll": 4, "score": 4}
 
 
 def test_ddim_draws_the_same_images_for_every_sigma(plan):
     made = plan(samplers="ddim", sigmas="beta,beta-tilde")
-    assert counts(made) == {"ref": 1, "train": 1, "sample": 1, "nll": 2, "score": 1}
+    assert counts(made) == {"ref": 1, "train": 1, "sample": 1, "draw": 1, "nll": 2, "score": 1}
     assert len({r.sample for r in made.results}) == 1
     assert len({r.nll for r in made.results}) == 2
 
@@ -88,6 +91,7 @@ def test_what_training_does_not_see_never_changes_a_training(plan, change):
         {"schedules": "cosine"}, {"schedules": "linear:beta_T=0.03"}, {"weightings": "vlb"},
         {"backbones": "unet:channels=8:mults=1"}, {"timesteps": 51}, {"predictions": "v"}, {"train_steps": 7},
         {"batch_size": 9}, {"micro_batch": 4}, {"learning_rate": 1e-3}, {"axis": ["lr_decay=constant"]},
+        {"timestep_sampling": "importance"}, {"timestep_sampling": "stratified"},
         {"axis": ["warmup=3"]}, {"axis": ["weight_decay=0.1"]}, {"axis": ["grad_clip=2"]}, {"axis": ["ema=0.5"]},
         {"dropout": 0.1}, {"precision": "bf16"}, {"train_seeds": "1"},
     ],
@@ -95,7 +99,7 @@ def test_what_training_does_not_see_never_changes_a_training(plan, change):
 )  # fmt: skip
 def test_what_training_sees_changes_it_and_all_that_follows(plan, change):
     made, usual = plan(**change), plan()
-    for kind in ("train", "sample", "nll", "score"):
+    for kind in ("train", "sample", "draw", "nll", "score"):
         assert set(ids(made, kind)).isdisjoint(ids(usual, kind)), kind
     assert ids(made, "ref") == ids(usual, "ref")
 
@@ -106,16 +110,89 @@ def test_what_training_sees_changes_it_and_all_that_follows(plan, change):
         ({"sampling_steps": 3}, {"sample", "score"}),
         ({"sample_seeds": "5"}, {"sample", "score"}),
         ({"sigmas": "beta"}, {"sample", "nll", "score"}),
-        ({"nll_evals": 32}, {"nll"}),
+        ({"nll_evals": 32}, {"draw", "nll"}),
+        ({"axis": ["nll_se=0.1"]}, {"draw", "nll"}),
+        ({"nll_full": True}, {"draw", "nll"}),
         ({"axis": ["decoder_variance=beta1"]}, {"nll"}),
         ({"features": "pca:k=5"}, {"ref", "score"}),
-        ({"eval_batch": 8}, {"sample", "nll", "score"}),
+        ({"eval_batch": 8}, {"sample", "draw", "nll", "score"}),
     ],
     ids=str,
 )
 def test_a_change_reaches_the_stages_that_depend_on_it_and_no_others(plan, change, kinds):
     made, usual = plan(**change), plan()
     assert {k for k in counts(usual) if ids(made, k) != ids(usual, k)} == kinds
+
+
+def test_the_two_fitted_sigmas_share_their_fit_and_need_no_training_of_their_own(plan):
+    made = plan(sigmas="beta,analytic,optimal", samplers="ancestral,ddim")
+    assert counts(made) == {
+        "ref": 1, "train": 1, "fit": 1, "sample": 3 + 3, "draw": 1, "nll": 3, "score": 6,
+    }  # fmt: skip
+    (fit,) = ids(made, "fit")
+    reads = {i for i, s in made.stages.items() if ("fit", fit) in s.needs}
+    assert len(reads) == 4 + 2 * 2
+    assert ids(plan(), "train") == ids(made, "train")
+
+
+def test_a_sampler_without_noise_shares_its_samples_among_fixed_sigmas_alone(plan):
+    made = plan(sigmas="beta,beta-tilde,analytic", samplers="ddim,dpm-solver++")
+    assert len({r.sample for r in made.results if "ddim" in r.cell}) == 2
+
+
+def test_a_fitted_decoder_variance_needs_a_fit_for_the_likelihood_alone(plan):
+    made, usual = plan(axis=["decoder_variance=fitted"]), plan()
+    assert len(ids(made, "fit")) == 1
+    assert ids(made, "sample") == ids(usual, "sample")
+    assert ids(made, "nll") != ids(usual, "nll")
+
+
+def test_several_rates_of_the_average_need_one_training(plan):
+    made = plan(axis=["ema=0.9,0.5,0"])
+    assert counts(made) == {"ref": 1, "train": 1, "sample": 3, "draw": 3, "nll": 3, "score": 3}
+    (train,) = ids(made, "train")
+    assert made.stages[train].spec["emas"] == [0.0, 0.5, 0.9]
+
+
+def test_a_learned_sigma_enters_the_training(plan):
+    made = plan(weightings="hybrid", sigmas="learned-range,learned")
+    assert counts(made) == {"ref": 1, "train": 2, "sample": 2, "draw": 2, "nll": 2, "score": 2}
+    assert counts(plan(weightings="hybrid", sigmas="learned-range", samplers="ancestral,ddim"))["train"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"sigmas": "learned-range"}, "simple has no term that teaches learned-range"),
+        ({"sigmas": "learned", "weightings": "min-snr"}, "has no term that teaches learned"),
+        ({"sigmas": "beta", "weightings": "hybrid"}, "beta learns nothing from hybrid's share"),
+        ({"sigmas": "analytic", "weightings": "hybrid"}, "analytic learns nothing from hybrid's share"),
+        ({"sigmas": "analytic", "weightings": "vlb"}, "vlb needs analytic for the training that analytic is fitted to"),
+        ({"sigmas": "optimal", "weightings": "vlb"}, "vlb needs optimal"),
+        ({"weightings": "vlb", "axis": ["decoder_variance=fitted"]}, "vlb trains on the decoder's variance"),
+        (
+            {"sigmas": "learned", "weightings": "vlb", "axis": ["decoder_variance=beta1"]},
+            "learned gives the decoder its variance too",
+        ),
+        ({"schedules": "zero-snr"}, "leaves no signal at its last step"),
+        ({"schedules": "jsd"}, "leaves no signal at its last step"),
+        ({"schedules": "random-walk", "predictions": "v"}, "v-prediction needs a variance-preserving schedule"),
+    ],
+    ids=str,
+)
+def test_impossible_pairs_are_excluded_with_the_reason_and_the_rest_of_the_grid_stays(plan, options, reason):
+    with pytest.raises(DdpmkitError, match=f"no cell is possible.*{reason}"):
+        plan(**options)
+    axes = [a.split("=")[0] for a in options.get("axis", ())]
+    more = {k: f"{v},{ALSO[k]}" for k, v in options.items() if k in ALSO}
+    if "decoder_variance" in axes:
+        more["axis"] = ["decoder_variance=tilde2," + options["axis"][0].split("=")[1]]
+    made = plan(**{**options, **more})
+    assert made.cells
+    assert any(reason in why for _, why in made.excluded)
+
+
+ALSO = {"sigmas": "beta-tilde", "weightings": "simple", "schedules": "linear", "predictions": "x0"}
 
 
 def test_the_decoder_s_variance_enters_a_training_whose_loss_has_the_decoder(plan):
@@ -190,7 +267,7 @@ def test_a_training_s_id_is_the_one_that_stores_hold(registry):
     ddpmkit/study/plan.py (or the component's ``version``), say so in the changelog, and only then pin the new id.
     """
     made = make_plan(make_study({"train_seeds": "0"}, registry), registry)
-    assert ids(made, "train") == ["88fb0f1e7a7c2ca9664ecfa6249e80cbcdd7387c25ae0fffc4a82023f8aa26ed"]
+    assert ids(made, "train") == ["e1b897a645906124f32503e54cc848a95bfa149569456ddb523ea94ab21bf38a"]
 
 
 def test_a_plan_is_in_an_order_in_which_it_can_run_and_needs_nothing_else(plan):

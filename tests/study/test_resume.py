@@ -51,7 +51,8 @@ def test_every_stage_stopped_again_and_again_gives_the_same_bytes(registry, whol
     stops = {
         "train": [0, *[1] * (TINY["train_steps"] - 1)],  # goes on where it was: stopped before every step
         "sample": [0, 1],  # begins again each time
-        "nll": [0, 1, 40],
+        "draw": [0, 1, 40],
+        "nll": [],
         "ref": [],
         "score": [],
     }

@@ -148,9 +148,9 @@ def finished(tmp_path_factory, registry):
 def test_a_study_ends_with_every_stage_done(finished):
     out, outcome = finished
     assert outcome.code == Exit.DONE
-    assert outcome.states == {"done": 1 + 2 + 4 + 4 + 4}
-    assert outcome.ran == 15
-    assert len(results(out)) == 15
+    assert outcome.states == {"done": 1 + 2 + 4 + 4 + 8 + 4}
+    assert outcome.ran == 23
+    assert len(results(out)) == 23
 
 
 def test_a_second_run_runs_nothing_and_changes_no_number(finished, registry):
@@ -167,8 +167,8 @@ def test_another_study_shares_what_it_can(finished, registry, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
     more = study(out, registry, **{**GRID, "schedules": "linear,cosine,sigmoid"})
-    # One training, two samples, two bounds, two scores: the third schedule's alone.
-    assert more.ran == 1 + 2 + 2 + 2
+    # Of the third schedule: one training, two samples, draws of two splits, their bounds under two sigmas, two scores.
+    assert more.ran == 1 + 2 + 2 + 4 + 2
 
 
 def test_the_order_of_stages_changes_no_number(finished, bad, tmp_path):
@@ -176,7 +176,7 @@ def test_the_order_of_stages_changes_no_number(finished, bad, tmp_path):
     study(tmp_path, bad, "shuffled:dice=1", events.append, **GRID)
     assert results(tmp_path) == results(finished[0])
     kinds = [e["kind"] for e in events if e["event"] == "start"]
-    assert kinds != sorted(kinds, key=["ref", "train", "sample", "nll", "score"].index)  # not the usual order
+    assert kinds != sorted(kinds, key=["ref", "train", "sample", "draw", "nll", "score"].index)  # not the usual order
 
 
 def test_stages_come_after_what_they_need_and_longest_kinds_first(registry, tmp_path):
@@ -185,7 +185,8 @@ def test_stages_come_after_what_they_need_and_longest_kinds_first(registry, tmp_
     while (stage := queue.next()) is not None:
         order.append(stage)
         queue.finished(stage, ok=True)
-    assert [s.kind for s in order] == ["ref"] + ["train"] * 2 + ["sample"] * 4 + ["nll"] * 4 + ["score"] * 4
+    kinds = {"ref": 1, "train": 2, "sample": 4, "draw": 4, "nll": 8, "score": 4}
+    assert [s.kind for s in order] == [kind for kind, n in kinds.items() for _ in range(n)]
 
 
 def test_what_needs_a_failed_stage_is_never_handed_out(registry, tmp_path):
@@ -198,7 +199,10 @@ def test_what_needs_a_failed_stage_is_never_handed_out(registry, tmp_path):
         failed = failed or (None if ok else stage)
         queue.finished(stage, ok=ok)
     assert failed is not None
-    assert sorted(s.kind for i, s in plan.stages.items() if i not in handed) == ["nll", "sample", "score"]
+    assert sorted(s.kind for i, s in plan.stages.items() if i not in handed) == ["draw"] * 2 + ["nll"] * 2 + [
+        "sample",
+        "score",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +220,7 @@ def by_workers(tmp_path_factory, bad):
 def test_worker_processes_give_the_numbers_of_this_process(by_workers, bad, tmp_path):
     study(tmp_path, bad, "inline", schedules="flat")
     expected = results(tmp_path)
-    assert len(expected) == 5
+    assert len(expected) == 8
     assert results(by_workers[0]) == expected
 
 
@@ -224,12 +228,12 @@ def test_a_worker_that_dies_costs_its_stage_and_not_the_study(by_workers):
     _, outcome, events, _ = by_workers
     assert outcome.code == Exit.FAILED
     assert any("its worker died with exit code 9" in e.get("text", "") for e in events)
-    assert outcome.states["done"] == 5
+    assert outcome.states["done"] == 8
 
 
 def test_a_stage_whose_worker_died_counts_as_failed(by_workers):
     # Every stage ends as done, failed, diverged or interrupted; what waits for it is blocked.
-    assert by_workers[1].states == {"done": 5, "failed": 1, "blocked": 3}
+    assert by_workers[1].states == {"done": 8, "failed": 1, "blocked": 6}
 
 
 def test_a_worker_that_died_leaves_no_open_pipe(by_workers):
@@ -240,8 +244,8 @@ def test_a_cell_that_raises_or_diverges_does_not_stop_the_grid(bad, tmp_path, ca
     outcome = study(
         tmp_path, bad, backbones="raises,unet:channels=4:mults=1", weightings="simple,explodes", schedules="flat"
     )
-    # Good cell: ref and four stages. Two trainings raise; one diverges; nine stages wait for these in vain.
-    assert outcome.states == {"done": 5, "failed": 2, "diverged": 1, "blocked": 9}
+    # Good cell: ref and seven stages. Two trainings raise; one diverges; six stages of each wait in vain.
+    assert outcome.states == {"done": 8, "failed": 2, "diverged": 1, "blocked": 18}
     assert outcome.code == Exit.FAILED
     said = capsys.readouterr().err
     assert "failed: RuntimeError: no luck" in said
@@ -318,8 +322,8 @@ def test_a_damaged_last_checkpoint_never_gives_other_numbers(registry, tmp_path)
     run(prepare(TINY, out=tmp_path, registry=registry, how=how))
     expected = results(tmp_path)
     damaged(only(tmp_path, "train") / "ckpt" / "00000006" / "ema.safetensors")
-    for kind in ("sample", "nll", "score"):
-        shutil.rmtree(only(tmp_path, kind))
+    for kind in ("sample", "draw", "nll", "score"):
+        shutil.rmtree(tmp_path / "store" / kind)
     for _ in range(3):  # it may fail and heal, and it may train again; it may not be wrong
         outcome = run(prepare(TINY, out=tmp_path, registry=registry, how=how))
         found = results(tmp_path)

@@ -1,6 +1,7 @@
 """The training loop: resuming is exact at every step, seeds block the noise, what is not finite stops it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from ddpmkit import device as devices
 from ddpmkit.builtin.schedules.cosine import Cosine
 from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
+from ddpmkit.builtin.weightings.p2 import P2
 from ddpmkit.builtin.weightings.simple import Simple
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
@@ -43,8 +45,8 @@ class Net(nn.Module):
 def config(**changes) -> TrainConfig:
     usual = {
         "steps": STEPS, "batch_size": 8, "micro_batch": 8, "learning_rate": 1e-2, "lr_decay": "cosine", "warmup": 3,
-        "weight_decay": 0.01, "grad_clip": 1.0, "ema": 0.9, "dropout": 0.0, "prediction": "eps", "precision": "fp32",
-        "seed": 0,
+        "weight_decay": 0.01, "grad_clip": 1.0, "emas": (0.9,), "dropout": 0.0, "prediction": "eps",
+        "precision": "fp32", "timestep_sampling": "uniform", "seed": 0,
     }  # fmt: skip
     return TrainConfig(**{**usual, **changes})
 
@@ -96,7 +98,13 @@ def outcome(folder) -> dict[str, bytes]:
 
 
 VARIANTS = pytest.mark.parametrize(
-    "changes", [{}, {"dropout": 0.3, "micro_batch": 3}], ids=["plain", "dropout and micro-batches"]
+    "changes",
+    [
+        {},
+        {"dropout": 0.3, "micro_batch": 3},
+        {"timestep_sampling": "importance", "emas": (0.0, 0.5, 0.9), "micro_batch": 3},
+    ],
+    ids=["plain", "dropout and micro-batches", "importance and three averages"],
 )
 
 
@@ -275,14 +283,55 @@ def test_the_loop_averages_the_weights_after_every_step():
         weights.append(net.outer.weight.detach().double().clone())
         return False
 
-    average = train(net, DATA, objective(c), c, CPU, Hooks(should_stop=look))
+    average = train(net, DATA, objective(c), c, CPU, Hooks(should_stop=look))["0.9"]
     weights.append(net.outer.weight.detach().double())
     naive = weights[0]
     for n, w in enumerate(weights[1:]):
-        decay = min(c.ema, (1 + n) / (10 + n))
+        decay = min(c.emas[0], (1 + n) / (10 + n))
         naive = decay * naive + (1 - decay) * w
     assert len(weights) == STEPS + 1
     torch.testing.assert_close(average.outer.weight.double(), naive, atol=1e-6, rtol=1e-5)
+
+
+def test_several_averages_are_kept_in_one_training_and_are_those_of_trainings_of_their_own():
+    c = config(emas=(0.0, 0.5, 0.9))
+    net = fresh()
+    together = train(net, DATA, objective(c), c, CPU, Hooks())
+    assert list(together) == ["0.0", "0.5", "0.9"]
+    for rate in c.emas:
+        alone = train(fresh(), DATA, objective(c), replace(c, emas=(rate,)), CPU, Hooks())[repr(rate)]
+        for mine, theirs in zip(together[repr(rate)].parameters(), alone.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+    assert torch.equal(together["0.0"].outer.weight, net.outer.weight)  # no average at all
+    assert not torch.equal(together["0.9"].outer.weight, net.outer.weight)
+
+
+class Nothing(nn.Module):
+    """Predicts no noise whatever it sees: the eps-error of every image is the mean square of its noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, t, y=None):
+        return 0 * x + self.bias
+
+
+@pytest.mark.parametrize("choice", ["uniform", "stratified", "importance"])
+def test_every_choice_of_steps_estimates_the_same_loss_and_the_better_ones_with_less_noise(choice):
+    """With eps-hat = 0 the mean loss is the mean weight, here that of P2: 1 / (1 + SNR_t)."""
+    seen = []
+    c = config(steps=600, learning_rate=1e-9, timestep_sampling=choice, batch_size=10, micro_batch=10)
+    tables = tables_for(Linear(), 50)
+    zeros = fixed_log_variance(BetaTilde(), tables)
+    o = build_objective(tables, P2(), zeros, decoder_log_variance(tables), c, 17, CPU)
+    train(Nothing(), DATA, o, c, CPU, Hooks(log_every=1, on_progress=lambda p: seen.append(p.loss)))
+    late = torch.tensor(seen[100:], dtype=torch.float64)
+    alpha_bars = torch.cumprod(1 - torch.from_numpy(Linear().betas(50)), 0)
+    expected = float((1 - alpha_bars).mean())  # 1 / (1 + SNR)
+    assert float(late.mean()) == pytest.approx(expected, abs=4.5 * float(late.std()) / math.sqrt(len(late)))
+    # 16 pixels of chi-square, ten images, and the spread of the weights, which uniform draws pay in full.
+    assert float(late.std()) < {"uniform": 0.2, "stratified": 0.13, "importance": 0.15}[choice]
 
 
 def test_the_average_has_no_gradients_and_takes_over_the_buffers():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Features, Images
@@ -24,6 +24,7 @@ class Pca(Features):
 
     name = "pca"
     reference = "Pearson 1901; a network-free feature space for small images"
+    fitted: ClassVar[bool] = True  # the axes come from the data, so stored statistics alone can't stand for a reference
     k: int = param(16, "number of components", ge=1)
 
     def label(self) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array, Noise, PredictX0
+    from ddpmkit.plugin.interfaces import Denoise, Noise
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Ancestral(Sampler):
 
     name = "ancestral"
     reference = "Ho et al. 2020 (arXiv 2006.11239), Algorithm 2; fewer steps: Nichol & Dhariwal 2021, section 4"
+    used_by = "nearly everyone; fewer steps: OpenAI's respacing, diffusers"
     spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")
     clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
 
@@ -36,16 +37,14 @@ class Ancestral(Sampler):
         """Return indices that rise to T-1."""
         return spaced(self.spacing, T, count)
 
-    def sample(self, predict_x0: PredictX0, tables: Tables, log_sigma2: Array, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
-        import numpy as np
-
         # Plain floats: a numpy scalar times a tensor would be numpy's product, and a copy to the host.
         on_x0, on_xt = tables.posterior_x0.tolist(), tables.posterior_xt.tolist()
-        sigma = np.exp(log_sigma2 / 2).tolist()
         x: Tensor = noise(0) * math.sqrt(tables.prior_variance)
         for k, t in enumerate(range(tables.T - 1, -1, -1)):
-            x = on_x0[t] * clipped(predict_x0(x, t), self.clip) + on_xt[t] * x
+            found = denoise(x, t)
+            x = on_x0[t] * clipped(found.x0, self.clip) + on_xt[t] * x
             if t > 0:
-                x = x + sigma[t] * noise(k + 1)
+                x = x + found.sigma * noise(k + 1)
         return x

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array, Noise, PredictX0
+    from ddpmkit.plugin.interfaces import Array, Denoise, Noise
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,12 @@ class Ddim(Sampler):
 
     x_{t-1} = m_{t-1} x0hat + sqrt(S_{t-1}^2 - s_t^2) eps + s_t z with s_t^2 = eta^2 beta-tilde_t. With ``rederive`` eps
     comes from the clipped x0hat (OpenAI's code); without it, from x0hat as the network gave it (diffusers' default).
-    The sigma axis does not enter.
+    Fixed and learned sigmas do not enter; a fitted one adds what not knowing x0 costs (Analytic-DDIM).
     """
 
     name = "ddim"
     reference = "Song, Meng & Ermon 2021 (arXiv 2010.02502), eq. 12 and eq. 16"
+    used_by = "nearly everyone; eps after clipping: OpenAI derives it again, diffusers and Analytic-DPM do not"
     uses_sigma = False
     eta: float = param(0.0, "0 deterministic, 1 as noisy as ancestral", ge=0, le=1)
     spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")
@@ -40,20 +41,28 @@ class Ddim(Sampler):
         """Return indices that rise to T-1."""
         return spaced(self.spacing, T, count)
 
-    def sample(self, predict_x0: PredictX0, tables: Tables, log_sigma2: Array, noise: Noise) -> Tensor:
+    def kernel(self, tables: Tables) -> tuple[Array, Array]:
+        """Return (eta^2 beta-tilde_t, m_{t-1} - m_t sqrt(S_{t-1}^2 - lambda_t^2) / S_t); Song et al. 2021, eq. 7."""
+        import numpy as np
+
+        variance = self.eta**2 * tables.posterior_variance
+        on_eps = np.sqrt(np.maximum(tables.noise2_before - variance, 0))
+        return variance, tables.signal_before - on_eps * tables.signal / np.sqrt(tables.noise2)
+
+    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
         import numpy as np
 
-        step_variance = self.eta**2 * tables.posterior_variance
-        noise_before = np.sqrt(np.maximum(tables.noise2_before - step_variance, 0)).tolist()
+        variance, _ = self.kernel(tables)
+        noise_before = np.sqrt(np.maximum(tables.noise2_before - variance, 0)).tolist()
         signal, before = tables.signal.tolist(), tables.signal_before.tolist()
-        deviation, step_noise = np.sqrt(tables.noise2).tolist(), np.sqrt(step_variance).tolist()
+        deviation = np.sqrt(tables.noise2).tolist()
         x: Tensor = noise(0) * math.sqrt(tables.prior_variance)
         for k, t in enumerate(range(tables.T - 1, -1, -1)):
-            raw = predict_x0(x, t)
-            x0 = clipped(raw, self.clip)
-            eps = (x - signal[t] * (x0 if self.rederive else raw)) / deviation[t]
+            found = denoise(x, t)
+            x0 = clipped(found.x0, self.clip)
+            eps = (x - signal[t] * (x0 if self.rederive else found.x0)) / deviation[t]
             x = before[t] * x0 + noise_before[t] * eps
-            if t > 0 and self.eta > 0:
-                x = x + step_noise[t] * noise(k + 1)
+            if t > 0 and not found.quiet:
+                x = x + found.sigma * noise(k + 1)
         return x

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array, Noise, PredictX0
+    from ddpmkit.plugin.interfaces import Array, Denoise, Noise
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class DpmSolver(Sampler):
 
     name = "dpm-solver++"
     reference = "Lu et al. 2022 (arXiv 2211.01095), Algorithm 2"
+    used_by = "diffusers (DPMSolverMultistepScheduler), k-diffusion (sample_dpmpp_2m)"
     uses_sigma = False
     spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")
     clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
@@ -37,14 +38,20 @@ class DpmSolver(Sampler):
         """Return indices that rise to T-1."""
         return spaced(self.spacing, T, count)
 
-    def sample(self, predict_x0: PredictX0, tables: Tables, log_sigma2: Array, noise: Noise) -> Tensor:
+    def kernel(self, tables: Tables) -> tuple[Array, Array]:
+        """Return zeros: no noise is added, whatever the sigma."""
+        import numpy as np
+
+        return np.zeros(tables.T), np.zeros(tables.T)
+
+    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
         signal, deviation = tables.signal.tolist(), (tables.noise2**0.5).tolist()
         x: Tensor = noise(0) * math.sqrt(tables.prior_variance)
         before: Tensor | None = None  # the estimate of the step before, and the log-SNR step that followed it
         h_before = 0.0
         for t in range(tables.T - 1, 0, -1):
-            x0 = clipped(predict_x0(x, t), self.clip)
+            x0 = clipped(denoise(x, t).x0, self.clip)
             if (
                 signal[t] == 0
             ):  # no signal at all: lambda is minus infinity, and the step's limit is m_s x0hat + S_s eps
@@ -54,4 +61,4 @@ class DpmSolver(Sampler):
             direction = x0 if before is None else x0 + (x0 - before) * (h / (2 * h_before))
             x = (deviation[t - 1] / deviation[t]) * x - signal[t - 1] * math.expm1(-h) * direction
             before, h_before = x0, h
-        return clipped(predict_x0(x, 0), self.clip)
+        return clipped(denoise(x, 0).x0, self.clip)

@@ -22,6 +22,7 @@ class Constant(Schedule):
 
     name = "constant"
     reference = "Ho et al. 2020 (arXiv 2006.11239), section 4, 'constant'; code: get_beta_schedule('const')"
+    used_by = "Ho's code ('const')"
     beta: float = param(0.02, "beta at T = 1000", gt=0, lt=1)
 
     def betas(self, T: int) -> Array:

@@ -22,6 +22,9 @@ class Cosine(Schedule):
 
     name = "cosine"
     reference = "Nichol & Dhariwal 2021 (arXiv 2102.09672), eq. 17"
+    used_by = (
+        "improved- and guided-diffusion, DiT, Analytic-DPM, diffusers (squaredcos_cap_v2), denoising-diffusion-pytorch"
+    )
     s: float = param(0.008, "offset that keeps beta_1 from vanishing", ge=0)
     max_beta: float = param(0.999, "betas are clipped to this", gt=0, lt=1)
 

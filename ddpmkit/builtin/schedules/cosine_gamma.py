@@ -23,6 +23,7 @@ class CosineGamma(Schedule):
 
     name = "cosine-gamma"
     reference = "Chen 2023 (arXiv 2301.10972), section 2.1 and algorithm 1; code: google-research/pix2seq"
+    used_by = "pix2seq"
     start: float = param(0.0, "left end, in quarter turns", ge=0, lt=1)
     end: float = param(1.0, "right end, in quarter turns", gt=0, le=1)
     tau: float = param(1.0, "power of the squared cosine", gt=0)

@@ -20,6 +20,7 @@ class Jsd(Schedule):
 
     name = "jsd"
     reference = "Sohl-Dickstein et al. 2015 (arXiv 1503.03585), section 2.4.1; Ho's code: get_beta_schedule('jsd')"
+    used_by = "Ho's code ('jsd')"
 
     def betas(self, T: int) -> Array:
         """Return beta_t, float64 (T,), the last one exactly 1."""

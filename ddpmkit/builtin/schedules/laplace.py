@@ -23,6 +23,7 @@ class Laplace(Schedule):
 
     name = "laplace"
     reference = "Hang et al. 2024 (arXiv 2407.03297), table 1"
+    used_by = "diffusers (beta_schedule='laplace')"
     mu: float = param(0.0, "log-SNR at the middle")
     b: float = param(0.5, "width of the density", gt=0)
     max_beta: float = param(0.999, "betas are clipped to this", gt=0, lt=1)

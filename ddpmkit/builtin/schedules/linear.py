@@ -22,6 +22,10 @@ class Linear(Schedule):
 
     name = "linear"
     reference = "Ho et al. 2020 (arXiv 2006.11239), section 4; scaling: Nichol & Dhariwal 2021 (arXiv 2102.09672)"
+    used_by = (
+        "nearly everyone; fixed endpoints (scaled=false): Ho's code, diffusers; scaled by 1000/T: "
+        "OpenAI, DiT, denoising-diffusion-pytorch"
+    )
     beta_1: float = param(1e-4, "first beta at T = 1000", gt=0, lt=1)
     beta_T: float = param(0.02, "last beta at T = 1000", gt=0, lt=1)
     scaled: bool = param(True, "scale both by 1000/T; without it a short chain leaves signal in x_T")

@@ -22,6 +22,7 @@ class OneMinusT(Schedule):
 
     name = "one-minus-t"
     reference = "Chen 2023 (arXiv 2301.10972), section 2.1, simple linear"
+    used_by = "pix2seq ('simple_linear')"
     floor: float = param(1e-9, "alpha-bar is clipped from below at this", gt=0, lt=1)
 
     def betas(self, T: int) -> Array:

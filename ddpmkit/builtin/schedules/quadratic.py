@@ -22,6 +22,7 @@ class Quadratic(Schedule):
 
     name = "quadratic"
     reference = "Ho et al. 2020 (arXiv 2006.11239), section 4, 'quadratic'; code: get_beta_schedule('quad')"
+    used_by = "Ho's code ('quad'), latent diffusion and diffusers ('scaled_linear')"
     beta_1: float = param(1e-4, "first beta at T = 1000", gt=0, lt=1)
     beta_T: float = param(0.02, "last beta at T = 1000", gt=0, lt=1)
 

@@ -21,6 +21,7 @@ class RandomWalk(Schedule):
 
     name = "random-walk"
     reference = "Sohl-Dickstein et al. 2015 (arXiv 1503.03585); variance-exploding: Song et al. 2021 (arXiv 2011.13456)"
+    used_by = "the first derivations of diffusion; score-based models in its continuous form (VE)"
     step: float = param(1.0, "standard deviation that a step adds at T = 1000", gt=0)
 
     def steps(self, T: int) -> tuple[Array, Array]:

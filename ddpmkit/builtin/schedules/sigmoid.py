@@ -23,6 +23,7 @@ class Sigmoid(Schedule):
 
     name = "sigmoid"
     reference = "The Annotated Diffusion Model, sigmoid_beta_schedule; diffusers DDPMScheduler(beta_schedule='sigmoid')"
+    used_by = "the annotated-diffusion text, diffusers (beta_schedule='sigmoid'), GeoDiff"
     beta_1: float = param(1e-4, "beta at the far left at T = 1000", gt=0, lt=1)
     beta_T: float = param(0.02, "beta at the far right at T = 1000", gt=0, lt=1)
     span: float = param(6.0, "the sigmoid is taken over linspace(-span, span)", gt=0)

@@ -24,6 +24,7 @@ class SigmoidGamma(Schedule):
 
     name = "sigmoid-gamma"
     reference = "Chen 2023 (arXiv 2301.10972), section 2.1 and algorithm 1; code: google-research/pix2seq"
+    used_by = "pix2seq (tau=0.9); denoising-diffusion-pytorch calls it 'sigmoid' (tau=1, its default)"
     start: float = param(-3.0, "left end of the logistic function")
     end: float = param(3.0, "right end of the logistic function")
     tau: float = param(0.9, "temperature", gt=0)

@@ -22,6 +22,7 @@ class Warmup(Schedule):
 
     name = "warmup"
     reference = "Ho et al. 2020, code: get_beta_schedule('warmup10') and ('warmup50')"
+    used_by = "Ho's code ('warmup10', 'warmup50')"
     fraction: float = param(0.1, "share of the steps that rise", gt=0, le=1)
     beta_1: float = param(1e-4, "first beta at T = 1000", gt=0, lt=1)
     beta_T: float = param(0.02, "last beta at T = 1000", gt=0, lt=1)

@@ -22,6 +22,7 @@ class ZeroSnr(Schedule):
 
     name = "zero-snr"
     reference = "Lin et al. 2024 (arXiv 2305.08891), algorithm 1"
+    used_by = "diffusers (rescale_betas_zero_snr)"
     base: Literal["linear", "cosine", "sigmoid", "quadratic"] = param("linear", "the schedule that is rescaled")
 
     def betas(self, T: int) -> Array:

@@ -21,6 +21,7 @@ class Beta(Sigma):
 
     name = "beta"
     reference = "Ho et al. 2020 (arXiv 2006.11239), section 3.2, sigma_t^2 = beta_t"
+    used_by = "'fixedlarge' of Ho's and OpenAI's code, 'fixed_large' of diffusers"
 
     def log_bounds(self, tables: Tables) -> tuple[Array, Array]:
         """Return log beta_t twice, each float64 (T,)."""

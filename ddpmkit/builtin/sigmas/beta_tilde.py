@@ -17,11 +17,12 @@ class BetaTilde(Sigma):
     """Reverse variance beta-tilde_t: exact when the data are one point; often called fixed-small.
 
     sigma_t^2 = beta-tilde_t = beta_t (1 - alpha-bar_{t-1}) / (1 - alpha-bar_t), the posterior variance. At t=1 it is
-    zero; its place is taken by beta-tilde_2, as in every implementation, and matters to the decoder alone.
+    zero; its place is taken by beta-tilde_2, as in Ho's and OpenAI's code, and matters to the decoder alone.
     """
 
     name = "beta-tilde"
     reference = "Ho et al. 2020 (arXiv 2006.11239), eq. 7 and section 3.2"
+    used_by = "'fixedsmall' of Ho's and OpenAI's code, 'fixed_small' of diffusers; denoising-diffusion-pytorch"
 
     def log_bounds(self, tables: Tables) -> tuple[Array, Array]:
         """Return log beta-tilde_t twice, each float64 (T,)."""

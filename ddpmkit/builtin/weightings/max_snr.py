@@ -22,6 +22,7 @@ class MaxSnr(Weighting):
 
     name = "max-snr"
     reference = "Hang et al. 2023 (arXiv 2303.09556), code: max_snr"
+    used_by = "Min-SNR's code"
     k: float = param(5.0, "smallest weight", gt=0)
 
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:

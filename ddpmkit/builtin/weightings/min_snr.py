@@ -22,6 +22,7 @@ class MinSnr(Weighting):
 
     name = "min-snr"
     reference = "Hang et al. 2023 (arXiv 2303.09556), eq. 6 and section 3.4"
+    used_by = "Min-SNR's code, the text-to-image examples of diffusers, denoising-diffusion-pytorch"
     gamma: float = param(5.0, "largest weight", gt=0)
 
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:

@@ -21,6 +21,7 @@ class Native(Weighting):
 
     name = "native"
     reference = "Ho et al. 2020 (arXiv 2006.11239), table 2, third column; Lin et al. 2024 (arXiv 2305.08891)"
+    used_by = "Ho's Table 2 (the mean), v-training with zero terminal SNR"
     space = "prediction"
 
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:

@@ -22,6 +22,7 @@ class P2(Weighting):
 
     name = "p2"
     reference = "Choi et al. 2022 (arXiv 2204.00227), eq. 8"
+    used_by = "P2's code"
     k: float = param(1.0, "keeps the weight finite", gt=0)
     gamma: float = param(1.0, "strength; 0 is uniform in eps", ge=0)
 

@@ -21,6 +21,7 @@ class Simple(Weighting):
 
     name = "simple"
     reference = "Ho et al. 2020 (arXiv 2006.11239), eq. 14"
+    used_by = "nearly everyone"
 
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:
         """Return SNR_t, float64 (T,)."""

@@ -21,6 +21,7 @@ class Snr(Weighting):
 
     name = "snr"
     reference = "Salimans & Ho 2022 (arXiv 2202.00512), section 4, SNR weighting"
+    used_by = "progressive distillation, Min-SNR's code"
 
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:
         """Return SNR_t, float64 (T,)."""

@@ -21,6 +21,7 @@ class TruncatedSnr(Weighting):
 
     name = "truncated-snr"
     reference = "Salimans & Ho 2022 (arXiv 2202.00512), section 4, truncated SNR weighting"
+    used_by = "progressive distillation, Min-SNR's code"
 
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:
         """Return max(SNR_t, 1), float64 (T,)."""

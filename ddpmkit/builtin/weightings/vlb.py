@@ -22,7 +22,9 @@ class Vlb(Weighting):
 
     name = "vlb"
     reference = "Ho et al. 2020 (arXiv 2006.11239), eq. 12 and, for t=1, eq. 13"
+    used_by = "Ho's Table 2 (objective L), OpenAI's code ('kl')"
     uses_sigma = True
+    is_bound = True
     decoder_first = True
 
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:

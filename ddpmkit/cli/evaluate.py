@@ -1,0 +1,218 @@
+"""``evaluate``: score any images against any reference; no training needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddpmkit.cli.options import Global, Json, Plugins
+from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.plugin import spec
+
+if TYPE_CHECKING:
+    from ddpmkit.evaluation.panel import Panel, Reference
+    from ddpmkit.plugin.interfaces import Features, Images
+    from ddpmkit.plugin.registry import Registry
+
+SIGNS = {"lower": "lower is better", "higher": "higher is better"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    context: typer.Context,
+    samples: Annotated[Path, typer.Option(help="Folder of images, or a .npz or .safetensors file")],
+    reference: Annotated[
+        str, typer.Option(help="Data set, folder, .npz or .safetensors file of images, or of statistics (mu, sigma)")
+    ],
+    features: Annotated[
+        str | None, typer.Option(help="Comma list of feature extractors; default: the data set's own, or pca:k=16")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Comma list of metrics; default: all the reference allows")
+    ] = None,
+    reference_split: Annotated[
+        str, typer.Option(help="test or train, of a data set; papers use train, which rewards copies")
+    ] = "test",
+    train: Annotated[Path | None, typer.Option(help="Training images, for the copy check of a folder")] = None,
+    levels: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=256, help="Grey levels of the samples; default: 256 for image files, else as reference"
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="Neighbours of precision, recall, density and coverage")] = 5,
+    inception_weights: Annotated[Path | None, typer.Option(help="Weights file of the inception features")] = None,
+    save_statistics: Annotated[
+        Path | None, typer.Option(help="Keep mean and covariance of the reference, a .safetensors file for --reference")
+    ] = None,
+    json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Score images against a reference: distances with errors and floors, precision and recall, a copy check."""
+    import json as json_module
+
+    from ddpmkit.images import read_images, read_statistics, write_statistics
+
+    given: Global = context.obj
+    registry = given.registry(plugin)
+    stored = read_statistics(Path(reference))
+    held, named = (None, False) if stored else _reference_images(registry, reference)
+    names = spec.split(features) if features else _default(registry, reference, held, named)
+    if save_statistics and (len(names) > 1 or stored):
+        raise DdpmkitError("--save-statistics is for one extractor over images", f"use --features {names[0]}")
+    extractors = [_build(registry, name, inception_weights) for name in names]
+    chosen = spec.split(metrics) if metrics else None
+    if held is not None:
+        drawn = read_images(samples, held.levels, declared=levels, channels=held.train.shape[1])
+    else:
+        drawn = read_images(samples, levels or 256, declared=levels)
+    copied = read_images(train, channels=drawn.shape[1]) if train else None
+    panels = []
+    for extractor in extractors:
+        if stored is not None:
+            prepared = _from_statistics(stored, extractor, drawn, levels or 256)
+        elif held is not None and named:
+            prepared = _from_dataset(held, extractor, reference_split, len(drawn), chosen, k)
+        elif held is not None:
+            prepared = _from_folder(held, extractor, copied, k)
+        panels.append(_score(drawn, prepared, chosen, k))
+        if save_statistics:
+            write_statistics(save_statistics, prepared.mu, prepared.cov, prepared.protocol)
+            print(f"wrote {save_statistics}", file=sys.stderr)
+    if json:
+        print(json_module.dumps({"panels": [p.record() for p in panels]}, indent=1, allow_nan=False))
+        return
+    _show(panels, samples)
+
+
+def _show(panels: list[Panel], samples: Path) -> None:
+    from ddpmkit.cli.console import print_rows
+
+    rows = []
+    for panel in panels:
+        for name, metric in panel.items():
+            floor = panel.floor.get(name, {}).get("value")
+            title = panel.protocol["label"] if name == "fd" else name
+            se = "" if metric.se is None else f"{metric.se:.3g}"
+            cells = (title, f"{metric.value:.5g}", se, "" if floor is None else f"{floor:.5g}", SIGNS[metric.better])
+            rows.append((panel.protocol["features"], *cells, _remark(name, metric.details)))
+    heads = ("features", "metric", "value", "se", "floor", "", "remark")
+    print_rows(f"{samples} against the reference", heads, rows)
+    for panel in panels:
+        print(_footnote(panel), file=sys.stderr)
+        for note in panel.notes:
+            print(f"note: {panel.protocol['label']}: {note}", file=sys.stderr)
+
+
+def _footnote(panel: Panel) -> str:
+    p = panel.protocol
+    split = f", split {p['split']}" if p["split"] else ""
+    of = f"{p['n_reference']}" if p["n_reference"] else "an unknown number of"
+    floors = sorted({f["n"] for f in panel.floor.values()})
+    floor = f"; floor: real images, N = {floors[0]}" if floors else ""
+    return (
+        f"{p['label']}: N = {p['n']} against {of} reference images{split}; extractor {(p['extractor'] or '-')[:8]}; "
+        f"D = {p['dims']}, resize {p['resize']}, {p['levels']} levels, quantised to the {p['quantiser']}; "
+        f"k = {p['k']}, distance < radius{floor}; se: over the samples, the reference held fixed"
+    )
+
+
+def _remark(name: str, details: dict[str, Any]) -> str:
+    if name == "fd":
+        kind = "debiased; " if details["debiased"] else ""
+        return f"{kind}plain {details['plain']:.5g}, a perfect model would get {details['expected']:.3g}"
+    if name == "c2st":
+        return f"AUC in {details['space']}, p = {details['p']:.2g}"
+    if name == "copy":
+        warning = "COPIES of training images; " if details["flag"] else ""
+        return f"{warning}near copies {details['near']:.1%}, held-out {details['near_heldout']:.1%}"
+    return ""
+
+
+def _reference_images(registry: Registry, text: str) -> tuple[Images, bool]:
+    """Return a data set by its name; or the images at a path, as a data set whose splits are the same; and which."""
+    from ddpmkit.images import read_images
+    from ddpmkit.plugin.interfaces import Images
+
+    known = {name for entry in registry.entries("dataset") for name in (entry.name, entry.qualified)}
+    name = text.partition(":")[0]
+    if name in known:
+        images: Images = registry.build("dataset", text).load()
+        return images, True
+    if not Path(text).exists():
+        raise DdpmkitError(
+            f"'{text}' is neither a data set, a folder nor a file{did_you_mean(name, known)}", "ddpmkit ls dataset"
+        )
+    array = read_images(Path(text))
+    return Images(array, array[:0], array, 256, {}), False
+
+
+def _default(registry: Registry, text: str, held: Images | None, named: bool) -> list[str]:
+    if held is None:
+        return ["inception"]  # what statistics in the wild were made with
+    return list(registry.build("dataset", text).default_features) if named else ["pca:k=16"]
+
+
+def _build(registry: Registry, name: str, weights: Path | None) -> Features:
+    if weights is not None and spec.parse(name)[0] == "inception":
+        name += f":weights={spec.encode(str(weights))}"
+    built: Features = registry.build("features", name)
+    return built
+
+
+def _from_dataset(
+    held: Images, extractor: Features, split: str, count: int, metrics: list[str] | None, k: int
+) -> Reference:
+    from ddpmkit import device as devices
+    from ddpmkit.evaluation.panel import prepare
+
+    with devices.one_thread():
+        return prepare(held, extractor, split=split, floor=count, metrics=metrics, k=k)
+
+
+def _from_folder(held: Images, extractor: Features, train: Any, k: int) -> Reference:
+    from dataclasses import replace
+
+    from ddpmkit import device as devices
+    from ddpmkit.evaluation.panel import floor_of_halves, prepare
+
+    with devices.one_thread():
+        whole = prepare(held, extractor)
+        floor = floor_of_halves(whole, k)
+    heldout = None if train is None else held.test
+    return replace(whole, train=train, heldout=heldout, floor=floor, protocol=whole.protocol | {"split": None})
+
+
+def _from_statistics(stored: Any, extractor: Features, drawn: Any, levels: int) -> Reference:
+    from ddpmkit.evaluation.panel import statistics
+    from ddpmkit.plugin.interfaces import Images
+
+    made = stored.meta.get("extractor")
+    if made is not None and made != extractor.fingerprint():
+        raise DdpmkitError(
+            f"the statistics were made with the extractor {made[:8]}, and '{extractor.name}' is "
+            f"{extractor.fingerprint()[:8]}",
+            f"use --features {stored.meta.get('features', '..')}",
+        )
+    if made is None:
+        print("warning: the statistics do not say what extractor made them; nothing can check it", file=sys.stderr)
+    origin = {key: stored.meta[key] for key in ("split", "reference") if key in stored.meta}
+    origin["statistics"] = stored.sha256
+    images = Images(drawn, drawn[:0], drawn, levels, {})
+    n = int(stored.meta.get("n_reference", 0))
+    return statistics(stored.mu, stored.cov, images, extractor, n=n, origin=origin)
+
+
+def _score(drawn: Any, prepared: Reference, metrics: list[str] | None, k: int) -> Panel:
+    from ddpmkit import device as devices
+    from ddpmkit.evaluation.panel import score
+
+    with devices.one_thread():
+        return score(drawn, prepared, metrics=metrics, k=k)

@@ -1,0 +1,78 @@
+"""Which steps are drawn how often: p_t from a small pilot, and systematic draws of (step, image) pairs from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpmkit.diffusion.tables import Array
+from ddpmkit.randomness import permutation, stream_key, uniform
+
+REPLICATES = 16
+PILOT_STEPS, PILOT_IMAGES = 32, 16
+UNCLIPPED_SHARE = 0.25  # of the proposal; the clipped bound is the one that studies report
+UNIFORM_SHARE = 0.01  # of the proposal, so that no step is ever out of reach
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def pilot_grid(T: int, count: int = PILOT_STEPS) -> Ints:
+    """Return at most ``count`` steps from 1 to T-1, evenly spread along log t."""
+    return np.unique(np.geomspace(1, T - 1, count).round().astype(np.int64))
+
+
+def shape(t: Ints, losses: Array, residuals: Array, T: int) -> Array:
+    """Return p_t, (T,) with p_0 = 0, from pilot draws of the loss L_t, (n,), and of what its controls leave of it.
+
+    Systematic draws integrate the course of the mean over t almost exactly, so that p_t ~ sd(residual) would be best;
+    sqrt(E L_t^2) is safe where the pilot saw too little. Half of each. Both are interpolated along log t as logarithms:
+    between two pilot steps the loss runs like a power of t.
+    """
+    grid, every = np.unique(t), np.arange(1, T)
+    parts = []
+    for values in (losses, residuals):
+        root = np.array([np.sqrt(np.mean(values[t == g] ** 2)) for g in grid])
+        root = np.maximum(root, np.finfo(np.float64).tiny)
+        p = np.exp(np.interp(np.log(every), np.log(grid), np.log(root)))
+        parts.append(p / p.sum())
+    mixed = np.concatenate([[0.0], (parts[0] + parts[1]) / 2])
+    return np.asarray(mixed / mixed.sum())
+
+
+def mixture(clipped: list[Array], unclipped: list[Array]) -> Array:
+    """Mix the shapes of all references: three quarters clipped, one unclipped, and a hundredth of it all uniform.
+
+    The unclipped bound can sit in steps that hardly count when clipped; both are to be reached.
+    """
+    p = (1 - UNCLIPPED_SHARE) * np.mean(clipped, axis=0) + UNCLIPPED_SHARE * np.mean(unclipped, axis=0)
+    flat = np.full(len(p), 1 / (len(p) - 1))
+    flat[0] = 0.0
+    p = (1 - UNIFORM_SHARE) * p + UNIFORM_SHARE * flat
+    return np.asarray(p / p.sum())
+
+
+def systematic(
+    proposal: Array, images: int, size: int, seed: int | str, stream: str, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Return steps and images of all replicates, each int64 (R * size,), the replicates one after another.
+
+    Within a replicate the steps are the quantiles (j + u) / size of the proposal, and every image appears equally
+    often or once more, in an order of its own, so that each pair is drawn in proportion to p_t / N.
+    """
+    cdf = np.cumsum(proposal)
+    cdf /= cdf[-1]
+    shifts = uniform(stream_key(seed, f"{stream}-shift"), torch.arange(REPLICATES)).double().numpy()
+    steps, which = [], []
+    laps = -(-size // images)
+    for r, shift in enumerate(shifts):
+        quantiles = (np.arange(size) + shift) / size
+        steps.append(np.searchsorted(cdf, quantiles, side="right").clip(1, len(proposal) - 1))
+        # The last lap may be cut short, so it is an order of its own; then all are shuffled, or late laps would meet
+        # late steps alone.
+        cut = permutation(f"{seed}/{stream}", images, 2 * r)
+        pool = torch.cat([torch.arange(images).repeat(laps - 1), cut])[:size]
+        which.append(pool[permutation(f"{seed}/{stream}", size, 2 * r + 1)])
+    return torch.from_numpy(np.concatenate(steps)).to(device), torch.cat(which).to(device)
