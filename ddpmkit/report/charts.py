@@ -260,7 +260,10 @@ def _curves(records: Records) -> Iterator[Chart]:
             seen.add(r["nll"])
             found = store.result("nll", r["nll"]).get("per_t")
             if isinstance(found, dict):
-                bits.setdefault(r["cell"], []).append(_pair(found.get("t"), found.get("clipped", found.get("bits"))))
+                # One number a step, or the mean of a block of steps, drawn at the block's middle.
+                first, last = found.get("first", ()), found.get("last", ())
+                middle = [(a * b) ** 0.5 for a, b in zip(first, last, strict=False)]
+                bits.setdefault(r["cell"], []).append(_pair(found.get("t", middle), found.get("bits", ())))
     if trainings:
         alt = "Training loss by step, a colour a training, a thin line a seed."
         yield Chart("training", "training", "Loss by step", alt, _lines(trainings, "step", "loss", "log"))
