@@ -42,8 +42,8 @@ $(ORACLES)/.ready: pyproject.toml constraints.txt
 
 # The report's page in a real Chromium, which is installed where there is apt and the right to use it.
 test-browser: $(READY)
-	command -v chromium chromium-browser google-chrome || \
-		(apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium)
+	for b in chromium chromium-browser google-chrome; do command -v $$b && exit 0; done; \
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium
 	$(BIN)/pytest -m browser tests/browser
 
 # The committed study: run it, and copy its small outputs; never weights.

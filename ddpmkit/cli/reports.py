@@ -24,7 +24,8 @@ def report(
     studies: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names or folders of studies; the newest by default; several are compared", metavar="STUDY"
+            help="Names or folders of studies, or a tidy CSV; the newest by default; several are compared",
+            metavar="STUDY",
         ),
     ] = None,
     out: Out = Path("results"),
@@ -43,7 +44,7 @@ def report(
     cols: Annotated[str | None, typer.Option(help="Pivot: the axis along the top")] = None,
     baseline: Annotated[str | None, typer.Option(help="Cell to compare with; default: the first")] = None,
     margin: Annotated[
-        str | None, typer.Option(help="Equivalence margin, chosen before looking: the largest gap that does not matter")
+        str | None, typer.Option(help="Largest gap that does not matter, set before looking: NLL=0.05,FD-digits=1")
     ] = None,
     check: Annotated[
         bool,
@@ -63,7 +64,10 @@ def report(
         raise DdpmkitError(
             f"unknown format '{format}'{did_you_mean(format, FORMATS)}", f"formats: {', '.join(FORMATS)}"
         )
-    folders = [find_study(s, out) for s in studies] if studies else [find_study(None, out)]
+    # A file is a tidy CSV of results made elsewhere; anything else is a study.
+    folders = (
+        [Path(s) if Path(s).is_file() else find_study(s, out) for s in studies] if studies else [find_study(None, out)]
+    )
     if check:
         _check(folders, to)
         return
@@ -74,7 +78,8 @@ def report(
         return
     text = render(form, records, summary, printed)
     if form == "html" and to is None and sys.stdout.isatty():
-        to = folders[0] / "report.html"  # nobody reads a page in a terminal
+        # Nobody reads a page in a terminal.
+        to = folders[0] / "report.html" if folders[0].is_dir() else folders[0].with_suffix(".html")
     if to is None:
         print(text, end="")
         return

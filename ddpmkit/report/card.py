@@ -26,7 +26,7 @@ def card(records: Records) -> dict[str, Any]:
     plugins: dict[str, str] = {}
     kits: set[str] = set()
     stages = {s["id"]: s for s in plan["stages"]}
-    where = {i: out_of(records, r) for r in plan["results"] for i in stage_ids(r)}
+    where = {i: out_of(records, r) for r in plan["results"] for i in stage_ids(r, stages)}
     for id, stage in stages.items():
         store = Store(where.get(id, records.folder.parent.parent))
         done = store.done(stage["kind"], id)
@@ -40,6 +40,7 @@ def card(records: Records) -> dict[str, Any]:
         for part in components(stage):
             plugins[str(part["plugin"])] = str(part.get("plugin_version", ""))
     data = sorted({str(s["spec"]["data"]) for s in stages.values() if "data" in s.get("spec", {})})
+    # What was made elsewhere, and several studies side by side, have no one command.
     return {
         "study": plan["study"],
         "design": {
@@ -63,7 +64,7 @@ def card(records: Records) -> dict[str, Any]:
         "excluded": [list(e) for e in plan.get("excluded", ())],
         "warnings": list(plan.get("warnings", ())),
         "problems": [list(p) for p in records.problems],
-        "command": command(grid, str(plan["study"])),
+        "command": command(grid, str(plan["study"])) if stages and "same" not in plan else "",
         "needs_plugins": [f"{n} {v}".strip() for n, v in plugins.items() if n != "ddpmkit"],
     }
 
@@ -111,13 +112,21 @@ def components(stage: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [v for v in stage.get("how", {}).values() if isinstance(v, dict) and "plugin" in v]
 
 
-def stage_ids(result: Mapping[str, Any]) -> dict[str, str]:
-    """Return the stages of one result, id -> kind."""
-    out = {result["train"]: "train"}
-    if result["sample"]:
-        out[result["sample"]] = "sample"
+def stage_ids(result: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the stages of one result, id -> kind, what a stage needs before it; ``stages`` are the plan's, by id."""
+    out: dict[str, str] = {}
+
+    def add(kind: str, id: str) -> None:
+        for need_kind, need in stages.get(id, {}).get("needs", ()):
+            if need not in out:
+                add(need_kind, need)
+        out[id] = kind
+
+    add("train", result["train"])
+    for kind in ("sample", "nll", "nll_train"):
+        if result.get(kind):
+            add(kind.removesuffix("_train"), result[kind])
     for _, score, ref in result["scores"]:
-        out |= {ref: "ref", score: "score"}
-    if result["nll"]:
-        out[result["nll"]] = "nll"
+        add("ref", ref)
+        add("score", score)
     return out

@@ -77,19 +77,28 @@ def charts(records: Records, summary: Summary) -> Iterator[Chart]:
         gaps = {c: d for c, d in summary.differences[metric].items() if d.n and d.difference == d.difference}
         if gaps:
             alt = f"Differences from {summary.baseline} in {metric}, with intervals; the same numbers are in the table."
-            yield Chart(f"effects-{stem}", "effects", title, alt, _forest(summary, gaps, title))
+            label = f"difference from {short(summary.baseline, 28)}"
+            yield Chart(
+                f"effects-{stem}", "effects", title, alt, _forest(gaps, title, label, summary.margins.get(metric))
+            )
+        axes = {f"{e.axis}: {e.level} - {e.reference}": e.contrast for e in summary.effects.get(metric, ())}
+        whole = {name: c for name, c in axes.items() if c.n and c.difference == c.difference}
+        if whole:
+            figure = _forest(whole, title, "difference over matched cells", summary.margins.get(metric))
+            alt = f"Effects of whole axes on {metric}, with intervals; the same numbers are in the table."
+            yield Chart(f"axes-{stem}", "effects", f"{title}, whole axes", alt, figure)
         values = {c: v for c, v in summary.values.get(metric, {}).items() if v}
         if 1 < len(values) <= MANY and max(map(len, values.values())) > 1:
             alt = f"{metric} of each cell, one line a train seed."
             yield Chart(f"seeds-{stem}", "seeds", title, alt, _slopes(values))
-    axes = list(varying(records))
-    if "cell" not in axes and len(axes) >= 2:
+    axis_names = list(varying(records))
+    if "cell" not in axis_names and len(axis_names) >= 2:
         for number, metric in enumerate(summary.metrics):
-            for part, (said, grid) in enumerate(_grids(records, summary, metric, axes)):
+            for part, (said, grid) in enumerate(_grids(records, summary, metric, axis_names)):
                 stem = f"grid-{_stem(metric, number)}" + (f"-{part + 1}" if said else "")
-                alt = f"Mean {metric} by {axes[0]} and {axes[1]}{said}."
+                alt = f"Mean {metric} by {axis_names[0]} and {axis_names[1]}{said}."
                 title = heads.get(metric, metric) + said
-                yield Chart(stem, "grid", title, alt, _heat(grid, axes[0], axes[1]))
+                yield Chart(stem, "grid", title, alt, _heat(grid, axis_names[0], axis_names[1]))
     yield from _curves(records)
 
 
@@ -120,7 +129,7 @@ def _stem(metric: str, number: int) -> str:
     return slug if slug and re.fullmatch(r"[A-Za-z0-9-]+", metric) else f"{slug or 'metric'}-{number + 1}"
 
 
-def _forest(s: Summary, gaps: dict[str, Any], title: str) -> Figure:
+def _forest(gaps: dict[str, Any], title: str, label: str, margin: float | None) -> Figure:
     figure, axis = _panel(0.75 + 0.4 * len(gaps))
     # Zero is marked at each line alone, so that it crosses no name.
     axis.vlines(
@@ -153,7 +162,9 @@ def _forest(s: Summary, gaps: dict[str, Any], title: str) -> Figure:
     axis.set_ylim(-len(gaps) + 0.6, 0.62)
     axis.set_yticks([])
     side = "; left is better" if "↓" in title else "; right is better" if "↑" in title else ""
-    axis.set_xlabel(f"difference from {short(s.baseline, 28)}{side}")
+    axis.set_xlabel(label + side)
+    if margin is not None:  # inside the band a gap does not matter
+        axis.axvspan(-margin, margin, color=RULE, lw=0, alpha=0.6, zorder=0)
     return _finish(figure, axis, "x")
 
 
@@ -249,7 +260,10 @@ def _curves(records: Records) -> Iterator[Chart]:
             seen.add(r["nll"])
             found = store.result("nll", r["nll"]).get("per_t")
             if isinstance(found, dict):
-                bits.setdefault(r["cell"], []).append(_pair(found.get("t"), found.get("clipped", found.get("bits"))))
+                # One number a step, or the mean of a block of steps, drawn at the block's middle.
+                first, last = found.get("first", ()), found.get("last", ())
+                middle = [(a * b) ** 0.5 for a, b in zip(first, last, strict=False)]
+                bits.setdefault(r["cell"], []).append(_pair(found.get("t", middle), found.get("bits", ())))
     if trainings:
         alt = "Training loss by step, a colour a training, a thin line a seed."
         yield Chart("training", "training", "Loss by step", alt, _lines(trainings, "step", "loss", "log"))

@@ -37,7 +37,8 @@ def differences(folder: Path, committed: Path) -> list[Difference]:
     kept = files.read_json(committed / "report.json")
     base = kept.get("baseline") if isinstance(kept, dict) else None
     labels = [c["label"] for c in records.plan["cells"]]
-    summary = summarise(records, base if base in labels else None)
+    margins = kept.get("margins") if isinstance(kept, dict) else None
+    summary = summarise(records, base if base in labels else None, margin=margins or None)
     found, seen = [], 0
     for name, (make, read) in _KINDS.items():
         path = committed / name

@@ -104,7 +104,7 @@ def _table(table: Table, summary: Summary, number: int) -> dict[str, Any]:
             if interval:
                 interval, _, verdict = interval.partition("] ")
                 interval = interval if interval.endswith("]") else interval + "]"
-            elif (column and said in VERDICTS) or said.startswith("no gap"):
+            elif table.columns[column] == "verdict" or (column and said in VERDICTS):
                 value, verdict = "", said
             if metrics and column >= 2 and index < split:
                 verdict = _verdict(summary, metrics[column - 2], row[0]) or verdict
@@ -118,7 +118,9 @@ def _table(table: Table, summary: Summary, number: int) -> dict[str, Any]:
 
 def kind(verdict: str) -> str:
     """The class that a verdict is coloured by."""
-    return verdict if verdict in ("better", "worse", "baseline") else "same" if verdict.startswith("no gap") else "open"
+    if verdict.startswith("no gap") or verdict == "identical":
+        return "same"
+    return verdict if verdict in ("better", "worse", "baseline") else "open"
 
 
 def breaks(said: str) -> Markup:
@@ -190,7 +192,7 @@ def _cells(records: Records, summary: Summary) -> list[dict[str, Any]]:
         parts: dict[tuple[str, str], dict[str, Any]] = {}
         for r in by_cell.get(cell["label"], []):
             store = Store(out_of(records, r))
-            for id, what in stage_ids(r).items():
+            for id, what in stage_ids(r, stages).items():
                 if id in {row["full"] for row in rows}:
                     continue
                 done, status = store.done(what, id), store.status(what, id)
@@ -209,7 +211,7 @@ def _cells(records: Records, summary: Summary) -> list[dict[str, Any]]:
                 for part in components(stage):
                     parts[str(part.get("kind")), str(part.get("name"))] = part
         settings = cell.get("settings", {})
-        point = {k: settings[k] for k in records.plan["grid"].get("axes", {}) if k in settings}
+        point = {k: settings[k] for k in records.plan["grid"].get("axes", {}) if k in settings and k != "study"}
         out.append(
             {
                 "label": cell["label"],
@@ -221,7 +223,7 @@ def _cells(records: Records, summary: Summary) -> list[dict[str, Any]]:
                 "components": list(parts.values()),
                 "counts": ", ".join(f"{n} {s}" for s, n in summary.counts.get(cell["label"], {}).items()),
                 "broken": set(summary.counts.get(cell["label"], {})) - {"done"} != set(),
-                "command": command(records.plan["grid"], records.name, point),
+                "command": command(records.plan["grid"], records.name, point) if stages else "",
             }
         )
     return out

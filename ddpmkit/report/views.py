@@ -16,7 +16,7 @@ import pandas as pd
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.report.frames import Records
-from ddpmkit.report.tables import Summary, Table, contrast_table, decimals, interval_text, main_table
+from ddpmkit.report.tables import Summary, Table, all_tables, decimals, interval_text
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,12 @@ class View:
 
 def tables(summary: Summary) -> list[Table]:
     """The report's tables, in order."""
-    second = contrast_table(summary)
-    return [main_table(summary), *([second] if second else [])]
+    return all_tables(summary)
+
+
+def remarks(summary: Summary) -> list[str]:
+    """What stands below the tables: what one must know to read them, then what to run next."""
+    return [*summary.notes, *(f"Next: {text}" for text in summary.advice)]
 
 
 def select(records: Records, where: Sequence[str]) -> Records:
@@ -214,15 +218,17 @@ def compare(studies: Sequence[Records]) -> Records:
                 continue
             seen[key] = labels[cell["label"]] = label
             # `out` says whose store holds the stages, since each study may have its own.
-            cells.append({**cell, "label": label, "slug": f"{name}-{cell['slug']}"})
+            # The study is an axis of its own: two cells of one setting are not one point.
+            at = {"study": name, **cell.get("settings", {})}
+            cells.append({**cell, "settings": at, "label": label, "slug": f"{name}-{cell.get('slug', cell['label'])}"})
             results += [{**r, "cell": label, "out": str(r.get("out", records.folder.parent.parent))} for r in mine]
         frame = frame[frame["cell"].isin(labels)]
         frames.append(frame.assign(cell=frame["cell"].map(labels), metric=frame["metric"].replace(other)))
         references += [{**ref, "label": other.get(ref["label"], ref["label"])} for ref in records.references]
-    settings = [c["settings"] for c in cells if "settings" in c]
+    settings = [c["settings"] for c in cells]
     axes = {
-        a: list(dict.fromkeys(s[a] for s in settings))
-        for a in (settings[0] if settings else {})
+        a: list(dict.fromkeys(s[a] for s in settings if a in s))
+        for a in dict.fromkeys(a for s in settings for a in s)
         if len({text(s.get(a)) for s in settings}) > 1
     }
     seeds = sorted({s for r in studies for s in r.plan["grid"]["train_seeds"]})
@@ -230,7 +236,7 @@ def compare(studies: Sequence[Records]) -> Records:
     plan = {
         **first,
         "study": " against ".join(names),
-        "cells": [{**c, "point": {a: c["settings"][a] for a in axes}} if "settings" in c else c for c in cells],
+        "cells": [{**c, "point": {a: c["settings"][a] for a in axes if a in c["settings"]}} for c in cells],
         "results": results,
         "stages": list({s["id"]: s for r in studies for s in r.plan["stages"]}.values()),
         "grid": {**first["grid"], "train_seeds": seeds, "axes": axes},

@@ -49,7 +49,7 @@ def lead(summary: Summary) -> list[str]:
     said = [f"{_count(cells, 'cell')}, {_count(seeds, 'train seed')}, {done} of {_count(total, 'result')} done."]
     contrasts = [c.verdict for by in summary.differences.values() for c in by.values()]
     if cells > 1 and contrasts:
-        settled = sum(v in SETTLED for v in contrasts)
+        settled = sum(v in SETTLED or v.startswith(("no gap", "identical")) for v in contrasts)
         if seeds < 2:
             said.append("One train seed gives numbers and no verdict: repeat the study with more seeds.")
         elif settled == 0:

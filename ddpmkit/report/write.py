@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ddpmkit import files
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.frames import Records, read_study
 from ddpmkit.report.render import to_json, to_latex, to_markdown, to_terminal, to_tidy, to_tsv, to_wide
 from ddpmkit.report.render.json import finite
@@ -31,30 +31,33 @@ def make(
     """Read one study or several, and return the records, the summary and the tables that a view shows of them.
 
     Args:
-        folders: The studies' folders; several are compared.
+        folders: The studies' folders, or tidy CSV files made elsewhere; several are compared.
         view: Conditions, metrics, order, pivot.
         baseline: The cell that the others are compared with; the first by default.
-        margin: Margin of equivalence, as the statistics read it.
+        margin: The gap that does not matter, ``NLL=0.05,FD-digits=1``.
 
     Raises:
         DdpmkitError: for whatever of it does not exist.
     """
-    from ddpmkit.errors import DdpmkitError
-
     view = view or View()
-    whole = compare([read_study(f) for f in folders])
+    whole = compare([_read(f) for f in folders])
     records = select(whole, view.where)
     labels = [c["label"] for c in records.plan["cells"]]
     if baseline is not None and baseline not in labels:
         raise DdpmkitError(f"the study has no cell '{baseline}'", f"cells: {', '.join(labels)}")
-    more: dict[str, Any] = {}
-    if margin is not None:
-        if "margin" not in inspect.signature(summarise).parameters:
-            raise DdpmkitError("this version has no equivalence margin", "leave out --margin")
-        more["margin"] = margin
-    summary = summarise(records, baseline, **more)
+    summary = summarise(records, baseline, margin=margin)
     found, printed = shown(records, summary, view, total=len(whole.plan["cells"]))
     return records, found, printed
+
+
+def _read(path: Path) -> Records:
+    if path.is_dir():
+        return read_study(path)
+    from ddpmkit.report.foreign import read_foreign
+
+    found = read_foreign(path)
+    cells = [{**c, "slug": f"{i + 1}"} for i, c in enumerate(found.plan["cells"])]
+    return replace(found, plan={**found.plan, "cells": cells})
 
 
 def render(form: str, records: Records, summary: Summary, printed: Sequence[Table]) -> str:

@@ -69,7 +69,11 @@ def report(tmp_path_factory) -> Path:
             )
             bound = {"total": 2 + 0.3 * c + float(rng.normal(0, 0.02)), "standard_error": 0.004}
             nll = {"clipped": bound, "unclipped": bound, "decoder": "cdf", "decoder_variance": "b", "T": 1000}
-            nll |= {"split": "test", "images": 9, "per_t": {"t": [1, 10, 100], "clipped": [0.1, 0.02, 0.001]}}
+            nll |= {
+                "split": "test",
+                "images": 9,
+                "per_t": {"first": [1, 9, 90], "last": [1, 11, 110], "bits": [0.1, 0.02, 0.001]},
+            }
             score = {"fd": 50 - 4 * (c if c > 1 else 0) + float(rng.normal(0, 1)), "n": 64}
             results.append(
                 {
@@ -147,10 +151,9 @@ def test_text_can_be_read_against_its_ground(page, report, scheme):
     assert (luminance(pairs[0][1]) < 0.1) == (scheme == "dark")
 
 
-def column(page, index: int) -> list[str]:
-    script = (
-        f"[...document.querySelector('table').tBodies[0].rows].map(r => r.cells[{index}].innerText.split('\\n')[0])"
-    )
+def column(page, index: int, table: int = 0) -> list[str]:
+    rows = f"[...document.querySelectorAll('table')[{table}].tBodies[0].rows]"
+    script = f"{rows}.map(r => r.cells[{index}].innerText.split('\\n')[0])"
     return [v.strip() for v in page.run(script)]
 
 
@@ -167,6 +170,15 @@ def test_a_head_sorts_its_column_by_click_and_the_references_stay_below(page, re
     assert sorted(column(page, 0)) == sorted(names)
     state = "[...document.querySelector('table').tHead.rows[0].cells].map(c => c.getAttribute('aria-sort'))"
     assert page.run(state) == [None, None, "descending", None]
+
+
+def test_signed_numbers_are_sorted_by_value(page, report):
+    page.look(1280, "light")
+    page.open(report)
+    before = [float(v) for v in column(page, 2, 1)]
+    assert min(before) < -10 < 0 < max(before)
+    page.run("document.querySelectorAll('table')[1].tHead.rows[0].cells[2].querySelector('button').click()")
+    assert [float(v) for v in column(page, 2, 1)] == sorted(before)
 
 
 def test_the_keyboard_is_enough(page, report):

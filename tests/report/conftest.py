@@ -55,7 +55,8 @@ class StudyMaker:
             for seed in seeds:
                 label, broken = f"{schedule} {seed}", (schedule, seed) in failed
                 state = {"state": "diverged", "error": error} if broken else {}
-                train = self.stage("train", label, {"parameters": 9, "flops": 9}, **state)
+                chain = {"t": [1, 500, 1000], "alpha_bars": [0.99, 0.5 - 0.1 * c, 0.0], "log_snr": [4.6, None, -6.9]}
+                train = self.stage("train", label, {"parameters": 9, "flops": 9, "chain": chain}, **state)
                 if not broken:
                     lines = [json.dumps({"step": 50 * i, "loss": 1 / i}) + "\n" for i in range(1, 6)]
                     (self.out / "store" / "train" / train[:2] / train / "metrics.jsonl").write_text("".join(lines))
@@ -68,6 +69,7 @@ class StudyMaker:
                 score = self.stage("score", label, {"fd": 5 + c + float(rng.normal(0, 0.2)), "n": 64}, **after)
                 bound = {"total": 3 - 0.3 * c + float(rng.normal(0, 0.02)), "standard_error": 0.004}
                 nll = {"clipped": bound, "unclipped": bound, "decoder": "cdf", "decoder_variance": "b", "T": 1000}
+                nll["per_t"] = {"first": [1, 2], "last": [1, 8], "bits": [0.5, 0.25 / (c + 1)]}
                 found = self.stage("nll", label, nll | {"split": "test", "images": 9, "evaluations": 9}, **after)
                 for kind, id in (("train", train), ("sample", sample), ("score", score), ("nll", found)):
                     stages.append({"kind": kind, "id": id, "label": f"{kind} {schedule} seed {seed}", "how": how})

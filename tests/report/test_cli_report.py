@@ -299,3 +299,47 @@ def test_written_files_are_the_printed_ones_and_the_same_every_time(report, tmp_
         assert report("-f", form, out=tmp_path)[1].encode() == first[name]
     write_report(folder)
     assert {name: (folder / name).read_bytes() for name in first} == first
+
+
+def test_a_csv_made_elsewhere_gets_the_same_statistics(report, tmp_path):
+    rows = [
+        f"{s},{n},NLL,{3 - 0.5 * i + 0.01 * n * (i + 1)}" for i, s in enumerate(("ours", "theirs")) for n in range(4)
+    ]
+    path = tmp_path / "theirs.csv"
+    path.write_text("\n".join(["method,train_seed,metric,value", *rows]) + "\n")
+    found = json.loads(report(path, "-f", "json")[1])
+    assert found["cells"] == ["ours", "theirs"]
+    assert found["differences"]["NLL"]["theirs"]["verdict"] == "better"
+    for form in ("terminal", "md", "latex", "html", "csv", "wide"):
+        code, out, err = report(path, "-f", form)
+        assert (code, err) == (0, "")
+        assert "theirs" in out
+
+
+def test_a_margin_reaches_the_verdicts_and_the_check(report, results, tmp_path):
+    found = json.loads(report("b-old", "-f", "json", "--margin", "NLL=5")[1])
+    assert found["margins"] == {"NLL": 5.0}
+    code, out, err = report("b-old", "--margin", "NLL=-1")
+    assert (code, out) == (2, "")
+    assert "NLL" in two_lines(err)[0]
+
+
+def test_a_report_goes_to_a_file_and_says_so(report, tmp_path):
+    printed = report("b-old", "-f", "md")[1]
+    code, out, err = report("b-old", "-f", "md", "--to", tmp_path / "deep" / "r.md")
+    assert (code, out, err) == (0, "", f"wrote {tmp_path / 'deep' / 'r.md'}\n")
+    assert (tmp_path / "deep" / "r.md").read_text() == printed
+
+
+def test_conditions_pivots_and_two_studies_from_the_command_line(report):
+    code, out, _ = report("b-old", "--where", "cell!=sigmoid", "--metrics", "NLL", "--sort", "-cell")
+    assert code == 0
+    assert [line.split("\t")[0] for line in out.splitlines()[:3]] == ["cell", "linear", "cosine"]
+    code, out, _ = report("b-old", "c-older", "-f", "md")
+    assert code == 0
+    assert "b-old: cosine" in out
+    assert "c-older: cosine" in out
+    for wrong in (("--where", "nope=1"), ("--rows", "sigma"), ("--metrics", "FID"), ("--sort", "x")):
+        code, out, err = report("b-old", *wrong)
+        assert (code, out) == (2, "")
+        two_lines(err)

@@ -250,6 +250,7 @@ def test_the_words_are_the_tables_own(study):
 
 
 def test_verdicts_that_are_new_are_shown_plainly():
+    assert kind("identical") == "same"
     assert [kind(v) for v in ("better", "worse", "no gap larger than 0.1", "anything")] == [
         "better",
         "worse",
@@ -265,7 +266,13 @@ def test_a_spec_may_break_and_copies_as_it_is():
 def test_the_charts_show_what_the_table_says(study):
     records, summary, _ = make([study])
     drawn = {c.stem: c for c in charts(records, summary)}
-    assert set(drawn) == {"effects-FD-digits", "seeds-FD-digits", "effects-NLL", "seeds-NLL", "training"}
+    metrics = {"effects-FD-digits", "seeds-FD-digits", "effects-NLL", "seeds-NLL"}
+    assert set(drawn) == metrics | {"training", "bits-by-step", "schedule-alpha-bars", "schedule-log-snr"}
+    lines = drawn["bits-by-step"].figure.axes[0].lines
+    assert [list(line.get_ydata()) for line in lines] == [[0.5, 0.25]] * 3 + [[0.5, 0.125]] * 3
+    assert list(lines[0].get_xdata()) == [1, 4]  # a block from 2 to 8, at its middle
+    alphas = drawn["schedule-alpha-bars"].figure.axes[0].lines
+    assert [list(line.get_ydata()) for line in alphas] == [[0.99, 0.5, 0.0], [0.99, 0.4, 0.0]]
     axis = drawn["effects-NLL"].figure.axes[0]
     contrast = summary.differences["NLL"]["cosine"]
     line, point = axis.lines

@@ -125,7 +125,7 @@ def test_every_cell_metric_and_verdict_is_in_every_form():
 
 def test_piped_rows_are_tab_separated_and_as_wide_as_their_head():
     blocks = [b.splitlines() for b in to_tsv(summary()).strip("\n").split("\n\n")]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         width = len(block[0].split("\t"))
         assert width > 3
@@ -168,7 +168,9 @@ def test_no_line_of_the_terminal_table_is_cut_or_too_long(width):
     assert max(len(line) for line in text.splitlines()) <= width
     assert "…" not in text
     for cell in ("cosine", "sigmoid"):  # nowhere folded in the middle of the word
-        assert len(re.findall(rf"\b{cell}\b", text)) == 1 + len(VALUES)
+        assert len(re.findall(rf"\b{cell}\b", text)) == 1 + 2 * len(
+            VALUES
+        )  # in the first table, and for each metric in the two others
 
 
 @pytest.mark.parametrize("text", [*CONTROLS, *BIDI], ids=ascii)
@@ -184,7 +186,7 @@ def test_no_control_character_or_direction_mark_reaches_a_reader(text):
 @pytest.mark.parametrize("text", [*CONTROLS, *BIDI], ids=ascii)
 def test_hostile_names_break_no_row(text):
     blocks = [b.splitlines() for b in to_tsv(hostile(f"a{text}b")).strip("\n").split("\n\n")]
-    assert [len(b) for b in blocks] == [4, 3]
+    assert [len(b) for b in blocks] == [4, 3, 3]
     assert all(len({line.count("\t") for line in b}) == 1 for b in blocks)
 
 

@@ -149,6 +149,12 @@ def test_two_studies_side_by_side_are_compared_by_seed():
     assert len(summary.cells) == 12
     assert summary.differences["NLL"]["b: linear beta"].difference == pytest.approx(0.5)
     assert summary.values["FD-x"]["b: linear beta"] == {0: 0.5, 1: 0.6, 2: 0.7}
+    # The study is an axis like any other: its effect is the shift, and it can be filtered and turned.
+    (effect,) = (e for e in summary.effects["NLL"] if e.axis == "study")
+    assert (effect.level, effect.reference, effect.matched) == ("b", "a", 6)
+    assert effect.contrast.difference == pytest.approx(0.5)
+    assert len(select(both, ["study=b"]).plan["cells"]) == 6
+    assert pivot(both, summary, "study", "sigma")[0].columns == ("study", *SIGMAS)
 
 
 def test_what_is_measured_otherwise_stands_in_a_column_of_its_own():
@@ -185,7 +191,7 @@ def test_the_wide_csv_has_the_digits_of_the_table():
         said = printed[row["cell"]]
         for column, metric in enumerate(("FD-x", "NLL"), 2):
             assert said[column] == f"{row[metric]} [{row[metric + ' low']}, {row[metric + ' high']}]"
-    gaps = [line.split("\t") for line in to_tsv(summary).splitlines()[9:]]
+    gaps = [line.split("\t") for line in to_tsv(summary).splitlines()[9:19]]
     by = {row["cell"]: row for row in rows}
     assert len([g for g in gaps if len(g) > 5]) == 10
     for cell, metric, gap, *_, verdict in (g for g in gaps if len(g) > 5):

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from ddpmkit.report.tables import Summary, Table
-from ddpmkit.report.views import tables
+from ddpmkit.report.views import remarks, tables
 from ddpmkit.text import inert
 
 SPECIAL = {
@@ -61,9 +61,9 @@ def to_latex(summary: Summary, shown: Sequence[Table] | None = None) -> str:
                 out.append(r"\midrule")
             out.append(_row(row))
         out += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    if summary.notes:
+    if remarks(summary):
         out += [r"\begingroup\footnotesize\raggedright", r"\begin{itemize}"]
-        out += [rf"\item {escape(note)}" for note in summary.notes]
+        out += [rf"\item {escape(note)}" for note in remarks(summary)]
         out += [r"\end{itemize}", r"\endgroup"]
     return "\n".join(out) + "\n"
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ddpmkit.report.tables import Summary, Table
-from ddpmkit.report.views import tables
+from ddpmkit.report.views import remarks, tables
 from ddpmkit.text import inert
 
 
@@ -19,7 +19,7 @@ def to_markdown(summary: Summary, shown: Sequence[Table] | None = None) -> str:
         out += ["|" + "|".join(":--" if i == 0 else "--:" for i in range(len(table.columns))) + "|"]
         out += ["| " + " | ".join(escape(c) for c in row) + " |" for row in table.rows]
         out += [""]
-    out += [f"- {escape(note)}" for note in summary.notes]
+    out += [f"- {escape(note)}" for note in remarks(summary)]
     return "\n".join(out) + "\n"
 
 

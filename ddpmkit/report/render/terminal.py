@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ddpmkit.report.tables import Summary, Table
-from ddpmkit.report.views import tables
+from ddpmkit.report.views import remarks, tables
 from ddpmkit.text import inert
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def to_terminal(summary: Summary, console: Console | None = None, shown: Sequenc
             cells = (inert(c).replace(" [", "\n[") if narrow else inert(c) for c in row)
             rich.add_row(*(Text(c) for c in cells), style=style, end_section=index == split - 1)
         console.print(rich)
-    for note in summary.notes:
+    for note in remarks(summary):
         console.print(Padding(Text(inert(note), style="dim"), (0, 0, 0, 2)))
 
 
