@@ -23,7 +23,11 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
+<<<<<<< HEAD
 	$(BIN)/pytest -m "not slow and not browser and not oracles"
+=======
+	$(BIN)/pytest -m "not slow and not oracles"
+>>>>>>> wt-d
 
 slow: $(READY)
 	$(BIN)/pytest -m slow

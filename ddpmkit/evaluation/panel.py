@@ -189,7 +189,9 @@ def prepare(
     reference = Reference(own.mean, own.cov, protocol, y, extract, images, levels, images.train, images.test)
     if floor is None:
         return reference
-    real = (images.train if split == "test" else images.test)[:floor]
+    other = images.train if split == "test" else images.test
+    # Not the first ones: files are often sorted.
+    real = other[np.sort(np.random.default_rng(0).permutation(len(other))[:floor])]
     scored = [m for m in _chosen(metrics, reference) if m != "copy"]
     return replace(reference, floor=_floor(real, reference, scored, k))
 

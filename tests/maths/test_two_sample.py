@@ -55,3 +55,13 @@ def test_copies_of_the_reference_are_far_below_one_half(rng):
 def test_too_few_rows():
     with pytest.raises(DdpmkitError, match="needs 10 of each"):
         two_sample_test(np.zeros((9, 2)), np.zeros((50, 2)))
+
+
+def test_of_many_rows_some_are_drawn_and_not_the_first(rng, monkeypatch):
+    """Sorted sets: their first rows differ, the sets do not."""
+    monkeypatch.setattr(two_sample, "MOST", 200)
+    monkeypatch.setattr(two_sample, "TREES", 10)
+    x, y = (rng.normal(size=(2000, 2)) for _ in range(2))
+    got = two_sample_test(x[np.argsort(x[:, 0])], y[np.argsort(-y[:, 0])])
+    assert got.details["rows"] == [200, 200]
+    assert got.value == pytest.approx(0.5, abs=0.12)
