@@ -1,14 +1,18 @@
 # make ablate   sets everything up in .venv and compares three variance schedules on real handwritten digits
 # make test     sets everything up and runs the linter, the type checker and all tests
-# make test-oracles   compares with diffusers and denoising-diffusion-pytorch, in an environment of its own
+# make test-browser   opens the report's page in a real Chromium
+# make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
+# make test-oracles-distances   compares with torch-fidelity, pytorch-fid, torchmetrics and prdc; several GB
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ORACLES := .venv-oracles
+DISTANCES := .venv-distances
+ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate test test-browser test-oracles lint types unit slow install reference clean
+.PHONY: ablate test test-browser test-oracles test-oracles-distances lint types unit slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -35,7 +39,7 @@ slow: $(READY)
 # Other people's code is no part of make test. denoising-diffusion-pytorch comes without its dependencies: of them only
 # the extra's are needed, and torchvision, which it asks for, may want another build of torch.
 test-oracles: $(ORACLES)/.ready
-	$(ORACLES)/bin/pytest -o addopts="-ra --strict-markers --strict-config --import-mode=importlib" -m oracles tests/oracles
+	$(ORACLES)/bin/pytest $(ALL_TESTS) -m oracles tests/oracles
 
 $(ORACLES)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ORACLES)
@@ -43,6 +47,17 @@ $(ORACLES)/.ready: pyproject.toml constraints.txt
 		--editable ".[dev,oracles]"
 	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps denoising-diffusion-pytorch==2.3.4
 	touch $(ORACLES)/.ready
+
+# torch-fidelity needs torchvision, which exists for no build of the torch that everything else is pinned to.
+test-oracles-distances: $(DISTANCES)/.ready
+	$(DISTANCES)/bin/pytest $(ALL_TESTS) -m oracles tests/oracles_distances
+
+$(DISTANCES)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(DISTANCES)
+	$(DISTANCES)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1
+	$(DISTANCES)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1 \
+		torch-fidelity==0.4.0 pytorch-fid==0.3.0 torchmetrics==1.9.0 prdc==0.2 transformers --editable ".[dev]"
+	touch $(DISTANCES)/.ready
 
 # The report's page in a real Chromium, which is installed where there is apt and the right to use it.
 test-browser: $(READY)
@@ -66,4 +81,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) $(ORACLES) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(ORACLES) $(DISTANCES) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -182,11 +182,14 @@ def _score_rows(
                 f"{name} n={result.get('n', '')}/{reference['n_reference']} ref={reference['split']} "
                 f"extractor={reference['features'][:8]}"
             )
-        row = {**shared, "metric": name, "value": found.get("reported"), "standard_error": found.get("se")}
+        # The error that a distance comes with is that of its debiased value; the plain one's bias is no noise.
+        error = None if metric == "fd" else found.get("se")
+        row = {**shared, "metric": name, "value": found.get("reported"), "standard_error": error}
         out.append({**row, "unit": UNITS.get(metric, ""), "definition": definition})
         if metric == "fd" and found.get("debiased"):
             definition = definition.replace(name, f"{name}-debiased", 1)
-            debiased = {"metric": f"{name}-debiased", "value": found["value"], "definition": definition}
+            debiased = {"metric": f"{name}-debiased", "value": found["value"], "standard_error": found.get("se")}
+            debiased |= {"definition": definition}
             out.append({**row, **debiased, "unit": UNITS["fd"]})
     return out
 
