@@ -69,11 +69,8 @@ def report(tmp_path_factory) -> Path:
             )
             bound = {"total": 2 + 0.3 * c + float(rng.normal(0, 0.02)), "standard_error": 0.004}
             nll = {"clipped": bound, "unclipped": bound, "decoder": "cdf", "decoder_variance": "b", "T": 1000}
-            nll |= {
-                "split": "test",
-                "images": 9,
-                "per_t": {"first": [1, 9, 90], "last": [1, 11, 110], "bits": [0.1, 0.02, 0.001]},
-            }
+            bound["curve"] = {"first": [1, 9, 90], "last": [1, 11, 110], "bits": [0.1, 0.02, 0.001]}
+            nll |= {"split": "test", "images": 9}
             score = {"fd": 50 - 4 * (c if c > 1 else 0) + float(rng.normal(0, 1)), "n": 64}
             results.append(
                 {
