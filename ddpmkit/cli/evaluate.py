@@ -1,4 +1,4 @@
-"""``evaluate``: score any images against any reference; no training needed."""
+"""``evaluate``: score any images against any reference, or bound the likelihood of one trained network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpmkit.cli.options import Global, Json, Plugins
+from ddpmkit.cli.options import Global, Json, Out, Plugins
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 
@@ -27,10 +27,14 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     context: typer.Context,
-    samples: Annotated[Path, typer.Option(help="Folder of images, or a .npz or .safetensors file")],
+    samples: Annotated[Path | None, typer.Option(help="Folder of images, or a .npz or .safetensors file")] = None,
     reference: Annotated[
-        str, typer.Option(help="Data set, folder, .npz or .safetensors file of images, or of statistics (mu, sigma)")
-    ],
+        str | None,
+        typer.Option(help="Data set, folder, .npz or .safetensors file of images, or of statistics (mu, sigma)"),
+    ] = None,
+    nll: Annotated[
+        str | None, typer.Option(help="Bound the likelihood of a training instead: its id, or the start of it")
+    ] = None,
     features: Annotated[
         str | None, typer.Option(help="Comma list of feature extractors; default: the data set's own, or pca:k=16")
     ] = None,
@@ -52,16 +56,41 @@ def evaluate(
     save_statistics: Annotated[
         Path | None, typer.Option(help="Keep mean and covariance of the reference, a .safetensors file for --reference")
     ] = None,
+    sigma: Annotated[str, typer.Option(help="With --nll: the reverse variance")] = "beta-tilde",
+    split: Annotated[str, typer.Option(help="With --nll: test or train")] = "test",
+    nll_evals: Annotated[int, typer.Option(min=16, help="With --nll: network evaluations for the middle sum")] = 8192,
+    nll_se: Annotated[float | None, typer.Option(help="With --nll: standard error to reach, bits/dim")] = None,
+    nll_full: Annotated[bool, typer.Option("--nll-full", help="With --nll: every image at every step")] = False,
+    decoder: Annotated[str, typer.Option(help="With --nll: cdf, cdf-tanh, softmax or continuous")] = "cdf",
+    decoder_variance: Annotated[str, typer.Option(help="With --nll: tilde2 or beta1")] = "tilde2",
+    steps: Annotated[int | None, typer.Option(min=2, help="With --nll: K steps of a strided chain")] = None,
+    out: Out = Path("results"),
+    device: Annotated[str, typer.Option(help="With --nll: auto, cpu, cuda, cuda:1 or mps")] = "auto",
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Score images against a reference: distances with errors and floors, precision and recall, a copy check."""
-    import json as json_module
+    """Score images against a reference, or bound the likelihood of a trained network (--nll).
 
-    from ddpmkit.images import read_images, read_statistics, write_statistics
+    Distances come with errors and floors, precision and recall, a copy check; the bound with its two errors and terms.
+    """
+    import json as json_module
 
     given: Global = context.obj
     registry = given.registry(plugin)
+    if nll is not None:
+        if samples is not None or reference is not None:
+            raise DdpmkitError("--nll looks at a training, not at samples", "leave out --samples and --reference")
+        asked = {"sigma": sigma, "split": split, "evals": nll_evals, "se": nll_se, "full": nll_full}
+        asked |= {"decoder": decoder, "decoder_variance": decoder_variance, "steps": steps}
+        _likelihood(registry, nll, asked, out, device, json)
+        return
+    if samples is None or reference is None:
+        raise DdpmkitError(
+            "evaluate needs --samples and --reference, or --nll",
+            "as in ddpmkit evaluate --samples FOLDER --reference digits",
+        )
+    from ddpmkit.images import read_images, read_statistics, write_statistics
+
     stored = read_statistics(Path(reference))
     held, named = (None, False) if stored else _reference_images(registry, reference)
     names = spec.split(features) if features else _default(registry, reference, held, named)
@@ -90,6 +119,59 @@ def evaluate(
         print(json_module.dumps({"panels": [p.record() for p in panels]}, indent=1, allow_nan=False))
         return
     _show(panels, samples)
+
+
+CHOICES = {
+    "split": ("test", "train"),
+    "decoder": ("cdf", "cdf-tanh", "softmax", "continuous"),
+    "decoder_variance": ("tilde2", "beta1"),
+}
+
+
+def _likelihood(registry: Registry, training: str, asked: dict[str, Any], out: Path, device: str, json: bool) -> None:
+    import json as json_module
+
+    from ddpmkit.cli.console import print_rows, stderr_console
+    from ddpmkit.study.likelihood import Asked, likelihood
+    from ddpmkit.study.store import Store
+
+    for key, known in CHOICES.items():
+        if asked[key] not in known:
+            flag = f"--{key.replace('_', '-')}"
+            raise DdpmkitError(f"{flag} can't be '{asked[key]}'", f"one of {', '.join(known)}")
+    if asked["se"] is not None and asked["full"]:
+        raise DdpmkitError("--nll-se and --nll-full are two ways of saying how much", "give one of them")
+    from rich.progress import Progress
+
+    console = stderr_console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("likelihood", total=1.0)
+        found = likelihood(
+            Store(out),
+            registry,
+            training,
+            Asked(**asked),
+            device=device,
+            on_progress=lambda f: bar.update(task, completed=f),
+        )
+    if json:
+        print(json_module.dumps(found, indent=1, allow_nan=False))
+        return
+    rows = []
+    for name in ("clipped", "unclipped"):
+        b = found[name]
+        test = "" if b["test_set_error"] is None else f"{b['test_set_error']:.4f}"
+        terms = (f"{b[k]:.4f}" for k in ("prior", "middle", "decoder"))
+        rows.append((name, f"{b['total']:.4f}", f"{b['standard_error']:.4f}", test, *terms))
+    heads = ("x0hat", "bits/dim", "Monte-Carlo se", "test-set se", "L_T", "sum L_t-1", "L_0")
+    print_rows(f"NLL, {found['label']}", heads, rows)
+    chain = f"all {found['T']} steps" if found["steps"] == found["T"] else f"{found['steps']} of {found['T']} steps"
+    print(
+        f"{found['images']} images of split {found['split']}, {chain}, sigma {found['sigma']}, decoder "
+        f"{found['decoder']} with variance {found['decoder_variance']}; {found['evaluations']:,} network evaluations, "
+        f"a full sweep takes {found['full_sweep']:,}",
+        file=sys.stderr,
+    )
 
 
 def _show(panels: list[Panel], samples: Path) -> None:

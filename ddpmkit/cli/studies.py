@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ddpmkit.cli.options import Global, Json, Out, Plugins, setting
-from ddpmkit.study.config import FIELDS
+from ddpmkit.study.config import DEFAULT_METRICS, FIELDS, METRICS
 
 SETTINGS = f"Settings: {', '.join(FIELDS)}"
 
@@ -48,8 +48,10 @@ def ablate(
     nll_full: Annotated[bool | None, typer.Option("--nll-full", help=FIELDS["nll_full"].help)] = None,
     train_seeds: Annotated[str | None, typer.Option(help="Train seeds, 0-2 or 0,3,5; default 0-2")] = None,
     sample_seeds: Annotated[str | None, typer.Option(help="Sample seeds; default 0")] = None,
-    metrics: Annotated[str | None, typer.Option(help="fd, nll; default both")] = None,
-    features: Annotated[str | None, typer.Option(help="Feature extractors for fd; default: the data set's own")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help=f"{', '.join(METRICS)}; default {','.join(DEFAULT_METRICS)}")
+    ] = None,
+    features: Annotated[str | None, typer.Option(help="Feature extractors; default: the data set's own")] = None,
     preset: Annotated[
         str | None, typer.Option(help="quick: a smoke test, 400 steps and 200 samples; draw no conclusions")
     ] = None,

@@ -132,6 +132,17 @@ def decoder_softmax_nll(x0: Tensor, mean: Tensor, sigma: float | Tensor, levels:
     return out + 0.5 * ((mean - x0) / sigma).square()
 
 
+def checked_decoder(decoder: str) -> None:
+    """Refuse a decoder that is none.
+
+    Raises:
+        DdpmkitError: with the names that there are.
+    """
+    names = get_args(Decoder)
+    if decoder not in names:
+        raise DdpmkitError(f"unknown decoder '{decoder}'{did_you_mean(decoder, names)}", f"one of {', '.join(names)}")
+
+
 def decoder_terms(decoder: Decoder, x0: Tensor, mean: Tensor, log_variance: float | Tensor, levels: int) -> Tensor:
     """L_0 per pixel in nats under the decoder of that name; they are not to be compared with each other.
 
@@ -141,9 +152,7 @@ def decoder_terms(decoder: Decoder, x0: Tensor, mean: Tensor, log_variance: floa
     Raises:
         DdpmkitError: for another name.
     """
-    if decoder not in get_args(Decoder):
-        names = get_args(Decoder)
-        raise DdpmkitError(f"unknown decoder '{decoder}'{did_you_mean(decoder, names)}", f"one of {', '.join(names)}")
+    checked_decoder(decoder)
     sigma = (log_variance / 2).exp() if isinstance(log_variance, Tensor) else math.exp(log_variance / 2)
     if decoder == "continuous":
         return decoder_density_nll(x0, mean, sigma)

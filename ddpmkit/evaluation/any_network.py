@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ddpmkit.diffusion.gaussian import Coefficients, Prediction, to_x0
-from ddpmkit.diffusion.likelihood import Decoder
+from ddpmkit.diffusion.likelihood import Decoder, checked_decoder
 from ddpmkit.diffusion.objective import prediction_weights
 from ddpmkit.diffusion.tables import Array, Tables, decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import DdpmkitError, did_you_mean
@@ -78,9 +78,10 @@ def bits_per_dim(
     """
     if evals is not None and full:
         raise DdpmkitError("evals and full are both given", "a full sweep takes T evaluations an image; drop evals")
+    checked_decoder(decoder)
     images = _images(x0, levels, decoder)
     tables = _tables(schedule, timesteps)
-    log_sigma2 = _log_variance(sigma, tables)
+    log_sigma2, variance = _log_variance(sigma, tables), _decoder_log_variance(decoder_variance, tables)
     if prediction not in get_args(Prediction):
         names = get_args(Prediction)
         raise DdpmkitError(f"unknown prediction '{prediction}'{did_you_mean(prediction, names)}", "eps, x0, v or mu")
@@ -112,7 +113,6 @@ def bits_per_dim(
         # From two images a dimension on; with fewer, it would follow the very images that it is to help with.
         linear=LinearGaussian.fit(images) if not full and len(images) > 2 * images[0].numel() else None,
     )
-    variance = _decoder_log_variance(decoder_variance, tables)
     return bound(draws, tables, log_sigma2, variance, decoder, levels=levels, clip=clip)
 
 

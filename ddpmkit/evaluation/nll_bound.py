@@ -322,7 +322,7 @@ def _sampled(
     T, x = len(s.proposal), values.of(clip)
     adjust = np.zeros((len(x), s.controls.shape[1]))
     if control:
-        adjust = coefficients(s.pilot_t, pilot.of(clip), s.pilot_controls, T)[s.t] * s.controls
+        adjust = coefficients(s.pilot_t, pilot.of(clip), s.pilot_controls, s.scales)[s.t] * s.controls
     within = adjust[:, :BETWEEN].sum(1)
 
     def weighed(values: Array) -> Array:

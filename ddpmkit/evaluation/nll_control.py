@@ -11,6 +11,7 @@ mu and C whatever: they decide how much is gained, never where the estimate land
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from ddpmkit.diffusion.tables import Array, Tables
 
 LARGEST = 4096  # dimensions; beyond, the eigenvectors cost more than they save
 BETWEEN = 2  # the control, if there, that says how images differ; the others are noise alone
+FLOOR = 1e-6  # of a control's largest size
 WINDOW = 2  # neighbours on either side from which a coefficient is fitted
 RIDGE = 0.02  # of each control's own variance: few pilots must not fit noise
 
@@ -44,6 +46,19 @@ class LinearGaussian:
         centred = flat - mean
         values, vectors = torch.linalg.eigh(centred.T @ centred / max(len(flat) - 1, 1))
         return cls(mean, values.clamp(min=0), vectors)
+
+    def scales(self, tables: Tables) -> Array:
+        """Return the standard deviation of the controls at every step for data that are Gaussian indeed, (T, 3).
+
+        At high noise the controls fall by orders between neighbouring steps, which no pilot could follow.
+        """
+        gain, s2 = self.gains(tables), torch.from_numpy(np.asarray(tables.noise2))[:, None]
+        keep = 1 - torch.from_numpy(np.asarray(tables.signal))[:, None] * gain
+        pull2 = gain.square() * s2
+        within = (4 * keep.square() * self.values * pull2 + 2 * pull2.square()).sum(1).sqrt()
+        between = (2 * keep**4 * self.values.square()).sum(1).sqrt()
+        chi = torch.full_like(within, math.sqrt(2 * len(self.mean)))
+        return np.asarray(torch.stack([chi, within, between], 1).numpy())
 
     def gains(self, tables: Tables) -> Tensor:
         """k_i at every step, float64 (T, d)."""
@@ -99,18 +114,18 @@ class Controls:
 
 
 def coefficients(
-    t: np.ndarray[Any, Any], values: Array, controls: Array, steps: int, window: int = WINDOW, ridge: float = RIDGE
+    t: np.ndarray[Any, Any], values: Array, controls: Array, scales: Array, window: int = WINDOW, ridge: float = RIDGE
 ) -> Array:
     """Return the factors on the controls at every step, float64 (T, C), fitted by least squares to pilot draws.
 
-    Both sides are divided by their size at each pilot step, neighbouring steps are fitted together, and sizes and
-    factors are interpolated along log t. The pilot's noise is not the estimate's, so the factors do not bias it.
+    Both sides are divided by their size at each step, neighbouring pilot steps are fitted together, and the factors and
+    the size of the values are interpolated along log t. The pilot's noise is not the estimate's, so nothing is biased.
 
     Args:
         t: Steps of the pilot draws, int (n,), each at least 1.
         values: What is to be predicted, (n,).
         controls: (n, C).
-        steps: T.
+        scales: size of the controls at every step, (T, C).
         window: Pilot steps on either side that are fitted together.
         ridge: What is added to the controls' second moments, in their own units.
     """
@@ -118,18 +133,25 @@ def coefficients(
     rows = [np.flatnonzero(t == g) for g in grid]
     tiny = np.finfo(np.float64).tiny
     size = np.array([max(float(np.sqrt(np.mean(values[r] ** 2))), tiny) for r in rows])
-    scale = np.array([np.maximum(np.sqrt(np.mean(controls[r] ** 2, axis=0)), tiny) for r in rows])
+    # Where a control all but vanishes it is left small, so that its factor can not run away.
+    scale = np.maximum(scales, FLOOR * scales.max(0))
     left = [(values[r] - values[r].mean()) / s for r, s in zip(rows, size, strict=True)]
-    right = [(controls[r] - controls[r].mean(0)) / s for r, s in zip(rows, scale, strict=True)]
+    right = [(controls[r] - controls[r].mean(0)) / scale[g] for r, g in zip(rows, grid, strict=True)]
     fitted = np.empty((len(grid), controls.shape[1]))
     for g in range(len(grid)):
         near = slice(max(0, g - window), g + window + 1)
         x, y = np.concatenate(right[near]), np.concatenate(left[near])
         fitted[g] = np.linalg.solve(x.T @ x + ridge * len(x) * np.eye(x.shape[1]), x.T @ y)
-    at, log_grid = np.log(np.arange(1, steps)), np.log(grid)
-    out = np.zeros((steps, controls.shape[1]))
+    at, log_grid = np.log(np.arange(1, len(scales))), np.log(grid)
+    out = np.zeros_like(scales)
     sizes = np.exp(np.interp(at, log_grid, np.log(size)))
     for c in range(out.shape[1]):
-        scales = np.exp(np.interp(at, log_grid, np.log(scale[:, c])))
-        out[1:, c] = np.interp(at, log_grid, fitted[:, c]) * sizes / scales
+        out[1:, c] = np.interp(at, log_grid, fitted[:, c]) * sizes / scale[1:, c]
     return out
+
+
+def scales_of(tables: Tables, linear: LinearGaussian | None, dims: int) -> Array:
+    """Return the size of the controls at every step, (T, 3), or (T, 1) without a linear-Gaussian denoiser."""
+    if linear is None:
+        return np.full((tables.T, 1), math.sqrt(2 * dims))
+    return linear.scales(tables)

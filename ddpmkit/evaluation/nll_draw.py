@@ -22,7 +22,7 @@ from ddpmkit.diffusion.tables import Array, Tables, decoder_log_variance
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.evaluation import nll_proposal
 from ddpmkit.evaluation.nll_bound import bound
-from ddpmkit.evaluation.nll_control import Controls, LinearGaussian, coefficients
+from ddpmkit.evaluation.nll_control import Controls, LinearGaussian, coefficients, scales_of
 from ddpmkit.evaluation.nll_draws import Draws, Moments, Plain, Sampled, Swept, Values, blocks
 from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, REPLICATES
 from ddpmkit.randomness import normal, stream_key
@@ -111,9 +111,9 @@ def draw(
     pilot_t = torch.tensor(np.repeat(grid, PILOT_IMAGES), device=device)
     which = torch.arange(len(pilot_t), device=device) % len(pilot)
     seen = asker(pilot, "nll-pilot", which, pilot_t, Controls.of(tables, pilot, linear), tell)
-    p = proposal
+    p, scales = proposal, scales_of(tables, linear, images[0].numel())
     if p is None:
-        p = proposal_of(seen.t, seen.errors, seen.terms, seen.controls, tables, images[0].numel())
+        p = proposal_of(seen.t, seen.errors, seen.terms, seen.controls, scales, tables, images[0].numel())
     controls = Controls.of(tables, images, linear)
 
     def stage(stream: str, size: int, decoder: int) -> Draws:
@@ -122,7 +122,7 @@ def draw(
         found = asker(images, stream, image, t, controls, tell)
         middle = Sampled(
             found.t, found.image, p, found.errors, found.terms, found.controls,
-            seen.t, seen.errors, seen.terms, seen.controls, REPLICATES,
+            seen.t, seen.errors, seen.terms, seen.controls, scales, REPLICATES,
         )  # fmt: skip
         return Draws(_flat(images), mean, log_variance, middle, tables.T, asker.done)
 
@@ -233,12 +233,14 @@ def references(tables: Tables) -> list[Array]:
     return [np.log(tilde), np.log(tables.b2)]
 
 
-def proposal_of(t: Plain, errors: Values, terms: Values | None, controls: Array, tables: Tables, dims: int) -> Array:
+def proposal_of(
+    t: Plain, errors: Values, terms: Values | None, controls: Array, scales: Array, tables: Tables, dims: int
+) -> Array:
     """Return p_t from pilot draws, for all fixed sigmas at once, or for the network's own variance."""
     shapes: dict[bool, list[Array]] = {True: [], False: []}
     for clip, found in shapes.items():
         x = (errors if terms is None else terms).of(clip)
-        rest = x - (coefficients(t, x, controls, tables.T)[t] * controls).sum(1)
+        rest = x - (coefficients(t, x, controls, scales)[t] * controls).sum(1)
         # What differs between draws at one step is left; the mean over them is not noise.
         for step in np.unique(t):
             rest[t == step] -= rest[t == step].mean()

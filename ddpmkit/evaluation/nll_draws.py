@@ -41,6 +41,7 @@ class Sampled:
         pilot_errors: errors of the pilot draws.
         pilot_terms: terms of the pilot draws.
         pilot_controls: controls of the pilot draws.
+        scales: size of the controls at every step, (T, C).
         replicates: R.
     """
 
@@ -54,6 +55,7 @@ class Sampled:
     pilot_errors: Values
     pilot_terms: Values | None
     pilot_controls: Array
+    scales: Array
     replicates: int
 
 
@@ -136,6 +138,7 @@ class Draws:
             "controls": s.controls,
             "pilot_t": s.pilot_t.astype(np.int32),
             "pilot_controls": s.pilot_controls,
+            "scales": s.scales,
             "decoder_mean": self.decoder_mean,
             "counts": np.array([s.replicates, self.T, self.evaluations], dtype=np.int64),
         }
@@ -171,6 +174,7 @@ class Draws:
             pilot_errors,
             values("pilot_term"),
             arrays["pilot_controls"],
+            arrays["scales"],
             replicates,
         )
         flat = np.ascontiguousarray(x0, dtype=np.float32).reshape(len(x0), -1)

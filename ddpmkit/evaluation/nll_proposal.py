@@ -20,8 +20,13 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def pilot_grid(T: int, count: int = PILOT_STEPS) -> Ints:
-    """Return at most ``count`` steps from 1 to T-1, evenly spread along log t."""
-    return np.unique(np.geomspace(1, T - 1, count).round().astype(np.int64))
+    """Return at most ``count`` steps from 1 to T-1: three quarters along log t, the rest along log (T - t).
+
+    Most of a bound sits at small t; but schedules that end in next to no signal have a course of their own there.
+    """
+    start = np.geomspace(1, T - 1, count - count // 4).round().astype(np.int64)
+    end = T - np.geomspace(1, T - 1, count // 4).round().astype(np.int64)
+    return np.unique(np.concatenate([start, end]))
 
 
 def shape(t: Ints, losses: Array, residuals: Array, T: int) -> Array:

@@ -334,7 +334,10 @@ def _c2st(x: Array, y: Array, pixels: Levels | None, reference: Reference) -> Me
 
 def _floor(real: Levels, reference: Reference, metrics: Sequence[str], k: int) -> dict[str, dict[str, Any]]:
     panel = score(real, reference, metrics=metrics, k=k)
-    return {name: {"value": m.value, "se": m.se, "n": len(real)} for name, m in panel.items()}
+    return {
+        name: {"value": m.value, "se": m.se, "n": len(real), **({"plain": m.details["plain"]} if name == "fd" else {})}
+        for name, m in panel.items()
+    }
 
 
 def floor_of_halves(reference: Reference, k: int = 5) -> dict[str, dict[str, Any]]:

@@ -68,6 +68,9 @@ TEXT = (
 )
 
 
+UNITS = {"fd": "squared distance", "kid": "squared distance", "sw": "distance", "c2st": "accuracy"}
+
+
 @dataclass(frozen=True)
 class Records:
     """A study as its records tell it: the plan, the tidy results, the references, how its stages ended."""
@@ -78,6 +81,7 @@ class Records:
     references: list[dict[str, Any]]
     problems: list[tuple[str, str, str]]  # label, state, error
     mixed: tuple[str, ...] = ()  # what differs between the fingerprints of the stages
+    copies: tuple[str, ...] = ()  # cells some of whose samples are likely copies of training images
 
     @property
     def name(self) -> str:
@@ -123,7 +127,7 @@ def read_study(folder: Path) -> Records:
         trained, status = store.result("train", r["train"]), store.status("train", r["train"])
         base |= {"train_seconds": status.get("seconds"), **{k: trained.get(k) for k in ("parameters", "flops")}}
         for features, score, ref in r["scores"]:
-            rows.append({**base, **_score_row(store, stages, r, features, score, ref)})
+            rows += [{**base, **row} for row in _score_rows(store, stages, r, features, score, ref)]
         if r["nll"]:
             rows += [{**base, **row} for row in _nll_rows(store, stages, r)]
         if r.get("nll_train"):
@@ -136,7 +140,15 @@ def read_study(folder: Path) -> Records:
             status = store.status(s["kind"], s["id"])
             problems.append((s["label"], status.get("state", "pending"), status.get("error", "")))
     mixed = _mixed([f for f in prints if isinstance(f, dict)])
-    return Records(folder, plan, pd.DataFrame(rows, columns=list(COLUMNS)), references, problems, mixed)
+    copies = tuple(
+        dict.fromkeys(
+            r["cell"]
+            for r in plan["results"]
+            for _, score, _ in r["scores"]
+            if store.result("score", score).get("metrics", {}).get("copy", {}).get("flag")
+        )
+    )
+    return Records(folder, plan, pd.DataFrame(rows, columns=list(COLUMNS)), references, problems, mixed, copies)
 
 
 def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -146,29 +158,37 @@ def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(f"{k} {' / '.join(v)}" for k, v in values.items() if len(v) > 1)
 
 
-def _score_row(
+def _score_rows(
     store: Reading, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
+    """A row for each metric of the drawn images; of the Frechet distance one more with its 1/N bias taken off."""
     result, reference = store.result("score", score), store.result("ref", ref)
     sampled, status = store.result("sample", r["sample"]), store.status("sample", r["sample"])
-    definition = ""
-    if reference:
-        definition = (
-            f"{reference['label']} n={result.get('n', '')}/{reference['n_reference']} ref={reference['split']} "
-            f"extractor={reference['features'][:8]}"
-        )
-    return {
-        "metric": reference.get("label", f"FD-{features}"),
-        "value": result.get("fd"),
-        "unit": "squared distance",
+    shared = {
         "status": _state(store, stages, r, "score", score),
         "n": result.get("n"),
         "evaluations": sampled.get("evaluations"),
         "seconds": status.get("seconds"),
-        "definition": definition,
         "fingerprint": _fingerprint(status),
         "stage": score[:16],
     }
+    out = []
+    for metric in stages.get(score, {}).get("spec", {}).get("metrics", ["fd"]):
+        found = result.get("metrics", {}).get(metric, {})
+        name = reference.get("names", {}).get(metric, f"FD-{features}" if metric == "fd" else metric)
+        definition = ""
+        if reference:
+            definition = (
+                f"{name} n={result.get('n', '')}/{reference['n_reference']} ref={reference['split']} "
+                f"extractor={reference['features'][:8]}"
+            )
+        row = {**shared, "metric": name, "value": found.get("reported"), "standard_error": found.get("se")}
+        out.append({**row, "unit": UNITS.get(metric, ""), "definition": definition})
+        if metric == "fd" and found.get("debiased"):
+            definition = definition.replace(name, f"{name}-debiased", 1)
+            debiased = {"metric": f"{name}-debiased", "value": found["value"], "definition": definition}
+            out.append({**row, **debiased, "unit": UNITS["fd"]})
+    return out
 
 
 def _nll_rows(store: Reading, stages: dict[str, Any], r: dict[str, Any], which: str = "nll") -> list[dict[str, Any]]:

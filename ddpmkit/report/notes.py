@@ -27,11 +27,18 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append("One train seed: numbers without intervals, and no verdict can be given.")
     if any(metric.startswith("FD-") for metric in metrics):
         for text in dict.fromkeys(done.loc[done["metric"].str.startswith("FD-"), "definition"].dropna()):
-            notes.append(f"{text}; samples are rounded to the grey levels. Not FID: another extractor, small N.")
+            if "-debiased" not in text.split()[0]:
+                notes.append(f"{text}; samples are rounded to the grey levels. Not FID: another extractor, small N.")
         drawn = frame[["sampler", "sampling_steps"]].dropna().drop_duplicates()
         steps = ", ".join(f"{r.sampler} {r.sampling_steps} steps" for r in drawn.itertuples())
         if steps:
             notes.append(f"Sampling: {steps}. The row 'real, train' is what real images of the training split score.")
+    copied = done.loc[done["metric"] == "copy"].groupby("cell", sort=False)["value"].mean()
+    if len(copied):
+        text = ", ".join(f"{cell} {v:.2f}" for cell, v in copied.items())
+        notes.append(f"Copy check, 1 is clean and 0 all copies of training images: {text}.")
+    if records.copies:
+        notes.append(f"Some samples are likely copies of training images: {', '.join(records.copies)}.")
     nll = done[done["metric"] == "NLL"]
     if len(nll) and nll["definition"].notna().all():
         text = "; ".join(dict.fromkeys(nll["definition"]))

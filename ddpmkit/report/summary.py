@@ -35,7 +35,7 @@ from ddpmkit.statistics import (
 )
 
 BASELINE_METRIC = "NLL"
-HIDDEN = ("NLL-unclipped", "NLL-train")  # in the records and the files, not in the main table
+HIDDEN = ("NLL-unclipped", "NLL-train", "copy")  # in the records and the files, not in the main table
 Values = dict[str, dict[int, float]]  # cell -> train seed -> value of one metric
 
 
@@ -127,7 +127,7 @@ def summarise(
     """
     frame = records.results
     cells = tuple(c["label"] for c in records.plan["cells"])
-    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if m not in HIDDEN)
+    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if m not in HIDDEN and not m.endswith("-debiased"))
     base = cells[0] if baseline is None else baseline
     if base not in cells:
         raise DdpmkitError(f"the study has no cell '{base}'{did_you_mean(base, cells)}", f"cells: {', '.join(cells)}")
@@ -355,7 +355,8 @@ def _level(value: Any) -> str:
 def _references(records: Records, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
     out: dict[str, dict[str, float]] = {}
     for ref in records.references:
-        out.setdefault(f"real, train n={ref['n_floor']}", {})[ref["label"]] = ref["floor"]
+        row = out.setdefault(f"real, {'test' if ref['split'] == 'train' else 'train'} n={ref['n_floor']}", {})
+        row |= ref["floors"]
         if BASELINE_METRIC in metrics:
             for name, bits in ref["baselines"].items():
                 out.setdefault(name, {})[BASELINE_METRIC] = bits

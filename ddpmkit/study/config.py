@@ -20,7 +20,11 @@ from ddpmkit.plugin.spec import param
 LARGEST = 10_000  # results a study may ask for
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 COMPONENTS = ("dataset", "schedule", "sigma", "weighting", "backbone", "sampler")
-METRICS = ("fd", "nll")
+# Of drawn images; the last two look at pixels, and are taken once however many extractors there are.
+IMAGE_METRICS = ("c2st", "copy")
+SAMPLE_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "sw", *IMAGE_METRICS)
+METRICS = (*SAMPLE_METRICS, "nll")
+DEFAULT_METRICS = ("fd", "copy", "nll")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Settings:
     micro_batch: int = param(64, "images the network sees at once in training", ge=1)
     eval_batch: int = param(128, "images the network sees at once in sampling and likelihood", ge=1)
     samples: int = param(1000, "images drawn for each result", ge=2)
+    reference_split: Literal["test", "train"] = param("test", "images that samples are held against; papers use train")
     nll_evals: int = param(8192, "network evaluations for the middle sum of the bound", ge=16)
     nll_se: float | None = param(None, "standard error of the bound to reach, bits/dim, instead of nll_evals", gt=0)
     nll_full: bool = param(False, "every test image at every step, instead of nll_evals")
@@ -175,7 +180,7 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
             f"unknown preset '{preset}'{did_you_mean(preset, PRESETS)}", f"presets: {', '.join(PRESETS)}"
         )
     seeds = {k: _seeds(k, given.pop(k, default)) for k, default in (("train_seeds", "0-2"), ("sample_seeds", "0"))}
-    metrics = _words(given.pop("metrics", METRICS))
+    metrics = _words(given.pop("metrics", DEFAULT_METRICS))
     for metric in metrics:
         if metric not in METRICS:
             raise DdpmkitError(

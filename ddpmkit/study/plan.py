@@ -20,10 +20,10 @@ from ddpmkit.diffusion.tables import (
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Component, Images
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import Cell, Settings, Study
+from ddpmkit.study.config import IMAGE_METRICS, SAMPLE_METRICS, Cell, Settings, Study
 
 # Raise a number when the same spec comes to mean other results.
-VERSIONS = {"ref": 1, "train": 1, "fit": 1, "sample": 1, "draw": 1, "nll": 3, "score": 1}
+VERSIONS = {"ref": 2, "train": 1, "fit": 1, "sample": 1, "draw": 1, "nll": 3, "score": 2}
 SIGNAL_LEFT = 0.01  # bits/dim of L_T above which a schedule is warned about
 
 
@@ -151,7 +151,12 @@ def make_plan(study: Study, registry: Registry) -> Plan:
     data_hash = images.fingerprint()
     data_how = {"dataset": registry.record(dataset), "data": data_hash}
     plan = Plan(study, images)
-    extractors = {text: registry.build("features", text) for text in study.features} if "fd" in study.metrics else {}
+    chosen = [m for m in study.metrics if m in SAMPLE_METRICS]
+    extractors = {text: registry.build("features", text) for text in study.features} if chosen else {}
+    panels = {
+        text: [m for m in chosen if index == 0 or m not in IMAGE_METRICS] for index, text in enumerate(extractors)
+    }
+    extractors = {text: features for text, features in extractors.items() if panels[text]}
     rates = sorted(study.axes.get("ema", (study.base.ema,)))  # averages that one training keeps
     for cell in study.cells():
         s = cell.settings
@@ -170,7 +175,8 @@ def make_plan(study: Study, registry: Registry) -> Plan:
                     "ref",
                     {
                         "data": data_hash,
-                        "split": "test",
+                        "split": s.reference_split,
+                        "metrics": panels[text],
                         "features": {**_identity(features, registry), "fingerprint": features.fingerprint()},
                         "samples": s.samples,
                     },
@@ -202,7 +208,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
                     for text, ref in refs.items():
                         stage = Stage(
                             "score",
-                            {"metric": "fd", "sample": sampled.id, "ref": ref},
+                            {"metrics": panels[text], "sample": sampled.id, "ref": ref},
                             (("sample", sampled.id), ("ref", ref)),
                             plan.stages[ref].how,
                             f"score {cell.label} {text} seed {train_seed}.{sample_seed}",

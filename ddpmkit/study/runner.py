@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import PLURALS, RunOptions, Study, axis_fields, make_study, read_toml
+from ddpmkit.study.config import PLURALS, SAMPLE_METRICS, RunOptions, Study, axis_fields, make_study, read_toml
 from ddpmkit.study.plan import Plan, Stage, blame, make_plan
 from ddpmkit.study.store import Store
 
@@ -264,7 +264,7 @@ def _try_parts(plan: Plan, registry: Registry) -> None:
         except Exception:  # a network may need real numbers while it is built
             with blame("backbone", text):
                 build()
-    if "fd" in plan.study.metrics:
+    if set(plan.study.metrics) & set(SAMPLE_METRICS):
         for text in plan.study.features:
             with blame("features", text):
                 registry.build("features", text).load(images)

@@ -27,19 +27,19 @@ from ddpmkit.diffusion.variance import log_variance, step_deviations
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.evaluation.baselines import categorical_bits, uniform_bits
 from ddpmkit.evaluation.fit import fit_statistics
-from ddpmkit.evaluation.frechet import frechet_distance
 from ddpmkit.evaluation.nll_bound import Bound, bound
 from ddpmkit.evaluation.nll_control import LinearGaussian
 from ddpmkit.evaluation.nll_draw import DECODER_DRAWS, draw
 from ddpmkit.evaluation.nll_draws import Draws
 from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, pilot_grid
+from ddpmkit.evaluation.panel import prepare, score
 from ddpmkit.initialise import initialise
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import permutation
 from ddpmkit.sampling import Denoise, Predict, denoiser, predictor, sample
-from ddpmkit.study.config import RunOptions
+from ddpmkit.study.config import IMAGE_METRICS, RunOptions
 from ddpmkit.study.plan import Stage
 from ddpmkit.study.store import Store
 from ddpmkit.training import Hooks, Progress, TrainConfig, build_objective, train
@@ -157,25 +157,26 @@ def _execute_locked(
 
 
 def run_ref(w: Work) -> None:
-    """Features of the reference split, the floor (real against real), and the plain baselines of the NLL."""
-    images, features = w.images(), w.component("features")
-    extract = features.load(images)
-    reference, real = extract(images.test), extract(images.train[: w.stage.spec["samples"]])
+    """Features of the reference split, the floor of each metric (real against real), plain baselines of the NLL."""
+    spec, images, features = w.stage.spec, w.images(), w.component("features")
+    made = prepare(images, features, split=spec["split"], floor=spec["samples"], metrics=spec["metrics"])
+    y = made.features
+    if y is None:
+        raise DdpmkitError(f"features '{features.name}' left no features of the reference")
+    names = {m: metric_name(m, made.protocol) for m in spec["metrics"]}
     result = {
-        "label": f"FD-{features.label()}",
+        **made.protocol,
+        "names": names,
+        "features_label": made.protocol["features"],
         "features": features.fingerprint(),
-        "split": "test",
-        "n_reference": len(reference),
-        "dims": reference.shape[1],
-        "floor": frechet_distance(real, reference),
-        "n_floor": len(real),
+        "floors": {names[m]: panel_value(m, record) for m, record in made.floor.items()},
+        "n_floor": next((record["n"] for record in made.floor.values()), 0),
         "baselines": {
             "uniform": uniform_bits(images.levels),
             "per-pixel categorical": categorical_bits(images.train, images.test, images.levels),
         },
-        "levels": images.levels,
     }
-    _commit(w, result, {"features.safetensors": save_arrays({"reference": reference})})
+    _commit(w, result, {"features.safetensors": save_arrays({"reference": y})})
 
 
 def run_train(w: Work) -> None:
@@ -271,7 +272,7 @@ def run_draw(w: Work) -> None:
     """Ask a trained network for what the bound of a split is made of."""
     spec = w.stage.spec
     images, predict, tables, _ = trained(w)
-    split = to_pixels(torch.from_numpy(_split(images, spec["split"])).to(w.device), images.levels)
+    split = to_pixels(torch.from_numpy(split_images(images, spec["split"])).to(w.device), images.levels)
     pilot = to_pixels(torch.from_numpy(images.validation).to(w.device), images.levels)
     # A setting counts the draws of the middle sum; the pilot's and the decoder's come on top.
     fixed = len(pilot_grid(tables.T)) * PILOT_IMAGES + DECODER_DRAWS * len(split)
@@ -300,7 +301,7 @@ def run_nll(w: Work) -> None:
     images, sigma = w.images(), w.component("sigma")
     asked = _spec(w, "draw", spec["draw"])
     tables = tables_for(w.component("schedule"), _spec(w, "train", asked["train"])["T"])
-    pixels = to_pixels(torch.from_numpy(_split(images, asked["split"])), images.levels)
+    pixels = to_pixels(torch.from_numpy(split_images(images, asked["split"])), images.levels)
     draws = Draws.from_arrays(_arrays(w, "draw", spec["draw"], "draws.safetensors"), pixels.numpy())
     statistics, choice = _statistics(w), spec["decoder_variance"]
     log_sigma2, decoder = None, None
@@ -317,7 +318,7 @@ def run_nll(w: Work) -> None:
     if not all(math.isfinite(b.total) for b in found.values()):
         raise Diverged("the bound is not finite")
     result = {
-        **{name: _bound_record(b) for name, b in found.items()},
+        **{name: bound_record(b) for name, b in found.items()},
         # A valid model mean lies in the range of the data; the walk that explodes is told as it is.
         "reported": "clipped" if tables.variance_preserving else "unclipped",
         "evaluations": draws.evaluations,
@@ -330,7 +331,7 @@ def run_nll(w: Work) -> None:
     _commit(w, result)
 
 
-def _bound_record(b: Bound) -> dict[str, Any]:
+def bound_record(b: Bound) -> dict[str, Any]:
     """A bound as JSON values, bits/dim."""
     return {
         "total": b.total,
@@ -346,7 +347,7 @@ def _bound_record(b: Bound) -> dict[str, Any]:
     }
 
 
-def _split(images: Images, split: str) -> np.ndarray[Any, Any]:
+def split_images(images: Images, split: str) -> np.ndarray[Any, Any]:
     """Return the images of a split that are bounded: the whole test split, and as many of the training split."""
     if split == "test":
         return images.test
@@ -356,16 +357,31 @@ def _split(images: Images, split: str) -> np.ndarray[Any, Any]:
 
 
 def run_score(w: Work) -> None:
-    """Compare drawn images with the reference."""
+    """Compare drawn images with the reference: one pass through the extractor for all metrics."""
     spec = w.stage.spec
     levels = _arrays(w, "sample", spec["sample"], "samples.safetensors")["levels"]
-    reference = _arrays(w, "ref", spec["ref"], "features.safetensors")["reference"]
-    features = w.component("features")
-    drawn = features.load(w.images())(levels)
-    if len(drawn) != len(levels):
-        raise DdpmkitError(f"features '{features.name}' gave {len(drawn)} rows for {len(levels)} images")
-    label = w.store.result("ref", spec["ref"])["label"]
-    _commit(w, {"label": label, "fd": frechet_distance(drawn, reference), "n": len(drawn)})
+    taken = _arrays(w, "ref", spec["ref"], "features.safetensors")["reference"]
+    made = prepare(w.images(), w.component("features"), split=_spec(w, "ref", spec["ref"])["split"], taken=taken)
+    panel = score(levels, made, metrics=spec["metrics"])
+    metrics = {m: {**metric.record(), "reported": panel_value(m, metric.record())} for m, metric in panel.items()}
+    _commit(w, {"metrics": metrics, "notes": list(panel.notes), "n": len(levels)})
+
+
+METRIC_NAMES = {"kid": "KID", "sw": "SW"}
+
+
+def metric_name(metric: str, protocol: dict[str, Any]) -> str:
+    """Return the column of a metric: ``FD-digits``, ``precision-digits``; those of pixels have no extractor."""
+    if metric == "fd":
+        return str(protocol["label"])
+    if metric in IMAGE_METRICS:
+        return metric
+    return f"{METRIC_NAMES.get(metric, metric)}-{protocol['features']}"
+
+
+def panel_value(metric: str, record: dict[str, Any]) -> float:
+    """Return what stands in the column: of ``fd`` the plain distance, the field's own number."""
+    return float(record["plain"] if metric == "fd" else record["value"])
 
 
 RUN: dict[str, Callable[[Work], None]] = {

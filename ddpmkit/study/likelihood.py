@@ -1,0 +1,164 @@
+"""The likelihood of one trained network, outside a study: any sigma, decoder and number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from ddpmkit import device as devices
+from ddpmkit import files
+from ddpmkit.diffusion.likelihood import Decoder
+from ddpmkit.diffusion.tables import decoder_log_variance
+from ddpmkit.diffusion.variance import log_variance
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.evaluation.nll_bound import bound
+from ddpmkit.evaluation.nll_control import LinearGaussian
+from ddpmkit.evaluation.nll_draw import DECODER_DRAWS, draw
+from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, pilot_grid
+from ddpmkit.pixels import to_pixels
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.config import RunOptions
+from ddpmkit.study.plan import Stage
+from ddpmkit.study.stages import Work, bound_record, split_images, trained
+from ddpmkit.study.store import Store
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a trained network.
+
+    Attributes:
+        sigma: spec of the reverse variance.
+        split: ``test`` or ``train``.
+        evals: network evaluations for the middle sum, unless ``se`` or ``full``.
+        se: standard error to reach, bits/dim.
+        full: every image at every step.
+        decoder: what stands for p(x_0 | x_1).
+        decoder_variance: its variance, ``tilde2`` or ``beta1`` of the chain that is bounded.
+        steps: K steps of a strided chain, evenly spaced; all T when None.
+        ema: rate of the average whose weights are used; the first that was kept when None.
+        batch: images per network pass.
+        seed: key of all noise.
+    """
+
+    sigma: str = "beta-tilde"
+    split: str = "test"
+    evals: int = 8192
+    se: float | None = None
+    full: bool = False
+    decoder: Decoder = "cdf"
+    decoder_variance: str = "tilde2"
+    steps: int | None = None
+    ema: float | None = None
+    batch: int = 128
+    seed: int = 0
+
+
+def find_training(store: Store, text: str) -> str:
+    """Return the id of a finished training whose id begins with ``text``.
+
+    Raises:
+        DdpmkitError: when there is none, or more than one.
+    """
+    ids = [p.parent.name for p in store.root.glob("train/*/*/spec.json")]
+    found = [i for i in ids if i.startswith(text)] if text else []
+    if len(found) != 1:
+        problem = "no training" if not found else f"{len(found)} trainings"
+        hint = f"the column train_stage of a study's results.csv has them; {len(ids)} are in {store.root}"
+        raise DdpmkitError(f"{problem} in the store begins with '{text}'", hint)
+    if not store.done("train", found[0]):
+        raise DdpmkitError(f"training {found[0][:12]} is not finished", "run its study again")
+    return found[0]
+
+
+def likelihood(
+    store: Store,
+    registry: Registry,
+    training: str,
+    asked: Asked,
+    *,
+    device: str = "auto",
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Bound the negative log-likelihood of a split under a finished training; bits/dim, as JSON values.
+
+    Raises:
+        DdpmkitError: when a choice does not go with the network, or the data are not here any more.
+        Diverged: when the network gives a value that is not finite.
+    """
+    stage = find_training(store, training)
+    spec, how = (files.read_json(store.folder("train", stage) / f"{n}.json") for n in ("spec", "status"))
+    sigma = registry.build("sigma", asked.sigma)
+    taught = spec.get("sigma", {}).get("name", "").rpartition("/")[2]
+    if sigma.fitted:
+        raise DdpmkitError(f"sigma '{sigma.name}' is fitted in a study", f"ddpmkit ablate --sigmas {sigma.name}")
+    if sigma.learned and taught != sigma.name:
+        raise DdpmkitError(
+            f"this network was not trained with sigma '{sigma.name}'", "use --sigma beta-tilde, or the one it learned"
+        )
+    if not sigma.learned and taught in ("learned-range", "learned"):
+        raise DdpmkitError(f"this network learned its own variance, '{taught}'", f"use --sigma {taught}")
+    rate = spec["emas"][0] if asked.ema is None else asked.ema
+    if rate not in spec["emas"]:
+        raise DdpmkitError(f"the average of rate {rate!r} was not kept", f"kept: {', '.join(map(repr, spec['emas']))}")
+    where = devices.resolve(device)
+    asking = Stage(
+        "draw",
+        {"train": stage, "weights": f"ema {rate!r}"},
+        (),
+        {**how["how"], "sigma": registry.record(sigma)},
+        f"likelihood of {stage[:12]}",
+        1.0,
+    )
+    work = Work(asking, store, registry, RunOptions(device=device), where, lambda _: None, lambda: False)
+    with devices.one_thread(), devices.reproducible(where):
+        images, predict, full, _ = trained(work)
+        chain = (
+            full
+            if asked.steps is None
+            else full.strided(registry.build("sampler", "ancestral").timesteps(full.T, asked.steps))
+        )
+        split = to_pixels(torch.from_numpy(split_images(images, asked.split)).to(where), images.levels)
+        fixed = len(pilot_grid(chain.T)) * PILOT_IMAGES + DECODER_DRAWS * len(split)
+        sampled = not asked.full and asked.se is None
+        draws = draw(
+            predict(chain),
+            chain,
+            images=split,
+            pilot=to_pixels(torch.from_numpy(images.validation).to(where), images.levels),
+            levels=images.levels,
+            evaluations=fixed + asked.evals if sampled else None,
+            target_se=None if asked.full else asked.se,
+            full=asked.full,
+            seed=asked.seed,
+            micro_batch=asked.batch,
+            linear=LinearGaussian.fit(to_pixels(torch.from_numpy(images.train), images.levels)),
+            on_progress=on_progress,
+        )
+    log_sigma2 = None if sigma.learned else log_variance(sigma, chain)
+    decoder = None if sigma.learned else decoder_log_variance(chain, asked.decoder_variance)
+    found = {
+        name: bound_record(
+            bound(draws, chain, log_sigma2, decoder, asked.decoder, levels=images.levels, clip=name == "clipped")
+        )
+        for name in ("clipped", "unclipped")
+    }
+    return {
+        "train": stage,
+        "label": how["label"],
+        **asdict(asked),
+        "ema": rate,
+        "decoder_variance": "learned" if sigma.learned else asked.decoder_variance,
+        "steps": chain.T,
+        "T": full.T,
+        "images": len(split),
+        "dims": split[0].numel(),
+        "levels": images.levels,
+        "evaluations": draws.evaluations,
+        "full_sweep": len(split) * chain.T,
+        "reported": "clipped" if chain.variance_preserving else "unclipped",
+        **found,
+    }
