@@ -44,7 +44,14 @@ class StudyMaker:
     ) -> Path:  # fmt: skip
         """One cell a schedule; ``failed`` names (schedule, seed) whose training diverged with ``error``."""
         rng = np.random.default_rng(7)
-        reference = {"label": metric, "floor": 1.9, "n_floor": 900, "n_reference": 797, "split": "test"}
+        reference = {
+            "label": metric,
+            "floors": {metric: 1.9},
+            "names": {"fd": metric},
+            "n_floor": 900,
+            "n_reference": 797,
+            "split": "test",
+        }
         reference |= {"features": "f" * 64, "baselines": {"uniform": 4.0875}}
         ref = self.stage("ref", metric, reference)
         stages: list[dict[str, Any]] = [{"kind": "ref", "id": ref, "label": f"reference {metric}"}]
@@ -66,7 +73,12 @@ class StudyMaker:
                     pixels = rng.integers(0, 17, (40, 1, 8, 8), dtype=np.uint8)
                     blob = self.out / "store" / "sample" / sample[:2] / sample / "out" / "samples.safetensors"
                     blob.write_bytes(save({"levels": pixels}))
-                score = self.stage("score", label, {"fd": 5 + c + float(rng.normal(0, 0.2)), "n": 64}, **after)
+                score = self.stage(
+                    "score",
+                    label,
+                    {"metrics": {"fd": {"reported": 5 + c + float(rng.normal(0, 0.2))}}, "n": 64},
+                    **after,
+                )
                 bound = {"total": 3 - 0.3 * c + float(rng.normal(0, 0.02)), "standard_error": 0.004}
                 nll = {"clipped": bound, "unclipped": bound, "decoder": "cdf", "decoder_variance": "b", "T": 1000}
                 bound["curve"] = {"first": [1, 2], "last": [1, 8], "bits": [0.5, 0.25 / (c + 1)]}

@@ -26,7 +26,8 @@ SETTINGS = {
     "sampler": "ancestral", "timesteps": 1000, "sampling_steps": 50, "prediction": "eps",
 }  # fmt: skip
 REFERENCE = {
-    "label": "FD-digits", "floor": 13.8, "n_floor": 64, "n_reference": 797, "split": "test", "features": "f" * 64,
+    "label": "FD-digits", "floors": {"FD-digits": 13.8}, "names": {"fd": "FD-digits"},
+    "n_floor": 64, "n_reference": 797, "split": "test", "features": "f" * 64,
     "baselines": {"uniform": 4.0875},
 }  # fmt: skip
 SAMPLES = save({"levels": np.arange(4 * 64, dtype=np.uint8).reshape(4, 1, 8, 8) % 17})
@@ -60,7 +61,7 @@ def write_study(out: Path, name="demo", cells=("linear", "cosine", "sigmoid"), s
             label = f"{name} {cell} {seed}"
             bound = {"total": 2 + 0.5 * c + float(rng.normal(0, 0.01)), "standard_error": 0.004}
             nll = {"clipped": bound, "unclipped": bound, "decoder": "cdf", "decoder_variance": "tilde2", "T": 1000}
-            score = {"fd": 50 + 10 * c + float(rng.normal(0, 1)), "n": 64}
+            score = {"metrics": {"fd": {"reported": 50 + 10 * c + float(rng.normal(0, 1))}}, "n": 64}
             results.append(
                 {
                     "cell": cell,

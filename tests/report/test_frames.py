@@ -57,7 +57,15 @@ class Folder:
                     name = f"{cell} {s}.{d}"
                     sample = self.stage("sample", f"sample {name}", {"count": 64, "evaluations": 3200, "levels": 17})
                     scores = [
-                        [text, self.stage("score", f"score {text} {name}", {"fd": fd(c, s, d, k), "n": 64}), ref]
+                        [
+                            text,
+                            self.stage(
+                                "score",
+                                f"score {text} {name}",
+                                {"metrics": {"fd": {"reported": fd(c, s, d, k)}}, "n": 64},
+                            ),
+                            ref,
+                        ]
                         for k, (text, ref) in enumerate(refs.items())
                     ]
                     results.append(
@@ -104,7 +112,8 @@ def fd(cell, train_seed, sample_seed, feature):
 
 def reference(label):
     return {
-        "label": label, "floor": 13.8, "n_floor": 64, "n_reference": 797, "split": "test", "features": sha(label),
+        "label": label, "floors": {label: 13.8}, "names": {"fd": label},
+        "n_floor": 64, "n_reference": 797, "split": "test", "features": sha(label),
         "baselines": {"uniform": 4.087},
     }  # fmt: skip
 

@@ -160,7 +160,13 @@ def test_unclipped_likelihood_stands_in_the_notes_and_not_in_the_table():
 
 
 def test_references_stand_below_the_cells_under_their_own_metric():
-    reference = {"label": "FD-digits", "floor": 13.8, "n_floor": 64, "baselines": {"uniform": 4.0875}}
+    reference = {
+        "label": "FD-digits",
+        "floors": {"FD-digits": 13.8},
+        "n_floor": 64,
+        "split": "test",
+        "baselines": {"uniform": 4.0875},
+    }
     rows = rows_of({"a": HIGH, "b": LOW}, "FD-digits") + rows_of({"a": HIGH, "b": LOW})
     table = main_table(summarise(records(rows, references=[reference])))
     assert table.references == 2
