@@ -56,7 +56,7 @@ def card(records: Records) -> dict[str, Any]:
         "stages": dict(states),
         "plan_sha256": files.sha256(files.canonical(sorted(stages)).encode()),
         "data_sha256": data,
-        "extractors": {str(r["label"]): str(r["features"]) for r in records.references},
+        "extractors": {str(r.get("features_label", "features")): str(r["features"]) for r in records.references},
         "ddpmkit": sorted(kits) or [__version__],
         "plugins": plugins,
         "hardware": dict(machines),

@@ -258,12 +258,12 @@ def _curves(records: Records) -> Iterator[Chart]:
                     by[name] = [_pair(chain.get("t"), chain[key])]
         if r["nll"] and r["nll"] not in seen:
             seen.add(r["nll"])
-            found = store.result("nll", r["nll"]).get("per_t")
-            if isinstance(found, dict):
-                # One number a step, or the mean of a block of steps, drawn at the block's middle.
-                first, last = found.get("first", ()), found.get("last", ())
-                middle = [(a * b) ** 0.5 for a, b in zip(first, last, strict=False)]
-                bits.setdefault(r["cell"], []).append(_pair(found.get("t", middle), found.get("bits", ())))
+            result = store.result("nll", r["nll"])
+            curve = (result.get(result.get("reported", "clipped")) or {}).get("curve")
+            if isinstance(curve, dict) and {"first", "last", "bits"} <= curve.keys():
+                # The mean of a block of steps is drawn at the block's middle, on a scale of logarithms.
+                middle = [(a * b) ** 0.5 for a, b in zip(curve["first"], curve["last"], strict=False)]
+                bits.setdefault(r["cell"], []).append(_pair(middle, curve["bits"]))
     if trainings:
         alt = "Training loss by step, a colour a training, a thin line a seed."
         yield Chart("training", "training", "Loss by step", alt, _lines(trainings, "step", "loss", "log"))
@@ -294,7 +294,10 @@ def _lines(
     if yscale == "log":
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        low, high = axis.get_ylim()
+        low = max(low, high * 1e-6)  # what is next to nothing must not flatten the rest
+        axis.set_ylim(low, high)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel(x)

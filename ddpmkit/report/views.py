@@ -224,7 +224,7 @@ def compare(studies: Sequence[Records]) -> Records:
             results += [{**r, "cell": label, "out": str(r.get("out", records.folder.parent.parent))} for r in mine]
         frame = frame[frame["cell"].isin(labels)]
         frames.append(frame.assign(cell=frame["cell"].map(labels), metric=frame["metric"].replace(other)))
-        references += [{**ref, "label": other.get(ref["label"], ref["label"])} for ref in records.references]
+        references += [_renamed(ref, other) for ref in records.references]
     settings = [c["settings"] for c in cells]
     axes = {
         a: list(dict.fromkeys(s[a] for s in settings if a in s))
@@ -256,6 +256,12 @@ def out_of(records: Records, result: Mapping[str, Any]) -> Path:
 def text(value: object) -> str:
     """Write a setting as one types it."""
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+
+
+def _renamed(reference: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A reference whose floors stand under the names that the metrics have here."""
+    floors = {names.get(m, m): v for m, v in reference.get("floors", {}).items()}
+    return {**reference, "floors": floors}
 
 
 def _meanings(frame: pd.DataFrame) -> dict[str, set[str]]:

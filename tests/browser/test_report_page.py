@@ -20,7 +20,8 @@ pytestmark = pytest.mark.browser
 LOOKS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
 CELLS = [(s, g) for s in ("linear", "cosine:s=0.01", "<img src=x onerror=alert(1)>") for g in ("beta", "beta-tilde")]
 REFERENCE = {
-    "label": "FD-digits", "floor": 13.8, "n_floor": 64, "n_reference": 797, "split": "test", "features": "f" * 64,
+    "names": {"fd": "FD-digits"}, "floors": {"FD-digits": 13.8}, "features_label": "digits",
+    "n_floor": 64, "n_reference": 797, "split": "test", "features": "f" * 64,
     "baselines": {"uniform": 4.0875},
 }  # fmt: skip
 
@@ -69,12 +70,10 @@ def report(tmp_path_factory) -> Path:
             )
             bound = {"total": 2 + 0.3 * c + float(rng.normal(0, 0.02)), "standard_error": 0.004}
             nll = {"clipped": bound, "unclipped": bound, "decoder": "cdf", "decoder_variance": "b", "T": 1000}
-            nll |= {
-                "split": "test",
-                "images": 9,
-                "per_t": {"first": [1, 9, 90], "last": [1, 11, 110], "bits": [0.1, 0.02, 0.001]},
-            }
-            score = {"fd": 50 - 4 * (c if c > 1 else 0) + float(rng.normal(0, 1)), "n": 64}
+            bound["curve"] = {"first": [1, 9, 90], "last": [1, 11, 110], "bits": [0.1, 0.02, 0.001]}
+            nll |= {"split": "test", "images": 9}
+            distance = 50 - 4 * (c if c > 1 else 0) + float(rng.normal(0, 1))
+            score = {"metrics": {"fd": {"reported": distance}}, "n": 64}
             results.append(
                 {
                     "cell": label,

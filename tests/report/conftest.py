@@ -81,7 +81,7 @@ class StudyMaker:
                 )
                 bound = {"total": 3 - 0.3 * c + float(rng.normal(0, 0.02)), "standard_error": 0.004}
                 nll = {"clipped": bound, "unclipped": bound, "decoder": "cdf", "decoder_variance": "b", "T": 1000}
-                nll["per_t"] = {"first": [1, 2], "last": [1, 8], "bits": [0.5, 0.25 / (c + 1)]}
+                bound["curve"] = {"first": [1, 2], "last": [1, 8], "bits": [0.5, 0.25 / (c + 1)]}
                 found = self.stage("nll", label, nll | {"split": "test", "images": 9, "evaluations": 9}, **after)
                 for kind, id in (("train", train), ("sample", sample), ("score", score), ("nll", found)):
                     stages.append({"kind": kind, "id": id, "label": f"{kind} {schedule} seed {seed}", "how": how})

@@ -26,8 +26,8 @@ SETTINGS = {
     "sampler": "ancestral", "timesteps": 1000, "sampling_steps": 50, "prediction": "eps",
 }  # fmt: skip
 REFERENCE = {
-    "label": "FD-digits", "floors": {"FD-digits": 13.8}, "names": {"fd": "FD-digits"}, "n_floor": 64,
-    "n_reference": 797, "split": "test", "features": "f" * 64,
+    "label": "FD-digits", "floors": {"FD-digits": 13.8}, "names": {"fd": "FD-digits"},
+    "n_floor": 64, "n_reference": 797, "split": "test", "features": "f" * 64,
     "baselines": {"uniform": 4.0875},
 }  # fmt: skip
 SAMPLES = save({"levels": np.arange(4 * 64, dtype=np.uint8).reshape(4, 1, 8, 8) % 17})

@@ -112,8 +112,8 @@ def fd(cell, train_seed, sample_seed, feature):
 
 def reference(label):
     return {
-        "label": label, "floors": {label: 13.8}, "names": {"fd": label}, "n_floor": 64,
-        "n_reference": 797, "split": "test", "features": sha(label),
+        "label": label, "floors": {label: 13.8}, "names": {"fd": label},
+        "n_floor": 64, "n_reference": 797, "split": "test", "features": sha(label),
         "baselines": {"uniform": 4.087},
     }  # fmt: skip
 
