@@ -27,11 +27,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-<<<<<<< HEAD
 	$(BIN)/pytest -m "not slow and not browser and not oracles"
-=======
-	$(BIN)/pytest -m "not slow and not oracles"
->>>>>>> wt-d
 
 slow: $(READY)
 	$(BIN)/pytest -m slow
@@ -69,7 +65,7 @@ test-browser: $(READY)
 reference: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid --name digits-schedules
 	mkdir -p results/reference/digits-schedules
-	cd results/studies/digits-schedules && cp -r study.toml results.csv report.md report.json figures \
+	cd results/studies/digits-schedules && cp -r study.toml results.csv report.* card.* figures \
 		../../reference/digits-schedules/
 
 install: $(READY)

@@ -73,6 +73,7 @@ def ablate(
     from ddpmkit.report.render import to_json, to_terminal
     from ddpmkit.report.write import write_report
     from ddpmkit.study.runner import How, prepare, run
+    from ddpmkit.study.strips import write_strips
 
     given: Global = context.obj
     settings = {
@@ -92,13 +93,14 @@ def ablate(
         return
     with watch(prepared) as tell:
         outcome = run(prepared, tell)
+    write_strips(prepared)
     summary = write_report(outcome.folder)
     if json:
         print(to_json(summary), end="")
     else:
         to_terminal(summary)
     figures = ", figures/" if (outcome.folder / "figures").is_dir() else ""
-    again = f"wrote {outcome.folder}: results.csv, report.md, report.json{figures}"
+    again = f"wrote {outcome.folder}: report.html, report.md, report.tex, report.json, results.csv, card.md{figures}"
     if outcome.code:
         counts = ", ".join(f"{n} {state}" for state, n in outcome.states.items())
         if outcome.states.get("diverged"):

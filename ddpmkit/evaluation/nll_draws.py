@@ -11,6 +11,8 @@ from ddpmkit.diffusion.tables import Array
 from ddpmkit.errors import DdpmkitError
 
 Plain = np.ndarray[Any, Any]
+SWEPT = ("clipped", "unclipped", "terms_clipped", "terms_unclipped")
+MOMENTS = ("total", "square", "lagged", "image")
 BINS = 64  # of the steps, for the sums that a full sweep keeps of each image
 
 
@@ -123,15 +125,20 @@ class Draws:
         return int(self.x0.shape[1])
 
     def arrays(self) -> dict[str, Plain]:
-        """Return everything but the images as named arrays, to be stored.
-
-        Raises:
-            DdpmkitError: for a full sweep, whose sums are for use at once.
-        """
-        if isinstance(self.middle, Swept):
-            raise DdpmkitError("a full sweep keeps sums and has no draws to store", "draw by importance to store them")
+        """Return everything but the images as named arrays, to be stored; of a full sweep they are its sums."""
+        out: dict[str, Plain] = {"decoder_mean": self.decoder_mean}
+        if self.decoder_log_variance is not None:
+            out["decoder_log_variance"] = self.decoder_log_variance
         s = self.middle
-        out: dict[str, Plain] = {
+        if isinstance(s, Swept):
+            out |= {"block": s.block, "reference": s.reference}
+            out["counts"] = np.array([0, self.T, self.evaluations], dtype=np.int64)
+            for name in SWEPT:
+                moments = getattr(s, name)
+                if moments is not None:
+                    out |= {f"{name}/{part}": getattr(moments, part) for part in MOMENTS}
+            return out
+        out |= {
             "t": s.t.astype(np.int32),
             "image": s.image.astype(np.int32),
             "proposal": s.proposal,
@@ -139,15 +146,12 @@ class Draws:
             "pilot_t": s.pilot_t.astype(np.int32),
             "pilot_controls": s.pilot_controls,
             "scales": s.scales,
-            "decoder_mean": self.decoder_mean,
             "counts": np.array([s.replicates, self.T, self.evaluations], dtype=np.int64),
         }
         named = {"error": s.errors, "term": s.terms, "pilot_error": s.pilot_errors, "pilot_term": s.pilot_terms}
         for name, values in named.items():
             if values is not None:
                 out[f"{name}_clipped"], out[f"{name}_unclipped"] = values.clipped, values.unclipped
-        if self.decoder_log_variance is not None:
-            out["decoder_log_variance"] = self.decoder_log_variance
         return out
 
     @classmethod
@@ -159,6 +163,19 @@ class Draws:
                 return None
             return Values(arrays[f"{name}_clipped"], arrays[f"{name}_unclipped"])
 
+        flat = np.ascontiguousarray(x0, dtype=np.float32).reshape(len(x0), -1)
+        decoder = arrays["decoder_mean"], arrays.get("decoder_log_variance")
+        if "block" in arrays:
+            _, T, evaluations = (int(v) for v in arrays["counts"])
+            found = {
+                name: Moments(*(arrays[f"{name}/{part}"] for part in MOMENTS)) if f"{name}/total" in arrays else None
+                for name in SWEPT
+            }
+            clipped, unclipped, terms_clipped, terms_unclipped = (found[name] for name in SWEPT)
+            if clipped is None or unclipped is None:
+                raise DdpmkitError("the stored sweep has no squared errors", "draw it again")
+            swept = Swept(clipped, unclipped, terms_clipped, terms_unclipped, arrays["block"], arrays["reference"])
+            return cls(flat, *decoder, swept, T, evaluations)
         errors, pilot_errors = values("error"), values("pilot_error")
         if errors is None or pilot_errors is None:
             raise DdpmkitError("the stored draws have no squared errors", "draw them again")
@@ -177,8 +194,7 @@ class Draws:
             arrays["scales"],
             replicates,
         )
-        flat = np.ascontiguousarray(x0, dtype=np.float32).reshape(len(x0), -1)
-        return cls(flat, arrays["decoder_mean"], arrays.get("decoder_log_variance"), sampled, T, evaluations)
+        return cls(flat, *decoder, sampled, T, evaluations)
 
 
 def blocks(T: int, count: int = BINS) -> Plain:

@@ -220,6 +220,7 @@ def run_train(w: Work) -> None:
     result = {
         "parameters": sum(p.numel() for p in net.parameters()),
         "flops": _flops(next(iter(averages.values())), images, w.device),
+        "chain": _chain_record(tables),
         "loss": last["loss"],
         "eps_mse": last["eps_mse"],
         "steps": config.steps,
@@ -401,6 +402,17 @@ def _backbone(w: Work, images: Images, learned: bool) -> torch.nn.Module:
         in_channels=channels, out_channels=channels * (2 if learned else 1), image_size=size, num_classes=None
     )
     return net
+
+
+def _chain_record(tables: Tables, points: int = 101) -> dict[str, list[float]]:
+    """The schedule as a report draws it, without the schedule: at so many steps, t counted from 1."""
+    shown = np.unique(np.linspace(0, tables.T - 1, points).round().astype(int))
+    shown = shown[tables.snr[shown] > 0]  # where no signal is left, log SNR has no value
+    return {
+        "t": (shown + 1).tolist(),
+        "alpha_bars": tables.alpha_bars[shown].tolist(),
+        "log_snr": np.log(tables.snr[shown]).tolist(),
+    }
 
 
 def _flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:

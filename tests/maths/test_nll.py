@@ -4,6 +4,8 @@ Each term is then an integral over one normal variable a pixel, taken on a fine 
 """
 
 import math
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +18,43 @@ from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import Diverged, Interrupted
-from ddpmkit.evaluation.nll import estimate
+from ddpmkit.evaluation import nll_bound
+from ddpmkit.evaluation.nll_draw import DECODER_DRAWS, draw
+from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, pilot_grid
 
 torch.set_num_threads(1)
 K, DIMS, COUNT = 17, 4, 24
 EPS = np.linspace(-9, 9, 3001)
 DENSITY = np.exp(-(EPS**2) / 2) / math.sqrt(2 * math.pi) * (EPS[1] - EPS[0])
+
+
+@dataclass(frozen=True)
+class Told:
+    """A bound's numbers, bits/dim."""
+
+    total: float
+    standard_error: float
+    prior: float
+    middle: float
+    decoder: float
+
+    @classmethod
+    def of(cls, found):
+        terms = found.terms
+        return cls(found.total, found.standard_error, terms.prior, terms.middle, terms.decoder)
+
+
+def estimate(predict_x0, tables, log_sigma2, decoder, *, images, evaluations, levels, **options):
+    """Draw, then bound, clipped and as it is; the evaluations are those of the middle sum."""
+    fixed = len(pilot_grid(tables.T)) * PILOT_IMAGES + DECODER_DRAWS * len(images)
+    draws = draw(
+        lambda xt, t: (predict_x0(xt, t), None), tables, images=images, levels=levels,
+        evaluations=fixed + evaluations, **options,
+    )  # fmt: skip
+    clipped, unclipped = (
+        Told.of(nll_bound.bound(draws, tables, log_sigma2, decoder, levels=levels, clip=clip)) for clip in (True, False)
+    )
+    return SimpleNamespace(clipped=clipped, unclipped=unclipped, evaluations=draws.evaluations, draws=draws.arrays())
 
 
 class World:
@@ -83,9 +116,8 @@ class World:
         return tuple(v / math.log(2) for v in (prior, middle, decoder))
 
     def estimate(self, seed=0, evaluations=1024, micro_batch=256, **options):
-        predict = options.pop("predict", self.predict)
         return estimate(
-            lambda xt, t: (predict(xt, t), None),
+            options.pop("predict", self.predict),
             self.tables,
             self.log_sigma2,
             self.decoder,

@@ -540,8 +540,15 @@ def test_stored_draws_give_the_same_bound(world, draws):
     for clip in (True, False):
         a, b = (world.bound(d, BetaTilde(), clip=clip) for d in (draws, again))
         assert (a.total, a.standard_error, a.test_set_error) == (b.total, b.standard_error, b.test_set_error)
-    with pytest.raises(DdpmkitError, match="no draws to store"):
-        world.draw(full=True).arrays()
+
+
+def test_a_stored_sweep_gives_the_same_bound(world):
+    swept = world.draw(full=True)
+    again = Draws.from_arrays(swept.arrays(), world.images.numpy())
+    for clip in (True, False):
+        a, b = (world.bound(d, BetaTilde(), clip=clip) for d in (swept, again))
+        assert (a.total, a.standard_error, a.test_set_error) == (b.total, b.standard_error, b.test_set_error)
+        assert np.array_equal(a.curve.bits, b.curve.bits)
 
 
 def test_draws_of_another_chain_are_refused(draws):
