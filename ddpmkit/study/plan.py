@@ -24,6 +24,11 @@ from ddpmkit.study.config import IMAGE_METRICS, SAMPLE_METRICS, Cell, Settings, 
 
 # Raise a number when the same spec comes to mean other results.
 VERSIONS = {"ref": 2, "train": 1, "fit": 1, "sample": 1, "draw": 1, "nll": 3, "score": 2}
+# Axes that no training sees: cells that differ in these alone share theirs, and it is not named after one of them.
+AFTER_TRAINING = (
+    "sampler", "sampling_steps", "samples", "ema", "eval_batch", "reference_split", "nll_evals", "nll_se", "nll_full",
+    "decoder_variance", "fit_images",
+)  # fmt: skip
 SIGNAL_LEFT = 0.01  # bits/dim of L_T above which a schedule is warned about
 
 
@@ -345,7 +350,8 @@ def _train_stage(
         spec["sigma"] = _identity(parts.sigma, registry)
         spec["decoder_variance"] = s.decoder_variance
         how["sigma"] = registry.record(parts.sigma)
-    return Stage("train", spec, (), how, f"train {cell.label} seed {seed}", s.train_steps * s.batch_size)
+    shown = Cell(s, {k: v for k, v in cell.point.items() if k not in AFTER_TRAINING and (k != "sigma" or k in spec)})
+    return Stage("train", spec, (), how, f"train {shown.label} seed {seed}", s.train_steps * s.batch_size)
 
 
 def _weights(s: Settings) -> str:
