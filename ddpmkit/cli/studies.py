@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddpmkit.cli.options import Global, Json, Out, Plugins, setting
 from ddpmkit.study.config import DEFAULT_METRICS, FIELDS, METRICS
+
+if TYPE_CHECKING:
+    from ddpmkit.report.tables import Summary
+    from ddpmkit.study.runner import Prepared
 
 SETTINGS = f"Settings: {', '.join(FIELDS)}"
 
@@ -61,6 +66,10 @@ def ablate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
     executor: Annotated[str, typer.Option(help="Where stages run: local, inline, or a plugin's")] = "local",
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 500,
+    confirm: Annotated[
+        int | None, typer.Option(help="Run the best cell and the baseline again on so many fresh train seeds")
+    ] = None,
+    confirm_metric: Annotated[str | None, typer.Option(help="What --confirm selects by; default the first")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print the plan and an estimate; run nothing")
     ] = False,
@@ -107,7 +116,36 @@ def ablate(
             again += "\nwhat diverged would diverge again: change a setting"
         again += f"\n{counts} of {len(prepared.plan.stages)} stages; the same command goes on from here"
     print(again, file=sys.stderr)
+    if confirm is not None and not outcome.code:
+        raise typer.Exit(_confirm(prepared, summary, confirm, confirm_metric))
     raise typer.Exit(int(outcome.code))
+
+
+def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | None) -> int:
+    """Run the cell that looked best and the baseline on fresh seeds, and print what these alone say."""
+    from ddpmkit.cli.live import watch
+    from ddpmkit.report.confirm import confirm_table, confirmation, confirmed
+    from ddpmkit.report.frames import read_study
+    from ddpmkit.report.render import to_terminal
+    from ddpmkit.report.write import write_report
+    from ddpmkit.study.runner import prepare_study, run
+
+    plan = confirmation(summary, seeds, metric)
+    name = f"{prepared.study.name[:72]}-confirm"
+    again = replace(prepared.study, name=name, train_seeds=plan.train_seeds, only=plan.cells)
+    fresh = prepare_study(again, out=prepared.store.out, registry=prepared.registry, how=prepared.how)
+    with watch(fresh) as tell:
+        outcome = run(fresh, tell)
+    write_report(outcome.folder)
+    if outcome.code:
+        print(f"the confirmation is not whole; the same command goes on from here: {outcome.folder}", file=sys.stderr)
+        return int(outcome.code)
+    found = confirmed(plan, read_study(outcome.folder))
+    to_terminal(found.summary, shown=[confirm_table(found)])
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    print(f"wrote {outcome.folder}", file=sys.stderr)
+    return 0
 
 
 def status(

@@ -127,12 +127,14 @@ class Study:
     sample_seeds: tuple[int, ...]
     metrics: tuple[str, ...]
     features: tuple[str, ...]
+    only: tuple[str, ...] = ()  # labels of the cells that are run; all when empty
 
     def cells(self) -> list[Cell]:
-        """The grid's points, the last axis running fastest."""
+        """The grid's points, the last axis running fastest; those of ``only`` where it is given."""
         varying = {k: v for k, v in self.axes.items() if len(v) > 1}
         points = [dict(zip(varying, values, strict=True)) for values in itertools.product(*varying.values())]
-        return [Cell(replace(self.base, **point), point) for point in points]
+        cells = [Cell(replace(self.base, **point), point) for point in points]
+        return [c for c in cells if not self.only or c.label in self.only]
 
     def grid(self) -> dict[str, Any]:
         """Everything but the name, as JSON values."""
@@ -143,6 +145,7 @@ class Study:
             "sample_seeds": list(self.sample_seeds),
             "metrics": list(self.metrics),
             "features": list(self.features),
+            **({"only": list(self.only)} if self.only else {}),
         }
 
     def toml(self) -> str:
@@ -155,7 +158,7 @@ class Study:
                 continue  # TOML has no word for it; what is not said is the default
             key = plural.get(field, field)
             lines.append(f"{key} = {_toml(list(values) if field in plural or len(values) > 1 else values[0])}")
-        for key in ("train_seeds", "sample_seeds", "metrics", "features"):
+        for key in ("train_seeds", "sample_seeds", "metrics", "features", *(["only"] if self.only else [])):
             lines.append(f"{key} = {_toml(list(getattr(self, key)))}")
         return "\n".join(lines) + "\n"
 
@@ -171,7 +174,7 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     """
     given = {k: v for k, v in options.items() if v is not None}
     for key, value in given.items():
-        if key in ("name", "preset", "metrics", "features", "axis"):
+        if key in ("name", "preset", "metrics", "features", "axis", "only"):
             _check_text(key, value, single=key in ("name", "preset"))
     name = given.pop("name", None)
     preset = given.pop("preset", None)
@@ -187,6 +190,8 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
                 f"unknown metric '{metric}'{did_you_mean(metric, METRICS)}", f"metrics: {', '.join(METRICS)}"
             )
     features = given.pop("features", None)
+    only = given.pop("only", ())
+    only = (only,) if isinstance(only, str) else tuple(only)
     axis = given.pop("axis", ())
     for text in [axis] if isinstance(axis, str) else axis:
         key, eq, values = text.partition("=")
@@ -210,7 +215,11 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     if features is None:
         features = registry.build("dataset", base.dataset).default_features
     canonical = tuple(dict.fromkeys(spec.format(registry.build("features", f)) for f in _words(features)))
-    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, canonical)
+    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, canonical, only)
+    labels = [c.label for c in replace(study, only=()).cells()] if only else []
+    for label in only:
+        if label not in labels:
+            raise DdpmkitError(f"the grid has no cell '{label}'{did_you_mean(label, labels)}", "ddpmkit ablate -n")
     asked = len(study.train_seeds) * len(study.sample_seeds)
     for values in ordered.values():
         asked *= len(values)

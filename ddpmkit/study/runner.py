@@ -160,7 +160,15 @@ def prepare(
         overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
         stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
         given = {**stored, **given}
-    study = make_study(given, registry)
+    return prepare_study(make_study(given, registry), out=out, registry=registry, how=how)
+
+
+def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How) -> Prepared:
+    """Plan a study that has been read, and find what of it is to be done. Writes nothing.
+
+    Raises:
+        DdpmkitError: when its name is another grid's, or it can't be planned.
+    """
     if {study.base.precision, *study.axes.get("precision", ())} != {"fp32"}:
         study = _resolve_precision(study, how.device)
     store = Store(Path(out))

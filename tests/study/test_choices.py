@@ -1,0 +1,281 @@
+"""Studies of the choices that need more than one network pass or more than one output, small and whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import ddpmkit
+from ddpmkit.cli import main
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.store import Store
+
+TINY = {
+    "train_steps": 8, "samples": 12, "sampling_steps": 3, "nll_evals": 64, "timesteps": 50, "eval_batch": 16,
+    "batch_size": 8, "backbones": "unet:channels=4:mults=1", "features": "pca:k=4", "train_seeds": "0",
+}  # fmt: skip
+FIXED = {
+    "sigmas": "beta,beta-tilde,analytic,optimal", "samplers": "ancestral,ddim", "axis": ["ema=0.1,0.9"],
+    "timestep_sampling": "importance",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return Registry(installed=False)
+
+
+def study(out, registry, **options):
+    prepared = prepare({**TINY, **options}, out=out, registry=registry, how=How(1, "cpu", "inline"))
+    outcome = run(prepared)
+    return prepared, outcome
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory, registry):
+    """Fitted, learned and fixed sigmas, two walks, two averages, importance sampling: one store."""
+    out = tmp_path_factory.mktemp("everything")
+    found = {
+        "fixed": study(out, registry, name="fixed", **FIXED),
+        "learned": study(out, registry, name="learned", sigmas="learned-range,learned", weightings="hybrid,vlb"),
+        "fitted": study(out, registry, name="fitted", axis=["decoder_variance=tilde2,beta1,fitted"]),
+    }  # fmt: skip
+    assert all(outcome.code == 0 for _, outcome in found.values())
+    return out, found
+
+
+def bounds(out, prepared, split="nll"):
+    """cell -> the record of its bound."""
+    return {r.cell: Store(out).result("nll", getattr(r, split)) for r in prepared.plan.results}
+
+
+def test_every_choice_ends_with_finite_numbers(everything):
+    out, found = everything
+    for prepared, _ in found.values():
+        for split in ("nll", "nll_train"):
+            for cell, record in bounds(out, prepared, split).items():
+                for kind in ("clipped", "unclipped"):
+                    assert np.isfinite([record[kind][k] for k in ("total", "standard_error", "middle")]).all(), cell
+                assert record["split"] == ("test" if split == "nll" else "train")
+
+
+def test_fixed_and_fitted_sigmas_of_one_network_are_bounds_from_the_same_draws(everything):
+    out, found = everything
+    prepared = found["fixed"][0]
+    draws = {s.id for s in prepared.plan.stages.values() if s.kind == "draw"}
+    assert len(draws) == 2 * 2  # two averages, two splits
+    records = bounds(out, prepared)
+    assert len(records) == 16
+    assert len({r["evaluations"] for r in records.values()}) == 1
+    # The optimal variance is at least as good as either bound on the images it was not fitted to, to the noise.
+    for rate in ("0.1", "0.9"):
+        best = records[f"optimal ancestral ema={rate}"]["clipped"]["total"]
+        for other in ("beta", "beta-tilde", "analytic"):
+            assert best < records[f"{other} ancestral ema={rate}"]["clipped"]["total"] + 0.02
+    # The walk changes no likelihood.
+    assert records["beta ddim ema=0.1"] == records["beta ancestral ema=0.1"]
+    assert records["beta ddim ema=0.1"] != records["beta ddim ema=0.9"]
+
+
+def test_a_learned_sigma_gives_the_decoder_its_variance(everything):
+    out, found = everything
+    assert {r["decoder_variance"] for r in bounds(out, found["learned"][0]).values()} == {"learned"}
+    named = {c.split("=")[-1]: r for c, r in bounds(out, found["fitted"][0]).items()}
+    assert {k: r["decoder_variance"] for k, r in named.items()} == {
+        "tilde2": "tilde2",
+        "beta1": "beta1",
+        "fitted": "fitted",
+    }
+    # Fitted to training images, it is the best of the three on others too.
+    decoder = {k: r["clipped"]["decoder"] for k, r in named.items()}
+    assert decoder["fitted"] <= min(decoder["tilde2"], decoder["beta1"]) + 1e-3
+    middle = {r["clipped"]["middle"] for r in named.values()}
+    assert len(middle) == 1
+
+
+def test_a_fit_and_a_draw_stopped_on_their_way_give_the_same_bytes(everything, registry, tmp_path):
+    out, _ = everything
+    shutil.copytree(out / "store" / "train", tmp_path / "store" / "train")
+    shutil.copy(out / "store" / "FORMAT", tmp_path / "store" / "FORMAT")
+    again, outcome = study(tmp_path, registry, name="fixed", **FIXED)
+    assert outcome.code == 0
+    for stage in again.plan.stages.values():
+        for name in ("result.json", "statistics.safetensors", "draws.safetensors", "samples.safetensors"):
+            a, b = (Store(o).folder(stage.kind, stage.id) / "out" / name for o in (out, tmp_path))
+            assert a.exists() == b.exists()
+            if a.exists() and stage.kind != "train":
+                assert a.read_bytes() == b.read_bytes(), (stage.label, name)
+
+
+SHORT = {"schedules": "cosine", "timesteps": 12}  # so that a full sweep is soon done
+
+
+def test_a_full_sweep_and_a_target_error_are_studies_too(everything, registry):
+    out, _ = everything
+    swept, one = study(out, registry, name="swept", nll_full=True, sigmas="beta,beta-tilde", **SHORT)
+    sampled, two = study(out, registry, name="sampled", sigmas="beta,beta-tilde", nll_se=0.1, **SHORT)
+    assert (one.code, two.code) == (0, 0)
+    a, b = bounds(out, swept), bounds(out, sampled)
+    for cell in ("beta", "beta-tilde"):
+        assert a[cell]["evaluations"] == a[cell]["images"] * 11 + 2 * a[cell]["images"]
+        assert b[cell]["clipped"]["standard_error"] < 0.2
+        error = np.hypot(a[cell]["clipped"]["standard_error"], b[cell]["clipped"]["standard_error"])
+        assert a[cell]["clipped"]["total"] == pytest.approx(b[cell]["clipped"]["total"], abs=5 * error)
+
+
+def test_the_panel_of_a_study_has_a_column_a_metric_and_pixels_are_looked_at_once(registry, tmp_path):
+    metrics = "fd,kid,precision,recall,density,coverage,sw,c2st,copy"
+    out = ddpmkit.ablate(
+        **{**TINY, "features": "pca:k=4,pixels", "metrics": metrics}, out=tmp_path, executor="inline",
+        on_event=lambda _: None,
+    )  # fmt: skip
+    frame = out.results()
+    per = ["FD", "KID", "SW", "coverage", "density", "precision", "recall"]
+    assert set(frame["metric"]) - {"FD-pca4-debiased"} == {
+        *(f"{m}-pca4" for m in per), *(f"{m}-pixels" for m in per), "c2st", "copy",
+    }  # fmt: skip
+    assert frame["value"].notna().all()
+    debiased = frame[frame["metric"] == "FD-pca4-debiased"].iloc[0]
+    plain = frame[frame["metric"] == "FD-pca4"].iloc[0]
+    assert debiased["value"] < plain["value"]
+    assert debiased["standard_error"] > 0
+    assert np.isnan(plain["standard_error"])  # the error is that of the debiased value
+    text = (out.folder / "report.md").read_text()
+    assert "Copy check, 1 is clean" in text
+    assert "likely copies" not in text
+    assert {"forward.png", "reverse.png"} <= {p.name for p in (out.folder / "figures").iterdir()}
+
+
+def test_the_reference_can_be_the_training_split(registry, tmp_path):
+    prepared, _ = study(tmp_path, registry, metrics="fd", axis=["reference_split=test,train"])
+    refs = [Store(tmp_path).result("ref", s.id) for s in prepared.plan.stages.values() if s.kind == "ref"]
+    assert {r["split"]: r["n_reference"] for r in refs} == {"test": 797, "train": 900}
+
+
+# --- evaluate --nll -----------------------------------------------------------------------------------------------
+
+
+def training(everything, name="fixed"):
+    prepared = everything[1][name][0]
+    return next(s.id for s in prepared.plan.stages.values() if s.kind == "train")
+
+
+def evaluate(capsys, *args):
+    code = main(["evaluate", *args])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_evaluate_bounds_one_training_as_its_study_does(everything, capsys):
+    out = everything[0]
+    code, printed, _ = evaluate(
+        capsys, "--nll", training(everything)[:10], "--out", str(out), "--sigma", "beta", "--nll-evals", "64", "--json"
+    )
+    found = json.loads(printed)
+    assert code == 0
+    expected = bounds(out, everything[1]["fixed"][0])["beta ancestral ema=0.1"]["clipped"]
+    error = np.hypot(found["clipped"]["standard_error"], expected["standard_error"])
+    assert found["clipped"]["total"] == pytest.approx(expected["total"], abs=6 * error)
+    assert found["steps"] == found["T"] == 50
+    assert found["evaluations"] < found["full_sweep"]
+
+
+def test_evaluate_takes_fewer_steps_and_other_decoders(everything, capsys):
+    out, train = str(everything[0]), training(everything)[:12]
+    bits = {}
+    for args in (("--steps", "10"), ("--decoder", "cdf-tanh"), ("--decoder-variance", "beta1"), ("--split", "train")):
+        code, printed, _ = evaluate(capsys, "--nll", train, "--out", out, "--nll-evals", "64", "--json", *args)
+        assert code == 0
+        bits[args] = json.loads(printed)
+    assert bits["--steps", "10"]["steps"] == 10
+    assert len({b["clipped"]["total"] for b in bits.values()}) == 4
+    code, printed, said = evaluate(capsys, "--nll", train, "--out", out, "--nll-evals", "64", "--steps", "10")
+    rows = [line.split("\t") for line in printed.splitlines()]
+    assert [r[0] for r in rows] == ["x0hat", "clipped", "unclipped"]
+    assert "10 of 50 steps" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--nll", "zz"], "no training in the store begins with 'zz'"),
+        (["--nll", ""], "no training in the store begins with ''"),
+        (["--nll", "TRAIN", "--sigma", "learned-range"], "was not trained with sigma 'learned-range'"),
+        (["--nll", "TRAIN", "--sigma", "analytic"], "sigma 'analytic' is fitted in a study"),
+        (["--nll", "TRAIN", "--decoder", "cfd"], "--decoder can't be 'cfd'"),
+        (["--nll", "TRAIN", "--nll-se", "0.1", "--nll-full"], "two ways of saying how much"),
+        (["--nll", "TRAIN", "--steps", "51"], "51 sampling steps of a chain with T=50"),
+        (["--nll", "TRAIN", "--samples", "x"], "--nll looks at a training, not at samples"),
+        (["--nll", "LEARNED", "--sigma", "beta"], "this network learned its own variance"),
+        ([], "evaluate needs --samples and --reference, or --nll"),
+    ],
+    ids=lambda v: " ".join(v)[:40] if isinstance(v, list) else "",
+)
+def test_a_bad_request_to_evaluate_a_training_is_two_lines(everything, capsys, args, message):
+    known = {"TRAIN": training(everything)[:12], "LEARNED": training(everything, "learned")[:12]}
+    code, printed, said = evaluate(capsys, *(known.get(a, a) for a in args), "--out", str(everything[0]))
+    assert (code, printed) == (2, "")
+    assert message in said
+    assert len(said.splitlines()) == 2
+
+
+def test_a_training_is_named_by_what_it_sees(everything):
+    prepared = everything[1]["fixed"][0]
+    labels = [s.label for s in prepared.plan.stages.values() if s.kind == "train"]
+    assert labels == ["train linear seed 0"]
+    learned = [s.label for s in everything[1]["learned"][0].plan.stages.values() if s.kind == "train"]
+    assert "train learned-range hybrid seed 0" in learned
+
+
+def test_a_training_keeps_its_schedule_for_the_report(everything):
+    chain = Store(everything[0]).result("train", training(everything))["chain"]
+    betas = ddpmkit.build("schedule", "linear").betas(50)
+    alpha_bars = np.cumprod(1 - betas)
+    np.testing.assert_allclose(chain["alpha_bars"], alpha_bars[np.asarray(chain["t"]) - 1], rtol=1e-9)
+    np.testing.assert_allclose(
+        chain["log_snr"], np.log(alpha_bars / (1 - alpha_bars))[np.asarray(chain["t"]) - 1], rtol=1e-9
+    )
+
+
+# --- confirmation -------------------------------------------------------------------------------------------------
+
+
+def test_confirm_runs_two_cells_on_fresh_seeds_and_tells_them_apart_from_the_study(tmp_path, capsys):
+    args = [
+        "ablate", "--schedules", "linear,cosine,sigmoid", "--name", "demo", "--metrics", "nll", "--train-seeds", "0,1",
+        "--out", str(tmp_path), "--executor", "inline", "--device", "cpu", "--confirm", "2",
+    ]  # fmt: skip
+    for key, value in TINY.items():
+        if key != "train_seeds":
+            flag = {"nll_evals": "--nll-evals", "eval_batch": None}.get(key, f"--{key.replace('_', '-')}")
+            args += [flag, str(value)] if flag else ["--axis", f"eval_batch={value}"]
+    assert main(args) == 0
+    printed, said = capsys.readouterr()
+    plan = json.loads((tmp_path / "studies" / "demo-confirm" / "plan.json").read_text())
+    assert len(plan["cells"]) == 2
+    assert "linear" in {c["label"] for c in plan["cells"]}
+    assert {r["train_seed"] for r in plan["results"]} == {2, 3}
+    assert "study\t2\t" in printed
+    assert "fresh seeds\t2\t" in printed
+    assert "a selection, which flatters the winner" in said
+    assert "onfirmed." in said
+    # The file of the confirmation asks for the same two cells again.
+    toml = tmp_path / "studies" / "demo-confirm" / "study.toml"
+    assert main(["ablate", str(toml), "--out", str(tmp_path), "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["cells"]) == 2
+    assert all(s["to_run"] == 0 for s in found["stages"].values())
+
+
+def test_only_names_cells_of_the_grid(registry, tmp_path):
+    prepared = prepare(
+        {**TINY, "schedules": "linear,cosine", "sigmas": "beta,beta-tilde", "only": ["cosine beta"]},
+        out=tmp_path, registry=registry, how=How(1, "cpu", "inline"),
+    )  # fmt: skip
+    assert [c.label for c in prepared.plan.cells] == ["cosine beta"]
+    with pytest.raises(ddpmkit.DdpmkitError, match="the grid has no cell 'cosin beta'; did you mean 'cosine beta'"):
+        prepare({**TINY, "schedules": "linear,cosine", "sigmas": "beta,beta-tilde", "only": "cosin beta"}, out=tmp_path)
