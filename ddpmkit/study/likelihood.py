@@ -10,19 +10,23 @@ import torch
 
 from ddpmkit import device as devices
 from ddpmkit import files
+from ddpmkit.diffusion.gaussian import Prediction
 from ddpmkit.diffusion.likelihood import Decoder
-from ddpmkit.diffusion.tables import decoder_log_variance
+from ddpmkit.diffusion.tables import Tables, decoder_log_variance
 from ddpmkit.diffusion.variance import log_variance
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.evaluation.nll_bound import bound
 from ddpmkit.evaluation.nll_control import LinearGaussian
 from ddpmkit.evaluation.nll_draw import DECODER_DRAWS, draw
 from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, pilot_grid
+from ddpmkit.evaluation.ode import from_network, ode_likelihood
 from ddpmkit.pixels import to_pixels
+from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.sampling import predictor
 from ddpmkit.study.config import RunOptions
 from ddpmkit.study.plan import Stage
-from ddpmkit.study.stages import Work, bound_record, split_images, trained
+from ddpmkit.study.stages import Work, bound_record, split_images, trained_network
 from ddpmkit.study.store import Store
 
 
@@ -42,6 +46,8 @@ class Asked:
         ema: rate of the average whose weights are used; the first that was kept when None.
         batch: images per network pass.
         seed: key of all noise.
+        ode: images for the likelihood of the probability-flow ODE, another number; 0 for none. It takes d gradients
+            a network pass, so it is for small images and few of them.
     """
 
     sigma: str = "beta-tilde"
@@ -55,6 +61,7 @@ class Asked:
     ema: float | None = None
     batch: int = 128
     seed: int = 0
+    ode: int = 0
 
 
 def find_training(store: Store, text: str) -> str:
@@ -115,7 +122,8 @@ def likelihood(
     )
     work = Work(asking, store, registry, RunOptions(device=device), where, lambda _: None, lambda: False)
     with devices.one_thread(), devices.reproducible(where):
-        images, predict, full, _ = trained(work)
+        images, net, full, _, prediction = trained_network(work)
+        flow = _ode(net, full, prediction, sigma.learned, images, asked, where) if asked.ode else {}
         chain = (
             full
             if asked.steps is None
@@ -125,7 +133,7 @@ def likelihood(
         fixed = len(pilot_grid(chain.T)) * PILOT_IMAGES + DECODER_DRAWS * len(split)
         sampled = not asked.full and asked.se is None
         draws = draw(
-            predict(chain),
+            predictor(net, chain, prediction, where, sigma),
             chain,
             images=split,
             pilot=to_pixels(torch.from_numpy(images.validation).to(where), images.levels),
@@ -161,4 +169,40 @@ def likelihood(
         "full_sweep": len(split) * chain.T,
         "reported": "clipped" if chain.variance_preserving else "unclipped",
         **found,
+        **flow,
+    }
+
+
+def _ode(
+    net: torch.nn.Module,
+    full: Tables,
+    prediction: Prediction,
+    learned: bool,
+    images: Images,
+    asked: Asked,
+    device: torch.device,
+) -> dict[str, Any]:
+    """The likelihood of the probability-flow ODE on the first images of the split, bits/dim, as a record."""
+
+    def mean(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = net(x, t)
+        return out.chunk(2, dim=1)[0] if learned else out
+
+    chosen = torch.from_numpy(split_images(images, asked.split)[: asked.ode])
+    found = ode_likelihood(
+        from_network(mean, full, prediction),
+        full,
+        to_pixels(chosen.to(device), images.levels),
+        levels=images.levels,
+        seed=asked.seed,
+    )
+    return {
+        "probability_flow": {
+            "total": found.total,
+            "test_set_error": found.test_set_error,
+            "step_error": found.step_error,
+            "images": len(found.images),
+            "evaluations": found.evaluations,
+            "divergence": found.divergence,
+        }
     }

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddpmkit import __version__, checkpoint, files
 from ddpmkit import device as devices
+from ddpmkit.diffusion.gaussian import Prediction
 from ddpmkit.diffusion.tables import Array, Tables, decoder_log_variance, log_bounds, tables_for
 from ddpmkit.diffusion.variance import log_variance, step_deviations
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
@@ -423,8 +424,8 @@ def _flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:
     return int(counter.get_total_flops())
 
 
-def trained(w: Work) -> tuple[Images, Callable[[Tables], Predict], Tables, Any]:
-    """Return the data, tables -> predict of the trained average, the full chain, and the sigma."""
+def trained_network(w: Work) -> tuple[Images, torch.nn.Module, Tables, Any, Prediction]:
+    """Return the data, the trained average of a network, the full chain, the sigma, and what the network predicts."""
     train_id = w.stage.spec["train"]
     folder = w.store.folder("train", train_id)
     spec = files.read_json(folder / "spec.json")
@@ -439,7 +440,13 @@ def trained(w: Work) -> tuple[Images, Callable[[Tables], Predict], Tables, Any]:
     net.load_state_dict(checkpoint.under(found.ema, w.stage.spec["weights"].removeprefix("ema ")))
     net = devices.place(net, w.device).eval()
     tables = tables_for(w.component("schedule"), spec["T"])
-    return images, lambda chain: predictor(net, chain, spec["prediction"], w.device, sigma), tables, sigma
+    return images, net, tables, sigma, spec["prediction"]
+
+
+def trained(w: Work) -> tuple[Images, Callable[[Tables], Predict], Tables, Any]:
+    """Return the data, tables -> predict of the trained average, the full chain, and the sigma."""
+    images, net, tables, sigma, prediction = trained_network(w)
+    return images, lambda chain: predictor(net, chain, prediction, w.device, sigma), tables, sigma
 
 
 def reverse_chain(w: Work) -> tuple[Images, Denoise, Tables]:
