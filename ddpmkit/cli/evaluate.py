@@ -174,7 +174,8 @@ def _likelihood(registry: Registry, training: str, asked: dict[str, Any], out: P
     flow = found.get("probability_flow")
     if flow is not None:
         columns = ("bits/dim", "test-set se", "step error", "images", "divergence", "evaluations")
-        numbers = (f"{flow[k]:.4f}" for k in ("total", "test_set_error", "step_error"))
+        told = (flow[k] for k in ("total", "test_set_error", "step_error"))
+        numbers = ("" if v is None else f"{v:.4f}" for v in told)
         row = (*numbers, str(flow["images"]), flow["divergence"], f"{flow['evaluations']:,}")
         print_rows("probability-flow ODE; another number than the bound", columns, [row])
     chain = f"all {found['T']} steps" if found["steps"] == found["T"] else f"{found['steps']} of {found['T']} steps"

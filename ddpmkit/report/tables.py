@@ -35,12 +35,16 @@ CONTRAST_HEADS = ("difference", "Holm p", "seed corr.", "verdict")
 
 @dataclass(frozen=True)
 class Table:
-    """A title, column heads, rows of text, and how many of the last rows are references rather than cells."""
+    """A title, column heads, rows of text, and how many of the last rows are references rather than cells.
+
+    A ``detail`` stands in files alone: on a terminal it would push the verdicts out of sight.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     references: int = 0
+    detail: bool = False
 
 
 def main_table(s: Summary) -> Table:
@@ -106,7 +110,7 @@ def sign_flip_table(s: Summary) -> Table | None:
                 texts = (p_text(c.p), p_text(c.p_sign_flip), p_text(c.sign_flip_floor))
                 rows.append((name, metric, f"{c.n}", *texts))
     heads = ("contrast", "metric", "seeds", "t test p", "sign-flip p", "its least")
-    return Table("t test and exact sign-flip test, not adjusted", heads, tuple(rows)) if rows else None
+    return Table("t test and exact sign-flip test, not adjusted", heads, tuple(rows), detail=True) if rows else None
 
 
 def variance_table(s: Summary) -> Table | None:
@@ -118,12 +122,13 @@ def variance_table(s: Summary) -> Table | None:
             deviations = [parts.train, parts.sample, parts.evaluation]
             text = ["" if v is None else _two_digits(math.sqrt(v)) for v in deviations]
             rows.append((metric, *text, "" if gap is None else _two_digits(gap)))
-    heads = ("metric", "sd of train seeds", "of sample seeds", "of the measurement", "smallest gap seen, 80 % power")
+    heads = ("metric", "train sd", "sample sd", "measuring sd", "smallest gap seen, 80 % power")
     return (
         Table(
             "where the scatter of one result comes from (an empty part is none, or inside the first)",
             heads,
             tuple(rows),
+            detail=True,
         )
         if rows
         else None

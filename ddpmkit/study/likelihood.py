@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -199,7 +200,7 @@ def _ode(
     return {
         "probability_flow": {
             "total": found.total,
-            "test_set_error": found.test_set_error,
+            "test_set_error": found.test_set_error if math.isfinite(found.test_set_error) else None,
             "step_error": found.step_error,
             "images": len(found.images),
             "evaluations": found.evaluations,

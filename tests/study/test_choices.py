@@ -282,22 +282,23 @@ def test_only_names_cells_of_the_grid(registry, tmp_path):
 
 
 def test_evaluate_tells_the_flow_s_likelihood_apart_from_the_bound(registry, tmp_path, capsys):
-    """One image of 2x2 grey pixels: the exact divergence takes a gradient a pixel."""
+    """Images of 4x4 grey pixels: the exact divergence takes a gradient a pixel."""
     levels = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1), dtype=np.uint8)
     path = tmp_path / "tiny.npz"
-    np.savez(path, train=levels, validation=levels[:20], test=levels[:20])
+    np.savez(path, train_images=levels, test_images=levels[:20])
     prepared, outcome = study(
-        tmp_path, registry, dataset=f"npz:path={path}", backbones="unet:channels=4:mults=1", metrics="nll",
-        features="pixels", weightings="hybrid", sigmas="learned-range",
+        tmp_path, registry, dataset=f"npz:path={path}:validation=20", metrics="nll", features="pixels",
+        weightings="hybrid", sigmas="learned-range",
     )  # fmt: skip
     assert outcome.code == 0
     train = next(s.id for s in prepared.plan.stages.values() if s.kind == "train")
-    code, printed, _ = evaluate(
+    capsys.readouterr()
+    code, printed, said = evaluate(
         capsys, "--nll", train, "--out", str(tmp_path), "--sigma", "learned-range", "--ode", "1", "--nll-evals", "16",
         "--json",
     )  # fmt: skip
+    assert (code, said) == (0, "")
     found = json.loads(printed)
-    assert code == 0
     assert found["probability_flow"]["divergence"] == "exact"
     assert found["probability_flow"]["images"] == 1
     assert np.isfinite(found["probability_flow"]["total"])

@@ -34,7 +34,8 @@ def to_terminal(summary: Summary, console: Console | None = None, shown: Sequenc
     from rich.text import Text
 
     console = console or RichConsole()
-    for table in tables(summary) if shown is None else shown:
+    chosen = tables(summary) if shown is None else shown
+    for table in (t for t in chosen if not t.detail):
         rich = RichTable(
             title=Text(inert(table.title)), title_justify="left", box=SIMPLE_HEAD, title_style="bold", padding=(0, 1)
         )
