@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
-import tokenize
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.files import DAMAGE
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -28,22 +26,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", "
 MOST_PIXELS = 2**26  # of one image; a small file can declare more than memory holds
 LIMIT = 8 * 2**30  # bytes, of everything that is read
 KEYS = ("images", "samples", "levels", "arr_0", "test_images", "train_images")
-# What numpy, zipfile, zlib and safetensors' parts raise for a file that is damaged or declares more than there is.
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-    struct.error,
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    KeyError,
-)
 
 
 @dataclass(frozen=True, eq=False)

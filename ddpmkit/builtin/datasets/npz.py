@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import struct
-import tokenize
 import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.files import DAMAGE
 from ddpmkit.plugin.interfaces import Dataset, Images
 from ddpmkit.plugin.spec import param
 
 if TYPE_CHECKING:
     import numpy as np
 
-# What numpy, zipfile and zlib raise for a file that is damaged, encrypted, or declares more than there is.
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-    struct.error,
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
 LIMIT = 8 * 2**30  # bytes; what a file declares is checked before anything is read
 
 
@@ -66,7 +48,7 @@ class Npz(Dataset):
                 held = {key: arrays[key] for key in arrays.files if key.endswith(("_images", "_labels"))}
         except FileNotFoundError:
             raise DdpmkitError(f"there is no file '{self.path}'", "write --dataset npz:path=images.npz") from None
-        except DAMAGE as err:
+        except (OSError, *DAMAGE) as err:
             raise DdpmkitError(
                 f"'{self.path}' is no readable .npz file: {' '.join(str(err).split())}",
                 "write it again with numpy.savez",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.builtin.features._shipped import check_images, shipped
 from ddpmkit.plugin.interfaces import Features, Images
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).with_name("mnist.safetensors")
 SHA256 = "b05e787bd8d365afcbd5473205e102f67922cd7f7c01e5e4e11e97bad5f1cab0"
-BATCH = 256  # the network always sees this many images, padded: floating point differs between batch sizes
 
 
 @dataclass(frozen=True)
@@ -44,36 +42,7 @@ class MnistNet(Features):
         Raises:
             DdpmkitError: for images of another kind, or when the weights file is not the one that was shipped.
         """
-        import numpy as np
-        import torch
-        from safetensors.torch import load
-
         from ddpmkit.builtin.features._mnistnet import MnistClassifier
-        from ddpmkit.pixels import to_pixels
 
-        if data.train.shape[1:] != (1, 28, 28) or data.levels != 256:
-            raise DdpmkitError(
-                f"features 'mnist' are for 28x28 images with 256 levels, not {data.train.shape[1:]} with {data.levels}",
-                "use --features pca:k=16",
-            )
-        try:
-            blob = WEIGHTS.read_bytes()
-        except OSError as err:
-            raise DdpmkitError(f"can't read {WEIGHTS.name}: {err.strerror}", "install ddpmkit again") from None
-        if hashlib.sha256(blob).hexdigest() != SHA256:
-            raise DdpmkitError(f"{WEIGHTS.name} is not the file that was shipped", "install ddpmkit again")
-        net = MnistClassifier()
-        net.load_state_dict(load(blob))  # stored in half precision, used in single
-        net.eval()
-
-        def extract(levels: Levels) -> Array:
-            out = [np.empty((0, 64))]
-            with torch.inference_mode():
-                for first in range(0, len(levels), BATCH):
-                    chunk = torch.from_numpy(np.ascontiguousarray(levels[first : first + BATCH]))
-                    padded = torch.zeros(BATCH, 1, 28, 28, dtype=torch.uint8)
-                    padded[: len(chunk)] = chunk
-                    out.append(net.features(to_pixels(padded, 256))[: len(chunk)].double().numpy())
-            return np.concatenate(out)
-
-        return extract
+        check_images(self.name, data, (1, 28, 28), 256)
+        return shipped(MnistClassifier(), WEIGHTS, SHA256, 256)
