@@ -1,6 +1,7 @@
 # make ablate   sets everything up in .venv and compares three variance schedules on real handwritten digits
 # make test     sets everything up and runs the linter, the type checker and all tests
 # make test-browser   opens the report's page in a real Chromium
+# make test-plugins   checks the packages in plugins/, in an environment of their own
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
 # make test-oracles-distances   compares with torch-fidelity, pytorch-fid, torchmetrics and prdc; several GB
 
@@ -10,9 +11,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ORACLES := .venv-oracles
 DISTANCES := .venv-distances
+PLUGINS := .venv-plugins
+TENSORBOARD := plugins/ddpmkit-tensorboard
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate test test-browser test-oracles test-oracles-distances lint types unit slow install reference clean
+.PHONY: ablate test test-browser test-plugins test-oracles test-oracles-distances lint types unit slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -61,6 +64,19 @@ test-browser: $(READY)
 		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium
 	$(BIN)/pytest -m browser tests/browser
 
+# The packages in plugins/ need what ddpmkit does not, so they are no part of make test; make lint covers their style.
+test-plugins: $(PLUGINS)/.ready
+	$(PLUGINS)/bin/ruff check plugins
+	$(PLUGINS)/bin/ruff format --check plugins
+	$(PLUGINS)/bin/mypy --config-file $(TENSORBOARD)/pyproject.toml $(TENSORBOARD)/ddpmkit_tensorboard
+	$(PLUGINS)/bin/pytest $(TENSORBOARD)
+
+$(PLUGINS)/.ready: pyproject.toml constraints.txt $(TENSORBOARD)/pyproject.toml $(TENSORBOARD)/constraints.txt
+	$(PYTHON) -m venv $(PLUGINS)
+	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--constraint $(TENSORBOARD)/constraints.txt --editable ".[dev]" --editable ./$(TENSORBOARD)
+	touch $(PLUGINS)/.ready
+
 # The committed study: run it, and copy its small outputs; never weights.
 reference: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid --name digits-schedules
@@ -77,4 +93,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) $(ORACLES) $(DISTANCES) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(ORACLES) $(DISTANCES) $(PLUGINS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -69,10 +69,8 @@ def _event(value: Summary.Value, step: int = 0) -> Event:
 
 
 def _session(tag: str, data: plugin_data_pb2.HParamsPluginData) -> Event:
-    # The map of hparams has no order of its own: without this, the bytes would change from process to process. The
-    # library's helper stamps its version on the message, so it makes the frame and only the content is written again.
+    # The map of hparams has no order of its own: the library's own bytes of it may change from process to process.
     described = metadata.create_summary_metadata(data)
-    described.plugin_data.content = plugin_data_pb2.HParamsPluginData.FromString(
-        described.plugin_data.content
-    ).SerializeToString(deterministic=True)
+    ordered = plugin_data_pb2.HParamsPluginData.FromString(described.plugin_data.content)
+    described.plugin_data.content = ordered.SerializeToString(deterministic=True)
     return _event(Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR))

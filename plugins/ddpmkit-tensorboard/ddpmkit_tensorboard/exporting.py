@@ -20,6 +20,7 @@ from ddpmkit.report.figures import GRID, tile
 from ddpmkit.study.store import Store, find_study
 from ddpmkit.text import one_line
 from safetensors.numpy import load
+from tensorboard.compat.proto.event_pb2 import Event
 
 from ddpmkit_tensorboard import events
 
@@ -51,7 +52,9 @@ def export(folder: str | Path, logdir: str | Path) -> Path:
             _write(target, content)
         found = {p.relative_to(target).as_posix(): p.read_bytes() for p in target.rglob("*") if p.is_file()}
     except OSError as err:
-        raise DdpmkitError(f"can't write to '{logdir}': {err.strerror or err}", "choose another --logdir") from None
+        raise DdpmkitError(
+            f"can't read or write '{logdir}': {err.strerror or err}", "choose another --logdir"
+        ) from None
     if found != content:
         raise DdpmkitError(
             f"'{target}' holds another export of this study, or something else",
@@ -116,7 +119,7 @@ def _typed(value: object) -> bool | float | str:
     return value if isinstance(value, bool | int | float) else "" if value is None else one_line(str(value))
 
 
-def _curves(store: Store, train: str) -> Iterator[events.Event]:
+def _curves(store: Store, train: str) -> Iterator[Event]:
     """What a training said of itself; a resumed training may say a step twice, and the later word holds."""
     lines = files.read_lines(store.folder("train", train) / "metrics.jsonl")
     said = {x["step"]: x for x in lines if isinstance(x, dict) and isinstance(x.get("step"), int)}
@@ -127,7 +130,7 @@ def _curves(store: Store, train: str) -> Iterator[events.Event]:
                 yield events.scalar(f"training/{name}", value, step)
 
 
-def _scalars(rows: pd.DataFrame) -> Iterator[events.Event]:
+def _scalars(rows: pd.DataFrame) -> Iterator[Event]:
     """A metric is the mean over sample seeds where all have a number, as in ddpmkit's tables; then each of several."""
     for metric, group in rows.groupby("metric", sort=False):
         tag = f"result/{one_line(str(metric))}"
