@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterable
 from enum import IntEnum
+
+# What numpy, zipfile, zlib and safetensors raise for a file that is damaged or declares more than there is.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    struct.error,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    KeyError,
+)
 
 
 class Exit(IntEnum):

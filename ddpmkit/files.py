@@ -11,31 +11,11 @@ import json
 import os
 import secrets
 import shutil
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 COMMIT = "COMMIT.json"
-# What numpy, zipfile, zlib and safetensors' parts raise for a file that is damaged or declares more than there is.
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-    struct.error,
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    KeyError,
-)
 
 
 def canonical(value: Any) -> str:

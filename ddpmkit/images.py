@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.files import DAMAGE
+from ddpmkit.errors import DAMAGE, DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]

@@ -197,7 +197,8 @@ def train(
             (counted.sum() / config.batch_size).backward()
             losses.append(terms.weighted.detach())
             sums[0] += counted.detach().sum() / config.batch_size
-            sums[1] += terms.eps_mse.sum() / config.batch_size
+            eps_mse = terms.eps_mse if factors is None else factors[cut] * terms.eps_mse
+            sums[1] += eps_mse.sum() / config.batch_size
         sums[2] += nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Features, Images
     from ddpmkit.plugin.registry import Registry
 
-SIGNS = {"lower": "lower is better", "higher": "higher is better"}
+SIGNS = {"lower": "lower is better", "higher": "higher is better", "none": ""}
 
 
 def register(app: typer.Typer) -> None:
@@ -63,6 +63,9 @@ def evaluate(
     nll_full: Annotated[bool, typer.Option("--nll-full", help="With --nll: every image at every step")] = False,
     decoder: Annotated[str, typer.Option(help="With --nll: cdf, cdf-tanh, softmax or continuous")] = "cdf",
     decoder_variance: Annotated[str, typer.Option(help="With --nll: tilde2 or beta1")] = "tilde2",
+    ema: Annotated[
+        float | None, typer.Option(help="With --nll: rate of the average, where a training kept several")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=2, help="With --nll: K steps of a strided chain")] = None,
     ode: Annotated[
         int,
@@ -87,7 +90,7 @@ def evaluate(
         if samples is not None or reference is not None:
             raise DdpmkitError("--nll looks at a training, not at samples", "leave out --samples and --reference")
         asked = {"sigma": sigma, "split": split, "evals": nll_evals, "se": nll_se, "full": nll_full}
-        asked |= {"decoder": decoder, "decoder_variance": decoder_variance, "steps": steps, "ode": ode}
+        asked |= {"decoder": decoder, "decoder_variance": decoder_variance, "steps": steps, "ode": ode, "ema": ema}
         _likelihood(registry, nll, asked, out, device, json)
         return
     if samples is None or reference is None:
@@ -180,9 +183,9 @@ def _likelihood(registry: Registry, training: str, asked: dict[str, Any], out: P
         print_rows("probability-flow ODE; another number than the bound", columns, [row])
     chain = f"all {found['T']} steps" if found["steps"] == found["T"] else f"{found['steps']} of {found['T']} steps"
     print(
-        f"{found['images']} images of split {found['split']}, {chain}, sigma {found['sigma']}, decoder "
-        f"{found['decoder']} with variance {found['decoder_variance']}; {found['evaluations']:,} network evaluations, "
-        f"a full sweep takes {found['full_sweep']:,}",
+        f"{found['images']} images of split {found['split']}, {chain}, EMA {found['ema']}, sigma {found['sigma']}, "
+        f"decoder {found['decoder']} with variance {found['decoder_variance']}; {found['evaluations']:,} network "
+        f"evaluations, a full sweep takes {found['full_sweep']:,}",
         file=sys.stderr,
     )
 
@@ -194,7 +197,7 @@ def _show(panels: list[Panel], samples: Path) -> None:
     for panel in panels:
         for name, metric in panel.items():
             floor = panel.floor.get(name, {}).get("value")
-            title = panel.protocol["label"] if name == "fd" else name
+            title = name.replace("fd", panel.protocol["label"], 1) if name in ("fd", "fd-debiased") else name
             se = "" if metric.se is None else f"{metric.se:.3g}"
             cells = (title, f"{metric.value:.5g}", se, "" if floor is None else f"{floor:.5g}", SIGNS[metric.better])
             rows.append((panel.protocol["features"], *cells, _remark(name, metric.details)))
@@ -221,8 +224,7 @@ def _footnote(panel: Panel) -> str:
 
 def _remark(name: str, details: dict[str, Any]) -> str:
     if name == "fd":
-        kind = "debiased; " if details["debiased"] else ""
-        return f"{kind}plain {details['plain']:.5g}, a perfect model would get {details['expected']:.3g}"
+        return f"a perfect model would get {details['expected']:.3g}"
     if name == "c2st":
         return f"AUC in {details['space']}, p = {details['p']:.2g}"
     if name == "copy":

@@ -123,6 +123,7 @@ def ablate(
 
 def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | None) -> int:
     """Run the cell that looked best and the baseline on fresh seeds, and print what these alone say."""
+    from ddpmkit import files
     from ddpmkit.cli.live import watch
     from ddpmkit.report.confirm import confirm_table, confirmation, confirmed
     from ddpmkit.report.frames import read_study
@@ -131,7 +132,9 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     from ddpmkit.study.runner import prepare_study, run
 
     plan = confirmation(summary, seeds, metric)
-    name = f"{prepared.study.name[:72]}-confirm"
+    # Another selection, or more seeds, is another confirmation.
+    asked = files.sha256(files.canonical([plan.cells, plan.train_seeds, plan.metric]).encode())[:6]
+    name = f"{prepared.study.name[:64]}-confirm-{asked}"
     again = replace(prepared.study, name=name, train_seeds=plan.train_seeds, only=plan.cells)
     fresh = prepare_study(again, out=prepared.store.out, registry=prepared.registry, how=prepared.how)
     with watch(fresh) as tell:

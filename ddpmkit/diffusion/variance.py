@@ -60,14 +60,14 @@ def step_deviations(
     ``chain`` is ``full.strided(...)`` over the walk's steps. A sampler that does not use the sigma axis has its own.
     """
     variance, factor = sampler.kernel(chain)
-    if sigma.fitted:
+    if sigma.fitted and factor.any():
         if statistics is None:
             raise DdpmkitError(f"sigma '{sigma.name}' is fitted to a trained network, and there is none", "train one")
         variance = variance + factor**2 * x0_variance(sigma, full, statistics)[chain.times]
         # The last noisy step, p(x_1 | x_2) of the walk: what it adds beyond a grey level is seen as noise.
         variance[1:2] = np.minimum(variance[1:2], sigma.largest_last_variance(levels))
         return np.asarray(np.sqrt(variance))
-    if not sampler.uses_sigma:
+    if not sampler.uses_sigma or sigma.fitted:
         return np.asarray(np.sqrt(variance))
     if sigma.learned:
         return None

@@ -58,7 +58,7 @@ def copy_check(x: Array, train: Array, heldout: Array) -> Metric:
         "n_train": len(train),
         "n_heldout": len(heldout),
     }
-    return Metric(ratio / base, "higher", effect, details)
+    return Metric(ratio / base, "none", effect, details)
 
 
 def nearest(x: Array, points: Array, *, itself: bool = False) -> Array:

@@ -21,7 +21,7 @@ class Metric:
     """
 
     value: float
-    better: Literal["lower", "higher"]
+    better: Literal["lower", "higher", "none"]  # none: a test or a check, which ranks nothing
     influence: Array | None = None
     details: dict[str, Any] = field(default_factory=dict)
 

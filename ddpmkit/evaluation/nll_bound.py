@@ -36,7 +36,7 @@ class Curve:
         first: first step of each block, int64 (blocks,).
         last: last step of each block.
         bits: mean of L_{t-1} over the block's steps, bits/dim; times the number of steps it sums to the bound less L_T.
-        standard_error: Monte-Carlo standard error of ``bits``.
+        standard_error: Monte-Carlo standard error of ``bits``. Both are NaN for a block that no draw fell into.
     """
 
     first: Plain
@@ -120,7 +120,7 @@ class Evidence:
         from scipy import stats
 
         if self.moments is not None:
-            return float(stats.norm.ppf(0.975))
+            return float(stats.t.ppf(0.975, max(len(self.totals) - 1, 1)))
         return float(stats.t.ppf(0.975, self.replicates - 1))
 
     def middle(self) -> float:
@@ -257,7 +257,8 @@ def paired(a: Bound, b: Bound) -> Difference:
 
     Two sigmas from the same draws are paired draw by draw at no further evaluation; so are two networks asked with the
     same seed, budget and images. Full sweeps of two networks keep no draws: their Monte-Carlo errors are taken as
-    independent, which is too much rather than too little where they go together.
+    independent, which is too much rather than too little where they go together, and their test-set error holds that
+    noise too, as an upper bound.
 
     Raises:
         DdpmkitError: when the two are not of the same images and draws.
@@ -334,7 +335,10 @@ def _sampled(
     size = len(z) // s.replicates
     where = np.repeat(np.arange(s.replicates), size) * (block.max() + 1) + block[s.t]
     sums = np.bincount(where, z, minlength=s.replicates * (block.max() + 1)).reshape(s.replicates, -1) / size
-    return evidence, (sums.mean(0), sums.std(0, ddof=1) / math.sqrt(s.replicates))
+    bits, error = sums.mean(0), sums.std(0, ddof=1) / math.sqrt(s.replicates)
+    nobody = np.bincount(block[s.t], minlength=block.max() + 1) == 0
+    bits[nobody], error[nobody] = np.nan, np.nan
+    return evidence, (bits, error)
 
 
 def _swept(

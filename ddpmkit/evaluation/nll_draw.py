@@ -66,6 +66,7 @@ def draw(
         target_se: Monte-Carlo standard error to reach, bits/dim, for the clipped bound under beta as under beta-tilde
             (or the network's own variance), with the exact decoder of variance beta-tilde_2. A first stage of
             64 draws a replicate tells how many are needed; it is thrown away, so that the size does not bias the mean.
+            Where a full sweep would cost no more it is made, and its error is what it is.
         full: Every image at every step, with the same number of draws at t=1.
         seed: Keys of all noise and shifts.
         micro_batch: Images per network pass, always; the last pass is padded.
@@ -128,6 +129,8 @@ def draw(
 
     if target_se is not None:
         size, decoder_draws = _needed(stage("nll-first", first, DECODER_DRAWS), tables, levels, target_se)
+        if REPLICATES * size >= count * (tables.T - 1):  # everything costs no more
+            return _sweep(asker, images, decoder_draws, on_progress)
         planned = asker.done + decoder_draws * count + REPLICATES * size
     return stage("nll", size, decoder_draws)
 

@@ -55,7 +55,7 @@ def two_sample_test(x: Array, y: Array) -> Metric:
         variances.append(_auc_variance(ours, theirs))
     p = min(1.0, float(np.median(tails)) * FOLDS / (FOLDS // 2 + 1))
     details = {"p": p, "se_folds": math.sqrt(sum(variances)) / FOLDS, "folds": FOLDS, "rows": [len(x), len(y)]}
-    return Metric(float(np.mean(aucs)), "lower", None, details)
+    return Metric(float(np.mean(aucs)), "none", None, details)
 
 
 def _drawn(x: Array) -> Array:

@@ -135,7 +135,7 @@ class Weighting(Component):
     """The weight of each step in the training loss, stated as the factor on the squared x0-error."""
 
     uses_sigma: ClassVar[bool] = False  # True: the reverse variance enters the loss, and so the training stage
-    is_bound: ClassVar[bool] = False  # True: the loss is the bound's own term; a learned sigma then takes part in it
+    is_bound: ClassVar[bool] = False  # True: weights are the bound's own; a learned sigma then takes part in the loss
     decoder_first: ClassVar[bool] = False  # True: at t=1 the loss is the decoder's NLL instead of a weighted error
     space: ClassVar[str] = "x0"  # "prediction": the weights are factors on the error of the prediction itself
 
@@ -174,8 +174,13 @@ class Sampler(Component):
         """Return (lambda_t^2, kappa_t), each (T,), of the step back if x0 were known: its variance, its factor on x0.
 
         Here the posterior, beta-tilde_t and c_t (Ho et al. 2020, eq. 7). Not knowing x0 costs kappa_t^2 Var(x_0 | x_t)
-        more. A deterministic walk gives zeros for both.
+        more. A deterministic walk gives zeros for both. A sampler that does not use sigma must say what its noise is.
         """
+        if not self.uses_sigma:
+            raise DdpmkitError(
+                f"sampler '{self.name}' says uses_sigma = False and has no kernel",
+                "give kernel(tables): the variance of its steps and their factor on x0; zeros when deterministic",
+            )
         return tables.posterior_variance, tables.posterior_x0
 
     @abstractmethod

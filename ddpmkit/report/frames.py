@@ -33,6 +33,7 @@ COLUMNS = (
     "metric",
     "value",
     "standard_error",
+    "test_set_error",
     "unit",
     "status",
     "n",
@@ -68,7 +69,7 @@ TEXT = (
 )
 
 
-UNITS = {"fd": "squared distance", "kid": "squared distance", "sw": "distance", "c2st": "accuracy"}
+UNITS = {"fd": "squared distance", "kid": "squared distance", "sw": "squared distance", "c2st": "AUC"}
 
 
 @dataclass(frozen=True)
@@ -180,17 +181,15 @@ def _score_rows(
         if reference:
             definition = (
                 f"{name} n={result.get('n', '')}/{reference['n_reference']} ref={reference['split']} "
-                f"extractor={reference['features'][:8]}"
+                f"extractor={reference['features'][:8]}{_protocol(reference)}"
             )
-        # The error that a distance comes with is that of its debiased value; the plain one's bias is no noise.
-        error = None if metric == "fd" else found.get("se")
-        row = {**shared, "metric": name, "value": found.get("reported"), "standard_error": error}
+        row = {**shared, "metric": name, "value": found.get("value"), "standard_error": found.get("se")}
         out.append({**row, "unit": UNITS.get(metric, ""), "definition": definition})
-        if metric == "fd" and found.get("debiased"):
+        debiased = result.get("metrics", {}).get("fd-debiased")
+        if metric == "fd" and debiased:
             definition = definition.replace(name, f"{name}-debiased", 1)
-            debiased = {"metric": f"{name}-debiased", "value": found["value"], "standard_error": found.get("se")}
-            debiased |= {"definition": definition}
-            out.append({**row, **debiased, "unit": UNITS["fd"]})
+            row |= {"value": debiased["value"], "standard_error": debiased["se"], "definition": definition}
+            out.append({**row, "metric": f"{name}-debiased", "unit": UNITS["fd"]})
     return out
 
 
@@ -215,11 +214,21 @@ def _nll_rows(store: Reading, stages: dict[str, Any], r: dict[str, Any], which: 
         if result:
             definition = (
                 f"{metric} x0hat {key}, decoder={result['decoder']} variance={result['decoder_variance']} "
-                f"T={result['T']} split={result['split']}"
+                f"T={result['T']} split={result['split']}{_protocol(result)}"
             )
         value = {"value": bound.get("total"), "standard_error": bound.get("standard_error")}
+        value["test_set_error"] = bound.get("test_set_error")
         out.append({**shared, "metric": metric, "definition": definition, **value})
     return out
+
+
+def _protocol(record: dict[str, Any]) -> str:
+    """The rest of what must agree before two numbers are compared: data, grey levels, resizing, quantiser."""
+    data = record.get("reference") or record.get("data")
+    words = [f"data={data[:8]}"] if data else []
+    words += [f"K={record['levels']}"] if "levels" in record else []
+    words += [f"{k}={str(record[k]).replace(' ', '-')}" for k in ("resize", "quantiser") if record.get(k)]
+    return "".join(f" {w}" for w in words)
 
 
 def _state(store: Reading, stages: dict[str, Any], r: dict[str, Any], kind: str, stage: str) -> str:

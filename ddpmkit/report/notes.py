@@ -25,14 +25,20 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
             )
     else:
         notes.append("One train seed: numbers without intervals, and no verdict can be given.")
+    sampled = done[~done["metric"].str.startswith("NLL") & ~done["metric"].str.endswith("-debiased")]
+    protocols: dict[str, list[str]] = {}
+    for text in dict.fromkeys(sampled["definition"].dropna()):
+        name, _, rest = str(text).partition(" ")
+        if rest:
+            protocols.setdefault(rest, []).append(name)
+    for rest, names in protocols.items():
+        notes.append(f"{', '.join(names)}: {rest}; samples are rounded to the grey levels.")
     if any(metric.startswith("FD-") for metric in metrics):
-        for text in dict.fromkeys(done.loc[done["metric"].str.startswith("FD-"), "definition"].dropna()):
-            if "-debiased" not in text.split()[0]:
-                notes.append(f"{text}; samples are rounded to the grey levels. Not FID: another extractor, small N.")
-        drawn = frame[["sampler", "sampling_steps"]].dropna().drop_duplicates()
-        steps = ", ".join(f"{r.sampler} {r.sampling_steps} steps" for r in drawn.itertuples())
-        if steps:
-            notes.append(f"Sampling: {steps}. The row 'real, train' is what real images of the training split score.")
+        notes.append("Not FID: FD is over another extractor than Inception's.")
+    drawn = frame.loc[frame["metric"].isin(sampled["metric"].unique()), ["sampler", "sampling_steps"]]
+    steps = ", ".join(f"{r.sampler} {r.sampling_steps} steps" for r in drawn.dropna().drop_duplicates().itertuples())
+    if steps:
+        notes.append(f"Sampling: {steps}. The row 'real, ...' is what real images of that split score.")
     copied = done.loc[done["metric"] == "copy"].groupby("cell", sort=False)["value"].mean()
     if len(copied):
         text = ", ".join(f"{cell} {v:.2f}" for cell, v in copied.items())
@@ -42,7 +48,12 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
     nll = done[done["metric"] == "NLL"]
     if len(nll) and nll["definition"].notna().all():
         text = "; ".join(dict.fromkeys(nll["definition"]))
-        notes.append(f"{text}; Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim.")
+        errors = f"Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim"
+        if "test_set_error" in nll and nll["test_set_error"].notna().any():
+            errors += (
+                f", that of the choice of the test images {nll['test_set_error'].max():.3f}, the same for all cells"
+            )
+        notes.append(f"{text}; {errors}.")
         for metric, said in (("NLL-unclipped", "Unclipped"), ("NLL-train", "On images of the training split")):
             means = done.loc[done["metric"] == metric].groupby("cell", sort=False)["value"].mean()
             if len(means):

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.report.fairness import meaning
 from ddpmkit.report.frames import Records
 from ddpmkit.report.tables import Summary, Table, all_tables, decimals, interval_text
 
@@ -202,11 +203,11 @@ def compare(studies: Sequence[Records]) -> Records:
     twice: list[str] = []
     for name, records in zip(names, studies, strict=True):
         frame = records.results.copy()
-        meaning = _meanings(frame)
+        found = _meanings(frame)
         other = {
-            m: f"{m} ({name})" for m, said in meaning.items() if m in known and said and known[m] and said != known[m]
+            m: f"{m} ({name})" for m, said in found.items() if m in known and said and known[m] and said != known[m]
         }
-        for m, said in meaning.items():
+        for m, said in found.items():
             known.setdefault(m, said)
         labels: dict[str, str] = {}
         for cell in records.plan["cells"]:
@@ -265,11 +266,10 @@ def _renamed(reference: Mapping[str, Any], names: Mapping[str, str]) -> dict[str
 
 
 def _meanings(frame: pd.DataFrame) -> dict[str, set[str]]:
-    """Metric -> what its numbers mean; T belongs to the model and not to the measure."""
+    """Metric -> what its numbers mean, by the rule of :mod:`ddpmkit.report.fairness`."""
     out: dict[str, set[str]] = {}
     for metric, group in frame.groupby("metric", sort=False):
-        said = {" ".join(w for w in str(d).split() if not w.startswith("T=")) for d in group["definition"].dropna()}
-        out[str(metric)] = said - {""}
+        out[str(metric)] = {meaning(d, None)[0] for d in group["definition"].dropna()} - {""}
     return out
 
 

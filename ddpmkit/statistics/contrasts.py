@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ddpmkit.statistics.equivalence import equivalence_p
 from ddpmkit.statistics.holm import holm, holm_levels
 from ddpmkit.statistics.intervals import ALPHA, t_interval
-from ddpmkit.statistics.paired import correlation, paired_p, sign_flip_floor, sign_flip_p
+from ddpmkit.statistics.paired import correlation, paired_p, sign_flip_floor, sign_flip_p, without_spread
 
 K = TypeVar("K", bound=Hashable)
 
@@ -161,6 +161,8 @@ def judge(
             continue
         level = levels.get(key, alpha)
         interval = t_interval(d, 1 - level)
+        if any(d) and without_spread(d):  # an interval of no width would claim what nobody knows
+            interval = replace(interval, low=None, high=None)
         inside = t_interval(d, 1 - 2 * equal_levels[key]) if key in equal else None
         out[key] = Contrast(
             interval.mean,

@@ -44,7 +44,7 @@ class Asked:
         decoder: what stands for p(x_0 | x_1).
         decoder_variance: its variance, ``tilde2`` or ``beta1`` of the chain that is bounded.
         steps: K steps of a strided chain, evenly spaced; all T when None.
-        ema: rate of the average whose weights are used; the first that was kept when None.
+        ema: rate of the average whose weights are used; None where the training kept one.
         batch: images per network pass.
         seed: key of all noise.
         ode: images for the likelihood of the probability-flow ODE, another number; 0 for none. It takes d gradients
@@ -109,9 +109,14 @@ def likelihood(
         )
     if not sigma.learned and taught in ("learned-range", "learned"):
         raise DdpmkitError(f"this network learned its own variance, '{taught}'", f"use --sigma {taught}")
+    if sigma.learned and asked.decoder_variance != "tilde2":
+        raise DdpmkitError(f"sigma '{sigma.name}' gives the decoder its variance too", "leave out --decoder-variance")
+    kept = ", ".join(map(repr, spec["emas"]))
+    if asked.ema is None and len(spec["emas"]) > 1:
+        raise DdpmkitError(f"this training kept several averages: {kept}", f"--ema {spec['emas'][-1]!r}")
     rate = spec["emas"][0] if asked.ema is None else asked.ema
     if rate not in spec["emas"]:
-        raise DdpmkitError(f"the average of rate {rate!r} was not kept", f"kept: {', '.join(map(repr, spec['emas']))}")
+        raise DdpmkitError(f"the average of rate {rate!r} was not kept", f"kept: {kept}")
     where = devices.resolve(device)
     asking = Stage(
         "draw",
@@ -159,6 +164,7 @@ def likelihood(
         "train": stage,
         "label": how["label"],
         **asdict(asked),
+        "evals": asked.evals if sampled else None,
         "ema": rate,
         "decoder_variance": "learned" if sigma.learned else asked.decoder_variance,
         "steps": chain.T,

@@ -8,8 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ddpmkit import files
 from ddpmkit.diffusion.tables import (
+    Array,
+    Tables,
     checked_weights,
     decoder_log_variance,
     fixed_log_variance,
@@ -156,6 +160,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
     data_hash = images.fingerprint()
     data_how = {"dataset": registry.record(dataset), "data": data_hash}
     plan = Plan(study, images)
+    second_moment = float(np.mean((2.0 * images.train / (images.levels - 1) - 1) ** 2))
     chosen = [m for m in study.metrics if m in SAMPLE_METRICS]
     extractors = {text: registry.build("features", text) for text in study.features} if chosen else {}
     panels = {
@@ -166,7 +171,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
     for cell in study.cells():
         s = cell.settings
         try:
-            parts = _Parts.build(s, registry)
+            parts = _Parts.build(s, registry, second_moment)
         except Impossible as impossible:
             plan.excluded.append((cell.label, str(impossible)))
             continue
@@ -197,7 +202,10 @@ def make_plan(study: Study, registry: Registry) -> Plan:
             train = _train_stage(cell, parts, train_seed, rates, data_hash, data_how, registry)
             plan.add(train)
             fit = None
-            if parts.needs_fit:
+            walks = parts.noisy and extractors
+            if (parts.sigma.fitted and (walks or "nll" in study.metrics)) or (
+                parts.decoder_fitted and "nll" in study.metrics
+            ):
                 fit = _fit_stage(cell, parts, train, data_hash, data_how, registry, len(images.train))
                 plan.add(fit)
             nll: dict[str, str] = {}
@@ -242,14 +250,10 @@ class _Parts:
     strided: Sequence[int]
     prior_bits: float
     decoder_fitted: bool
-
-    @property
-    def needs_fit(self) -> bool:
-        """Whether a choice needs the trained network's statistics."""
-        return bool(self.sigma.fitted) or self.decoder_fitted
+    noisy: bool  # whether a step of the walk can add noise at all
 
     @classmethod
-    def build(cls, s: Settings, registry: Registry) -> _Parts:
+    def build(cls, s: Settings, registry: Registry, second_moment: float) -> _Parts:
         schedule, sigma, weighting, backbone, sampler = (
             registry.build(kind, getattr(s, kind)) for kind in ("schedule", "sigma", "weighting", "backbone", "sampler")
         )
@@ -266,14 +270,41 @@ class _Parts:
         log_sigma2 = log_sigma2.copy()
         log_sigma2[0] = decoder_log_variance(tables, "tilde2" if s.decoder_variance == "fitted" else s.decoder_variance)
         with blame("weighting", s.weighting):
-            checked_weights(weighting, tables, log_sigma2)
+            _check_weighting(weighting, sigma, tables, log_sigma2)
         with blame("sampler", s.sampler):
             steps = [int(t) for t in sampler.timesteps(s.timesteps, s.sampling_steps)]
             strided = tables.strided(steps)
         with blame("sigma", s.sigma):
             log_bounds(sigma, strided)
+        with blame("sampler", s.sampler):
+            noisy = any(bool(np.any(v)) for v in sampler.kernel(strided))
         fitted = s.decoder_variance == "fitted"
-        return cls(schedule, sigma, weighting, backbone, sampler, steps, prior_bits(tables), fitted)
+        left = prior_bits(tables, second_moment)
+        return cls(schedule, sigma, weighting, backbone, sampler, steps, left, fitted, noisy)
+
+
+def _check_weighting(weighting: Any, sigma: Any, tables: Tables, log_sigma2: Array) -> None:
+    """Refuse a weighting whose declarations are not true: an id would hold less than what the training sees.
+
+    Raises:
+        DdpmkitError: with what it should say.
+    """
+    weights = checked_weights(weighting, tables, log_sigma2)
+    hint = f"ddpmkit show {weighting.name}"
+    if weighting.space not in ("x0", "prediction"):
+        raise DdpmkitError(
+            f"weighting '{weighting.name}': space is 'x0' or 'prediction', not '{weighting.space}'", hint
+        )
+    sees = not np.array_equal(weights, checked_weights(weighting, tables, log_sigma2 + 1))
+    if (sees or weighting.is_bound or weighting.decoder_first) and not weighting.uses_sigma:
+        raise DdpmkitError(f"weighting '{weighting.name}' depends on sigma and does not say uses_sigma = True", hint)
+    bound = tables.posterior_x0**2 / (2 * np.exp(log_sigma2))
+    if weighting.is_bound and sigma.learned and not np.allclose(weights, bound, rtol=1e-9):
+        raise DdpmkitError(
+            f"weighting '{weighting.name}' says it is the bound and weighs its steps otherwise: a learned sigma would "
+            "take the bound in full",
+            "leave out is_bound = True",
+        )
 
 
 def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
@@ -398,9 +429,9 @@ def _sample_stage(cell: Cell, parts: _Parts, train: Stage, fit: Stage | None, se
     }
     how = {**train.how, "sampler": registry.record(parts.sampler), "sigma": registry.record(parts.sigma)}
     needs = [("train", train.id)]
-    if parts.sampler.uses_sigma or parts.sigma.fitted:
+    if parts.sampler.uses_sigma or (parts.sigma.fitted and parts.noisy):
         spec["sigma"] = _identity(parts.sigma, registry)
-    if parts.sigma.fitted and fit is not None:
+    if parts.sigma.fitted and parts.noisy and fit is not None:
         spec["fit"] = fit.id
         needs.append(("fit", fit.id))
     label = f"sample {cell.label} seed {train.spec['seed']}.{seed}"

@@ -170,7 +170,7 @@ def run_ref(w: Work) -> None:
         "names": names,
         "features_label": made.protocol["features"],
         "features": features.fingerprint(),
-        "floors": {names[m]: panel_value(m, record) for m, record in made.floor.items()},
+        "floors": {names[m]: record["value"] for m, record in made.floor.items() if m in names},
         "n_floor": next((record["n"] for record in made.floor.values()), 0),
         "baselines": {
             "uniform": uniform_bits(images.levels),
@@ -325,6 +325,8 @@ def run_nll(w: Work) -> None:
         "reported": "clipped" if tables.variance_preserving else "unclipped",
         "evaluations": draws.evaluations,
         "images": len(pixels),
+        "levels": images.levels,
+        "data": asked["data"],
         "split": asked["split"],
         "decoder": spec["decoder"],
         "decoder_variance": "learned" if sigma.learned else choice,
@@ -345,8 +347,15 @@ def bound_record(b: Bound) -> dict[str, Any]:
         "rate": b.rate,
         "distortion": b.distortion,
         "rmse": b.rmse,
-        "curve": {f.name: getattr(b.curve, f.name).tolist() for f in fields(b.curve)},
+        "curve": {
+            f.name: [v if math.isfinite(v) else None for v in getattr(b.curve, f.name).tolist()]
+            for f in fields(b.curve)
+        },
     }
+
+
+def _finite(values: list[float]) -> list[float | None]:
+    return [v if math.isfinite(v) else None for v in values]
 
 
 def split_images(images: Images, split: str) -> np.ndarray[Any, Any]:
@@ -365,7 +374,7 @@ def run_score(w: Work) -> None:
     taken = _arrays(w, "ref", spec["ref"], "features.safetensors")["reference"]
     made = prepare(w.images(), w.component("features"), split=_spec(w, "ref", spec["ref"])["split"], taken=taken)
     panel = score(levels, made, metrics=spec["metrics"])
-    metrics = {m: {**metric.record(), "reported": panel_value(m, metric.record())} for m, metric in panel.items()}
+    metrics = {m: metric.record() for m, metric in panel.items()}
     _commit(w, {"metrics": metrics, "notes": list(panel.notes), "n": len(levels)})
 
 
@@ -379,11 +388,6 @@ def metric_name(metric: str, protocol: dict[str, Any]) -> str:
     if metric in IMAGE_METRICS:
         return metric
     return f"{METRIC_NAMES.get(metric, metric)}-{protocol['features']}"
-
-
-def panel_value(metric: str, record: dict[str, Any]) -> float:
-    """Return what stands in the column: of ``fd`` the plain distance, the field's own number."""
-    return float(record["plain"] if metric == "fd" else record["value"])
 
 
 RUN: dict[str, Callable[[Work], None]] = {

@@ -41,7 +41,7 @@ def rng():
 
 
 def test_the_floor_is_what_real_images_score(digits, reference):
-    assert set(reference.floor) == set(METRICS) - {"copy"}
+    assert set(reference.floor) == {*METRICS, "fd-debiased"} - {"copy"}
     assert reference.floor["fd"]["n"] == 797
     assert reference.floor["c2st"]["value"] == pytest.approx(0.5, abs=0.05)
     assert reference.floor["coverage"]["value"] > 0.95
@@ -54,7 +54,7 @@ def test_a_copy_of_the_training_set_is_flagged_by_the_copy_check_and_by_nothing_
     assert got["copy"].value == 0
     assert got["copy"].details["exact"] == 1
     # Every distance finds nothing wrong with it.
-    assert got["fd"].value < reference.floor["fd"]["value"] + 2 * reference.floor["fd"]["se"]
+    assert got["fd-debiased"].value < reference.floor["fd-debiased"]["value"] + 2 * reference.floor["fd-debiased"]["se"]
     assert got["coverage"].value > 0.95
     assert got["c2st"].details["p"] > 0.1
 
@@ -113,7 +113,7 @@ def test_one_pass_through_the_extractor_feeds_all_metrics(digits, few_trees):
     reference = prepare(digits, Counting())
     got = score(digits.train[:100], reference)
     assert passes == [797, 100]
-    assert tuple(got) == METRICS
+    assert tuple(got) == (METRICS[0], "fd-debiased", *METRICS[1:])
     # Features that an earlier pass kept are not taken again.
     again = prepare(digits, Counting(), taken=reference.features)
     assert passes == [797, 100]
@@ -124,8 +124,10 @@ def test_the_values_are_those_of_the_metrics_by_themselves(digits, reference, fe
     extract = build("features", "digits").load(digits)
     x, y = extract(digits.train[:300]), extract(digits.test)
     got = score(digits.train[:300], reference, metrics=["coverage", "fd"], k=3)
-    assert tuple(got) == ("fd", "coverage")
-    assert got["fd"].details["plain"] == pytest.approx(frechet_distance(x, y), rel=1e-9)
+    assert tuple(got) == ("fd", "fd-debiased", "coverage")
+    assert got["fd"].value == pytest.approx(frechet_distance(x, y), rel=1e-9)  # the number that the field computes
+    assert got["fd"].se is None
+    assert got["fd-debiased"].value < got["fd"].value
     assert got["coverage"].value == neighbour_metrics(x, y, k=3)["coverage"].value
     alone = score(x, prepare_features(y))
     assert alone["fd"].value == pytest.approx(got["fd"].value, rel=1e-12)
@@ -146,7 +148,7 @@ def test_any_metric_with_an_error_can_be_paired(digits, reference, few_trees):
     """The same images, one level brighter in one set: shared noise."""
     a = score(digits.train[:400], reference)
     b = score(np.minimum(digits.train[:400] + np.uint8(1), 16), reference)
-    for name in ("fd", "kid", "precision", "density", "coverage", "sw"):
+    for name in ("fd-debiased", "kid", "precision", "density", "coverage", "sw"):
         difference, se = paired_difference(a[name], b[name])
         assert difference == a[name].value - b[name].value
         assert 0 < se < 1.2 * np.hypot(a[name].se, b[name].se), name
@@ -200,7 +202,7 @@ def test_stored_statistics_allow_the_frechet_distance_alone(digits, reference):
     features = build("features", "digits")
     stored = statistics(reference.mu, reference.cov, digits, features, n=797)
     got = score(digits.train[:300], stored)
-    assert tuple(got) == ("fd",)
+    assert tuple(got) == ("fd", "fd-debiased")
     assert got["fd"].value == score(digits.train[:300], reference)["fd"].value
     with pytest.raises(DdpmkitError, match="does not allow the metric 'kid'"):
         score(digits.train[:300], stored, metrics=["kid"])

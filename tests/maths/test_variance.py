@@ -112,7 +112,7 @@ def test_an_estimate_of_the_x0_variance_stays_between_nothing_and_that_of_the_ra
 
 def test_the_fit_finds_the_moments_of_a_gaussian_and_its_own_seed():
     chain, s2 = tables(T=50), 0.16
-    images = math.sqrt(s2) * torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = (math.sqrt(s2) * torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
     gain = torch.from_numpy(chain.signal * s2 / (chain.alpha_bars * s2 + chain.noise2)).float()
 
     def run(**changes):
@@ -122,7 +122,7 @@ def test_the_fit_finds_the_moments_of_a_gaussian_and_its_own_seed():
     found, exact = run(), gaussian_statistics(chain, s2)
     for name in ("eps_squared", "error"):
         np.testing.assert_allclose(found[name], exact[name], rtol=0.06)  # 12,800 pixels a step: 1.3 % each
-    assert (found["error_clipped"] <= found["error"] + 1e-12).all() or (images.abs() > 1).any()
+    assert (found["error_clipped"] <= found["error"] + 1e-12).all()  # the images lie in the range it is clipped to
     again, other, batches = run(), run(seed=4), run(micro_batch=50)
     assert all(np.array_equal(found[k], again[k]) for k in found)
     assert not np.array_equal(found["error"], other["error"])

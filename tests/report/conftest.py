@@ -76,7 +76,7 @@ class StudyMaker:
                 score = self.stage(
                     "score",
                     label,
-                    {"metrics": {"fd": {"reported": 5 + c + float(rng.normal(0, 0.2))}}, "n": 64},
+                    {"metrics": {"fd": {"value": 5 + c + float(rng.normal(0, 0.2))}}, "n": 64},
                     **after,
                 )
                 bound = {"total": 3 - 0.3 * c + float(rng.normal(0, 0.02)), "standard_error": 0.004}

@@ -138,7 +138,7 @@ def test_each_form_is_held_against_the_store_by_itself(capsys, written, change, 
     committed.mkdir()
     shutil.copy(written / kept, committed)
     assert check(capsys, written, "--to", committed)[0] == 0
-    change("score", "metrics", {"fd": {"reported": 9.0}})
+    change("score", "metrics", {"fd": {"value": 9.0}})
     code, err = check(capsys, written, "--to", committed)
     assert code == 1
     error, hint = err.splitlines()

@@ -61,7 +61,7 @@ def write_study(out: Path, name="demo", cells=("linear", "cosine", "sigmoid"), s
             label = f"{name} {cell} {seed}"
             bound = {"total": 2 + 0.5 * c + float(rng.normal(0, 0.01)), "standard_error": 0.004}
             nll = {"clipped": bound, "unclipped": bound, "decoder": "cdf", "decoder_variance": "tilde2", "T": 1000}
-            score = {"metrics": {"fd": {"reported": 50 + 10 * c + float(rng.normal(0, 1))}}, "n": 64}
+            score = {"metrics": {"fd": {"value": 50 + 10 * c + float(rng.normal(0, 1))}}, "n": 64}
             results.append(
                 {
                     "cell": cell,

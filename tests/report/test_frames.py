@@ -62,7 +62,7 @@ class Folder:
                             self.stage(
                                 "score",
                                 f"score {text} {name}",
-                                {"metrics": {"fd": {"reported": fd(c, s, d, k)}}, "n": 64},
+                                {"metrics": {"fd": {"value": fd(c, s, d, k)}}, "n": 64},
                             ),
                             ref,
                         ]

@@ -69,7 +69,9 @@ def test_no_p_below_two_pairs(differences):
     assert paired_p(differences) is None
 
 
-@pytest.mark.parametrize(("differences", "p"), [([0.0, 0.0, 0.0], 1.0), ([0.5, 0.5, 0.5], 0.0)])
+@pytest.mark.parametrize(
+    ("differences", "p"), [([0.0, 0.0, 0.0], 1.0), ([0.5, 0.5, 0.5], 0.25), ([0.3 - 0.2, 0.2 - 0.1, 0.1], 0.25)]
+)
 def test_p_without_any_spread(differences, p):
     assert paired_p(differences) == p
 

@@ -59,10 +59,12 @@ def test_a_folder_against_a_data_set(evaluate, folder, digits):
     heads, *rows = [line.split("\t") for line in out.splitlines()]
     assert heads[:5] == ["features", "metric", "value", "se", "floor"]
     table = {r[1]: r for r in rows}
-    assert list(table) == ["FD-digits", "kid", "precision", "recall", "density", "coverage", "sw", "c2st", "copy"]
+    assert list(table)[:2] == ["FD-digits", "FD-digits-debiased"]
+    assert list(table)[2:] == ["kid", "precision", "recall", "density", "coverage", "sw", "c2st", "copy"]
     extract = build("features", "digits").load(digits)
     plain = frechet_distance(extract(digits.train[:200]), extract(digits.test))
-    assert f"plain {plain:.5g}," in table["FD-digits"][6]
+    assert table["FD-digits"][2:4] == [f"{plain:.5g}", ""]  # its error is that of the debiased value
+    assert float(table["FD-digits-debiased"][2]) < plain
     assert "COPIES of training images; near copies 100.0%" in table["copy"][6]
     assert float(table["coverage"][4]) > 0.4  # the floor, of as few real images
     assert "N = 200 against 797 reference images, split test" in err
@@ -79,9 +81,9 @@ def test_json_is_the_whole_record_and_nothing_else(evaluate, folder):
     assert code == 0
     panels = json.loads(out)["panels"]
     assert [p["label"] for p in panels] == ["FD-digits", "FD-pca8"]
-    assert list(panels[0]["metrics"]) == ["fd", "coverage"]
+    assert list(panels[0]["metrics"]) == ["fd", "fd-debiased", "coverage"]
     assert panels[0]["protocol"]["split"] == "test"
-    assert set(panels[0]["floor"]) == {"fd", "coverage"}
+    assert set(panels[0]["floor"]) == {"fd", "fd-debiased", "coverage"}
 
 
 def test_the_split_of_the_reference_is_a_choice(evaluate, folder):
@@ -131,7 +133,7 @@ def test_statistics_of_pytorch_fid(evaluate, folder, tmp_path):
     np.savez(path, mu=np.zeros(64), sigma=np.eye(64))
     code, out, err = evaluate("--samples", folder, "--reference", path, "--features", "pixels")
     assert code == 0
-    assert [line.split("\t")[1] for line in out.splitlines()[1:]] == ["FD-pixels"]
+    assert [line.split("\t")[1] for line in out.splitlines()[1:]] == ["FD-pixels", "FD-pixels-debiased"]
     assert "warning: the statistics do not say what extractor made them" in err
     np.savez(path, mu=np.zeros(4), sigma=np.eye(4))
     code, _, err = evaluate("--samples", folder, "--reference", path, "--features", "pixels")

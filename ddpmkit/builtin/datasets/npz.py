@@ -6,8 +6,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.files import DAMAGE
+from ddpmkit.errors import DAMAGE, DdpmkitError
 from ddpmkit.plugin.interfaces import Dataset, Images
 from ddpmkit.plugin.spec import param
 
