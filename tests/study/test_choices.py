@@ -139,6 +139,8 @@ def test_the_panel_of_a_study_has_a_column_a_metric_and_pixels_are_looked_at_onc
         *(f"{m}-pca4" for m in per), *(f"{m}-pixels" for m in per), "c2st", "copy",
     }  # fmt: skip
     assert frame["value"].notna().all()
+    # Whatever makes two numbers unlike is in what is said of them, so that no two data sets share a column.
+    assert frame["definition"].str.contains("data=[0-9a-f]{8} K=17").all()
     debiased = frame[frame["metric"] == "FD-pca4-debiased"].iloc[0]
     plain = frame[frame["metric"] == "FD-pca4"].iloc[0]
     assert debiased["value"] < plain["value"]

@@ -325,11 +325,13 @@ def test_every_choice_of_steps_estimates_the_same_loss_and_the_better_ones_with_
     tables = tables_for(Linear(), 50)
     zeros = fixed_log_variance(BetaTilde(), tables)
     o = build_objective(tables, P2(), zeros, decoder_log_variance(tables), c, 17, CPU)
-    train(Nothing(), DATA, o, c, CPU, Hooks(log_every=1, on_progress=lambda p: seen.append(p.loss)))
-    late = torch.tensor(seen[100:], dtype=torch.float64)
+    train(Nothing(), DATA, o, c, CPU, Hooks(log_every=1, on_progress=lambda p: seen.append((p.loss, p.eps_mse))))
+    late, raw = torch.tensor(seen[100:], dtype=torch.float64).T
     alpha_bars = torch.cumprod(1 - torch.from_numpy(Linear().betas(50)), 0)
     expected = float((1 - alpha_bars).mean())  # 1 / (1 + SNR)
     assert float(late.mean()) == pytest.approx(expected, abs=4.5 * float(late.std()) / math.sqrt(len(late)))
+    # The raw eps-MSE is told as of even steps too, so that it can be compared across the choices.
+    assert float(raw.mean()) == pytest.approx(1.0, abs=4.5 * float(raw.std()) / math.sqrt(len(raw)))
     # 16 pixels of chi-square, ten images, and the spread of the weights, which uniform draws pay in full.
     assert float(late.std()) < {"uniform": 0.2, "stratified": 0.13, "importance": 0.15}[choice]
 
