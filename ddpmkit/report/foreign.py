@@ -14,8 +14,8 @@ from ddpmkit.report.frames import COLUMNS, Records
 
 NEEDED = ("train_seed", "metric", "value")
 # What is known of a result without being an axis of the comparison.
-OF_A_RESULT = ("better", "standard_error", "test_set_error", "status", "unit", "n", "evaluations", "seconds", "train_seconds",
-               "parameters", "flops", "definition", "fingerprint", "stage", "train_stage")  # fmt: skip
+OF_A_RESULT = ("better", "standard_error", "test_set_error", "status", "unit", "n", "evaluations", "seconds",
+               "train_seconds", "parameters", "flops", "definition", "fingerprint", "stage", "train_stage")  # fmt: skip
 RESERVED = ("study", "cell", "sample_seed", *NEEDED, *OF_A_RESULT)
 NUMBERS = ("standard_error", "test_set_error", "n", "evaluations", "seconds", "train_seconds", "parameters", "flops")
 STATES = ("done", "failed", "diverged", "interrupted", "pending")
