@@ -29,6 +29,7 @@ from ddpmkit.randomness import normal, stream_key
 
 DECODER_DRAWS = 2
 FIRST_STAGE = 64  # draws a replicate from which a target error's budget is worked out; they are then thrown away
+MOST_SWEEPS = 64  # beyond, a target error is refused: it was hardly meant
 SAFETY = 1.46  # 15 / chi2_15(0.2): the variance that 15 degrees of freedom show is below this share in 8 of 10 cases
 
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
@@ -66,7 +67,6 @@ def draw(
         target_se: Monte-Carlo standard error to reach, bits/dim, for the clipped bound under beta as under beta-tilde
             (or the network's own variance), with the exact decoder of variance beta-tilde_2. A first stage of
             64 draws a replicate tells how many are needed; it is thrown away, so that the size does not bias the mean.
-            Where a full sweep would cost no more it is made, and its error is what it is.
         full: Every image at every step, with the same number of draws at t=1.
         seed: Keys of all noise and shifts.
         micro_batch: Images per network pass, always; the last pass is padded.
@@ -79,7 +79,8 @@ def draw(
     Raises:
         Diverged: when the network gives a value that is not finite; the step and the image are named.
         Interrupted: when asked to stop.
-        DdpmkitError: when the budget is given twice or not at all, or is below what pilot and decoder need.
+        DdpmkitError: when the budget is given twice or not at all, is below what pilot and decoder need, or is beyond
+            reason.
     """
     if sum((evaluations is not None, target_se is not None, full)) != 1:
         raise DdpmkitError("give one of evaluations, target_se and full", "as in evaluations=8192")
@@ -129,8 +130,14 @@ def draw(
 
     if target_se is not None:
         size, decoder_draws = _needed(stage("nll-first", first, DECODER_DRAWS), tables, levels, target_se)
-        if REPLICATES * size >= count * (tables.T - 1):  # everything costs no more
-            return _sweep(asker, images, decoder_draws, on_progress)
+        most = MOST_SWEEPS * count * (tables.T - 1)
+        if REPLICATES * size > most:
+            reach = target_se * math.sqrt(REPLICATES * size / most)
+            raise DdpmkitError(
+                f"a standard error of {target_se:g} bits/dim takes about {REPLICATES * size:,} evaluations, more than "
+                f"{MOST_SWEEPS} full sweeps",
+                f"{reach:.2g} is within reach, as in --nll-se {reach:.2g}",
+            )
         planned = asker.done + decoder_draws * count + REPLICATES * size
     return stage("nll", size, decoder_draws)
 

@@ -420,6 +420,12 @@ def test_a_target_error_is_reached_by_more_evaluations_and_not_by_luck():
     assert found[0.06] > 1.3 * found[0.12]
 
 
+def test_a_target_error_beyond_reason_is_refused_with_one_that_is_within_reach():
+    with pytest.raises(DdpmkitError, match="a standard error of 1e-06 bits/dim takes about .* evaluations") as caught:
+        World().draw(target_se=1e-6)
+    assert "is within reach, as in --nll-se" in caught.value.hint
+
+
 def test_the_first_stage_of_a_target_does_not_enter_the_estimate():
     """Only the second stage's draws are kept: their noise and shifts are those of another stream."""
     world = World()
