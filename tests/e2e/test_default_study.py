@@ -71,8 +71,9 @@ def test_one_tidy_row_for_each_cell_seed_and_metric(study):
     with (folder / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     keys = [(r["cell"], r["train_seed"], r["sample_seed"], r["metric"]) for r in rows]
-    assert len(keys) == len(set(keys)) == len(CELLS) * 4
-    assert {r["metric"] for r in rows} == {"FD-digits", "FD-pca16", "NLL", "NLL-unclipped"}
+    distances = {f"FD-{x}{kind}" for x in ("digits", "pca16") for kind in ("", "-debiased")}
+    assert {r["metric"] for r in rows} == {*distances, "copy", "NLL", "NLL-unclipped", "NLL-train"}
+    assert len(keys) == len(set(keys)) == len(CELLS) * 8
     assert all(r["status"] == "done" and float(r["value"]) > 0 for r in rows)
     # Better than knowing nothing, and above the entropy of anything real.
     assert all(1 < float(r["value"]) < 4.0875 for r in rows if r["metric"] == "NLL")

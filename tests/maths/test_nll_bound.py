@@ -421,7 +421,7 @@ def test_a_target_error_is_reached_by_more_evaluations_and_not_by_luck():
 
 
 def test_a_target_error_beyond_reason_is_refused_with_one_that_is_within_reach():
-    with pytest.raises(DdpmkitError, match="a standard error of 1e-06 bits/dim takes about .* evaluations") as caught:
+    with pytest.raises(DdpmkitError, match=r"a standard error of 1e-06 bits/dim takes about .* evaluations") as caught:
         World().draw(target_se=1e-6)
     assert "is within reach, as in --nll-se" in caught.value.hint
 
