@@ -40,7 +40,12 @@ def copy_check(x: Array, train: Array, heldout: Array) -> Metric:
         )
     to_train, to_heldout = nearest(x, train), nearest(x, heldout)
     base_train, base_heldout = nearest(heldout, train), nearest(heldout, heldout, itself=True)
-    if not (to_heldout.any() and base_train.any() and base_heldout.any()):
+    if not to_heldout.any():
+        raise DdpmkitError(
+            "the samples are the held-out images themselves, and say nothing of copies",
+            "leave out copy: --metrics fd,kid",
+        )
+    if not (base_train.any() and base_heldout.any()):
         raise DdpmkitError("the held-out images are all copies", "hold out images that are not in the training set")
     base = float(base_train.mean() / base_heldout.mean())
     ratio = float(to_train.mean() / to_heldout.mean())

@@ -119,6 +119,7 @@ def score(
     if d != len(reference.mu):
         raise DdpmkitError(f"features have {d} and {len(reference.mu)} dimensions", "use one extractor for both")
     found: dict[str, Metric] = {}
+    left_out: tuple[str, ...] = ()
     if "fd" in chosen:
         n_reference = reference.protocol["n_reference"]
         debiased = debiased_frechet(
@@ -139,8 +140,14 @@ def score(
         if "c2st" in chosen:
             found["c2st"] = _c2st(x, y, pixels, reference)
     if "copy" in chosen and pixels is not None and reference.train is not None and reference.heldout is not None:
-        found["copy"] = copy_check(_flat(pixels), _flat(reference.train), _flat(reference.heldout))
-    notes = tuple(f"{name}: {found[name].details['note']}" for name in chosen if "note" in found[name].details)
+        try:
+            found["copy"] = copy_check(_flat(pixels), _flat(reference.train), _flat(reference.heldout))
+        except DdpmkitError as err:
+            if metrics is not None:
+                raise
+            left_out = (f"copy: left out, {err.message}",)  # nobody asked for it by name, and the rest stands
+    told = (name for name in chosen if name in found and "note" in found[name].details)
+    notes = (*(f"{name}: {found[name].details['note']}" for name in told), *left_out)
     protocol = reference.protocol | {"n": n, "k": k}
     return Panel(found, protocol, reference.floor, notes)
 

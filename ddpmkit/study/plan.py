@@ -234,7 +234,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
                 )
     if not plan.cells:
         label, reason = plan.excluded[0]
-        raise DdpmkitError(f"no cell is possible; {label}: {reason}", "choose another --prediction or schedule")
+        raise DdpmkitError(f"no cell is possible; {label}: {reason}", "choose another of the two")
     return plan
 
 

@@ -57,6 +57,8 @@ def reverse_strips(folder: Path, registry: Registry) -> tuple[list[Strip], int, 
                 lambda k, key=key, index=index, shape=shape: normal(key, index, shape, k),
             )
         shown = np.linspace(chain.T - 1, 0, min(COLUMNS - 1, chain.T)).round().astype(int)
+        if not set(shown.tolist()) <= seen.keys():
+            continue  # a sampler that skips steps of its own has no walk to show
         row = [float(chain.input_scale[t]) * seen[int(t)] for t in shown] + [last]
         strips.append(Strip(result["cell"], torch.cat([quantise(x, levels) for x in row]).numpy()))
     if not strips:

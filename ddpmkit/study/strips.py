@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from ddpmkit import files
 from ddpmkit.diffusion.tables import tables_for
-from ddpmkit.errors import DdpmkitError
 from ddpmkit.plots import FRACTIONS, forward_strips, strips_figure
 from ddpmkit.study.reverse import reverse_strips
 
@@ -38,8 +37,8 @@ def write_strips(prepared: Prepared) -> None:
         _write(strips_figure(strips, plan.images.levels, heads), folder / "figures" / "forward.png")
         appearing, levels, heads = reverse_strips(folder, registry)
         _write(strips_figure(appearing, levels, heads), folder / "figures" / "reverse.png")
-    except DdpmkitError as err:
-        print(f"warning: the strips could not be drawn: {err.message}", file=sys.stderr)
+    except Exception as err:  # a plugin's sampler runs here again, and a picture must not cost the results
+        print(f"warning: the strips could not be drawn: {type(err).__name__}: {err}", file=sys.stderr)
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -73,7 +73,7 @@ def report(tmp_path_factory) -> Path:
             bound["curve"] = {"first": [1, 9, 90], "last": [1, 11, 110], "bits": [0.1, 0.02, 0.001]}
             nll |= {"split": "test", "images": 9}
             distance = 50 - 4 * (c if c > 1 else 0) + float(rng.normal(0, 1))
-            score = {"metrics": {"fd": {"reported": distance}}, "n": 64}
+            score = {"metrics": {"fd": {"value": distance}}, "n": 64}
             results.append(
                 {
                     "cell": label,

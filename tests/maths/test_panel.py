@@ -280,3 +280,12 @@ def test_features_that_are_not_finite_or_too_few_are_refused(digits):
     good = prepare(digits, Bad(lambda levels: levels.reshape(len(levels), -1)[:, :9] / (levels.size > 5 * 64)))
     with np.errstate(divide="ignore", invalid="ignore"), pytest.raises(DdpmkitError, match="the samples' features"):
         score(digits.train[:4], good)
+
+
+def test_a_check_that_says_nothing_here_does_not_cost_the_other_metrics(digits, reference):
+    got = score(digits.test, reference)
+    assert "copy" not in got
+    assert got["fd"].value < 1e-9
+    assert any("the samples are the held-out images themselves" in n for n in got.notes)
+    with pytest.raises(DdpmkitError, match="the samples are the held-out images themselves"):
+        score(digits.test, reference, metrics=["copy"])
