@@ -35,7 +35,7 @@ from ddpmkit.evaluation.nll_draws import Draws, Sampled, Values
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.sampling import denoiser
+from ddpmkit.sampling import predictor
 
 IMAGES = 400  # of the 797 test images
 SWEEPS = 8  # noise draws of every (image, step)
@@ -75,9 +75,11 @@ def trained(out: Path, schedule: str) -> tuple[Any, Any, Any]:
     found = checkpoint.newest(folder / "ckpt")
     if found is None:
         raise SystemExit(f"no checkpoint under {folder}")
-    net.load_state_dict(found.ema)
+    (rate,) = files.read_json(folder / "spec.json")["emas"]
+    net.load_state_dict(checkpoint.under(found.ema, repr(rate)))
     tables = tables_for(registry.build("schedule", schedule), 1000)
-    return images, tables, denoiser(net.eval(), tables, "eps", torch.device("cpu"))
+    predict = predictor(net.eval(), tables, "eps", torch.device("cpu"))
+    return images, tables, lambda xt, t: predict(xt, t)[0]
 
 
 def asked(
