@@ -20,8 +20,7 @@ from ddpmkit.diffusion.tables import Array, Tables, decoder_log_variance, fixed_
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.evaluation.nll_bound import Bound, bound
 from ddpmkit.evaluation.nll_control import LinearGaussian
-from ddpmkit.evaluation.nll_draw import DECODER_DRAWS, draw
-from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, pilot_grid
+from ddpmkit.evaluation.nll_draw import beside_the_middle, draw
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.interfaces import Schedule, Sigma
 
@@ -99,7 +98,7 @@ def bits_per_dim(
             )
         return to_x0(c, prediction, xt, t, out.float()), None
 
-    fixed = len(pilot_grid(tables.T)) * PILOT_IMAGES + DECODER_DRAWS * len(images)
+    fixed = beside_the_middle(tables.T, len(images))
     draws = draw(
         predict_x0,
         tables,

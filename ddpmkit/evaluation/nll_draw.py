@@ -35,6 +35,11 @@ SAFETY = 1.46  # 15 / chi2_15(0.2): the variance that 15 degrees of freedom show
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
+def beside_the_middle(T: int, images: int) -> int:
+    """Return the evaluations that pilot and decoder take for so many images, whatever the middle sum's budget."""
+    return len(nll_proposal.pilot_grid(T)) * PILOT_IMAGES + DECODER_DRAWS * images
+
+
 @torch.inference_mode()
 def draw(
     predict: Predict,

@@ -18,8 +18,7 @@ from ddpmkit.diffusion.variance import log_variance
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.evaluation.nll_bound import bound
 from ddpmkit.evaluation.nll_control import LinearGaussian
-from ddpmkit.evaluation.nll_draw import DECODER_DRAWS, draw
-from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, pilot_grid
+from ddpmkit.evaluation.nll_draw import beside_the_middle, draw
 from ddpmkit.evaluation.ode import from_network, ode_likelihood
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.interfaces import Images
@@ -136,7 +135,7 @@ def likelihood(
             else full.strided(registry.build("sampler", "ancestral").timesteps(full.T, asked.steps))
         )
         split = to_pixels(torch.from_numpy(split_images(images, asked.split)).to(where), images.levels)
-        fixed = len(pilot_grid(chain.T)) * PILOT_IMAGES + DECODER_DRAWS * len(split)
+        fixed = beside_the_middle(chain.T, len(split))
         sampled = not asked.full and asked.se is None
         draws = draw(
             predictor(net, chain, prediction, where, sigma),

@@ -30,9 +30,8 @@ from ddpmkit.evaluation.baselines import categorical_bits, uniform_bits
 from ddpmkit.evaluation.fit import fit_statistics
 from ddpmkit.evaluation.nll_bound import Bound, bound
 from ddpmkit.evaluation.nll_control import LinearGaussian
-from ddpmkit.evaluation.nll_draw import DECODER_DRAWS, draw
+from ddpmkit.evaluation.nll_draw import beside_the_middle, draw
 from ddpmkit.evaluation.nll_draws import Draws
-from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, pilot_grid
 from ddpmkit.evaluation.panel import prepare, score
 from ddpmkit.initialise import initialise
 from ddpmkit.pixels import to_pixels
@@ -277,7 +276,7 @@ def run_draw(w: Work) -> None:
     split = to_pixels(torch.from_numpy(split_images(images, spec["split"])).to(w.device), images.levels)
     pilot = to_pixels(torch.from_numpy(images.validation).to(w.device), images.levels)
     # A setting counts the draws of the middle sum; the pilot's and the decoder's come on top.
-    fixed = len(pilot_grid(tables.T)) * PILOT_IMAGES + DECODER_DRAWS * len(split)
+    fixed = beside_the_middle(tables.T, len(split))
     found = draw(
         predict(tables),
         tables,

@@ -29,7 +29,10 @@ class World:
         rng = np.random.default_rng(3)
         self.tables = tables_for(schedule or Linear(), steps)
         mix = rng.normal(size=(DIMS, DIMS)) / 4
-        draws = lambda n: np.clip(np.round((rng.normal(size=(n, DIMS)) @ mix + 1) * 8), 0, 16) / 8 - 1  # noqa: E731
+
+        def draws(n):
+            return np.clip(np.round((rng.normal(size=(n, DIMS)) @ mix + 1) * 8), 0, 16) / 8 - 1
+
         self.train, self.x0, self.held = draws(400), draws(COUNT), draws(50)
         covariance = np.cov(self.train.T)
         m, s2 = self.tables.signal[:, None, None], self.tables.noise2[:, None, None]
