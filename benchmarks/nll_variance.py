@@ -75,7 +75,7 @@ def trained(out: Path, schedule: str) -> tuple[Any, Any, Any]:
     found = checkpoint.newest(folder / "ckpt")
     if found is None:
         raise SystemExit(f"no checkpoint under {folder}")
-    (rate,) = files.read_json(folder / "spec.json")["emas"]
+    (rate,) = stage["spec"]["emas"]
     net.load_state_dict(checkpoint.under(found.ema, repr(rate)))
     tables = tables_for(registry.build("schedule", schedule), 1000)
     predict = predictor(net.eval(), tables, "eps", torch.device("cpu"))

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 COMMIT = "COMMIT.json"
+CHECK = 16  # hex digits of a line's hash
+SEAL = "seal"  # of a JSON object: the hash of everything else in it
 
 
 def canonical(value: Any) -> str:
@@ -53,6 +55,24 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON with sorted keys; see :func:`write_bytes`."""
     write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
+
+
+def write_sealed(path: Path, record: dict[str, Any]) -> None:
+    """Write a JSON object with the hash of its own content under ``seal``; see :func:`write_json`."""
+    plain = {k: v for k, v in record.items() if k != SEAL}
+    write_json(path, {**plain, SEAL: sha256(canonical(plain).encode())})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object without its seal; None when there is none, or it is not what was sealed."""
+    record = read_json(path)
+    if not isinstance(record, dict):
+        return None
+    seal = record.pop(SEAL, None)
+    try:
+        return record if seal is None or seal == sha256(canonical(record).encode()) else None
+    except ValueError:  # a number that became infinite
+        return None
 
 
 def read_json(path: Path) -> Any:
@@ -116,20 +136,27 @@ def quarantine(path: Path) -> Path:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line in one write."""
+    """Append one line of JSON, and behind a tab the beginning of its hash, in one write."""
     with path.open("ab") as file:
-        file.write(line.encode() + b"\n")
+        file.write(checked_line(line))
+
+
+def checked_line(line: str) -> bytes:
+    """Return a line of JSON as :func:`append_line` writes it."""
+    return f"{line}\t{sha256(line.encode())[:CHECK]}\n".encode()
 
 
 def read_lines(path: Path) -> Iterator[Any]:
-    """Yield the JSON value of each whole line; a torn last line is passed over."""
+    """Yield the JSON value of each whole line; a torn last line, or one that does not fit its hash, is passed over."""
     try:
         raw = path.read_bytes()
     except OSError:
         return
     for line in raw.split(b"\n")[:-1]:
+        text, tab, check = line.partition(b"\t")
         with contextlib.suppress(ValueError):
-            yield json.loads(line)
+            if not tab or check.decode() == sha256(text)[:CHECK]:
+                yield json.loads(text)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,10 +29,31 @@ def stream_key(seed: int | str, stream: str) -> Key:
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
-def stream_seed(seed: int, stream: str, index: int | str) -> int:
+def stream_seed(seed: int | str, stream: str, index: int | str) -> int:
     """Return a 63-bit seed for libraries that want one: torch.manual_seed for dropout, a permutation and the like."""
     digest = hashlib.sha256(f"ddpmkit/{seed}/{stream}/{index}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
+
+
+def seed_libraries(seed: int | str, stream: str, index: int | str) -> None:
+    """Seed torch, numpy and random from a counter, for code that draws from them: dropout, a plugin's own noise."""
+    value = stream_seed(seed, stream, index)
+    torch.manual_seed(value)
+    np.random.seed(value & _MASK)  # what others' code draws from
+    random.seed(value)
+
+
+@contextmanager
+def seeded_libraries(seed: int | str, stream: str, index: int | str) -> Iterator[None]:
+    """Seed torch, numpy and random, and put the caller's states back at the end."""
+    states = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
+    seed_libraries(seed, stream, index)
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
 
 
 def philox(key: Key, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

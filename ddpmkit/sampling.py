@@ -7,30 +7,38 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ddpmkit import device as devices
 from ddpmkit.diffusion.gaussian import Coefficients, Prediction, gather, to_x0
 from ddpmkit.diffusion.tables import Array, Tables
 from ddpmkit.diffusion.variance import LearnedVariance
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import quantise
 from ddpmkit.plugin.interfaces import Denoised, Sampler, Sigma
-from ddpmkit.randomness import normal, stream_key
+from ddpmkit.randomness import normal, seed_libraries, stream_key
 
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 Denoise = Callable[[Tensor, int], Denoised]
 
 
 def predictor(
-    net: nn.Module, tables: Tables, prediction: Prediction, device: torch.device, sigma: Sigma | None = None
+    net: nn.Module,
+    tables: Tables,
+    prediction: Prediction,
+    device: torch.device,
+    sigma: Sigma | None = None,
+    precision: str = "fp32",
 ) -> Predict:
     """Return predict(xt, t) -> (x0hat, log sigma^2), t int64 (B,) an index of ``tables``; x0hat is not clipped.
 
-    The second is None unless ``sigma`` is a learned one, and then like x0hat.
+    The second is None unless ``sigma`` is a learned one, and then like x0hat. ``precision`` is the network's alone.
     """
     c = Coefficients.of(tables, device)
     learned = LearnedVariance(sigma, tables, device) if sigma is not None and sigma.learned else None
 
     def predict(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
-        out = net(gather(c.input_scale, t, x) * x, c.network_time[t]).float()
+        with devices.autocast(device, precision):
+            out = net(gather(c.input_scale, t, x) * x, c.network_time[t])
+        out = out.float()
         if learned is None:
             return to_x0(c, prediction, x, t, out), None
         mean, extra = out.chunk(2, dim=1)
@@ -88,11 +96,13 @@ def sample(
         def watched(x: Tensor, t: int, first: int = first) -> Denoised:
             if should_stop():
                 raise Interrupted(f"stopped after {first} of {count} images")
+            seed_libraries(seed, "sampling", f"{first}/{t}")  # for a network or a sampler that draws by itself
             return denoise(x, t)
 
         def noise(k: int, index: Tensor = index) -> Tensor:
             return normal(key, index, shape, k)
 
+        seed_libraries(seed, "sampling", first)
         x = sampler.sample(watched, tables, noise)
         if x.shape != (micro_batch, *shape):
             raise DdpmkitError(f"sampler '{sampler.name}' gave shape {tuple(x.shape)}, not {(micro_batch, *shape)}")

@@ -26,7 +26,7 @@ from ddpmkit.diffusion.variance import LearnedVariance
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.interfaces import Sigma, Weighting
-from ddpmkit.randomness import normal, permutation, stream_key, stream_seed, uniform
+from ddpmkit.randomness import normal, permutation, seed_libraries, stream_key, uniform
 from ddpmkit.timesteps import Timesteps, TimestepSampling, timesteps
 
 
@@ -188,8 +188,7 @@ def train(
         losses = []
         for part, first in enumerate(range(0, config.batch_size, config.micro_batch)):
             cut = slice(first, first + config.micro_batch)
-            if config.dropout > 0:
-                torch.manual_seed(stream_seed(config.seed, "dropout", f"{step}/{part}"))
+            seed_libraries(config.seed, "dropout", f"{step}/{part}")  # and whatever else a network may draw
             with devices.autocast(device, config.precision):
                 out = net(gather(c.input_scale, t[cut], xt) * xt[cut], c.network_time[t[cut]])
             terms = loss(objective, x0[cut], t[cut], eps[cut], xt[cut], out.float())

@@ -203,11 +203,13 @@ class Images:
     labels: dict[str, Any]  # split -> int64 (N,), empty when the data has none
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the images of all splits and of K; paths and labels do not enter."""
+        """Return the SHA-256 of the images of all splits, of K and of the labels if there are any; no path enters."""
         digest = hashlib.sha256(f"levels={self.levels}".encode())
         for split in ("train", "validation", "test"):
             array = getattr(self, split)
             digest.update(f"{split}{array.shape}".encode() + array.tobytes())
+        for split, labels in sorted(self.labels.items()):
+            digest.update(f"labels {split}{labels.shape}".encode() + labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
 

@@ -16,7 +16,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -26,9 +26,10 @@ from typing import Any
 import pluggy
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
-from ddpmkit.plugin import spec
+from ddpmkit.plugin import changes, spec
 from ddpmkit.plugin.hookspecs import HOOKS, PROJECT, Hooks
 from ddpmkit.plugin.interfaces import KINDS, Component, Kind
+from ddpmkit.plugin.sources import Sources, reading, sources_of
 from ddpmkit.text import one_line
 
 BUILTIN = "ddpmkit"
@@ -44,6 +45,7 @@ class Entry:
     plugin: str
     plugin_version: str
     identity: int | str  # what enters stage ids: the class's integer version, or the file's SHA-256 for -p
+    sources: Sources | None = None  # what else its import brought; None for built-ins
 
     @property
     def name(self) -> str:
@@ -82,6 +84,7 @@ class Loaded:
     entries: list[Entry] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
     milliseconds: float = 0.0
+    sources: Sources | None = None
 
 
 def load_builtin() -> Loaded:
@@ -105,9 +108,7 @@ def load_installed(blocked: Iterable[str] = ()) -> list[Loaded]:
         if name in blocked or ep.name in blocked:
             continue
         loaded = Loaded(name, version, ep.value)
-        started = time.perf_counter()
-        module = _guarded(loaded, "import", ep.load)
-        loaded.milliseconds = 1e3 * (time.perf_counter() - started)
+        module = _imported(loaded, ep.load)
         if not loaded.issues:
             _take_in(loaded, module, identity=None)
         out.append(loaded)
@@ -130,16 +131,13 @@ def load_named(target: str) -> Loaded:
         name = path.name if path.stem == BUILTIN else path.stem
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         loaded = Loaded(name, digest[:12], str(path))
-        started = time.perf_counter()
-        module = _guarded(loaded, "import", lambda: _run_file(path, f"ddpmkit_p_{name}_{digest[:12]}"))
+        module = _imported(loaded, lambda: _run_file(path, f"ddpmkit_p_{name}_{digest[:12]}"))
     else:
         loaded = Loaded(target, "", target)
-        started = time.perf_counter()
-        module = _guarded(loaded, "import", lambda: importlib.import_module(target))
+        module = _imported(loaded, lambda: importlib.import_module(target))
         origin = getattr(module, "__file__", None)
         digest = _source_hash(Path(origin)) if origin else ""
         loaded.version = str(getattr(module, "__version__", digest[:12]))
-    loaded.milliseconds = 1e3 * (time.perf_counter() - started)
     if module is not None:
         _take_in(loaded, module, identity=digest)
     if loaded.issues:
@@ -184,6 +182,17 @@ def _run_file(path: Path, module_name: str) -> ModuleType:
     return module
 
 
+def _imported(loaded: Loaded, action: Callable[[], Any]) -> Any:
+    """Import a plugin, and note how long it took, what it brought and what it changed."""
+    before, started = set(sys.modules), time.perf_counter()
+    with changes.watched(loaded.name), reading() as paths:
+        module = _guarded(loaded, "import", action)
+    loaded.milliseconds = 1e3 * (time.perf_counter() - started)
+    if isinstance(module, ModuleType):
+        loaded.sources = sources_of(module, set(sys.modules) - before).with_files(paths)
+    return module
+
+
 def _guarded(loaded: Loaded, stage: str, action: Any) -> Any:
     """Run a plugin's code; whatever it raises becomes an issue of that plugin."""
     try:
@@ -217,7 +226,7 @@ def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
                     loaded.issues.append(Issue(loaded.name, loaded.version, "component", problem))
                 else:
                     key = cls.version if identity is None else identity
-                    loaded.entries.append(Entry(kind.name, cls, loaded.name, loaded.version, key))
+                    loaded.entries.append(Entry(kind.name, cls, loaded.name, loaded.version, key, loaded.sources))
 
 
 def _unknown_hooks(loaded: Loaded, module: ModuleType, manager: pluggy.PluginManager) -> Iterator[Issue]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
-from ddpmkit.plugin import spec
+from ddpmkit.plugin import changes, spec
 from ddpmkit.plugin.interfaces import KINDS, Component
 from ddpmkit.plugin.loader import BUILTIN, Entry, Issue, Loaded, load_builtin, load_installed, load_named
+from ddpmkit.plugin.sources import Sources
 
 
 class Registry:
@@ -99,10 +101,8 @@ class Registry:
 
     def record(self, obj: Component) -> dict[str, Any]:
         """Write down a component so that it can be built again: every parameter, defaults included."""
-        entry = next((e for e in self._entries() if e.cls is type(obj)), None)
-        if entry is None:
-            raise DdpmkitError(f"'{obj.name}' is a component that no plugin registered", "build it by its name")
-        return {
+        entry = self._entry(obj)
+        record = {
             "kind": entry.kind,
             "name": entry.name,
             "params": spec.values(obj),
@@ -110,6 +110,51 @@ class Registry:
             "plugin_version": entry.plugin_version,
             "version": entry.identity,
         }
+        return record if entry.sources is None else {**record, "sources": asdict(entry.sources)}
+
+    def identity(self, obj: Component) -> dict[str, Any]:
+        """Return what of a component enters ids: who makes it, its parameters, and its version.
+
+        Of a plugin's also the version of its distribution and a hash of what its import brought: the modules outside
+        site-packages and the files that were read.
+        """
+        entry = self._entry(obj)
+        out = {"name": entry.qualified, "params": spec.hashed_values(obj), "version": entry.identity}
+        if entry.sources is not None:
+            out |= {"sources": entry.sources.digest()}
+            if not isinstance(entry.identity, str):  # an installed one; a file or module is its own hash
+                out |= {"distribution": entry.plugin_version}
+        return out
+
+    def is_builtin(self, obj: Component) -> bool:
+        """Whether a component comes with ddpmkit, and not from a plugin."""
+        return self._entry(obj).plugin == BUILTIN
+
+    def changed_by(self) -> dict[str, str]:
+        """Return the plugins that have replaced something in torch, numpy or scipy, each with what it was made of.
+
+        Such a change reaches every cell, and so enters every id.
+
+        Raises:
+            DdpmkitError: when a plugin did so that is not one of this registry's: nothing here can undo it.
+        """
+        loaded = {p.name: p for p in self._plugins}
+        out = {}
+        for plugin, names in changes.made().items():
+            if plugin not in loaded:
+                raise DdpmkitError(
+                    f"plugin '{plugin}', loaded earlier in this process, replaced {', '.join(names[:3])}",
+                    "start Python again, or pass that plugin too",
+                )
+            sources = loaded[plugin].sources
+            out[plugin] = f"{loaded[plugin].version} {sources.digest() if sources else ''}".strip()
+        return out
+
+    def _entry(self, obj: Component) -> Entry:
+        entry = next((e for e in self._entries() if e.cls is type(obj)), None)
+        if entry is None:
+            raise DdpmkitError(f"'{obj.name}' is a component that no plugin registered", "build it by its name")
+        return entry
 
     def rebuild(self, record: dict[str, Any]) -> Any:
         """Build the component that a record describes.
@@ -126,9 +171,12 @@ class Registry:
                 f"{record['plugin_version']}, which is not here",
                 "install that plugin, or pass the same -p again",
             ) from err
-        if entry.identity != record["version"]:
+        changed = "" if entry.identity != record["version"] else Sources(**record.get("sources", {})).changed()
+        if changed is not None:
+            where = f" ({changed})" if changed else ""
             raise DdpmkitError(
-                f"{record['kind']} '{record['name']}' of {record['plugin']} has changed since the stage was planned",
+                f"{record['kind']} '{record['name']}' of {record['plugin']} has changed since the stage was "
+                f"planned{where}",
                 "run the study again: its stages get new ids",
             )
         try:

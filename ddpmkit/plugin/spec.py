@@ -30,10 +30,20 @@ def param(
     gt: float | None = None,
     le: float | None = None,
     lt: float | None = None,
+    before: Any = dataclasses.MISSING,
+    locates: bool = False,
 ) -> Any:
-    """Declare one parameter of a component: its default, what it means, and the range it must lie in."""
+    """Declare one parameter of a component: its default, what it means, and the range it must lie in.
+
+    A parameter that is added to a component which has been used already says in ``before`` which value stands for how
+    things were before it existed. It enters ids only where it differs from that, so that old results stay found; and
+    ``before`` never changes again, whatever becomes of the default. One that only ``locates`` something whose content
+    is hashed by itself, a path, never enters ids.
+    """
     bounds = {k: v for k, v in {"ge": ge, "gt": gt, "le": le, "lt": lt}.items() if v is not None}
-    return dataclasses.field(default=default, metadata={"help": help, "bounds": bounds})
+    return dataclasses.field(
+        default=default, metadata={"help": help, "bounds": bounds, "before": before, "locates": locates}
+    )
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class Parameter:
     default: Any
     help: str
     bounds: dict[str, float]
+    before: Any = dataclasses.MISSING  # the value that stands for how it was before the parameter existed
+    locates: bool = False  # it says where something is, and what it finds is hashed by itself
 
     @property
     def type_name(self) -> str:
@@ -89,6 +101,8 @@ def parameters(cls: type) -> tuple[Parameter, ...]:
                 field.default,
                 field.metadata.get("help", ""),
                 dict(field.metadata.get("bounds", {})),
+                field.metadata.get("before", dataclasses.MISSING),
+                field.metadata.get("locates", False),
             )
         )
     return tuple(out)
@@ -192,9 +206,17 @@ def values(obj: Any) -> dict[str, Any]:
     return out
 
 
+def hashed_values(obj: Any) -> dict[str, Any]:
+    """The parameters that enter ids: those of :func:`values`, but for paths and what is as before it existed."""
+    stated = values(obj)
+    left_out = {p.name for p in parameters(type(obj)) if p.locates or getattr(obj, p.name) == p.before}
+    return {k: v for k, v in stated.items() if k not in left_out}
+
+
 def from_values(cls: type[Any], stored: dict[str, Any]) -> Any:
-    """Rebuild a component from what :func:`values` stored."""
-    obj = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    """Rebuild a component from what :func:`values` or :func:`hashed_values` gave."""
+    known = {p.name: p.before for p in parameters(cls) if p.before is not dataclasses.MISSING}
+    obj = cls(**{**known, **{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}})
     validate(obj)
     return obj
 

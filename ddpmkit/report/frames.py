@@ -115,8 +115,8 @@ def read_study(folder: Path) -> Records:
     Raises:
         DdpmkitError: when the folder holds no study.
     """
-    plan = files.read_json(folder / "plan.json")
-    if not isinstance(plan, dict):
+    plan = files.read_sealed(folder / "plan.json")
+    if plan is None:
         raise DdpmkitError(f"'{folder}' is no study", "ddpmkit report lists the newest study of --out")
     store = Reading(Store(folder.parent.parent))
     settings = {c["label"]: c["settings"] for c in plan["cells"]}
@@ -174,7 +174,8 @@ def _score_rows(
         "stage": score[:16],
     }
     out = []
-    for metric in stages.get(score, {}).get("spec", {}).get("metrics", ["fd"]):
+    for asked in stages.get(score, {}).get("spec", {}).get("metrics", ["fd"]):
+        metric = asked if isinstance(asked, str) else asked["name"].rpartition("/")[2]  # with the plugin that brings it
         found = result.get("metrics", {}).get(metric, {})
         name = reference.get("names", {}).get(metric, f"FD-{features}" if metric == "fd" else metric)
         definition = ""

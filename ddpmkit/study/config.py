@@ -56,6 +56,7 @@ class Settings:
     )
     dropout: float = param(0.0, "rate of the backbone's dropout layers", ge=0, lt=1)
     precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of training; auto is bf16 where the hardware has it")
+    eval_precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of sampling and likelihood", before="fp32")
     micro_batch: int = param(64, "images the network sees at once in training", ge=1)
     eval_batch: int = param(128, "images the network sees at once in sampling and likelihood", ge=1)
     samples: int = param(1000, "images drawn for each result", ge=2)
@@ -163,6 +164,13 @@ class Study:
         return "\n".join(lines) + "\n"
 
 
+def stated_grid(grid: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a grid without the settings that are as they were before they existed: what a default name is made of."""
+    before = {p.name: p.before for p in FIELDS.values()}
+    settings = {k: v for k, v in grid["settings"].items() if k not in before or v != before[k]}
+    return {**grid, "settings": settings}
+
+
 def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     """Turn options, as flags, a TOML file or Python keywords give them, into a study that has been checked.
 
@@ -226,7 +234,7 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     if asked > LARGEST:
         raise DdpmkitError(f"the grid asks for {asked} results, more than {LARGEST}", "split it into several studies")
     dataset = re.sub(r"[^A-Za-z0-9._-]", "-", spec.parse(base.dataset)[0].rpartition("/")[2])[:60]
-    default = f"{dataset}-{files.sha256(files.canonical(study.grid()).encode())[:8]}"
+    default = f"{dataset}-{files.sha256(files.canonical(stated_grid(study.grid())).encode())[:8]}"
     return replace(study, name=check_name(default if name is None else name))
 
 

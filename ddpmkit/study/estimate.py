@@ -34,8 +34,8 @@ def estimate(prepared: Prepared) -> Guess:
     store, plan = prepared.store, prepared.plan
     known: dict[tuple[str, str], list[float]] = defaultdict(list)
     for path in store.root.glob("*/*/*/status.json"):
-        record = files.read_json(path)
-        if isinstance(record, dict) and record.get("state") == "done" and record.get("work"):
+        record = files.read_sealed(path) or {}
+        if record.get("state") == "done" and record.get("work") and record.get("seconds"):
             known[path.parts[-4], _backbone(record["how"])].append(record["seconds"] / record["work"])
     devices, workers = prepared.how.devices(), prepared.how.workers()
     probed: dict[str, tuple[float, float]] = {}

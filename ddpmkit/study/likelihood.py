@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from ddpmkit import device as devices
-from ddpmkit import files
 from ddpmkit.diffusion.gaussian import Prediction
 from ddpmkit.diffusion.likelihood import Decoder
 from ddpmkit.diffusion.tables import Tables, decoder_log_variance
@@ -25,7 +24,7 @@ from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.sampling import predictor
 from ddpmkit.study.config import RunOptions
-from ddpmkit.study.plan import Stage
+from ddpmkit.study.plan import AS_BEFORE, Stage
 from ddpmkit.study.stages import Work, bound_record, split_images, trained_network
 from ddpmkit.study.store import Store
 
@@ -70,7 +69,7 @@ def find_training(store: Store, text: str) -> str:
     Raises:
         DdpmkitError: when there is none, or more than one.
     """
-    ids = [p.parent.name for p in store.root.glob("train/*/*/spec.json")]
+    ids = [p.name for p in store.root.glob("train/*/*") if p.is_dir()]
     found = [i for i in ids if i.startswith(text)] if text else []
     if len(found) != 1:
         problem = "no training" if not found else f"{len(found)} trainings"
@@ -97,7 +96,10 @@ def likelihood(
         Diverged: when the network gives a value that is not finite.
     """
     stage = find_training(store, training)
-    spec, how = (files.read_json(store.folder("train", stage) / f"{n}.json") for n in ("spec", "status"))
+    spec, how = {**AS_BEFORE["train"], **store.spec("train", stage)}, store.status("train", stage)
+    if "how" not in how:
+        path = store.folder("train", stage) / "status.json"
+        raise DdpmkitError(f"'{path}' is damaged or lost", "run the study again: it is written from the plan")
     sigma = registry.build("sigma", asked.sigma)
     taught = spec.get("sigma", {}).get("name", "").rpartition("/")[2]
     if sigma.fitted:
@@ -119,7 +121,7 @@ def likelihood(
     where = devices.resolve(device)
     asking = Stage(
         "draw",
-        {"train": stage, "weights": f"ema {rate!r}"},
+        {"train": stage, "weights": f"ema {rate!r}", "eval_precision": "fp32", "data": spec["data"]},
         (),
         {**how["how"], "sigma": registry.record(sigma)},
         f"likelihood of {stage[:12]}",

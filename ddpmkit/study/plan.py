@@ -22,15 +22,23 @@ from ddpmkit.diffusion.tables import (
     tables_for,
 )
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.interfaces import Component, Images
+from ddpmkit.plugin import changes
+from ddpmkit.plugin.interfaces import Backbone, Images
+from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.plugin.sources import reading
 from ddpmkit.study.config import IMAGE_METRICS, SAMPLE_METRICS, Cell, Settings, Study
+from ddpmkit.study.identity import Identified, identified
 
 # Raise a number when the same spec comes to mean other results.
-VERSIONS = {"ref": 2, "train": 1, "fit": 1, "sample": 1, "draw": 1, "nll": 3, "score": 2}
+VERSIONS = {"ref": 3, "train": 2, "fit": 2, "sample": 2, "draw": 2, "nll": 4, "score": 3}
+# A field that is added to a spec later stands here with the value that means how it was before the field existed. It
+# enters an id only where it differs from that, and the value here never changes again, whatever becomes of defaults.
+AS_BEFORE: dict[str, dict[str, Any]] = {kind: {} for kind in VERSIONS}
 # Axes that no training sees: cells that differ in these alone share theirs, and it is not named after one of them.
 AFTER_TRAINING = (
-    "sampler", "sampling_steps", "samples", "ema", "eval_batch", "reference_split", "nll_evals", "nll_se", "nll_full",
+    "sampler", "sampling_steps", "samples", "ema", "eval_batch", "eval_precision", "reference_split",
+    "nll_evals", "nll_se", "nll_full",
     "decoder_variance", "fit_images",
 )  # fmt: skip
 SIGNAL_LEFT = 0.01  # bits/dim of L_T above which a schedule is warned about
@@ -46,7 +54,7 @@ class Stage:
 
     Attributes:
         kind: ref, train, fit, sample, draw, nll or score.
-        spec: what can change the output; its hash is the id.
+        spec: what can change the output, without what is :data:`AS_BEFORE`; its hash is the id.
         needs: (kind, id) of the stages whose output it reads.
         how: how to find the same things again here, a path or a plugin's version; never hashed.
         label: for people.
@@ -63,8 +71,32 @@ class Stage:
     @functools.cached_property
     def id(self) -> str:
         """SHA-256 of the canonical JSON of kind, version and spec."""
-        whole = {"kind": self.kind, "version": VERSIONS[self.kind], "spec": self.spec}
-        return files.sha256(files.canonical(whole).encode())
+        return files.sha256(files.canonical(self.named).encode())
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What the id is the hash of: the content of ``spec.json``."""
+        return {"kind": self.kind, "version": VERSIONS[self.kind], "spec": self.spec}
+
+    @property
+    def full(self) -> dict[str, Any]:
+        """The spec with all its fields."""
+        return {**AS_BEFORE[self.kind], **self.spec}
+
+    @classmethod
+    def planned(
+        cls,
+        kind: str,
+        spec: dict[str, Any],
+        needs: Sequence[tuple[str, str]],
+        how: dict[str, Any],
+        label: str,
+        work: float,
+    ) -> Stage:
+        """Make a stage of a spec with all its fields."""
+        before = AS_BEFORE[kind]
+        stated = {k: v for k, v in spec.items() if k not in before or v != before[k]}
+        return cls(kind, stated, tuple(needs), how, label, work)
 
     def json(self) -> dict[str, Any]:
         """The stage as JSON values."""
@@ -80,9 +112,18 @@ class Stage:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Stage:
-        """Read a stage back."""
+        """Read a stage back.
+
+        Raises:
+            DdpmkitError: when its spec is not the one that its id was made of.
+        """
         needs = tuple((str(k), str(i)) for k, i in record["needs"])
-        return cls(record["kind"], record["spec"], needs, record["how"], record["label"], record["work"])
+        stage = cls(record["kind"], record["spec"], needs, record["how"], record["label"], record["work"])
+        if stage.id != record["id"]:
+            raise DdpmkitError(
+                f"the record of stage '{stage.label}' is damaged, or of another ddpmkit", "run the study again"
+            )
+        return stage
 
 
 @dataclass(frozen=True)
@@ -148,6 +189,17 @@ class Plan:
         }
 
 
+@dataclass(frozen=True)
+class _Context:
+    """What the stages of one plan have in common."""
+
+    registry: Registry
+    images: Images
+    data: str  # the hash of the images and labels
+    how: dict[str, Any]  # where they are
+    common: dict[str, Any]  # what enters every id: plugins that changed a library for everyone
+
+
 def make_plan(study: Study, registry: Registry) -> Plan:
     """Expand a study into stages, and find out what is impossible before anything runs.
 
@@ -158,7 +210,6 @@ def make_plan(study: Study, registry: Registry) -> Plan:
     with blame("dataset", study.base.dataset):
         images: Images = dataset.load()
     data_hash = images.fingerprint()
-    data_how = {"dataset": registry.record(dataset), "data": data_hash}
     plan = Plan(study, images)
     second_moment = float(np.mean((2.0 * images.train / (images.levels - 1) - 1) ** 2))
     chosen = [m for m in study.metrics if m in SAMPLE_METRICS]
@@ -168,10 +219,15 @@ def make_plan(study: Study, registry: Registry) -> Plan:
     }
     extractors = {text: features for text, features in extractors.items() if panels[text]}
     rates = sorted(study.axes.get("ema", (study.base.ema,)))  # averages that one training keeps
+    changed = registry.changed_by()
+    for name in changed:
+        plan.warn(f"plugin {name} replaces {', '.join(changes.made()[name][:3])} for every cell; all ids hold it")
+    how = {"dataset": registry.record(dataset), "data": data_hash}
+    context = _Context(registry, images, data_hash, how, {"changed_by": changed} if changed else {})
     for cell in study.cells():
         s = cell.settings
         try:
-            parts = _Parts.build(s, registry, second_moment)
+            parts = _Parts.build(s, context, second_moment)
         except Impossible as impossible:
             plan.excluded.append((cell.label, str(impossible)))
             continue
@@ -180,54 +236,32 @@ def make_plan(study: Study, registry: Registry) -> Plan:
             left = f"L_T is {parts.prior_bits:.3f} bits/dim"
             plan.warn(f"schedule '{s.schedule}' at T={s.timesteps} leaves signal in x_T: {left}")
         refs = {
-            text: plan.add(
-                Stage(
-                    "ref",
-                    {
-                        "data": data_hash,
-                        "split": s.reference_split,
-                        "metrics": panels[text],
-                        "features": {**_identity(features, registry), "fingerprint": features.fingerprint()},
-                        "samples": s.samples,
-                    },
-                    (),
-                    {**data_how, "features": registry.record(features)},
-                    f"reference {features.label()}",
-                    len(images.test),
-                )
-            )
+            text: plan.add(_ref_stage(s, text, features, panels[text], context))
             for text, features in extractors.items()
         }
         for train_seed in study.train_seeds:
-            train = _train_stage(cell, parts, train_seed, rates, data_hash, data_how, registry)
+            train = _train_stage(cell, parts, train_seed, rates, context)
             plan.add(train)
             fit = None
             walks = parts.noisy and extractors
             if (parts.sigma.fitted and (walks or "nll" in study.metrics)) or (
                 parts.decoder_fitted and "nll" in study.metrics
             ):
-                fit = _fit_stage(cell, parts, train, data_hash, data_how, registry, len(images.train))
+                fit = _fit_stage(cell, parts, train, context)
                 plan.add(fit)
             nll: dict[str, str] = {}
             for split in ("test", "train") if "nll" in study.metrics else ():
-                drawn = _draw_stage(cell, parts, train, split, data_hash, data_how, registry, images)
+                drawn = _draw_stage(cell, parts, train, split, context)
                 plan.add(drawn)
-                nll[split] = plan.add(_nll_stage(cell, parts, drawn, fit, registry))
+                nll[split] = plan.add(_nll_stage(cell, parts, drawn, fit, context))
             for sample_seed in study.sample_seeds:
                 sample, scores = None, []
                 if extractors:
-                    sampled = _sample_stage(cell, parts, train, fit, sample_seed, registry)
+                    sampled = _sample_stage(cell, parts, train, fit, sample_seed, context)
                     sample = plan.add(sampled)
                     for text, ref in refs.items():
-                        stage = Stage(
-                            "score",
-                            {"metrics": panels[text], "sample": sampled.id, "ref": ref},
-                            (("sample", sampled.id), ("ref", ref)),
-                            plan.stages[ref].how,
-                            f"score {cell.label} {text} seed {train_seed}.{sample_seed}",
-                            s.samples,
-                        )
-                        scores.append((text, plan.add(stage), ref))
+                        label = f"score {cell.label} {text} seed {train_seed}.{sample_seed}"
+                        scores.append((text, plan.add(_score_stage(s, sampled, plan.stages[ref], label, context)), ref))
                 bounds = nll.get("test"), nll.get("train")
                 plan.results.append(
                     Result(cell.label, train_seed, sample_seed, train.id, sample, tuple(scores), *bounds)
@@ -251,9 +285,12 @@ class _Parts:
     prior_bits: float
     decoder_fitted: bool
     noisy: bool  # whether a step of the walk can add noise at all
+    identities: dict[str, dict[str, Any]]  # what of each enters ids, a plugin's values included
+    records: dict[str, dict[str, Any]]  # how to build each again
 
     @classmethod
-    def build(cls, s: Settings, registry: Registry, second_moment: float) -> _Parts:
+    def build(cls, s: Settings, context: _Context, second_moment: float) -> _Parts:
+        registry = context.registry
         schedule, sigma, weighting, backbone, sampler = (
             registry.build(kind, getattr(s, kind)) for kind in ("schedule", "sigma", "weighting", "backbone", "sampler")
         )
@@ -270,21 +307,40 @@ class _Parts:
         log_sigma2 = log_sigma2.copy()
         log_sigma2[0] = decoder_log_variance(tables, "tilde2" if s.decoder_variance == "fitted" else s.decoder_variance)
         with blame("weighting", s.weighting):
-            _check_weighting(weighting, sigma, tables, log_sigma2)
+            weights = _check_weighting(weighting, sigma, tables, log_sigma2)
         with blame("sampler", s.sampler):
             steps = [int(t) for t in sampler.timesteps(s.timesteps, s.sampling_steps)]
             strided = tables.strided(steps)
         with blame("sigma", s.sigma):
-            log_bounds(sigma, strided)
+            walk_bounds = log_bounds(sigma, strided)
         with blame("sampler", s.sampler):
-            noisy = any(bool(np.any(v)) for v in sampler.kernel(strided))
-        fitted = s.decoder_variance == "fitted"
-        left = prior_bits(tables, second_moment)
-        return cls(schedule, sigma, weighting, backbone, sampler, steps, left, fitted, noisy)
+            kernel = sampler.kernel(strided)
+        noisy = any(bool(np.any(v)) for v in kernel)
+        found = {
+            "schedule": identified(schedule, registry, tables.a, tables.b2, tables.prior_variance),
+            "sigma": identified(sigma, registry, *log_bounds(sigma, tables)),
+            "sigma of the walk": identified(sigma, registry, *walk_bounds),
+            "weighting": identified(weighting, registry, weights, weighting.vlb_share(s.timesteps)),
+            "sampler": identified(sampler, registry, *kernel),
+            "backbone": _identified_backbone(backbone, s, context, learned=sigma.learned),
+        }
+        return cls(
+            schedule,
+            sigma,
+            weighting,
+            backbone,
+            sampler,
+            steps,
+            prior_bits(tables, second_moment),
+            s.decoder_variance == "fitted",
+            noisy,
+            {part: identity for part, (identity, _) in found.items()},
+            {part: record for part, (_, record) in found.items()},
+        )
 
 
-def _check_weighting(weighting: Any, sigma: Any, tables: Tables, log_sigma2: Array) -> None:
-    """Refuse a weighting whose declarations are not true: an id would hold less than what the training sees.
+def _check_weighting(weighting: Any, sigma: Any, tables: Tables, log_sigma2: Array) -> Array:
+    """Return the weights, and refuse declarations that are not true: an id would hold less than what training sees.
 
     Raises:
         DdpmkitError: with what it should say.
@@ -305,6 +361,35 @@ def _check_weighting(weighting: Any, sigma: Any, tables: Tables, log_sigma2: Arr
             "take the bound in full",
             "leave out is_bound = True",
         )
+    return weights
+
+
+def _identified_backbone(backbone: Any, s: Settings, c: _Context, *, learned: bool) -> Identified:
+    """A plugin's network is built once without memory, to see which files it reads for that."""
+    if c.registry.is_builtin(backbone):
+        return identified(backbone, c.registry)
+    with reading() as paths, blame("backbone", s.backbone):
+        build_without_memory(backbone, c.images, learned=learned)
+    return identified(backbone, c.registry, files=paths)
+
+
+def build_without_memory(backbone: Backbone, images: Images, *, learned: bool) -> None:
+    """Build a network on torch's meta device, or where it needs real numbers for that, as it is."""
+    import torch
+
+    channels, size = images.train.shape[1], images.train.shape[2]
+    build = functools.partial(
+        backbone.build,
+        in_channels=channels,
+        out_channels=channels * (2 if learned else 1),
+        image_size=size,
+        num_classes=None,
+    )
+    try:
+        with torch.device("meta"):
+            build()
+    except Exception:  # a network may need real numbers while it is built
+        build()
 
 
 def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
@@ -339,29 +424,43 @@ def blame(kind: str, text: str) -> Iterator[None]:
         ) from err
 
 
-def _identity(obj: Component, registry: Registry) -> dict[str, Any]:
-    """What of a component enters an id: who makes it, its parameters, and its version."""
-    record = registry.record(obj)
-    return {"name": f"{record['plugin']}/{record['name']}", "params": record["params"], "version": record["version"]}
+def builtin_identity(name: str) -> dict[str, Any]:
+    """What of a prediction or a metric that comes with ddpmkit enters ids: the same form as a component's."""
+    return {"name": f"{BUILTIN}/{name}", "params": {}, "version": 1}
 
 
-def _train_stage(
-    cell: Cell,
-    parts: _Parts,
-    seed: int,
-    rates: Sequence[float],
-    data_hash: str,
-    data_how: dict[str, Any],
-    registry: Registry,
-) -> Stage:
+def bare_name(identity: dict[str, Any]) -> str:
+    """Return the name without the plugin that brings it."""
+    return str(identity["name"]).rpartition("/")[2]
+
+
+def _ref_stage(s: Settings, text: str, features: Any, metrics: list[str], c: _Context) -> Stage:
+    identity, record = identified(features, c.registry)
+    spec = {
+        **c.common,
+        "data": c.data,
+        "split": s.reference_split,
+        "metrics": [builtin_identity(m) for m in metrics],
+        "features": {**identity, "fingerprint": features.fingerprint()},
+        "samples": s.samples,
+    }
+    how = {**c.how, "features": record}
+    return Stage.planned("ref", spec, (), how, f"reference {features.label()}", len(c.images.test))
+
+
+def _score_stage(s: Settings, sampled: Stage, ref: Stage, label: str, c: _Context) -> Stage:
+    spec = {**c.common, "metrics": ref.spec["metrics"], "sample": sampled.id, "ref": ref.id}
+    return Stage.planned("score", spec, (("sample", sampled.id), ("ref", ref.id)), ref.how, label, s.samples)
+
+
+def _train_stage(cell: Cell, parts: _Parts, seed: int, rates: Sequence[float], c: _Context) -> Stage:
     s = cell.settings
     spec = {
-        "data": data_hash,
-        "schedule": _identity(parts.schedule, registry),
-        "weighting": _identity(parts.weighting, registry),
-        "backbone": _identity(parts.backbone, registry),
+        **c.common,
+        "data": c.data,
+        **{kind: parts.identities[kind] for kind in ("schedule", "weighting", "backbone")},
         "T": s.timesteps,
-        "prediction": s.prediction,
+        "prediction": builtin_identity(s.prediction),
         "steps": s.train_steps,
         "batch_size": s.batch_size,
         "micro_batch": min(s.micro_batch, s.batch_size),
@@ -376,88 +475,71 @@ def _train_stage(
         "precision": s.precision,
         "seed": seed,
     }
-    how = {**data_how, **{k: registry.record(getattr(parts, k)) for k in ("schedule", "weighting", "backbone")}}
+    how = {**c.how, **{kind: parts.records[kind] for kind in ("schedule", "weighting", "backbone")}}
     if parts.weighting.uses_sigma or parts.sigma.learned:
-        spec["sigma"] = _identity(parts.sigma, registry)
+        spec["sigma"] = parts.identities["sigma"]
         spec["decoder_variance"] = s.decoder_variance
-        how["sigma"] = registry.record(parts.sigma)
+        how["sigma"] = parts.records["sigma"]
     shown = Cell(s, {k: v for k, v in cell.point.items() if k not in AFTER_TRAINING and (k != "sigma" or k in spec)})
-    return Stage("train", spec, (), how, f"train {shown.label} seed {seed}", s.train_steps * s.batch_size)
+    return Stage.planned("train", spec, (), how, f"train {shown.label} seed {seed}", s.train_steps * s.batch_size)
 
 
-def _weights(s: Settings) -> str:
-    """Name which weights of a training are used."""
-    return f"ema {s.ema!r}"
+def _asked(s: Settings, train: Stage, seed: int | str) -> dict[str, Any]:
+    """What every stage that runs a trained network says: whose weights, how many images at once, how exactly."""
+    return {
+        "train": train.id,
+        "weights": f"ema {s.ema!r}",
+        "batch": s.eval_batch,
+        "eval_precision": s.eval_precision,
+        "seed": seed,
+    }
 
 
-def _fit_stage(
-    cell: Cell,
-    parts: _Parts,
-    train: Stage,
-    data_hash: str,
-    data_how: dict[str, Any],
-    registry: Registry,
-    images: int,
-) -> Stage:
+def _fit_stage(cell: Cell, parts: _Parts, train: Stage, c: _Context) -> Stage:
     s = cell.settings
     spec = {
-        "train": train.id,
-        "weights": _weights(s),
-        "data": data_hash,
+        **c.common,
+        **_asked(s, train, train.spec["seed"]),
+        "data": c.data,
         "split": "train",
         "draws": s.fit_images,
-        "batch": s.eval_batch,
-        "precision": "fp32",
-        "seed": train.spec["seed"],
     }
-    how = {**train.how, **data_how, "sigma": registry.record(parts.sigma)}
-    work = s.timesteps * s.fit_images + min(images, 1024)
-    return Stage("fit", spec, (("train", train.id),), how, f"fit {cell.label} seed {train.spec['seed']}", work)
+    how = {**train.how, **c.how, "sigma": parts.records["sigma"]}
+    work = s.timesteps * s.fit_images + min(len(c.images.train), 1024)
+    label = f"fit {cell.label} seed {train.spec['seed']}"
+    return Stage.planned("fit", spec, (("train", train.id),), how, label, work)
 
 
-def _sample_stage(cell: Cell, parts: _Parts, train: Stage, fit: Stage | None, seed: int, registry: Registry) -> Stage:
+def _sample_stage(cell: Cell, parts: _Parts, train: Stage, fit: Stage | None, seed: int, c: _Context) -> Stage:
     s = cell.settings
     spec = {
-        "train": train.id,
-        "weights": _weights(s),
-        "sampler": _identity(parts.sampler, registry),
+        **c.common,
+        # The same x_T in every cell; another one for each replicate.
+        **_asked(s, train, f"{train.spec['seed']}.{seed}"),
+        "sampler": parts.identities["sampler"],
         "times": list(parts.strided),
         "count": s.samples,
-        "batch": s.eval_batch,
-        "precision": "fp32",
-        "seed": f"{train.spec['seed']}.{seed}",  # the same x_T in every cell; another one for each replicate
     }
-    how = {**train.how, "sampler": registry.record(parts.sampler), "sigma": registry.record(parts.sigma)}
+    how = {**train.how, "sampler": parts.records["sampler"], "sigma": parts.records["sigma"]}
     needs = [("train", train.id)]
     if parts.sampler.uses_sigma or (parts.sigma.fitted and parts.noisy):
-        spec["sigma"] = _identity(parts.sigma, registry)
+        spec["sigma"] = parts.identities["sigma of the walk"]
     if parts.sigma.fitted and parts.noisy and fit is not None:
         spec["fit"] = fit.id
         needs.append(("fit", fit.id))
     label = f"sample {cell.label} seed {train.spec['seed']}.{seed}"
-    return Stage("sample", spec, tuple(needs), how, label, s.samples * len(parts.strided))
+    return Stage.planned("sample", spec, needs, how, label, s.samples * len(parts.strided))
 
 
-def _draw_stage(
-    cell: Cell,
-    parts: _Parts,
-    train: Stage,
-    split: str,
-    data_hash: str,
-    data_how: dict[str, Any],
-    registry: Registry,
-    images: Images,
-) -> Stage:
+def _draw_stage(cell: Cell, parts: _Parts, train: Stage, split: str, c: _Context) -> Stage:
     """What the network is asked for the bound; every fixed sigma and decoder variance reads the same answers."""
-    s, count = cell.settings, len(images.test)
+    s, count = cell.settings, len(c.images.test)
     spec: dict[str, Any] = {
-        "train": train.id,
-        "weights": _weights(s),
-        "data": data_hash,
+        **c.common,
+        # Its own noise for each replicate: the interval then holds the Monte-Carlo error.
+        **_asked(s, train, train.spec["seed"]),
+        "data": c.data,
         "split": split,
-        "batch": s.eval_batch,
-        "precision": "fp32",
-        "seed": train.spec["seed"],  # its own noise for each replicate: the interval then holds the Monte-Carlo error
     }
     if s.nll_full:
         spec["full"] = True
@@ -468,17 +550,18 @@ def _draw_stage(
     else:
         spec["evals"] = s.nll_evals
         work = s.nll_evals
-    how = {**train.how, **data_how, "sigma": registry.record(parts.sigma)}
+    how = {**train.how, **c.how, "sigma": parts.records["sigma"]}
     label = f"draw {cell.label} {split} seed {train.spec['seed']}"
-    return Stage("draw", spec, (("train", train.id),), how, label, work + 2 * count)
+    return Stage.planned("draw", spec, (("train", train.id),), how, label, work + 2 * count)
 
 
-def _nll_stage(cell: Cell, parts: _Parts, drawn: Stage, fit: Stage | None, registry: Registry) -> Stage:
+def _nll_stage(cell: Cell, parts: _Parts, drawn: Stage, fit: Stage | None, c: _Context) -> Stage:
     """The bound from what was drawn: arithmetic, no network."""
     s = cell.settings
     spec = {
+        **c.common,
         "draw": drawn.id,
-        "sigma": _identity(parts.sigma, registry),
+        "sigma": parts.identities["sigma"],
         "decoder": "cdf",
         "decoder_variance": s.decoder_variance,
     }
@@ -487,4 +570,4 @@ def _nll_stage(cell: Cell, parts: _Parts, drawn: Stage, fit: Stage | None, regis
         spec["fit"] = fit.id
         needs.append(("fit", fit.id))
     label = f"nll {cell.label} {drawn.spec['split']} seed {drawn.spec['seed']}"
-    return Stage("nll", spec, tuple(needs), drawn.how, label, drawn.work)
+    return Stage.planned("nll", spec, needs, drawn.how, label, drawn.work)

@@ -31,7 +31,7 @@ def reverse_strips(folder: Path, registry: Registry) -> tuple[list[Strip], int, 
     Raises:
         DdpmkitError: when no cell has been sampled, or a component is not here any more.
     """
-    plan, store = files.read_json(folder / "plan.json"), Store(folder.parent.parent)
+    plan, store = files.read_sealed(folder / "plan.json") or {}, Store(folder.parent.parent)
     stages = {s["id"]: Stage.from_json(s) for s in plan["stages"]}
     strips, levels, seen_cells = [], 2, set()
     for result in plan["results"]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,8 +16,17 @@ from typing import TYPE_CHECKING, Any
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import PLURALS, SAMPLE_METRICS, RunOptions, Study, axis_fields, make_study, read_toml
-from ddpmkit.study.plan import Plan, Stage, blame, make_plan
+from ddpmkit.study.config import (
+    PLURALS,
+    SAMPLE_METRICS,
+    RunOptions,
+    Study,
+    axis_fields,
+    make_study,
+    read_toml,
+    stated_grid,
+)
+from ddpmkit.study.plan import Plan, Stage, blame, build_without_memory, make_plan
 from ddpmkit.study.store import Store
 
 if TYPE_CHECKING:
@@ -169,12 +177,13 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
     Raises:
         DdpmkitError: when its name is another grid's, or it can't be planned.
     """
-    if {study.base.precision, *study.axes.get("precision", ())} != {"fp32"}:
-        study = _resolve_precision(study, how.device)
+    for field in ("precision", "eval_precision"):
+        if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
+            study = _resolve_precision(study, field, how.device)
     store = Store(Path(out))
     folder = store.study(study.name)
-    there = files.read_json(folder / "plan.json")
-    if isinstance(there, dict) and there.get("grid") != study.grid():
+    there = files.read_sealed(folder / "plan.json")
+    if there is not None and stated_grid(there["grid"]) != stated_grid(study.grid()):
         raise DdpmkitError(
             f"the name '{study.name}' is already used by another grid, in {folder}",
             "choose another --name; stages that both need are shared all the same",
@@ -184,7 +193,7 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
         print(f"excluded: {label}: {reason}", file=sys.stderr)
     for text in plan.warnings:
         print(f"warning: {text}", file=sys.stderr)
-    todo = tuple(s for s in plan.stages.values() if not store.done(s.kind, s.id))
+    todo = _todo(plan, store)
     if any(s.kind in ("train", "ref") for s in todo):
         _try_parts(plan, registry)
     return Prepared(study, plan, store, registry, todo, how)
@@ -204,10 +213,11 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     store.prepare()
     try:
         prepared.folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(prepared.folder / "plan.json", plan.json())
+        files.write_sealed(prepared.folder / "plan.json", plan.json())
         files.write_text(prepared.folder / "study.toml", prepared.study.toml())
     except OSError as err:
         raise DdpmkitError(f"can't write to '{prepared.folder}': {err.strerror}", "choose another --out") from None
+    _mend_records(plan, store, prepared.todo)
     diverged = [s for s in prepared.todo if store.status(s.kind, s.id).get("state") == "diverged"]
     blocked = _downstream(plan, {s.id for s in diverged})
     todo = [s for s in prepared.todo if s.id not in blocked]
@@ -245,49 +255,58 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
 def _settle(store: Store, stage: Stage, event: Event) -> None:
     """Write how a stage ended where its worker could not: no stage that has ended is left as running."""
     path = store.folder(stage.kind, stage.id) / "status.json"
-    record = files.read_json(path)
-    if isinstance(record, dict) and record.get("state") == "running":
+    record = files.read_sealed(path) or {}
+    if record.get("state") == "running":
         record |= {"state": event["state"], "error": event.get("error", "its worker ended without a word")}
-        files.write_json(path, record)
+        files.write_sealed(path, record)
+
+
+def _todo(plan: Plan, store: Store) -> tuple[Stage, ...]:
+    """Return the stages that are not done, and the done ones whose output others of these would find damaged."""
+    waiting = {i for i, s in plan.stages.items() if not store.done(s.kind, i)}
+    for stage in reversed(plan.stages.values()):  # needs come first in the plan, so last here
+        if stage.id in waiting:
+            waiting |= {need for kind, need in stage.needs if need not in waiting and not store.intact(kind, need)}
+    return tuple(s for i, s in plan.stages.items() if i in waiting)
+
+
+def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage]) -> None:
+    """Write the spec and the status of finished stages again where they are lost or damaged: the plan knows them."""
+    waiting = {s.id for s in todo}
+    for stage in plan.stages.values():
+        folder = store.folder(stage.kind, stage.id)
+        if stage.id in waiting or not folder.is_dir():
+            continue
+        if files.read_json(folder / "spec.json") != stage.named:
+            store.write_spec(stage)
+        if not store.status(stage.kind, stage.id):
+            record = {"state": "done", "attempt": 1, "work": stage.work, "label": stage.label, "how": stage.how}
+            files.write_sealed(folder / "status.json", {**record, "note": "written again from the plan"})
 
 
 def _try_parts(plan: Plan, registry: Registry) -> None:
     """Build every backbone on no device and load every extractor: what can't work is said before anything runs."""
-    import torch
-
     images = plan.images
-    channels, size = images.train.shape[1], images.train.shape[2]
     asked = dict.fromkeys((c.settings.backbone, registry.build("sigma", c.settings.sigma).learned) for c in plan.cells)
     for text, learned in asked:
-        build = functools.partial(
-            registry.build("backbone", text).build,
-            in_channels=channels,
-            out_channels=channels * (2 if learned else 1),
-            image_size=size,
-            num_classes=None,
-        )
-        try:
-            with torch.device("meta"):
-                build()
-        except Exception:  # a network may need real numbers while it is built
-            with blame("backbone", text):
-                build()
+        with blame("backbone", text):
+            build_without_memory(registry.build("backbone", text), images, learned=learned)
     if set(plan.study.metrics) & set(SAMPLE_METRICS):
         for text in plan.study.features:
             with blame("features", text):
                 registry.build("features", text).load(images)
 
 
-def _resolve_precision(study: Study, device: str) -> Study:
+def _resolve_precision(study: Study, field: str, device: str) -> Study:
     """Replace ``auto`` by what the device offers, and refuse what it does not."""
     from ddpmkit import device as devices
 
     where = devices.resolve(device)
     axes = dict(study.axes)
-    if "precision" in axes:
-        axes["precision"] = tuple(dict.fromkeys(devices.precision(v, where) for v in axes["precision"]))
-    found: Any = devices.precision(study.base.precision, where)
-    return replace(study, base=replace(study.base, precision=found), axes=axes)
+    if field in axes:
+        axes[field] = tuple(dict.fromkeys(devices.precision(v, where) for v in axes[field]))
+    found: dict[str, Any] = {field: devices.precision(getattr(study.base, field), where)}
+    return replace(study, base=replace(study.base, **found), axes=axes)
 
 
 def _downstream(plan: Plan, ids: set[str]) -> set[str]:

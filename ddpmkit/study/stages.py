@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -37,10 +37,11 @@ from ddpmkit.initialise import initialise
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.randomness import permutation
+from ddpmkit.randomness import permutation, seeded_libraries
 from ddpmkit.sampling import Denoise, Predict, denoiser, predictor, sample
 from ddpmkit.study.config import IMAGE_METRICS, RunOptions
-from ddpmkit.study.plan import Stage
+from ddpmkit.study.identity import value_hash
+from ddpmkit.study.plan import AS_BEFORE, Stage, bare_name
 from ddpmkit.study.store import Store
 from ddpmkit.training import Hooks, Progress, TrainConfig, build_objective, train
 
@@ -63,13 +64,60 @@ class Work:
         """Build the component that the stage was planned with."""
         return self.registry.rebuild(self.stage.how[kind])
 
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the stage was planned with."""
+        return self.stage.full
+
+    def upstream(self, kind: str) -> dict[str, Any]:
+        """Return the spec of the stage of that kind that this one reads."""
+        return {**AS_BEFORE[kind], **self.store.spec(kind, self.spec[kind])}
+
+    def trained_as(self) -> dict[str, Any]:
+        """Return the spec of the training behind this stage; its own if it is one."""
+        if self.stage.kind == "train":
+            return self.spec
+        training = self.spec["train"] if "train" in self.spec else self.upstream("draw")["train"]
+        return {**AS_BEFORE["train"], **self.store.spec("train", training)}
+
+    def tables(self) -> Tables:
+        """Return the full chain of the schedule that the network was trained with.
+
+        Raises:
+            DdpmkitError: when a plugin's schedule gives other numbers than when the stage was planned.
+        """
+        trained = self.trained_as()
+        tables = tables_for(self.component("schedule"), trained["T"])
+        self.hold("schedule", trained["schedule"], tables.a, tables.b2, tables.prior_variance)
+        return tables
+
+    def hold(self, kind: str, identity: dict[str, Any], *values: Any) -> None:
+        """Refuse values of a plugin's component that are not those of the plan.
+
+        Raises:
+            DdpmkitError: with the component's name.
+        """
+        if identity.get("values") not in (None, value_hash(*values)):
+            raise DdpmkitError(
+                f"{kind} '{identity['name']}' gives other numbers than when the stage was planned",
+                "run the study again: its stages get new ids",
+            )
+
     def images(self) -> Images:
         """Load the stage's data, and check that they are the data it was planned with."""
         record = self.stage.how["dataset"]
         images, found = _load_images(self.registry, json.dumps(record, sort_keys=True))
-        if found != self.stage.how["data"]:
+        if {found, self.stage.how["data"], *self._data_in_specs()} != {found}:
             raise DdpmkitError(f"data set '{record['name']}' has changed since the stage was planned", "run it again")
         return images
+
+    def _data_in_specs(self) -> Iterator[str]:
+        if "data" in self.spec:
+            yield self.spec["data"]
+        elif self.stage.kind == "score":
+            yield self.upstream("ref")["data"]
+        else:
+            yield self.trained_as()["data"]
 
     def progress(self, done: float, **details: Any) -> None:
         """Tell how far the stage is, 0 to 1."""
@@ -117,7 +165,7 @@ def _execute_locked(
     should_stop: Callable[[], bool],
 ) -> str:
     folder = store.folder(stage.kind, stage.id)
-    if store.done(stage.kind, stage.id):
+    if store.intact(stage.kind, stage.id):
         return "done"
     if (folder / "out").exists():  # something is there, but not what was committed
         place = files.quarantine(folder / "out")
@@ -132,13 +180,14 @@ def _execute_locked(
         "how": stage.how,
         "ddpmkit": __version__,
     }
-    files.write_json(folder / "spec.json", stage.spec)
-    files.write_json(folder / "status.json", status)
+    store.write_spec(stage)
+    files.write_sealed(folder / "status.json", status)
     started = time.perf_counter()
     try:
         device = devices.resolve(options.device)
-        with devices.one_thread(), devices.reproducible(device):
+        with devices.one_thread(), devices.reproducible(device), seeded_libraries(stage.id, "stage", 0):
             status["fingerprint"] = devices.fingerprint(device)
+            _same_libraries(stage, registry)
             RUN[stage.kind](Work(stage, store, registry, options, device, emit, should_stop))
         status["state"] = "done"
     except Interrupted as err:
@@ -150,20 +199,39 @@ def _execute_locked(
     except Exception as err:  # whatever a plugin raises stays in its own cell
         status.update(state="failed", error=f"{type(err).__name__}: {err}", traceback=traceback.format_exc())
     status["seconds"] += time.perf_counter() - started
-    files.write_json(folder / "status.json", status)
+    files.write_sealed(folder / "status.json", status)
     if status["state"] in ("failed", "diverged"):
         print(f"warning: {stage.label}: {status['state']}: {status['error']}", file=sys.stderr)
     return str(status["state"])
 
 
+def _same_libraries(stage: Stage, registry: Registry) -> None:
+    """Refuse to run where plugins have changed other things in torch than where the stage was planned.
+
+    Raises:
+        DdpmkitError: with the plugins' names.
+    """
+    planned = stage.full.get("changed_by", {})
+    if planned:
+        registry.plugins()  # all of them: a change reaches every cell
+    here = registry.changed_by()
+    if here != planned:
+        names = ", ".join(sorted({*here, *planned}))
+        raise DdpmkitError(
+            f"plugin {names} replaces parts of torch, numpy or scipy in one process and not in another",
+            "make the change where the plugin is imported, so that ids hold it",
+        )
+
+
 def run_ref(w: Work) -> None:
     """Features of the reference split, the floor of each metric (real against real), plain baselines of the NLL."""
-    spec, images, features = w.stage.spec, w.images(), w.component("features")
-    made = prepare(images, features, split=spec["split"], floor=spec["samples"], metrics=spec["metrics"])
+    spec, images, features = w.spec, w.images(), w.component("features")
+    metrics = [bare_name(m) for m in spec["metrics"]]
+    made = prepare(images, features, split=spec["split"], floor=spec["samples"], metrics=metrics)
     y = made.features
     if y is None:
         raise DdpmkitError(f"features '{features.name}' left no features of the reference")
-    names = {m: metric_name(m, made.protocol) for m in spec["metrics"]}
+    names = {m: metric_name(m, made.protocol) for m in metrics}
     result = {
         **made.protocol,
         "names": names,
@@ -181,10 +249,10 @@ def run_ref(w: Work) -> None:
 
 def run_train(w: Work) -> None:
     """Train a network from the train seed; its checkpoints stay in the stage's folder."""
-    spec, folder = w.stage.spec, w.store.folder("train", w.stage.id)
-    images, schedule, weighting = w.images(), w.component("schedule"), w.component("weighting")
-    tables = tables_for(schedule, spec["T"])
-    config = TrainConfig(**{**{f.name: spec[f.name] for f in fields(TrainConfig)}, "emas": tuple(spec["emas"])})
+    spec, folder = w.spec, w.store.folder("train", w.stage.id)
+    images, weighting, tables = w.images(), w.component("weighting"), w.tables()
+    stated = {f.name: spec[f.name] for f in fields(TrainConfig)}
+    config = TrainConfig(**{**stated, "emas": tuple(spec["emas"]), "prediction": bare_name(spec["prediction"])})
     sigma = w.component("sigma") if "sigma" in spec else None
     learned = sigma if sigma is not None and sigma.learned else None
     net = devices.place(initialise(lambda: _backbone(w, images, learned is not None), config.seed), w.device)
@@ -216,7 +284,8 @@ def run_train(w: Work) -> None:
     data = torch.from_numpy(images.train).to(w.device)
     averages = train(net, data, objective, config, w.device, hooks)
     rows = list(files.read_lines(metrics))
-    last = rows[-1] if rows else {"loss": None, "eps_mse": None}  # the log was lost after the last step
+    # The log may have been lost after the last step, or be damaged there.
+    last = next((row for row in rows if row["step"] == config.steps), {"loss": None, "eps_mse": None})
     result = {
         "parameters": sum(p.numel() for p in net.parameters()),
         "flops": _flops(next(iter(averages.values())), images, w.device),
@@ -230,7 +299,7 @@ def run_train(w: Work) -> None:
 
 def run_fit(w: Work) -> None:
     """Take the second moments of a trained network on training images at every step."""
-    spec = w.stage.spec
+    spec = w.spec
     images, predict, tables, _ = trained(w)
     order = permutation(spec["seed"], len(images.train), 0, torch.device("cpu"))
     found = fit_statistics(
@@ -250,7 +319,7 @@ def run_fit(w: Work) -> None:
 
 def run_sample(w: Work) -> None:
     """Draw images from a trained network."""
-    spec = w.stage.spec
+    spec = w.spec
     images, denoise, tables = reverse_chain(w)
     drawn = sample(
         denoise,
@@ -271,7 +340,7 @@ def run_sample(w: Work) -> None:
 
 def run_draw(w: Work) -> None:
     """Ask a trained network for what the bound of a split is made of."""
-    spec = w.stage.spec
+    spec = w.spec
     images, predict, tables, _ = trained(w)
     split = to_pixels(torch.from_numpy(split_images(images, spec["split"])).to(w.device), images.levels)
     pilot = to_pixels(torch.from_numpy(images.validation).to(w.device), images.levels)
@@ -298,10 +367,9 @@ def run_draw(w: Work) -> None:
 
 def run_nll(w: Work) -> None:
     """Bound the negative log-likelihood of a split from what was drawn, under one sigma and one decoder."""
-    spec = w.stage.spec
-    images, sigma = w.images(), w.component("sigma")
-    asked = _spec(w, "draw", spec["draw"])
-    tables = tables_for(w.component("schedule"), _spec(w, "train", asked["train"])["T"])
+    spec = w.spec
+    images, sigma, asked, tables = w.images(), w.component("sigma"), w.upstream("draw"), w.tables()
+    w.hold("sigma", spec["sigma"], *log_bounds(sigma, tables))
     pixels = to_pixels(torch.from_numpy(split_images(images, asked["split"])), images.levels)
     draws = Draws.from_arrays(_arrays(w, "draw", spec["draw"], "draws.safetensors"), pixels.numpy())
     statistics, choice = _statistics(w), spec["decoder_variance"]
@@ -368,11 +436,11 @@ def split_images(images: Images, split: str) -> np.ndarray[Any, Any]:
 
 def run_score(w: Work) -> None:
     """Compare drawn images with the reference: one pass through the extractor for all metrics."""
-    spec = w.stage.spec
+    spec = w.spec
     levels = _arrays(w, "sample", spec["sample"], "samples.safetensors")["levels"]
     taken = _arrays(w, "ref", spec["ref"], "features.safetensors")["reference"]
-    made = prepare(w.images(), w.component("features"), split=_spec(w, "ref", spec["ref"])["split"], taken=taken)
-    panel = score(levels, made, metrics=spec["metrics"])
+    made = prepare(w.images(), w.component("features"), split=w.upstream("ref")["split"], taken=taken)
+    panel = score(levels, made, metrics=[bare_name(m) for m in spec["metrics"]])
     metrics = {m: metric.record() for m, metric in panel.items()}
     _commit(w, {"metrics": metrics, "notes": list(panel.notes), "n": len(levels)})
 
@@ -429,9 +497,9 @@ def _flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:
 
 def trained_network(w: Work) -> tuple[Images, torch.nn.Module, Tables, Any, Prediction]:
     """Return the data, the trained average of a network, the full chain, the sigma, and what the network predicts."""
-    train_id = w.stage.spec["train"]
+    train_id = w.spec["train"]
     folder = w.store.folder("train", train_id)
-    spec = files.read_json(folder / "spec.json")
+    spec = w.trained_as()
     images, sigma = w.images(), w.component("sigma")
     net = _backbone(w, images, sigma.learned)
     found = checkpoint.newest(folder / "ckpt")
@@ -440,35 +508,38 @@ def trained_network(w: Work) -> tuple[Images, torch.nn.Module, Tables, Any, Pred
         with contextlib.suppress(FileNotFoundError):
             files.quarantine(folder / "out")
         raise DdpmkitError(f"the last checkpoint of training {train_id[:12]} is damaged", "run the study again")
-    net.load_state_dict(checkpoint.under(found.ema, w.stage.spec["weights"].removeprefix("ema ")))
+    net.load_state_dict(checkpoint.under(found.ema, w.spec["weights"].removeprefix("ema ")))
     net = devices.place(net, w.device).eval()
-    tables = tables_for(w.component("schedule"), spec["T"])
-    return images, net, tables, sigma, spec["prediction"]
+    prediction: Any = bare_name(spec["prediction"])
+    tables = w.tables()
+    if "sigma" in spec:
+        w.hold("sigma", spec["sigma"], *log_bounds(sigma, tables))
+    return images, net, tables, sigma, prediction
 
 
 def trained(w: Work) -> tuple[Images, Callable[[Tables], Predict], Tables, Any]:
     """Return the data, tables -> predict of the trained average, the full chain, and the sigma."""
     images, net, tables, sigma, prediction = trained_network(w)
-    return images, lambda chain: predictor(net, chain, prediction, w.device, sigma), tables, sigma
+    precision = w.spec["eval_precision"]
+    return images, lambda chain: predictor(net, chain, prediction, w.device, sigma, precision), tables, sigma
 
 
 def reverse_chain(w: Work) -> tuple[Images, Denoise, Tables]:
     """Return the data, the denoiser with the noise of each step, and the chain that a sample stage walks."""
     images, predict, full, sigma = trained(w)
-    chain = full.strided(w.stage.spec["times"])
-    deviations = step_deviations(w.component("sampler"), sigma, full, chain, images.levels, _statistics(w))
+    sampler, chain = w.component("sampler"), full.strided(w.spec["times"])
+    w.hold("sampler", w.spec["sampler"], *sampler.kernel(chain))
+    if "sigma" in w.spec:
+        w.hold("sigma", w.spec["sigma"], *log_bounds(sigma, chain))
+    deviations = step_deviations(sampler, sigma, full, chain, images.levels, _statistics(w))
     return images, denoiser(predict(chain), deviations), chain
-
-
-def _spec(w: Work, kind: str, stage: str) -> Any:
-    return files.read_json(w.store.folder(kind, stage) / "spec.json")
 
 
 def _statistics(w: Work) -> dict[str, Array] | None:
     """Return what the fit stage found, where the stage has one."""
-    if "fit" not in w.stage.spec:
+    if "fit" not in w.spec:
         return None
-    return _arrays(w, "fit", w.stage.spec["fit"], "statistics.safetensors")
+    return _arrays(w, "fit", w.spec["fit"], "statistics.safetensors")
 
 
 def _arrays(w: Work, kind: str, stage: str, name: str) -> dict[str, np.ndarray[Any, Any]]:

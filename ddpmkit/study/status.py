@@ -11,7 +11,7 @@ from ddpmkit.study.store import Store
 
 def read_status(folder: Path) -> dict[str, Any]:
     """Return the number of stages by kind and state, and the stages that ended badly."""
-    plan, store = files.read_json(folder / "plan.json"), Store(folder.parent.parent)
+    plan, store = files.read_sealed(folder / "plan.json") or {}, Store(folder.parent.parent)
     kinds: dict[str, dict[str, int]] = {}
     problems = []
     for stage in plan["stages"]:

@@ -10,12 +10,28 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 
 FORMAT = 1
+
+
+class Named(Protocol):
+    """A stage, as far as the store needs to know it."""
+
+    @property
+    def kind(self) -> str:
+        """What it does."""
+
+    @property
+    def id(self) -> str:
+        """The hash of all that can change its output."""
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What the id is the hash of."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,8 @@ class Store:
             raise DdpmkitError(f"can't write to '{self.out}': {err.strerror}", "choose another --out") from None
         if found != str(FORMAT):
             raise DdpmkitError(
-                f"the store in '{self.out}' has format {found}, and this ddpmkit writes {FORMAT}", "use another --out"
+                f"the store in '{self.out}' has format {found!r}, and this ddpmkit writes {FORMAT}",
+                f"use another --out; if the file was damaged, write {FORMAT} into {mark}",
             )
 
     def folder(self, kind: str, stage: str) -> Path:
@@ -55,11 +72,40 @@ class Store:
         """Whether the stage's output is there, and its numbers are those that were committed."""
         return self._committed(kind, stage) is not None
 
+    def intact(self, kind: str, stage: str) -> bool:
+        """Whether a stage is done and all that others read of it is what was committed: arrays, the last weights."""
+        folder = self.folder(kind, stage)
+        if not self.done(kind, stage) or files.verify_folder(folder / "out") is None:
+            return False
+        steps = self.result(kind, stage).get("steps") if kind == "train" else None
+        return steps is None or files.verify_folder(folder / "ckpt" / f"{steps:08d}") is not None
+
+    def write_spec(self, stage: Named) -> None:
+        """Write what a stage's id is the hash of."""
+        files.write_json(self.folder(stage.kind, stage.id) / "spec.json", stage.named)
+
+    def spec(self, kind: str, stage: str) -> dict[str, Any]:
+        """Return the spec of a stage, as it was planned.
+
+        Raises:
+            DdpmkitError: when it is not what the stage's folder is named by.
+        """
+        path = self.folder(kind, stage) / "spec.json"
+        named = files.read_json(path)
+        try:
+            whole = files.sha256(files.canonical(named).encode()) == stage
+        except ValueError:  # a number that became infinite
+            whole = False
+        if not whole:
+            raise DdpmkitError(
+                f"'{path}' is not what its folder is named by", "run the study again: it is written from the plan"
+            )
+        spec: dict[str, Any] = named["spec"]
+        return spec
+
     def status(self, kind: str, stage: str) -> dict[str, Any]:
         """Return the stage's status record; empty when it never ran."""
-        record = files.read_json(self.folder(kind, stage) / "status.json")
-        if not isinstance(record, dict):
-            return {}
+        record = files.read_sealed(self.folder(kind, stage) / "status.json") or {}
         if record.get("state") == "running" and not self._held(kind, stage):
             return {**record, "state": "interrupted", "error": "its process ended without a word"}
         return record
@@ -124,7 +170,7 @@ def find_study(study: str | None, out: Path) -> Path:
 
 
 def _readable(folder: Path) -> Path:
-    plan = files.read_json(folder / "plan.json")
+    plan = files.read_sealed(folder / "plan.json")
     if not (isinstance(plan, dict) and {"study", "cells", "results", "stages"} <= plan.keys()):
         raise DdpmkitError(f"the plan of study '{folder.name}' is damaged", "run the study again; its stages are kept")
     return folder.resolve()

@@ -25,7 +25,7 @@ class Npz(Dataset):
 
     name = "npz"
     reference = "numpy.savez(path, train_images=..., test_images=...)"
-    path: str = param("", "the .npz file")
+    path: str = param("", "the .npz file", locates=True)
     levels: int = param(256, "number of grey levels; the largest pixel value is levels - 1", ge=2, le=256)
     validation: int = param(1000, "training images set aside as validation", ge=1)
 

@@ -26,7 +26,7 @@ class DinoV2(Features):
     name = "dinov2"
     reference = "Oquab et al. 2023, arXiv 2304.07193; as a feature space: Stein et al. 2023, arXiv 2306.04675"
     resize: ClassVar[str] = "bicubic antialiased to 224"
-    path: str = param("", "model.safetensors of facebook/dinov2-small, -base or -large")
+    path: str = param("", "model.safetensors of facebook/dinov2-small, -base or -large", locates=True)
     sha256: str = param("", "the SHA-256 of that file, which the file is checked against and results are labelled by")
 
     def label(self) -> str:

@@ -38,8 +38,8 @@ class Inception(Features):
     name = "inception"
     reference = "Heusel et al. 2017, arXiv 1706.08500; Obukhov et al. 2020, torch-fidelity"
     resize: ClassVar[str] = "TensorFlow-1 bilinear to 299"
-    weights: str = param("", f"the weights file; default: ${VARIABLE}, then torch's hub cache")
-    download: bool = param(False, "fetch the weights (91 MiB) where they are in none of those places")
+    weights: str = param("", f"the weights file; default: ${VARIABLE}, then torch's hub cache", locates=True)
+    download: bool = param(False, "fetch the weights (91 MiB) where they are in none of those places", locates=True)
 
     def label(self) -> str:
         """Return the extractor's name; the word FID is given by the verified hash."""

@@ -65,7 +65,7 @@ def export(folder: str | Path, logdir: str | Path) -> Path:
 
 def _runs(study: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the path of every event file below the study's folder, and its bytes."""
-    plan, frame, store = files.read_json(study / "plan.json"), _results(study), Store(study.parent.parent)
+    plan, frame, store = files.read_sealed(study / "plan.json") or {}, _results(study), Store(study.parent.parent)
     try:
         hparams = _hparams(plan["cells"])
         slugs = {c["label"]: _slug(c["slug"]) for c in plan["cells"]}

@@ -1,0 +1,133 @@
+"""What a plugin's import changes in libraries that every cell uses: a torch function that is replaced reaches them all.
+
+Such a change can't be kept to the plugin's own cells, so it enters the id of every stage that is planned in a process
+where it was made. What the libraries of a process are is a property of the process, and so is the record here.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+LIBRARIES = ("torch", "numpy", "scipy", "ddpmkit")
+Attribute = tuple[str, ...]  # module, name; or module, class, name
+
+_made: dict[str, tuple[str, ...]] = {}  # plugin -> the attributes that it replaced in this process
+
+
+def made() -> dict[str, tuple[str, ...]]:
+    """Return what plugins have replaced in this process: plugin -> dotted names."""
+    return dict(_made)
+
+
+@contextmanager
+def watched(plugin: str) -> Iterator[None]:
+    """Note what is replaced in the libraries while the context is open, as changes of ``plugin``.
+
+    The default dtype is put back: it is a setting that a plugin may want for itself and nobody else expects.
+    """
+    before = snapshot()
+    finder = _Arrival(before)
+    sys.meta_path.insert(0, finder)
+    dtype = _default_dtype()
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        if dtype is not None and dtype is not _default_dtype():
+            sys.modules["torch"].set_default_dtype(dtype)
+        found = replaced(before)
+        if found:
+            _made[plugin] = tuple(sorted({*_made.get(plugin, ()), *found}))
+
+
+def snapshot(libraries: Sequence[str] = LIBRARIES) -> dict[Attribute, Any]:
+    """Return the functions, classes and methods of the libraries that are imported, by module and name."""
+    out: dict[Attribute, Any] = {}
+    for name, module in list(sys.modules.items()):
+        if isinstance(module, ModuleType) and name.partition(".")[0] in libraries:
+            _look(name, module, out)
+    return out
+
+
+def replaced(before: dict[Attribute, Any], *, by_others: bool = False) -> tuple[str, ...]:
+    """Return the dotted names of what is no longer what it was in a snapshot.
+
+    A module that came later is not in the snapshot, and is not looked at. With ``by_others`` only what is now somebody
+    else's code counts, since libraries wrap their own functions while they work (torch its optimisers' steps).
+    """
+    now = snapshot()
+    different = (key for key, value in before.items() if now.get(key) is not value)
+    return tuple(sorted(".".join(key) for key in different if not by_others or _others(now.get(key))))
+
+
+def _others(value: Any) -> bool:
+    function = getattr(value, "__func__", value)  # of a static or class method
+    return str(getattr(function, "__module__", None) or LIBRARIES[0]).partition(".")[0] not in LIBRARIES
+
+
+def _look(name: str, module: ModuleType, out: dict[Attribute, Any]) -> None:
+    for key, value in list(vars(module).items()):
+        if not callable(value) or key.startswith("__"):
+            continue
+        out[name, key] = value
+        if isinstance(value, type) and value.__module__ == name:
+            for inner, method in list(vars(value).items()):
+                if callable(method) or isinstance(method, (staticmethod, classmethod, property)):
+                    out[name, key, inner] = method
+
+
+def _default_dtype() -> Any:
+    torch = sys.modules.get("torch")
+    get = getattr(torch, "get_default_dtype", None)  # absent while torch itself is being imported
+    return get() if get is not None else None
+
+
+class _Arrival(importlib.abc.MetaPathFinder):
+    """Look at a library at the moment when it has been imported, before whoever imports it can change it."""
+
+    def __init__(self, into: dict[Attribute, Any]) -> None:
+        self.into = into
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find a library as the import system would, with a loader that tells."""
+        if name.partition(".")[0] not in LIBRARIES:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Telling(spec.loader, lambda: self._arrived(name))
+        return spec
+
+    def _arrived(self, name: str) -> None:
+        # A library may change itself while it is imported: when its root is there, all of it is looked at again.
+        if "." in name:
+            _look(name, sys.modules[name], self.into)
+        else:
+            self.into.update(snapshot((name,)))
+
+
+class _Telling(importlib.abc.Loader):
+    """A loader that says when it is done, and is otherwise the one that it stands for."""
+
+    def __init__(self, loader: Any, tell: Callable[[], None]) -> None:
+        self.loader, self.tell = loader, tell
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """Create the module."""
+        module: ModuleType | None = self.loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module, put its own loader in its place, and tell."""
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        self.loader.exec_module(module)
+        self.tell()

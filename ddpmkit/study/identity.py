@@ -1,0 +1,56 @@
+"""What of a component enters ids: its name, parameters and version; of a plugin's also its values and its sources.
+
+A built-in means what its version says. A stranger's may read a file, import a helper, or change without a new version,
+so its numbers themselves are hashed where they are at hand. They are rounded to ten significant digits first, since
+processors differ in the last ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ddpmkit import files as disk
+from ddpmkit.plugin import spec
+from ddpmkit.plugin.interfaces import Component
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.plugin.sources import Sources, hashed
+
+DIGITS = 10
+NOTHING = 1e-14  # of the largest entry: what is left of a difference that should be zero
+Identified = tuple[dict[str, Any], dict[str, Any]]  # what is hashed; how to build the component again
+
+
+def identified(component: Component, registry: Registry, *values: Any, files: Iterable[str] = ()) -> Identified:
+    """Return what of a component enters ids, and its record.
+
+    Args:
+        component: The component.
+        registry: Where it comes from.
+        values: Tables that it gave, arrays or numbers. In the record alone if the component is built in.
+        files: Paths that were read on the way to them.
+    """
+    identity, record = registry.identity(component), registry.record(component)
+    if values:
+        record = {**record, "values": value_hash(*values)}
+    if registry.is_builtin(component):
+        return identity, record
+    if values:
+        identity = {**identity, "values": record["values"]}
+    named = (v for v in spec.values(component).values() if isinstance(v, str))
+    sources = Sources(**record["sources"]).with_files([*files, *hashed(named)])
+    return {**identity, "sources": sources.digest()}, {**record, "sources": asdict(sources)}
+
+
+def value_hash(*values: Any) -> str:
+    """Return the SHA-256 of arrays and numbers, their shapes and each entry at ten significant digits."""
+    words = []
+    for value in values:
+        array = np.asarray(value, dtype=np.float64)
+        size = np.abs(array[np.isfinite(array)]).max(initial=0.0)
+        array = np.where(np.abs(array) < NOTHING * size, 0.0, array) + 0.0  # and no negative zero
+        words.append(f"{array.shape} " + " ".join(f"{v:.{DIGITS - 1}e}" for v in array.ravel().tolist()))
+    return disk.sha256("\n".join(words).encode())
