@@ -200,7 +200,9 @@ HELPERS = {
     "an import by name": (
         "import importlib\nimportlib.import_module('id_helper_a')\n", "id_helper_a.py", "VALUE = {}\n",
     ),
-    "a table read at import": ("import json, pathlib\nT = json.loads(pathlib.Path({folder!r}, 't.json').read_text())\n", "t.json", "[{}]"),
+    "a table read at import": (
+        "from pathlib import Path\nT = Path({folder!r}, 't.json').read_text()\n", "t.json", "[{}]",
+    ),
 }  # fmt: skip
 
 
