@@ -167,7 +167,7 @@ class Study:
 def stated_grid(grid: Mapping[str, Any]) -> dict[str, Any]:
     """Return a grid without the settings that are as they were before they existed: what a default name is made of."""
     before = {p.name: p.before for p in FIELDS.values()}
-    settings = {k: v for k, v in grid["settings"].items() if k not in before or v != before[k]}
+    settings = {k: v for k, v in grid.get("settings", {}).items() if k not in before or v != before[k]}
     return {**grid, "settings": settings}
 
 

@@ -182,8 +182,8 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
             study = _resolve_precision(study, field, how.device)
     store = Store(Path(out))
     folder = store.study(study.name)
-    there = files.read_sealed(folder / "plan.json")
-    if there is not None and stated_grid(there["grid"]) != stated_grid(study.grid()):
+    there = (files.read_sealed(folder / "plan.json") or {}).get("grid")
+    if isinstance(there, dict) and stated_grid(there) != stated_grid(study.grid()):
         raise DdpmkitError(
             f"the name '{study.name}' is already used by another grid, in {folder}",
             "choose another --name; stages that both need are shared all the same",

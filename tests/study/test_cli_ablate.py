@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpmkit import files
 from ddpmkit.cli import main
 
 BASE = [
@@ -341,8 +342,8 @@ def test_status_says_what_is_still_to_do(copy, capsys):
     shutil.rmtree(copy / "store" / "nll")
     for path in (copy / "store" / "score").glob("*/*/out"):
         shutil.rmtree(path)
-        record = json.loads((path.parent / "status.json").read_text())
-        (path.parent / "status.json").write_text(json.dumps({**record, "state": "interrupted"}))
+        record = files.read_sealed(path.parent / "status.json")
+        files.write_sealed(path.parent / "status.json", {**record, "state": "interrupted"})
     main(["status", "mine", "--out", str(copy), "--json"])
     kinds = json.loads(capsys.readouterr().out)["kinds"]
     assert kinds["nll"] == {"pending": 4}
