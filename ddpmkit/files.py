@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +138,15 @@ def quarantine(path: Path) -> Path:
 def append_line(path: Path, line: str) -> None:
     """Append one line of JSON, and behind a tab the beginning of its hash, in one write."""
     with path.open("ab") as file:
-        file.write(checked_line(line))
+        file.write(_checked_line(line))
 
 
-def checked_line(line: str) -> bytes:
-    """Return a line of JSON as :func:`append_line` writes it."""
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a file of lines as :func:`append_line` does; see :func:`write_bytes`."""
+    write_bytes(path, b"".join(map(_checked_line, lines)))
+
+
+def _checked_line(line: str) -> bytes:
     return f"{line}\t{sha256(line.encode())[:CHECK]}\n".encode()
 
 

@@ -265,7 +265,7 @@ def run_train(w: Work) -> None:
 
     def on_resume(step: int) -> None:
         kept = [row for row in files.read_lines(metrics) if row["step"] <= step]
-        files.write_text(metrics, "".join(files.canonical(row) + "\n" for row in kept))
+        files.write_lines(metrics, map(files.canonical, kept))
         w.progress(step / config.steps, step=step)
 
     def on_progress(p: Progress) -> None:

@@ -75,7 +75,7 @@ def one_run(c: TrainConfig, folder, *, stop_at: int | None = None, crash_at: int
     def on_resume(step):
         begun.append(step)
         kept = [r for r in files.read_lines(metrics) if r["step"] <= step]
-        files.write_text(metrics, "".join(files.canonical(r) + "\n" for r in kept))
+        files.write_lines(metrics, map(files.canonical, kept))
 
     def should_stop():
         step = begun[0] + next(looks)
