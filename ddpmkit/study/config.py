@@ -56,7 +56,7 @@ class Settings:
     )
     dropout: float = param(0.0, "rate of the backbone's dropout layers", ge=0, lt=1)
     precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of training; auto is bf16 where the hardware has it")
-    eval_precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of sampling and likelihood", before="fp32")
+    eval_precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of sampling and likelihood")
     micro_batch: int = param(64, "images the network sees at once in training", ge=1)
     eval_batch: int = param(128, "images the network sees at once in sampling and likelihood", ge=1)
     samples: int = param(1000, "images drawn for each result", ge=2)
