@@ -271,7 +271,9 @@ def _from_dataset(
     from ddpmkit.evaluation.panel import prepare
 
     with devices.one_thread():
-        return prepare(held, extractor, split=split, floor=count, metrics=metrics, k=k)
+        prepared = prepare(held, extractor, split=split, floor=count, metrics=metrics, k=k)
+        prepared.check_again()
+        return prepared
 
 
 def _from_folder(held: Images, extractor: Features, train: Any, k: int) -> Reference:
@@ -282,6 +284,7 @@ def _from_folder(held: Images, extractor: Features, train: Any, k: int) -> Refer
 
     with devices.one_thread():
         whole = prepare(held, extractor)
+        whole.check_again()
         floor = floor_of_halves(whole, k)
     heldout = None if train is None else held.test
     return replace(whole, train=train, heldout=heldout, floor=floor, protocol=whole.protocol | {"split": None})

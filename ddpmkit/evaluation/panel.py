@@ -58,6 +58,15 @@ class Reference:
         able |= {"copy"} if self.train is not None and self.heldout is not None else set()
         return tuple(m for m in METRICS if m in able)
 
+    def check_again(self) -> None:
+        """Show the extractor some images of the reference again, as another pass or another process will.
+
+        Raises:
+            DdpmkitError: when it gives other features than the ones that are held.
+        """
+        if self.extract is not None and self.features is not None and self.levels is not None:
+            self.extract.agrees(self.levels, self.features)
+
 
 @dataclass(frozen=True, eq=False)
 class Panel(Mapping[str, Metric]):
@@ -182,8 +191,6 @@ def prepare(
     levels = images.test if split == "test" else images.train
     extract = extractor(features, images)
     y = checked(extract(levels, "the reference holds features") if taken is None else taken, "the reference")
-    if taken is not None or floor is not None:  # there is another pass, and it must mean the same
-        extract.agrees(levels, y)
     own = Moments.of(y)
     protocol = {
         "label": distance_label(features),

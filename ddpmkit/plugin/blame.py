@@ -44,7 +44,7 @@ def blame(kind: str, name: str) -> Iterator[None]:
     with telling_ctrl_c_apart() as pressed:
         try:
             yield
-        except (DdpmkitError, Diverged, Interrupted, GeneratorExit):
+        except (DdpmkitError, Diverged, Interrupted):
             raise
         except BaseException as err:  # it may raise anything, even an exit
             if pressed.is_set() and isinstance(err, KeyboardInterrupt):

@@ -250,11 +250,8 @@ def _refuse_namesakes(parts: list[Loaded]) -> None:
         if len(found) < 2:
             continue
         told = " and ".join(cls.__name__ for cls in found)
-        for part in reversed(parts):
-            if any((e.kind, e.name) == (kind, name) for e in part.entries):
-                text = f"the classes {told} are both called {kind} '{name}', so neither is usable; rename one"
-                parts[0].issues.append(Issue(part.name, part.version, "component", text))
-                break
+        text = f"the classes {told} are both called {kind} '{name}', so neither is usable; rename one"
+        parts[0].issues.append(Issue(parts[0].name, parts[0].version, "component", text))
         for part in parts:
             part.entries = [e for e in part.entries if (e.kind, e.name) != (kind, name)]
 

@@ -229,6 +229,7 @@ def run_ref(w: Work) -> None:
     spec, images, features = w.spec, w.images(), w.component("features")
     metrics = [bare_name(m) for m in spec["metrics"]]
     made = prepare(images, features, split=spec["split"], floor=spec["samples"], metrics=metrics)
+    made.check_again()
     y = made.features
     if y is None:
         raise DdpmkitError(f"features '{features.name}' left no features of the reference")
@@ -441,6 +442,7 @@ def run_score(w: Work) -> None:
     levels = _arrays(w, "sample", spec["sample"], "samples.safetensors")["levels"]
     taken = _arrays(w, "ref", spec["ref"], "features.safetensors")["reference"]
     made = prepare(w.images(), w.component("features"), split=w.upstream("ref")["split"], taken=taken)
+    made.check_again()
     panel = score(levels, made, metrics=[bare_name(m) for m in spec["metrics"]])
     metrics = {m: metric.record() for m, metric in panel.items()}
     _commit(w, {"metrics": metrics, "notes": list(panel.notes), "n": len(levels)})

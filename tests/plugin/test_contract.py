@@ -412,7 +412,7 @@ def test_random_wrong_features_are_refused_and_right_ones_pass(seed: int) -> Non
     for rows in (good[:-1], good[:, 0], good[:, :, None], good[:, :0], good.astype(complex), hole, None, "features"):
         named("features", lambda rows=rows: prepare(data, OddFeatures.of(always(rows))), rows)  # type: ignore[misc]
     noisy = OddFeatures.of(lambda: rng.normal(size=(contract.PROBE, 5)))
-    assert "other features of the same images" in named("features", lambda: prepare(data, noisy, taken=good))
+    assert "other features of the same images" in named("features", prepare(data, noisy, taken=good).check_again)
     for attribute in ("name_of", "print_of"):
         for text in (None, "", "  ", 3, b"odd", "two\nlines"):
             named("features", lambda a=attribute, v=text: prepare(data, OddFeatures.of(always(good), **{a: v})), text)  # type: ignore[misc]
@@ -430,7 +430,8 @@ def test_features_of_another_load_than_the_reference_s_are_refused() -> None:
             return lambda levels: levels.reshape(len(levels), -1) @ axes
 
     first = prepare(data, Drawn.of(always(None)))
-    named("features", lambda: prepare(data, Drawn.of(always(None)), taken=first.features))
+    named("features", prepare(data, Drawn.of(always(None)), taken=first.features).check_again)
+    first.check_again()
 
 
 # --- networks -----------------------------------------------------------------------------------------------------
