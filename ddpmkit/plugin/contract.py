@@ -116,7 +116,7 @@ def steps(schedule: Schedule, T: int) -> tuple[Array, Array]:
             pair = schedule.steps(T)
         return _pair(told, ("factors a_t", "variances b_t^2"), pair, (T,))
 
-    a, b2 = _twice(told, what, ask)
+    a, b2 = _twice(told, f"other {what}", ask)
     silent, last = a == 0, np.arange(T) == T - 1
     if (b2 <= 0).any():
         t = int(np.argmax(b2 <= 0))
@@ -163,7 +163,7 @@ def log_bounds(sigma: Sigma, tables: Tables) -> tuple[Array, Array]:
             pair = sigma.log_bounds(_own(tables))
         return _pair(told, ("low log-variances", "high log-variances"), pair, (tables.T,))
 
-    low, high = _twice(told, "log-variances", ask)
+    low, high = _twice(told, "other log-variances", ask)
     for values in (low, high):
         if (np.abs(values) > LOG_LIMIT).any():
             t = int(np.argmax(np.abs(values) > LOG_LIMIT))
@@ -209,7 +209,7 @@ def x0_variance(sigma: Sigma, tables: Tables, statistics: Mapping[str, Array]) -
             found = sigma.x0_variance(_own(tables), own)
         return (_numbers(told, "variances of x0", found, (tables.T,)),)
 
-    (found,) = _twice(told, "variances of x0", ask)
+    (found,) = _twice(told, "other variances of x0", ask)
     return _not_negative(sigma, told, "variance of x0", found)
 
 
@@ -256,7 +256,7 @@ def checked_weights(weighting: Weighting, tables: Tables, log_sigma2: Array) -> 
             found = weighting.weights(_own(tables), np.array(log_sigma2))
         return (_numbers(told, "weights", found, (tables.T,)),)
 
-    (found,) = _twice(told, "weights", ask)
+    (found,) = _twice(told, "other weights", ask)
     weights = _not_negative(weighting, told, "weight", found)
     if not weights.any():
         _refuse(weighting, f"{told} gives only zeros")
@@ -387,10 +387,10 @@ def timesteps(sampler: Sampler, T: int, count: int) -> list[int]:
             )
         return (array.astype(np.int64),)
 
-    (found,) = _twice(told, "timesteps", ask)
+    (found,) = _twice(told, "other timesteps", ask)
     times: list[int] = found.tolist()
     if len(times) != count:
-        _refuse(sampler, f"{told} gives {len(times)} timesteps")
+        _refuse(sampler, f"{told} gives {len(times)} timestep{'s' * (len(times) != 1)}")
     for before, after in itertools.pairwise(times):
         if after <= before:
             _refuse(sampler, f"{told} gives timesteps that do not rise: {after} follows {before}")
@@ -421,7 +421,7 @@ def kernel(sampler: Sampler, tables: Tables) -> tuple[Array, Array]:
             pair = sampler.kernel(_own(tables))
         return _pair(told, ("variances", "factors"), pair, (tables.T,))
 
-    variance, factor = _twice(told, "kernel", ask)
+    variance, factor = _twice(told, "another kernel", ask)
     return _not_negative(sampler, told, "variance", variance), factor
 
 
@@ -731,7 +731,7 @@ def _twice(told: str, what: str, ask: Callable[[], tuple[Any, ...]]) -> tuple[An
     first, again = ask(), ask()
     if not all(np.array_equal(a, b) for a, b in zip(first, again, strict=True)):
         raise DdpmkitError(
-            f"{told} gives other {what} when asked again",
+            f"{told} gives {what} when asked again",
             "it must not draw random numbers, nor remember its last call",
         )
     return first
