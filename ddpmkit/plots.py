@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpmkit.diffusion.tables import Array, Tables, log_bounds
+from ddpmkit.diffusion.tables import Array, Tables, checked_weights, log_bounds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def schedules_figure(
 
 def eps_weights(weighting: Weighting, tables: Tables, log_sigma2: Array) -> Array:
     """Return the factor on the squared eps-error, (T,); NaN where the chain has no signal and it is not defined."""
-    x0_weights = np.asarray(weighting.weights(tables, log_sigma2), dtype=np.float64)
+    x0_weights = checked_weights(weighting, tables, log_sigma2)
     if weighting.space == "prediction":
         return x0_weights
     with np.errstate(divide="ignore", invalid="ignore"):

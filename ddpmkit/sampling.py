@@ -13,6 +13,7 @@ from ddpmkit.diffusion.tables import Array, Tables
 from ddpmkit.diffusion.variance import LearnedVariance
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import quantise
+from ddpmkit.plugin.contract import walk
 from ddpmkit.plugin.interfaces import Denoised, Sampler, Sigma
 from ddpmkit.randomness import normal, seed_libraries, stream_key
 
@@ -86,7 +87,7 @@ def sample(
     Raises:
         Diverged: when an image is not finite; its number is named.
         Interrupted: when asked to stop.
-        DdpmkitError: when the sampler gives another shape.
+        DdpmkitError: when the sampler breaks its contract.
     """
     key = stream_key(seed, "sampling")
     drawn = []
@@ -103,9 +104,7 @@ def sample(
             return normal(key, index, shape, k)
 
         seed_libraries(seed, "sampling", first)
-        x = sampler.sample(watched, tables, noise)
-        if x.shape != (micro_batch, *shape):
-            raise DdpmkitError(f"sampler '{sampler.name}' gave shape {tuple(x.shape)}, not {(micro_batch, *shape)}")
+        x = walk(sampler, watched, tables, noise)
         keep = x[: count - first]
         bad = ~torch.isfinite(keep).flatten(1).all(1)
         if bool(bad.any()):

@@ -25,6 +25,7 @@ from ddpmkit.diffusion.tables import Array, Tables, checked_weights
 from ddpmkit.diffusion.variance import LearnedVariance
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import to_pixels
+from ddpmkit.plugin.contract import dropout_layers, vlb_share
 from ddpmkit.plugin.interfaces import Sigma, Weighting
 from ddpmkit.randomness import normal, permutation, seed_libraries, stream_key, uniform
 from ddpmkit.timesteps import Timesteps, TimestepSampling, timesteps
@@ -44,7 +45,7 @@ class TrainConfig:
         weight_decay: AdamW's.
         grad_clip: gradients are scaled down to this global norm.
         emas: rates of the weights' moving averages; all are kept.
-        dropout: rate of every dropout layer.
+        dropout: rate of every dropout layer; None leaves each with the rate that the network gave it.
         prediction: what the network estimates.
         timestep_sampling: how the steps of a batch are drawn.
         precision: ``fp32``, or ``bf16`` for autocast.
@@ -60,7 +61,7 @@ class TrainConfig:
     weight_decay: float
     grad_clip: float
     emas: tuple[float, ...]
-    dropout: float
+    dropout: float | None
     prediction: Prediction
     timestep_sampling: TimestepSampling
     precision: str
@@ -130,7 +131,7 @@ def build_objective(
             LearnedVariance(learned, tables, device),
             torch.from_numpy(log_tilde).float().to(device),
             torch.from_numpy(tables.posterior_x0**2).float().to(device),
-            1.0 if weighting.is_bound else weighting.vlb_share(tables.T),
+            1.0 if weighting.is_bound else vlb_share(weighting, tables.T),
             not weighting.is_bound,
         )
         weights = np.zeros_like(weights) if weighting.is_bound else weights
@@ -215,17 +216,17 @@ def train(
     return averages
 
 
-def set_dropout(net: nn.Module, rate: float) -> None:
-    """Set the rate of every dropout layer.
+def set_dropout(net: nn.Module, rate: float | None) -> None:
+    """Set the rate of every layer that drops out, of whatever kind; None leaves the network's own rates.
 
     Raises:
         DdpmkitError: when a rate above 0 is asked of a network without dropout layers.
     """
-    layers = [m for m in net.modules() if isinstance(m, nn.Dropout)]
-    if rate > 0 and not layers:
-        raise DdpmkitError("this backbone has no dropout layer", "use --dropout 0, or give its blocks an nn.Dropout")
-    for layer in layers:
-        layer.p = rate
+    layers = dropout_layers(net)
+    if rate and not layers:
+        raise DdpmkitError("this backbone has no dropout layer", "leave out --dropout, or give it an nn.Dropout")
+    for layer, attribute in layers if rate is not None else ():
+        setattr(layer, attribute, rate)
 
 
 class _Order:

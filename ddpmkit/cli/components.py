@@ -75,7 +75,7 @@ def show(
     for index, entry in enumerate(found):
         d = _describe(entry)
         print(("\n" if index else "") + f"{entry.kind} {entry.name}   ({entry.plugin} {entry.plugin_version})")
-        print("\n" + d["doc"] + "\n")
+        print("\n" + (d["doc"] or "no description: its class has no docstring") + "\n")
         if d["reference"]:
             print(f"reference  {d['reference']}")
         if d["used_by"]:
@@ -156,7 +156,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "plugin_version": entry.plugin_version,
         "version": entry.identity,
         "summary": cls.summary(),
-        "doc": inspect.cleandoc(cls.__doc__ or ""),
+        "doc": cls.description(),
         "reference": cls.reference,
         "used_by": cls.used_by,
         **_where(cls),

@@ -236,13 +236,13 @@ def _remark(name: str, details: dict[str, Any]) -> str:
 def _reference_images(registry: Registry, text: str) -> tuple[Images, bool]:
     """Return a data set by its name; or the images at a path, as a data set whose splits are the same; and which."""
     from ddpmkit.images import read_images
+    from ddpmkit.plugin.contract import images as load_images
     from ddpmkit.plugin.interfaces import Images
 
     known = {name for entry in registry.entries("dataset") for name in (entry.name, entry.qualified)}
     name = text.partition(":")[0]
     if name in known:
-        images: Images = registry.build("dataset", text).load()
-        return images, True
+        return load_images(registry.build("dataset", text)), True
     if not Path(text).exists():
         raise DdpmkitError(
             f"'{text}' is neither a data set, a folder nor a file{did_you_mean(name, known)}", "ddpmkit ls dataset"
@@ -271,7 +271,9 @@ def _from_dataset(
     from ddpmkit.evaluation.panel import prepare
 
     with devices.one_thread():
-        return prepare(held, extractor, split=split, floor=count, metrics=metrics, k=k)
+        prepared = prepare(held, extractor, split=split, floor=count, metrics=metrics, k=k)
+        prepared.check_again()
+        return prepared
 
 
 def _from_folder(held: Images, extractor: Features, train: Any, k: int) -> Reference:
@@ -282,6 +284,7 @@ def _from_folder(held: Images, extractor: Features, train: Any, k: int) -> Refer
 
     with devices.one_thread():
         whole = prepare(held, extractor)
+        whole.check_again()
         floor = floor_of_halves(whole, k)
     heldout = None if train is None else held.test
     return replace(whole, train=train, heldout=heldout, floor=floor, protocol=whole.protocol | {"split": None})
@@ -289,13 +292,13 @@ def _from_folder(held: Images, extractor: Features, train: Any, k: int) -> Refer
 
 def _from_statistics(stored: Any, extractor: Features, drawn: Any, levels: int) -> Reference:
     from ddpmkit.evaluation.panel import statistics
+    from ddpmkit.plugin.contract import fingerprint
     from ddpmkit.plugin.interfaces import Images
 
     made = stored.meta.get("extractor")
-    if made is not None and made != extractor.fingerprint():
+    if made is not None and made != (here := fingerprint(extractor)):
         raise DdpmkitError(
-            f"the statistics were made with the extractor {made[:8]}, and '{extractor.name}' is "
-            f"{extractor.fingerprint()[:8]}",
+            f"the statistics were made with the extractor {made[:8]}, and '{extractor.name}' is {here[:8]}",
             f"use --features {stored.meta.get('features', '..')}",
         )
     if made is None:

@@ -72,10 +72,11 @@ def forward(
 ) -> None:
     """One image dissolving under each schedule, with the same noise at the same fractions of T."""
     from ddpmkit.plots import FRACTIONS, forward_strips, strips_figure
+    from ddpmkit.plugin.contract import images as load_images
 
     given: Global = context.obj
     registry = given.registry(plugin)
-    data = registry.build("dataset", dataset).load()
+    data = load_images(registry.build("dataset", dataset))
     if not 0 <= image < len(data.test):
         raise DdpmkitError(f"there is no test image {image}; there are {len(data.test)}", "use --image 0")
     strips = forward_strips(data.test[image], data.levels, _tables(registry, names, timesteps))

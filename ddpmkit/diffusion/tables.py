@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin import contract
+
+# What a sigma and a weighting hand in, checked where it enters; the maths reads it from here.
+from ddpmkit.plugin.contract import checked_weights as checked_weights
+from ddpmkit.plugin.contract import fixed_log_variance as fixed_log_variance
+from ddpmkit.plugin.contract import log_bounds as log_bounds
 
 if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Schedule, Sigma, Weighting
+    from ddpmkit.plugin.interfaces import Schedule
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -135,25 +141,14 @@ class Tables:
 
 
 def tables_for(schedule: Schedule, T: int) -> Tables:
-    """Build the tables of a schedule with T steps, and refuse a schedule that breaks the rules.
+    """Build the tables of a schedule with T steps.
 
     Raises:
-        DdpmkitError: when T < 2, or the schedule gives a wrong shape, or values that are not finite or out of range.
+        DdpmkitError: when T < 2, or the schedule breaks its contract, or its chain leaves the range of float64.
     """
     if T < 2:
         raise DdpmkitError(f"T must be at least 2, got {T}", "use --timesteps 1000")
-    a, b2 = (np.asarray(x, dtype=np.float64) for x in schedule.steps(T))
-    problem = ""
-    if a.shape != (T,) or b2.shape != (T,):
-        problem = f"it gives arrays of shape {a.shape} and {b2.shape} instead of ({T},)"
-    elif not (np.isfinite(a).all() and np.isfinite(b2).all()):
-        problem = "it gives values that are not finite"
-    elif (b2 <= 0).any() or (a < 0).any():
-        problem = f"step {int(np.argmax((b2 <= 0) | (a < 0)))} adds no noise or flips the sign"
-    elif ((a == 0) & (b2 > 1)).any() or (_preserving(a, b2) and (b2[:-1] >= 1).any()):
-        problem = f"beta at step {int(np.argmax(b2 >= 1))} is {b2.max():g}, and only the last may reach 1"
-    if problem:
-        raise DdpmkitError(f"schedule '{schedule.name}' at T={T}: {problem}", f"ddpmkit show {schedule.name}")
+    a, b2 = contract.steps(schedule, T)
     preserving = _preserving(a, b2)
     if preserving:
         # A product of a thousand factors near 1 keeps its last digits as a sum of log1p; 1 - alpha-bar as expm1.
@@ -161,69 +156,31 @@ def tables_for(schedule: Schedule, T: int) -> Tables:
             log_alpha_bar = np.cumsum(np.log1p(-b2))
         signal, noise2 = np.exp(log_alpha_bar / 2), -np.expm1(log_alpha_bar)
     else:
-        signal, noise2 = np.cumprod(a), np.empty(T)
-        variance = 0.0
-        for t in range(T):
-            variance = a[t] ** 2 * variance + b2[t]
-            noise2[t] = variance
+        variance, noise2 = 0.0, np.empty(T)
+        with np.errstate(over="ignore", invalid="ignore"):
+            signal = np.cumprod(a)
+            for t in range(T):
+                variance = a[t] ** 2 * variance + b2[t]
+                noise2[t] = variance
+    if not (np.isfinite(signal).all() and np.isfinite(noise2).all()):
+        t = int(np.argmax(~(np.isfinite(signal) & np.isfinite(noise2))))
+        raise DdpmkitError(
+            f"schedule '{schedule.name}' at T={T}: its chain leaves the range of float64 at step {t}",
+            f"ddpmkit show {schedule.name}",
+        )
     before, noise2_before = np.concatenate([[1.0], signal[:-1]]), np.concatenate([[0.0], noise2[:-1]])
     return Tables(
         a=a,
         b2=b2,
         signal=signal,
         noise2=noise2,
-        prior_variance=float(schedule.prior_variance(T)),
+        prior_variance=contract.prior_variance(schedule, T),
         variance_preserving=preserving,
         mean_x0=before * b2 / noise2,
         mean_xt=a * noise2_before / noise2,
         times=np.arange(T, dtype=np.int64),
         full_T=T,
     )
-
-
-def log_bounds(sigma: Sigma, tables: Tables) -> tuple[Array, Array]:
-    """Return a sigma's (low, high) log-variances, each float64 (T,).
-
-    Raises:
-        DdpmkitError: when the sigma gives other shapes or infinite values.
-    """
-    low, high = (np.asarray(x, dtype=np.float64) for x in sigma.log_bounds(tables))
-    if low.shape != (tables.T,) or high.shape != (tables.T,):
-        raise DdpmkitError(f"sigma '{sigma.name}' gives shapes {low.shape} and {high.shape}, not ({tables.T},)")
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise DdpmkitError(f"sigma '{sigma.name}' gives log-variances that are not finite")
-    return low, high
-
-
-def fixed_log_variance(sigma: Sigma, tables: Tables) -> Array:
-    """Return log sigma_t^2, (T,), of a sigma whose bounds coincide.
-
-    Raises:
-        DdpmkitError: when the sigma gives other shapes, infinite values, or a range.
-    """
-    low, high = log_bounds(sigma, tables)
-    if not np.array_equal(low, high):
-        raise DdpmkitError(
-            f"sigma '{sigma.name}' gives a range of variances, and is neither learned nor fitted",
-            "a sigma whose bounds differ says learned = True or fitted = True",
-        )
-    return low
-
-
-def checked_weights(weighting: Weighting, tables: Tables, log_sigma2: Array) -> Array:
-    """Return a weighting's factors on the x0-error, float64 (T,).
-
-    Raises:
-        DdpmkitError: when it gives a wrong shape, negative or infinite weights, or only zeros.
-    """
-    weights = np.asarray(weighting.weights(tables, log_sigma2), dtype=np.float64)
-    if weights.shape != (tables.T,) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise DdpmkitError(
-            f"weighting '{weighting.name}' must give {tables.T} finite weights of at least 0", "ddpmkit ls weighting"
-        )
-    if not weights.any():
-        raise DdpmkitError(f"weighting '{weighting.name}' gives only zeros", "ddpmkit ls weighting")
-    return weights
 
 
 def prior_bits(tables: Tables, second_moment: float = 1.0) -> float:

@@ -16,23 +16,10 @@ from torch import Tensor
 from ddpmkit.diffusion.gaussian import gather
 from ddpmkit.diffusion.tables import Array, Tables, fixed_log_variance, log_bounds
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin.contract import kernel, largest_last_variance, network_log_variance, x0_variance
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Sampler, Sigma
-
-
-def x0_variance(sigma: Sigma, tables: Tables, statistics: Mapping[str, Array]) -> Array:
-    """Return a fitted sigma's Var(x_0 | x_t) per dimension over the full chain, float64 (T,).
-
-    Raises:
-        DdpmkitError: when the sigma gives a wrong shape, or values that are negative or not finite.
-    """
-    found = np.asarray(sigma.x0_variance(tables, statistics), dtype=np.float64)
-    if found.shape != (tables.T,) or not np.isfinite(found).all() or (found < 0).any():
-        raise DdpmkitError(
-            f"sigma '{sigma.name}' must give {tables.T} finite variances of at least 0", f"ddpmkit show {sigma.name}"
-        )
-    return found
 
 
 def log_variance(sigma: Sigma, tables: Tables, statistics: Mapping[str, Array] | None = None) -> Array:
@@ -59,13 +46,13 @@ def step_deviations(
 
     ``chain`` is ``full.strided(...)`` over the walk's steps. A sampler that does not use the sigma axis has its own.
     """
-    variance, factor = sampler.kernel(chain)
+    variance, factor = kernel(sampler, chain)
     if sigma.fitted and factor.any():
         if statistics is None:
             raise DdpmkitError(f"sigma '{sigma.name}' is fitted to a trained network, and there is none", "train one")
         variance = variance + factor**2 * x0_variance(sigma, full, statistics)[chain.times]
         # The last noisy step, p(x_1 | x_2) of the walk: what it adds beyond a grey level is seen as noise.
-        variance[1:2] = np.minimum(variance[1:2], sigma.largest_last_variance(levels))
+        variance[1:2] = np.minimum(variance[1:2], largest_last_variance(sigma, levels))
         return np.asarray(np.sqrt(variance))
     if not sampler.uses_sigma or sigma.fitted:
         return np.asarray(np.sqrt(variance))
@@ -84,4 +71,4 @@ class LearnedVariance:
 
     def __call__(self, t: Tensor, out: Tensor) -> Tensor:
         """Return log sigma^2 like ``out`` (B, C, H, W) at steps t, int64 (B,)."""
-        return self.sigma.from_network(gather(self.low, t, out), gather(self.high, t, out), out)
+        return network_log_variance(self.sigma, gather(self.low, t, out), gather(self.high, t, out), out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from ddpmkit.evaluation.moments import Moments
 from ddpmkit.evaluation.neighbours import neighbour_metrics
 from ddpmkit.evaluation.sliced import sliced_wasserstein
 from ddpmkit.evaluation.two_sample import two_sample_test
+from ddpmkit.plugin.contract import Extractor, extractor, fingerprint, label
 from ddpmkit.plugin.interfaces import Features, Images
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -44,7 +45,7 @@ class Reference:
     cov: Array
     protocol: dict[str, Any]
     features: Array | None = None  # (M, D)
-    extract: Callable[[Levels], Array] | None = None
+    extract: Extractor | None = None
     images: Images | None = None
     levels: Levels | None = None  # the images behind ``features``
     train: Levels | None = None
@@ -56,6 +57,15 @@ class Reference:
         able = {"fd"} | ({"kid", *NEIGHBOURS, "sw", "c2st"} if self.features is not None else set())
         able |= {"copy"} if self.train is not None and self.heldout is not None else set()
         return tuple(m for m in METRICS if m in able)
+
+    def check_again(self) -> None:
+        """Show the extractor some images of the reference again, as another pass or another process will.
+
+        Raises:
+            DdpmkitError: when it gives other features than the ones that are held.
+        """
+        if self.extract is not None and self.features is not None and self.levels is not None:
+            self.extract.agrees(self.levels, self.features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,17 +189,13 @@ def prepare(
     if split not in ("test", "train"):
         raise DdpmkitError(f"unknown reference split '{split}'", "use test or train")
     levels = images.test if split == "test" else images.train
-    extract = features.load(images)
-    y = checked(extract(levels) if taken is None else taken, "the reference")
-    if len(y) != len(levels):
-        raise DdpmkitError(
-            f"features '{features.name}' gave {len(y)} rows for {len(levels)} images", "it must give one row an image"
-        )
+    extract = extractor(features, images)
+    y = checked(extract(levels, "the reference holds features") if taken is None else taken, "the reference")
     own = Moments.of(y)
     protocol = {
         "label": distance_label(features),
-        "features": features.label(),
-        "extractor": features.fingerprint(),
+        "features": label(features),
+        "extractor": fingerprint(features),
         "dims": y.shape[1],
         "n_reference": len(y),
         "split": split,
@@ -247,8 +253,8 @@ def statistics(
     check_moments(mu, cov)
     protocol = {
         "label": distance_label(features),
-        "features": features.label(),
-        "extractor": features.fingerprint(),
+        "features": label(features),
+        "extractor": fingerprint(features),
         "dims": len(mu),
         "n_reference": n,
         **_UNKNOWN,
@@ -257,13 +263,13 @@ def statistics(
         "levels": images.levels,
         **(origin or {}),
     }
-    return Reference(mu, cov, protocol, None, features.load(images), images)
+    return Reference(mu, cov, protocol, None, extractor(features, images), images)
 
 
 def distance_label(features: Features) -> str:
     """``FID`` for the verified Inception file alone, else ``FD-`` and the extractor's name."""
-    official = features.name == "inception" and features.fingerprint() == INCEPTION_SHA256
-    return "FID" if official else f"FD-{features.label()}"
+    official = features.name == "inception" and fingerprint(features) == INCEPTION_SHA256
+    return "FID" if official else f"FD-{label(features)}"
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
@@ -325,10 +331,7 @@ def _features_of(samples: Levels | Array, reference: Reference) -> tuple[Array, 
             )
     if len(given) < 2:
         raise DdpmkitError("there is 1 sample, and a distance needs at least 2", "take more samples")
-    x = checked(reference.extract(given), "the samples' features")
-    if len(x) != len(given):
-        raise DdpmkitError(f"the extractor gave {len(x)} rows for {len(given)} images", "one row an image")
-    return x, given
+    return checked(reference.extract(given, "the samples' features hold values"), "the samples' features"), given
 
 
 def _check_images(array: Any, name: str) -> None:

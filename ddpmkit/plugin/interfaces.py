@@ -1,6 +1,7 @@
 """The abstract kinds of component. A plugin subclasses one of these as a frozen dataclass and gives it a name.
 
-Time is counted from 0, the least noisy step; the papers' step T is index T-1. Tables are float64 of shape (T,).
+Time is counted from 0, the least noisy step; the papers' step T is index T-1. Tables are float64 of shape (T,), and
+indexed by int64; a network alone is told another time, float32 in [0, 1000), see :meth:`Backbone.build`.
 Images are float32 (B, C, H, W) in [-1, 1]; stored images are uint8 grey levels 0 .. K-1.
 """
 
@@ -44,11 +45,16 @@ class Component(ABC):
         spec.validate(self)
 
     @classmethod
-    def summary(cls) -> str:
-        """The first line of the class's own docstring, or an empty string."""
+    def description(cls) -> str:
+        """The class's own docstring, or an empty string."""
         doc = cls.__dict__.get("__doc__") or ""
         # dataclass() writes "Name(field: type = ...)" where the author wrote nothing.
-        return "" if doc.startswith(f"{cls.__name__}(") else inspect.cleandoc(doc).split("\n")[0]
+        return "" if doc.startswith(f"{cls.__name__}(") else inspect.cleandoc(doc)
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of :meth:`description`."""
+        return cls.description().split("\n")[0]
 
 
 class Schedule(Component):
@@ -158,7 +164,11 @@ class Backbone(Component):
     def build(
         self, *, in_channels: int, out_channels: int, image_size: int, num_classes: int | None = None
     ) -> nn.Module:
-        """Return a module with ``forward(x, t, y=None)``: x (B, C, H, W), t (B,) in [0, 1000), out (B, out, H, W)."""
+        """Return a module with ``forward(x, t, y=None)``: x (B, C, H, W), out (B, out_channels, H, W), both floating.
+
+        ``t`` is float32 (B,) in [0, 1000): not the step's index but its share of the chain, 1000 index / T, so that a
+        network need not know T. ``out_channels`` is twice ``in_channels`` for a learned sigma.
+        """
 
 
 class Sampler(Component):

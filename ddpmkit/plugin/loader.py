@@ -7,12 +7,10 @@ registered, checked and called by itself.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib
 import importlib.util
 import inspect
-import re
 import sys
 import time
 import traceback
@@ -26,14 +24,15 @@ from typing import Any
 import pluggy
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
-from ddpmkit.plugin import changes, spec
+from ddpmkit.plugin import changes
+from ddpmkit.plugin.blame import telling_ctrl_c_apart
+from ddpmkit.plugin.contract import class_problem
 from ddpmkit.plugin.hookspecs import HOOKS, PROJECT, Hooks
 from ddpmkit.plugin.interfaces import KINDS, Component, Kind
 from ddpmkit.plugin.sources import Sources, reading, sources_of
 from ddpmkit.text import one_line
 
 BUILTIN = "ddpmkit"
-NAME = re.compile(r"[a-z][a-z0-9_+-]*")
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,7 @@ def load_builtin() -> Loaded:
 
     loaded = Loaded(BUILTIN, __version__, "built-in")
     _take_in(loaded, importlib.import_module("ddpmkit.builtin"), identity=None)
+    _refuse_namesakes([loaded])
     if loaded.issues:
         raise AssertionError("; ".join(map(str, loaded.issues)))
     return loaded
@@ -112,6 +112,8 @@ def load_installed(blocked: Iterable[str] = ()) -> list[Loaded]:
         if not loaded.issues:
             _take_in(loaded, module, identity=None)
         out.append(loaded)
+    for name in dict.fromkeys(p.name for p in out):
+        _refuse_namesakes([p for p in out if p.name == name])  # a distribution may have several entry points
     return out
 
 
@@ -140,6 +142,7 @@ def load_named(target: str) -> Loaded:
         loaded.version = str(getattr(module, "__version__", digest[:12]))
     if module is not None:
         _take_in(loaded, module, identity=digest)
+        _refuse_namesakes([loaded])
     if loaded.issues:
         raise DdpmkitError(
             f"-p {target}: {loaded.issues[0].message}", "ddpmkit -v COMMAND shows the traceback"
@@ -195,13 +198,16 @@ def _imported(loaded: Loaded, action: Callable[[], Any]) -> Any:
 
 def _guarded(loaded: Loaded, stage: str, action: Any) -> Any:
     """Run a plugin's code; whatever it raises becomes an issue of that plugin."""
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
-            return action()
-    except (Exception, SystemExit) as err:  # a plugin may raise anything, even an exit
-        message = one_line(f"{type(err).__name__}: {err}").rstrip(": ")
-        loaded.issues.append(Issue(loaded.name, loaded.version, stage, message, traceback.format_exc(), err))
-        return None
+    with telling_ctrl_c_apart() as pressed:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
+                return action()
+        except BaseException as err:  # a plugin may raise anything, even an exit
+            if pressed.is_set() and isinstance(err, KeyboardInterrupt):
+                raise
+            message = one_line(f"{type(err).__name__}: {err}").rstrip(": ")
+            loaded.issues.append(Issue(loaded.name, loaded.version, stage, message, traceback.format_exc(), err))
+            return None
 
 
 def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
@@ -229,6 +235,27 @@ def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
                     loaded.entries.append(Entry(kind.name, cls, loaded.name, loaded.version, key, loaded.sources))
 
 
+def _refuse_namesakes(parts: list[Loaded]) -> None:
+    """Take out the components of one plugin that share kind and name: neither is what the name means."""
+    classes: dict[tuple[str, str], list[type[Component]]] = {}
+    for part in parts:
+        kept = []
+        for entry in part.entries:
+            found = classes.setdefault((entry.kind, entry.name), [])
+            if entry.cls not in found:  # the same class, listed twice, is one
+                found.append(entry.cls)
+                kept.append(entry)
+        part.entries = kept
+    for (kind, name), found in classes.items():
+        if len(found) < 2:
+            continue
+        told = " and ".join(cls.__name__ for cls in found)
+        text = f"the classes {told} are both called {kind} '{name}', so neither is usable; rename one"
+        parts[0].issues.append(Issue(parts[0].name, parts[0].version, "component", text))
+        for part in parts:
+            part.entries = [e for e in part.entries if (e.kind, e.name) != (kind, name)]
+
+
 def _unknown_hooks(loaded: Loaded, module: ModuleType, manager: pluggy.PluginManager) -> Iterator[Issue]:
     for name in sorted(vars(module)):
         if not name.startswith("ddpmkit_") or not inspect.isfunction(getattr(module, name)):
@@ -249,36 +276,4 @@ def _classes(kind: Kind, returned: Any) -> Iterator[tuple[Any, str]]:
         yield None, f"{kind.hook}() must return a list of classes, not {type(returned).__name__}"
         return
     for cls in returned:
-        yield cls, _unusable(kind, cls)
-
-
-def _unusable(kind: Kind, cls: Any) -> str:
-    if not (isinstance(cls, type) and issubclass(cls, kind.interface)):
-        return f"{cls!r} is no subclass of {kind.interface.__name__}"
-    label = f"class {cls.__name__} is not usable:"
-    for attribute in ("name", "reference", "version"):
-        if dataclasses.is_dataclass(cls) and attribute in {f.name for f in dataclasses.fields(cls)}:
-            return f"{label} '{attribute}' is a field; write {attribute} = ... without a type"
-    name = getattr(cls, "name", None)
-    if not (isinstance(name, str) and NAME.fullmatch(name)):
-        return f"{label} its name is {name!r}; write lower-case letters, digits, '-', '_' or '+'"
-    params = getattr(cls, "__dataclass_params__", None)
-    if params is None or not params.frozen or (inspect.get_annotations(cls) and not _own_dataclass(cls)):
-        return f"{label} decorate it with @dataclass(frozen=True)"
-    if inspect.isabstract(cls):
-        return f"{label} it lacks {', '.join(sorted(cls.__abstractmethods__))}"
-    if not any(getattr(cls, m) is not getattr(kind.interface, m) for m in kind.methods):
-        return f"{label} it lacks {' or '.join(kind.methods)}"
-    if not isinstance(cls.version, int):
-        return f"{label} its version must be an integer"
-    try:
-        spec.parameters(cls)
-        cls()
-    except Exception as err:  # the author's own __post_init__ may raise anything
-        return f"{label} {err}"
-    return ""
-
-
-def _own_dataclass(cls: type) -> bool:
-    """Whether ``cls`` itself went through ``@dataclass``, and not only a base of it."""
-    return "__dataclass_fields__" in vars(cls) and dataclasses.is_dataclass(cls)
+        yield cls, class_problem(kind, cls)

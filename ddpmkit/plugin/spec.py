@@ -17,6 +17,7 @@ from typing import Any, Literal, Union
 from urllib.parse import quote, unquote
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.plugin.blame import blame
 
 SCALARS = (int, float, bool, str)
 _NUMBER_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -162,13 +163,14 @@ def construct(cls: type[Any], raw: dict[str, str], *, kind: str) -> Any:
             values[key] = decode(known[key].type, text)
         except ValueError:
             raise DdpmkitError(must_be(cls.name, known[key], text), f"ddpmkit show {cls.name}") from None
-    try:
-        obj = cls(**values)
-        validate(obj)  # an author's own __post_init__ may have forgotten to
-    except ValueError as err:
-        text = str(err)
-        named = text if text.startswith(f"{cls.name}:") else f"{cls.name}: {text}"
-        raise DdpmkitError(named, f"ddpmkit show {cls.name}") from None
+    with blame(kind, cls.name):
+        try:
+            obj = cls(**values)
+            validate(obj)  # an author's own __post_init__ may have forgotten to
+        except ValueError as err:
+            text = str(err)
+            named = text if text.startswith(f"{cls.name}:") else f"{cls.name}: {text}"
+            raise DdpmkitError(named, f"ddpmkit show {cls.name}") from None
     return obj
 
 

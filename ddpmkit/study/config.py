@@ -54,7 +54,9 @@ class Settings:
     ema: float = param(
         0.99, "rate of the weights' moving average; as an axis, all are kept in one training", ge=0, lt=1
     )
-    dropout: float = param(0.0, "rate of the backbone's dropout layers", ge=0, lt=1)
+    dropout: float | None = param(
+        None, "rate of all dropout layers of the backbone; none leaves each its own", ge=0, lt=1
+    )
     precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of training; auto is bf16 where the hardware has it")
     eval_precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of sampling and likelihood")
     micro_batch: int = param(64, "images the network sees at once in training", ge=1)
@@ -344,6 +346,8 @@ def _seeds(key: str, value: Any) -> tuple[int, ...]:
 
 
 def _toml(value: Any) -> str:
+    if value is None:
+        value = spec.encode(value)  # TOML has no word for it; ours is read back
     if isinstance(value, list):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
     if isinstance(value, bool):

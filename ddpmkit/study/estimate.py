@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddpmkit import files
-from ddpmkit.study.plan import Stage, blame
+from ddpmkit.plugin.blame import blame
+from ddpmkit.plugin.contract import network
+from ddpmkit.study.plan import Stage
 from ddpmkit.study.runner import Prepared
 
 PROBE = 3  # timed steps, after one to warm up
@@ -85,13 +87,10 @@ def _probe(stage: Stage, prepared: Prepared, device_name: str) -> tuple[float, f
     device = devices.resolve(device_name)
     registry, settings = prepared.registry, prepared.study.base
     _, channels, size, _ = prepared.plan.images.train.shape
-    with devices.one_thread(), blame("backbone", settings.backbone):
-        net = devices.place(
-            registry.rebuild(stage.how["backbone"]).build(
-                in_channels=channels, out_channels=channels, image_size=size, num_classes=None
-            ),
-            device,
-        )
+    backbone = registry.rebuild(stage.how["backbone"])
+    built = network(backbone, in_channels=channels, out_channels=channels, image_size=size)
+    with devices.one_thread(), blame("backbone", backbone.name):
+        net = devices.place(built, device)
         optimizer = devices.adamw(net.parameters(), device, lr=1e-4)
         paces = []
         for batch, learns in ((min(settings.batch_size, settings.micro_batch), True), (settings.eval_batch, False)):

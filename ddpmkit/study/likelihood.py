@@ -20,6 +20,7 @@ from ddpmkit.evaluation.nll_control import LinearGaussian
 from ddpmkit.evaluation.nll_draw import beside_the_middle, draw
 from ddpmkit.evaluation.ode import from_network, ode_likelihood
 from ddpmkit.pixels import to_pixels
+from ddpmkit.plugin.contract import timesteps
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.sampling import predictor
@@ -134,7 +135,7 @@ def likelihood(
         chain = (
             full
             if asked.steps is None
-            else full.strided(registry.build("sampler", "ancestral").timesteps(full.T, asked.steps))
+            else full.strided(timesteps(registry.build("sampler", "ancestral"), full.T, asked.steps))
         )
         split = to_pixels(torch.from_numpy(split_images(images, asked.split)).to(where), images.levels)
         fixed = beside_the_middle(chain.T, len(split))

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddpmkit import files
 from ddpmkit.diffusion.tables import (
-    Array,
-    Tables,
-    checked_weights,
     decoder_log_variance,
     fixed_log_variance,
     log_bounds,
@@ -22,13 +18,16 @@ from ddpmkit.diffusion.tables import (
     tables_for,
 )
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import changes
+from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.interfaces import Backbone, Images
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
 from ddpmkit.study.config import IMAGE_METRICS, SAMPLE_METRICS, Cell, Settings, Study
 from ddpmkit.study.identity import Identified, identified
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Raise a number when the same spec comes to mean other results.
 VERSIONS = {"ref": 3, "train": 2, "fit": 2, "sample": 2, "draw": 2, "nll": 4, "score": 3}
@@ -207,8 +206,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
         DdpmkitError: when a component can't be built, does not go with another, or the data can't be read.
     """
     dataset = registry.build("dataset", study.base.dataset)
-    with blame("dataset", study.base.dataset):
-        images: Images = dataset.load()
+    images = contract.images(dataset, again=True)
     data_hash = images.fingerprint()
     plan = Plan(study, images)
     second_moment = float(np.mean((2.0 * images.train / (images.levels - 1) - 1) ** 2))
@@ -218,6 +216,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
         text: [m for m in chosen if index == 0 or m not in IMAGE_METRICS] for index, text in enumerate(extractors)
     }
     extractors = {text: features for text, features in extractors.items() if panels[text]}
+    made = {text: (contract.label(f), contract.fingerprint(f)) for text, f in extractors.items()}
     rates = sorted(study.axes.get("ema", (study.base.ema,)))  # averages that one training keeps
     changed = registry.changed_by()
     for name in changed:
@@ -236,7 +235,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
             left = f"L_T is {parts.prior_bits:.3f} bits/dim"
             plan.warn(f"schedule '{s.schedule}' at T={s.timesteps} leaves signal in x_T: {left}")
         refs = {
-            text: plan.add(_ref_stage(s, text, features, panels[text], context))
+            text: plan.add(_ref_stage(s, made[text], features, panels[text], context))
             for text, features in extractors.items()
         }
         for train_seed in study.train_seeds:
@@ -294,11 +293,9 @@ class _Parts:
         schedule, sigma, weighting, backbone, sampler = (
             registry.build(kind, getattr(s, kind)) for kind in ("schedule", "sigma", "weighting", "backbone", "sampler")
         )
-        with blame("schedule", s.schedule):
-            tables = tables_for(schedule, s.timesteps)
+        tables = tables_for(schedule, s.timesteps)
         varies = sigma.learned or sigma.fitted
-        with blame("sigma", s.sigma):
-            log_sigma2 = log_bounds(sigma, tables)[1] if varies else fixed_log_variance(sigma, tables)
+        log_sigma2 = log_bounds(sigma, tables)[1] if varies else fixed_log_variance(sigma, tables)
         _refuse_pairs(s, sigma, weighting)
         if s.prediction == "v" and not tables.variance_preserving:
             raise Impossible(f"v-prediction needs a variance-preserving schedule, and {s.schedule} is none")
@@ -306,23 +303,19 @@ class _Parts:
             raise Impossible(f"{s.schedule} leaves no signal at its last step, so eps says nothing of x0 there")
         log_sigma2 = log_sigma2.copy()
         log_sigma2[0] = decoder_log_variance(tables, "tilde2" if s.decoder_variance == "fitted" else s.decoder_variance)
-        with blame("weighting", s.weighting):
-            weights = _check_weighting(weighting, sigma, tables, log_sigma2)
-        with blame("sampler", s.sampler):
-            steps = [int(t) for t in sampler.timesteps(s.timesteps, s.sampling_steps)]
-            strided = tables.strided(steps)
-        with blame("sigma", s.sigma):
-            walk_bounds = log_bounds(sigma, strided)
-        with blame("sampler", s.sampler):
-            kernel = sampler.kernel(strided)
+        weights = contract.declared_weights(weighting, sigma, tables, log_sigma2)
+        steps = contract.timesteps(sampler, s.timesteps, s.sampling_steps)
+        strided = tables.strided(steps)
+        walk_bounds = log_bounds(sigma, strided)
+        kernel = contract.kernel(sampler, strided)
         noisy = any(bool(np.any(v)) for v in kernel)
         found = {
             "schedule": identified(schedule, registry, tables.a, tables.b2, tables.prior_variance),
             "sigma": identified(sigma, registry, *log_bounds(sigma, tables)),
             "sigma of the walk": identified(sigma, registry, *walk_bounds),
-            "weighting": identified(weighting, registry, weights, weighting.vlb_share(s.timesteps)),
+            "weighting": identified(weighting, registry, weights, contract.vlb_share(weighting, s.timesteps)),
             "sampler": identified(sampler, registry, *kernel),
-            "backbone": _identified_backbone(backbone, s, context, learned=sigma.learned),
+            "backbone": _identified_backbone(backbone, context, learned=sigma.learned),
         }
         return cls(
             schedule,
@@ -339,57 +332,26 @@ class _Parts:
         )
 
 
-def _check_weighting(weighting: Any, sigma: Any, tables: Tables, log_sigma2: Array) -> Array:
-    """Return the weights, and refuse declarations that are not true: an id would hold less than what training sees.
-
-    Raises:
-        DdpmkitError: with what it should say.
-    """
-    weights = checked_weights(weighting, tables, log_sigma2)
-    hint = f"ddpmkit show {weighting.name}"
-    if weighting.space not in ("x0", "prediction"):
-        raise DdpmkitError(
-            f"weighting '{weighting.name}': space is 'x0' or 'prediction', not '{weighting.space}'", hint
-        )
-    sees = not np.array_equal(weights, checked_weights(weighting, tables, log_sigma2 + 1))
-    if (sees or weighting.is_bound or weighting.decoder_first) and not weighting.uses_sigma:
-        raise DdpmkitError(f"weighting '{weighting.name}' depends on sigma and does not say uses_sigma = True", hint)
-    bound = tables.posterior_x0**2 / (2 * np.exp(log_sigma2))
-    if weighting.is_bound and sigma.learned and not np.allclose(weights, bound, rtol=1e-9):
-        raise DdpmkitError(
-            f"weighting '{weighting.name}' says it is the bound and weighs its steps otherwise: a learned sigma would "
-            "take the bound in full",
-            "leave out is_bound = True",
-        )
-    return weights
-
-
-def _identified_backbone(backbone: Any, s: Settings, c: _Context, *, learned: bool) -> Identified:
+def _identified_backbone(backbone: Any, c: _Context, *, learned: bool) -> Identified:
     """A plugin's network is built once without memory, to see which files it reads for that."""
     if c.registry.is_builtin(backbone):
         return identified(backbone, c.registry)
-    with reading() as paths, blame("backbone", s.backbone):
+    with reading() as paths:
         build_without_memory(backbone, c.images, learned=learned)
     return identified(backbone, c.registry, files=paths)
 
 
-def build_without_memory(backbone: Backbone, images: Images, *, learned: bool) -> None:
+def build_without_memory(backbone: Backbone, images: Images, *, learned: bool) -> nn.Module:
     """Build a network on torch's meta device, or where it needs real numbers for that, as it is."""
     import torch
 
     channels, size = images.train.shape[1], images.train.shape[2]
-    build = functools.partial(
-        backbone.build,
-        in_channels=channels,
-        out_channels=channels * (2 if learned else 1),
-        image_size=size,
-        num_classes=None,
-    )
+    shape = {"in_channels": channels, "out_channels": channels * (2 if learned else 1), "image_size": size}
     try:
         with torch.device("meta"):
-            build()
-    except Exception:  # a network may need real numbers while it is built
-        build()
+            return contract.network(backbone, **shape)
+    except DdpmkitError:
+        return contract.network(backbone, **shape)
 
 
 def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
@@ -398,10 +360,11 @@ def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
     Raises:
         Impossible: with the reason.
     """
-    teaches = weighting.is_bound or weighting.vlb_share(s.timesteps) > 0
+    share = contract.vlb_share(weighting, s.timesteps)
+    teaches = weighting.is_bound or share > 0
     if sigma.learned and not teaches:
         raise Impossible(f"{s.weighting} has no term that teaches {s.sigma}; hybrid and vlb have")
-    if weighting.vlb_share(s.timesteps) > 0 and not sigma.learned:
+    if share > 0 and not sigma.learned:
         raise Impossible(f"{s.sigma} learns nothing from {s.weighting}'s share of the bound; use simple")
     if sigma.fitted and weighting.uses_sigma:
         raise Impossible(f"{s.weighting} needs {s.sigma} for the training that {s.sigma} is fitted to")
@@ -409,19 +372,6 @@ def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
         raise Impossible(f"{s.weighting} trains on the decoder's variance, which is fitted to the trained network")
     if s.decoder_variance != "tilde2" and sigma.learned:
         raise Impossible(f"{s.sigma} gives the decoder its variance too; decoder_variance={s.decoder_variance} can't")
-
-
-@contextmanager
-def blame(kind: str, text: str) -> Iterator[None]:
-    """Turn whatever a component raises while a study is planned into an error that names it."""
-    try:
-        yield
-    except DdpmkitError:
-        raise
-    except (Exception, SystemExit) as err:  # a plugin's code may raise anything, even an exit
-        raise DdpmkitError(
-            f"{kind} '{text}' failed: {type(err).__name__}: {err}", "ddpmkit -v ablate ... shows where"
-        ) from err
 
 
 def builtin_identity(name: str) -> dict[str, Any]:
@@ -434,18 +384,19 @@ def bare_name(identity: dict[str, Any]) -> str:
     return str(identity["name"]).rpartition("/")[2]
 
 
-def _ref_stage(s: Settings, text: str, features: Any, metrics: list[str], c: _Context) -> Stage:
+def _ref_stage(s: Settings, made: tuple[str, str], features: Any, metrics: list[str], c: _Context) -> Stage:
+    label, fingerprint = made
     identity, record = identified(features, c.registry)
     spec = {
         **c.common,
         "data": c.data,
         "split": s.reference_split,
         "metrics": [builtin_identity(m) for m in metrics],
-        "features": {**identity, "fingerprint": features.fingerprint()},
+        "features": {**identity, "fingerprint": fingerprint},
         "samples": s.samples,
     }
     how = {**c.how, "features": record}
-    return Stage.planned("ref", spec, (), how, f"reference {features.label()}", len(c.images.test))
+    return Stage.planned("ref", spec, (), how, f"reference {label}", len(c.images.test))
 
 
 def _score_stage(s: Settings, sampled: Stage, ref: Stage, label: str, c: _Context) -> Stage:

@@ -12,14 +12,16 @@ from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.pixels import quantise
 from ddpmkit.plots import Strip, watched
+from ddpmkit.plugin.contract import walk
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.randomness import normal, stream_key
+from ddpmkit.randomness import Key, normal, stream_key
 from ddpmkit.study.config import RunOptions
 from ddpmkit.study.plan import Stage
 from ddpmkit.study.stages import Work, reverse_chain
 from ddpmkit.study.store import Store
 
 COLUMNS = 12
+Shape = tuple[int, ...]
 
 
 @torch.inference_mode()
@@ -51,11 +53,11 @@ def reverse_strips(folder: Path, registry: Registry) -> tuple[list[Strip], int, 
                 images.train.shape[1:],
             )
             seen: dict[int, torch.Tensor] = {}
-            last = work.component("sampler").sample(
-                watched(denoise, seen),
-                chain,
-                lambda k, key=key, index=index, shape=shape: normal(key, index, shape, k),
-            )
+
+            def noise(k: int, key: Key = key, index: torch.Tensor = index, shape: Shape = shape) -> torch.Tensor:
+                return normal(key, index, shape, k)
+
+            last = walk(work.component("sampler"), watched(denoise, seen), chain, noise)
         shown = np.linspace(chain.T - 1, 0, min(COLUMNS - 1, chain.T)).round().astype(int)
         if not set(shown.tolist()) <= seen.keys():
             continue  # a sampler that skips steps of its own has no walk to show

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
+from ddpmkit.plugin import contract
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import (
     PLURALS,
@@ -26,7 +27,7 @@ from ddpmkit.study.config import (
     read_toml,
     stated_grid,
 )
-from ddpmkit.study.plan import Plan, Stage, blame, build_without_memory, make_plan
+from ddpmkit.study.plan import Plan, Stage, build_without_memory, make_plan
 from ddpmkit.study.store import Store
 
 if TYPE_CHECKING:
@@ -194,8 +195,11 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
     for text in plan.warnings:
         print(f"warning: {text}", file=sys.stderr)
     todo = _todo(plan, store)
-    if any(s.kind in ("train", "ref") for s in todo):
+    if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
+        before = len(plan.warnings)
         _try_parts(plan, registry)
+        for text in plan.warnings[before:]:
+            print(f"warning: {text}", file=sys.stderr)
     return Prepared(study, plan, store, registry, todo, how)
 
 
@@ -223,7 +227,10 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     todo = [s for s in prepared.todo if s.id not in blocked]
     ended: Counter[str] = Counter()
 
+    executor = prepared.registry.build("executor", prepared.how.executor)
+
     def count(event: Event) -> None:
+        contract.event(executor, event, plan.stages)
         if event["event"] == "end":
             ended[event["state"]] += 1
             _settle(store, plan.stages[event["stage"]], event)
@@ -241,7 +248,7 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
                 count,
                 stop.is_set,
             )
-            prepared.registry.build("executor", how.executor).run(todo, settings)
+            executor.run(todo, settings)
     states = Counter(
         "done" if store.done(s.kind, s.id) else store.status(s.kind, s.id).get("state", "blocked")
         for s in plan.stages.values()
@@ -287,14 +294,30 @@ def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage]) -> None:
 def _try_parts(plan: Plan, registry: Registry) -> None:
     """Build every backbone on no device and load every extractor: what can't work is said before anything runs."""
     images = plan.images
-    asked = dict.fromkeys((c.settings.backbone, registry.build("sigma", c.settings.sigma).learned) for c in plan.cells)
-    for text, learned in asked:
-        with blame("backbone", text):
-            build_without_memory(registry.build("backbone", text), images, learned=learned)
+    asked = dict.fromkeys(
+        (c.settings.backbone, registry.build("sigma", c.settings.sigma).learned, c.settings.dropout) for c in plan.cells
+    )
+    for text, learned, dropout in asked:
+        backbone = registry.build("backbone", text)
+        layers = contract.dropout_layers(build_without_memory(backbone, images, learned=learned))
+        rates = sorted({rate for layer, attribute in layers if (rate := getattr(layer, attribute)) > 0})
+        if dropout and not layers:
+            raise DdpmkitError(
+                f"backbone '{backbone.name}' has no dropout layer that --dropout {dropout:g} could set",
+                "leave out --dropout, or give the network an nn.Dropout",
+            )
+        if dropout is None and rates:
+            told = ", ".join(f"{rate:g}" for rate in rates)
+            plan.warn(f"backbone '{backbone.name}' keeps its own dropout of {told}; --dropout sets all layers")
     if set(plan.study.metrics) & set(SAMPLE_METRICS):
         for text in plan.study.features:
-            with blame("features", text):
-                registry.build("features", text).load(images)
+            contract.extractor(registry.build("features", text), images)
+
+
+def _keeps_its_own(plan: Plan, registry: Registry) -> bool:
+    """Whether a plugin's network may drop out by rates of its own, which a report is to say, run or not."""
+    left = dict.fromkeys(c.settings.backbone for c in plan.cells if c.settings.dropout is None)
+    return not all(registry.is_builtin(registry.build("backbone", text)) for text in left)
 
 
 def _resolve_precision(study: Study, field: str, device: str) -> Study:

@@ -35,6 +35,7 @@ from ddpmkit.evaluation.nll_draws import Draws
 from ddpmkit.evaluation.panel import prepare, score
 from ddpmkit.initialise import initialise
 from ddpmkit.pixels import to_pixels
+from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import permutation, seeded_libraries
@@ -126,7 +127,7 @@ class Work:
 
 @functools.lru_cache(maxsize=2)
 def _load_images(registry: Registry, record: str) -> tuple[Images, str]:
-    images: Images = registry.rebuild(json.loads(record)).load()
+    images = contract.images(registry.rebuild(json.loads(record)))
     return images, images.fingerprint()
 
 
@@ -228,6 +229,7 @@ def run_ref(w: Work) -> None:
     spec, images, features = w.spec, w.images(), w.component("features")
     metrics = [bare_name(m) for m in spec["metrics"]]
     made = prepare(images, features, split=spec["split"], floor=spec["samples"], metrics=metrics)
+    made.check_again()
     y = made.features
     if y is None:
         raise DdpmkitError(f"features '{features.name}' left no features of the reference")
@@ -236,7 +238,7 @@ def run_ref(w: Work) -> None:
         **made.protocol,
         "names": names,
         "features_label": made.protocol["features"],
-        "features": features.fingerprint(),
+        "features": made.protocol["extractor"],
         "floors": {names[m]: record["value"] for m, record in made.floor.items() if m in names},
         "n_floor": next((record["n"] for record in made.floor.values()), 0),
         "baselines": {
@@ -440,6 +442,7 @@ def run_score(w: Work) -> None:
     levels = _arrays(w, "sample", spec["sample"], "samples.safetensors")["levels"]
     taken = _arrays(w, "ref", spec["ref"], "features.safetensors")["reference"]
     made = prepare(w.images(), w.component("features"), split=w.upstream("ref")["split"], taken=taken)
+    made.check_again()
     panel = score(levels, made, metrics=[bare_name(m) for m in spec["metrics"]])
     metrics = {m: metric.record() for m, metric in panel.items()}
     _commit(w, {"metrics": metrics, "notes": list(panel.notes), "n": len(levels)})
@@ -470,10 +473,8 @@ RUN: dict[str, Callable[[Work], None]] = {
 
 def _backbone(w: Work, images: Images, learned: bool) -> torch.nn.Module:
     channels, size = images.train.shape[1], images.train.shape[2]
-    net: torch.nn.Module = w.component("backbone").build(
-        in_channels=channels, out_channels=channels * (2 if learned else 1), image_size=size, num_classes=None
-    )
-    return net
+    outputs = channels * (2 if learned else 1)
+    return contract.network(w.component("backbone"), in_channels=channels, out_channels=outputs, image_size=size)
 
 
 def _chain_record(tables: Tables, points: int = 101) -> dict[str, list[float]]:

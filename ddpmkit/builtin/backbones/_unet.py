@@ -128,7 +128,7 @@ class UNetModule(nn.Module):
         return self.p.heads if resolution in self.p.attention else None
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """X (B, cin, H, W), t (B,) in [0, 1000), y int64 (B,) or None -> (B, cout, H, W)."""
+        """X (B, cin, H, W), t float32 (B,) in [0, 1000), y int64 (B,) or None -> (B, cout, H, W)."""
         emb = self.embed(position_embedding(t, self.p.channels).to(x.dtype))
         if self.labels is not None and y is not None:
             emb = emb + self.labels(y)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import Backbone
 from ddpmkit.plugin.spec import param
 
@@ -38,7 +40,7 @@ class UNet(Backbone):
     def build(
         self, *, in_channels: int, out_channels: int, image_size: int, num_classes: int | None = None
     ) -> nn.Module:
-        """Return the network, ``forward(x, t, y=None)``: x (B, C, H, W), t (B,) in [0, 1000), y int64 (B,) or None.
+        """Return the network, ``forward(x, t, y=None)``: x (B, C, H, W), t float32 (B,) in [0, 1000), y int64 or None.
 
         Raises:
             DdpmkitError: when the image can't be halved that often, or the channels don't divide.
@@ -46,25 +48,37 @@ class UNet(Backbone):
         halvings = len(self.mults) - 1
         if not self.mults:
             raise DdpmkitError(
-                "unet: mults is empty; it needs one multiple for each resolution", "as in unet:mults=1/2"
+                "unet: mults is empty; it needs one multiple for each resolution", self._works(image_size)
             )
         if image_size % 2**halvings or image_size < 2**halvings:
             raise DdpmkitError(
                 f"unet: an image of size {image_size} can't be halved {halvings} times (mults has {len(self.mults)})",
-                "give fewer mults, as in unet:mults=1/2",
+                f"give fewer mults, {self._works(image_size)}",
             )
         if self.channels % 4 or any(self.channels * m % self.heads for m in self.mults):
             raise DdpmkitError(
                 f"unet: channels={self.channels} must be a multiple of 4 and heads={self.heads} must divide it",
-                "ddpmkit show unet",
+                self._works(image_size),
             )
         resolutions = [image_size >> level for level in range(halvings + 1)]
         if not set(self.attention) <= set(resolutions):
             have = ", ".join(map(str, resolutions))
             raise DdpmkitError(
                 f"unet: attention at {'/'.join(map(str, self.attention))}, and the resolutions are {have}",
-                f"as in unet:attention={resolutions[-1]}",
+                self._works(image_size),
             )
         from ddpmkit.builtin.backbones._unet import UNetModule
 
         return UNetModule(self, in_channels, out_channels, image_size, num_classes)
+
+    def _works(self, image_size: int) -> str:
+        """Name the network nearest to this one that fits images of a size."""
+        halvings = (image_size & -image_size).bit_length() - 1  # how often 2 divides it
+        mults = (self.mults or (1, 2))[: halvings + 1]
+        resolutions = [image_size >> level for level in range(len(mults))]
+        attention = tuple(r for r in self.attention if r in resolutions)
+        if self.attention and not attention:
+            attention = (resolutions[-1],)
+        unit = math.lcm(4, self.heads)
+        channels = -(-self.channels // unit) * unit
+        return f"as in {spec.format(replace(self, mults=mults, attention=attention, channels=channels))}"

@@ -28,7 +28,7 @@ def check_images(name: str, data: Images, shape: tuple[int, int, int], levels: i
         raise DdpmkitError(
             f"features '{name}' are for {shape[1]}x{shape[2]} images with {levels} levels, not {data.train.shape[1:]} "
             f"with {data.levels}",
-            "use --features pca:k=16",
+            f"use --features pca:k={min(16, len(data.train), data.train[0].size)}",
         )
 
 
