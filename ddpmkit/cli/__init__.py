@@ -5,24 +5,45 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from ddpmkit.cli.streams import data, open_closed_ones, take_stdout
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.text import one_line
+
+if TYPE_CHECKING:
+    from ddpmkit.cli.options import Global
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; errors are two plain lines on stderr."""
+    give_back = take_stdout()
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        give_back()
+
+
+def entry() -> None:
+    """The console script."""
+    open_closed_ones()
+    take_stdout()  # and never give it back: what a plugin prints while the interpreter ends is no data either
+    code = _run(sys.argv[1:])
+    sys.stdout = sys.stderr
+    sys.exit(code)
+
+
+def _run(args: list[str]) -> int:
     import typer
 
     from ddpmkit.cli.app import app
     from ddpmkit.cli.options import Global
 
-    args = list(sys.argv[1:] if argv is None else argv)
-    if not args:
-        args = ["--help"]
     options = Global()
     try:
-        code = app(args, standalone_mode=False, obj=options, prog_name="ddpmkit")
+        code = app(args or ["--help"], standalone_mode=False, obj=options, prog_name="ddpmkit")
+        if data() is not None:  # None where it was closed before we were started
+            data().flush()
         return int(code or 0)
     except DdpmkitError as err:
         return _fail(err.message, err.hint, err.code, options.verbose)
@@ -30,19 +51,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(err.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", "the same command goes on from here", Exit.SIGINT, False)
-    except OSError as err:
-        return _fail(f"can't read or write: {err}", "check the disk and the permissions", Exit.FAILED, options.verbose)
     except typer.TyperException as err:  # Typer's own usage errors
         text = err.format_message() if hasattr(err, "format_message") else str(err)
         return _fail(" ".join(text.split()), "ddpmkit --help, or ddpmkit COMMAND --help", Exit.USAGE, False)
-    except Exception as err:  # the last line of defence: a defect, reported with its traceback
-        traceback.print_exc()
-        return _fail(f"internal error: {type(err).__name__}: {err}", "please report it", Exit.INTERNAL, False)
+    except BaseException as err:  # the last line of defence: a plugin's failure, or a defect with its traceback
+        return _unforeseen(err, options)
 
 
-def entry() -> None:
-    """The console script."""
-    sys.exit(main())
+def _unforeseen(err: BaseException, options: Global) -> int:
+    from ddpmkit.plugin.culprit import culprit
+
+    told = f"{type(err).__name__}: {err}"
+    where = culprit(err, options.made) if options.made is not None else None
+    if where is not None:
+        hint = "ddpmkit -v COMMAND shows the traceback; it is for the plugin's author"
+        return _fail(f"{where} failed: {told}", hint, Exit.FAILED, options.verbose)
+    if isinstance(err, OSError):
+        return _fail(f"can't read or write: {err}", "check the disk and the permissions", Exit.FAILED, options.verbose)
+    traceback.print_exc()
+    return _fail(f"internal error: {told}", "please report it", Exit.INTERNAL, False)
 
 
 def _fail(message: str, hint: str | None, code: int, verbose: bool) -> int:

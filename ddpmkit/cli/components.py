@@ -11,6 +11,7 @@ import typer
 
 from ddpmkit.cli.console import print_rows
 from ddpmkit.cli.options import Global, Json, Plugins
+from ddpmkit.cli.streams import data, on_stdout
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import KINDS
@@ -49,7 +50,7 @@ def ls(
     given: Global = context.obj
     entries = given.registry(plugin).entries(kind)
     if json:
-        print(json_module.dumps([_describe(e) for e in entries], indent=1))
+        print(json_module.dumps([_describe(e) for e in entries], indent=1), file=data())
         return
     rows = [(e.kind, e.name, _parameters(e), e.cls.summary(), e.plugin) for e in entries]
     print_rows("components", ("kind", "name", "parameters", "summary", "from"), rows)
@@ -70,24 +71,28 @@ def show(
         known = [e.name for e in registry.entries()]
         raise DdpmkitError(f"there is no component '{bare}'{did_you_mean(bare, known)}", "ddpmkit ls")
     if json:
-        print(json_module.dumps([_describe(e) for e in found], indent=1))
+        print(json_module.dumps([_describe(e) for e in found], indent=1), file=data())
         return
     for index, entry in enumerate(found):
-        d = _describe(entry)
-        print(("\n" if index else "") + f"{entry.kind} {entry.name}   ({entry.plugin} {entry.plugin_version})")
-        print("\n" + (d["doc"] or "no description: its class has no docstring") + "\n")
-        if d["reference"]:
-            print(f"reference  {d['reference']}")
-        if d["used_by"]:
-            print(f"used by    {d['used_by']}")
-        if entry.kind in ENTERS:
-            print(f"enters     {ENTERS[entry.kind]}")
-        print(f"type       ddpmkit ablate --{_flag(entry.kind)} {entry.name}")
-        if d["file"]:
-            print(f"code       {d['file']}:{d['line']}")
-        for p in d["parameters"]:
-            allowed = f" {p['allowed']}" if p["allowed"] else ""
-            print(f"  {p['name']}={p['default']}   {p['help']} ({p['type']}{allowed})")
+        _print_one(entry, _describe(entry), first=index == 0)
+
+
+@on_stdout()
+def _print_one(entry: Entry, d: dict[str, Any], *, first: bool) -> None:
+    print(("" if first else "\n") + f"{entry.kind} {entry.name}   ({entry.plugin} {entry.plugin_version})")
+    print("\n" + (d["doc"] or "no description: its class has no docstring") + "\n")
+    if d["reference"]:
+        print(f"reference  {d['reference']}")
+    if d["used_by"]:
+        print(f"used by    {d['used_by']}")
+    if entry.kind in ENTERS:
+        print(f"enters     {ENTERS[entry.kind]}")
+    print(f"type       ddpmkit ablate --{_flag(entry.kind)} {entry.name}")
+    if d["file"]:
+        print(f"code       {d['file']}:{d['line']}")
+    for p in d["parameters"]:
+        allowed = f" {p['allowed']}" if p["allowed"] else ""
+        print(f"  {p['name']}={p['default']}   {p['help']} ({p['type']}{allowed})")
 
 
 def plugins(
@@ -113,7 +118,7 @@ def plugins(
             }
             for p in loaded
         ]
-        print(json_module.dumps(records, indent=1))
+        print(json_module.dumps(records, indent=1), file=data())
         return
     rows = [
         (

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ddpmkit.cli.streams import on_stdout
 from ddpmkit.text import inert
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def stderr_console() -> Console:
     return Console(stderr=True, force_interactive=interactive)
 
 
+@on_stdout()
 def print_rows(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table of text on stdout."""
     if not sys.stdout.isatty():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddpmkit.cli.options import Global, Json, Out, Plugins
+from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 
@@ -56,7 +57,10 @@ def evaluate(
     save_statistics: Annotated[
         Path | None, typer.Option(help="Keep mean and covariance of the reference, a .safetensors file for --reference")
     ] = None,
-    sigma: Annotated[str, typer.Option(help="With --nll: the reverse variance")] = "beta-tilde",
+    sigma: Annotated[
+        str | None,
+        typer.Option(help="With --nll: the reverse variance; default: the one it learned, or else beta-tilde"),
+    ] = None,
     split: Annotated[str, typer.Option(help="With --nll: test or train")] = "test",
     nll_evals: Annotated[int, typer.Option(min=16, help="With --nll: network evaluations for the middle sum")] = 8192,
     nll_se: Annotated[float | None, typer.Option(help="With --nll: standard error to reach, bits/dim")] = None,
@@ -125,7 +129,7 @@ def evaluate(
             write_statistics(save_statistics, prepared.mu, prepared.cov, prepared.protocol)
             print(f"wrote {save_statistics}", file=sys.stderr)
     if json:
-        print(json_module.dumps({"panels": [p.record() for p in panels]}, indent=1, allow_nan=False))
+        print(json_module.dumps({"panels": [p.record() for p in panels]}, indent=1, allow_nan=False), file=data())
         return
     _show(panels, samples)
 
@@ -164,7 +168,7 @@ def _likelihood(registry: Registry, training: str, asked: dict[str, Any], out: P
             on_progress=lambda f: bar.update(task, completed=f),
         )
     if json:
-        print(json_module.dumps(found, indent=1, allow_nan=False))
+        print(json_module.dumps(found, indent=1, allow_nan=False), file=data())
         return
     rows = []
     for name in ("clipped", "unclipped"):

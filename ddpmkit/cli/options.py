@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ddpmkit.cli.streams import plugins_may_print
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.spec import encode
 from ddpmkit.study.config import FIELDS
@@ -21,10 +22,13 @@ class Global:
     installed: bool = True
     strict: bool = False
     verbose: bool = False
+    made: Registry | None = None  # the components, once they were asked for
 
     def registry(self, more: list[str] | None = None, *, quiet: bool = False) -> Registry:
         """Return the components, those of ``-p`` before and after the command included."""
-        return Registry([*self.plugins, *(more or [])], installed=self.installed, strict=self.strict, quiet=quiet)
+        plugins_may_print()
+        self.made = Registry([*self.plugins, *(more or [])], installed=self.installed, strict=self.strict, quiet=quiet)
+        return self.made
 
 
 def setting(name: str, *flags: str) -> Any:

@@ -6,6 +6,7 @@ import json
 import sys
 
 from ddpmkit.cli.console import print_rows
+from ddpmkit.cli.streams import data
 from ddpmkit.study.estimate import estimate
 from ddpmkit.study.progress import KINDS, clock
 from ddpmkit.study.runner import Prepared
@@ -25,7 +26,7 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
     results = len(plan.results)
     if as_json:
         record = {"study": study.name, "cells": [c.label for c in plan.cells], "results": results, "stages": kinds}
-        print(json.dumps({**record, "seconds": guess.seconds, "basis": guess.basis}, indent=1))
+        print(json.dumps({**record, "seconds": guess.seconds, "basis": guess.basis}, indent=1), file=data())
         return
     seeds = f"{len(study.train_seeds)} train seeds x {len(study.sample_seeds)} sample seeds"
     print_rows(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddpmkit.cli.options import Global, Out, Plugins
+from ddpmkit.cli.streams import on_stdout
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 
@@ -110,6 +111,7 @@ def _tables(registry: Any, names: str, timesteps: int) -> dict[str, Tables]:
     return {name: tables_for(registry.build("schedule", name), timesteps) for name in spec.split(names)}
 
 
+@on_stdout()
 def _look(strips: Any, levels: int, heads: Any) -> None:
     """Show strips in the terminal, if stdout is one."""
     if not sys.stdout.isatty():

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ddpmkit.cli.options import Out
+from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
 
 FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
@@ -81,7 +82,7 @@ def report(
         # Nobody reads a page in a terminal.
         to = folders[0] / "report.html" if folders[0].is_dir() else folders[0].with_suffix(".html")
     if to is None:
-        print(text, end="")
+        print(text, end="", file=data())
         return
     files.write_text(to, text)
     print(f"wrote {to}", file=sys.stderr)

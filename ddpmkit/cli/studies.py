@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddpmkit.cli.options import Global, Json, Out, Plugins, setting
+from ddpmkit.cli.streams import data, on_stdout
+from ddpmkit.errors import Exit
 from ddpmkit.study.config import DEFAULT_METRICS, FIELDS, METRICS
 
 if TYPE_CHECKING:
@@ -102,12 +104,14 @@ def ablate(
         return
     with watch(prepared) as tell:
         outcome = run(prepared, tell)
-    write_strips(prepared)
+    if outcome.code not in (Exit.SIGINT, Exit.SIGTERM):  # who stopped the study does not wait for pictures
+        write_strips(prepared)
     summary = write_report(outcome.folder)
     if json:
-        print(to_json(summary), end="")
+        print(to_json(summary), end="", file=data())
     else:
-        to_terminal(summary)
+        with on_stdout():
+            to_terminal(summary)
     figures = ", figures/" if (outcome.folder / "figures").is_dir() else ""
     again = f"wrote {outcome.folder}: report.html, report.md, report.tex, report.json, results.csv, card.md{figures}"
     if outcome.code:
@@ -144,7 +148,8 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
         print(f"the confirmation is not whole; the same command goes on from here: {outcome.folder}", file=sys.stderr)
         return int(outcome.code)
     found = confirmed(plan, read_study(outcome.folder))
-    to_terminal(found.summary, shown=[confirm_table(found)])
+    with on_stdout():
+        to_terminal(found.summary, shown=[confirm_table(found)])
     for note in found.notes:
         print(note, file=sys.stderr)
     print(f"wrote {outcome.folder}", file=sys.stderr)
@@ -166,7 +171,7 @@ def status(
 
     found = read_status(find_study(study, out))
     if json:
-        print(json_module.dumps(found, indent=1))
+        print(json_module.dumps(found, indent=1), file=data())
         return
     states = sorted({s for counts in found["kinds"].values() for s in counts})
     rows = [(kind, *(str(counts.get(s, 0)) for s in states)) for kind, counts in found["kinds"].items()]

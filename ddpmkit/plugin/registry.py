@@ -62,6 +62,10 @@ class Registry:
         self._load_installed()
         return [e for e in self._entries() if kind in (None, e.kind)]
 
+    def foreign(self) -> list[Entry]:
+        """The components of plugins, as far as they were loaded."""
+        return [e for e in self._entries() if e.plugin != BUILTIN]
+
     def find(self, kind: str, name: str) -> Entry:
         """Return the one component of that kind and name, bare or as ``plugin/name``.
 

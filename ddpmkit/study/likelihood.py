@@ -21,8 +21,9 @@ from ddpmkit.evaluation.nll_draw import beside_the_middle, draw
 from ddpmkit.evaluation.ode import from_network, ode_likelihood
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.contract import timesteps
-from ddpmkit.plugin.interfaces import Images
+from ddpmkit.plugin.interfaces import Images, Sigma
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.plugin.spec import format as spell
 from ddpmkit.sampling import predictor
 from ddpmkit.study.config import RunOptions
 from ddpmkit.study.plan import AS_BEFORE, Stage
@@ -35,7 +36,8 @@ class Asked:
     """What is asked of a trained network.
 
     Attributes:
-        sigma: spec of the reverse variance.
+        sigma: spec of the reverse variance; None for the one that the network learned, or beta-tilde where it learned
+            none.
         split: ``test`` or ``train``.
         evals: network evaluations for the middle sum, unless ``se`` or ``full``.
         se: standard error to reach, bits/dim.
@@ -50,7 +52,7 @@ class Asked:
             a network pass, so it is for small images and few of them.
     """
 
-    sigma: str = "beta-tilde"
+    sigma: str | None = None
     split: str = "test"
     evals: int = 8192
     se: float | None = None
@@ -101,16 +103,14 @@ def likelihood(
     if "how" not in how:
         path = store.folder("train", stage) / "status.json"
         raise DdpmkitError(f"'{path}' is damaged or lost", "run the study again: it is written from the plan")
-    sigma = registry.build("sigma", asked.sigma)
-    taught = spec.get("sigma", {}).get("name", "").rpartition("/")[2]
+    sigma, learned = _sigma(registry, asked.sigma, how["how"].get("sigma"))
     if sigma.fitted:
         raise DdpmkitError(f"sigma '{sigma.name}' is fitted in a study", f"ddpmkit ablate --sigmas {sigma.name}")
-    if sigma.learned and taught != sigma.name:
-        raise DdpmkitError(
-            f"this network was not trained with sigma '{sigma.name}'", "use --sigma beta-tilde, or the one it learned"
-        )
-    if not sigma.learned and taught in ("learned-range", "learned"):
-        raise DdpmkitError(f"this network learned its own variance, '{taught}'", f"use --sigma {taught}")
+    if sigma.learned and sigma != learned:
+        told = "use --sigma beta-tilde" if learned is None else f"it learned {spell(learned)}: leave out --sigma"
+        raise DdpmkitError(f"this network was not trained with sigma '{spell(sigma)}'", told)
+    if learned is not None and not sigma.learned:
+        raise DdpmkitError(f"this network learned its own variance, '{spell(learned)}'", "leave out --sigma")
     if sigma.learned and asked.decoder_variance != "tilde2":
         raise DdpmkitError(f"sigma '{sigma.name}' gives the decoder its variance too", "leave out --decoder-variance")
     kept = ", ".join(map(repr, spec["emas"]))
@@ -166,6 +166,7 @@ def likelihood(
         "train": stage,
         "label": how["label"],
         **asdict(asked),
+        "sigma": spell(sigma) if asked.sigma is None else asked.sigma,
         "evals": asked.evals if sampled else None,
         "ema": rate,
         "decoder_variance": "learned" if sigma.learned else asked.decoder_variance,
@@ -180,6 +181,18 @@ def likelihood(
         **found,
         **flow,
     }
+
+
+def _sigma(registry: Registry, asked: str | None, record: dict[str, Any] | None) -> tuple[Sigma, Sigma | None]:
+    """Return the sigma that is asked for, and the one that the network learned; the record is its training's.
+
+    A weighting may have put a sigma into the training that the network did not learn.
+    """
+    taught: Sigma | None = None if record is None else registry.rebuild(record)
+    learned = taught if taught is not None and taught.learned else None
+    if asked is None:
+        return learned or registry.build("sigma", "beta-tilde"), learned
+    return registry.build("sigma", asked), learned
 
 
 def _ode(

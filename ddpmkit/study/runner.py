@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +25,7 @@ from ddpmkit.study.config import (
     read_toml,
     stated_grid,
 )
+from ddpmkit.study.ending import execute_with, not_run, settle, stop_flag, told
 from ddpmkit.study.plan import Plan, Stage, build_without_memory, make_plan
 from ddpmkit.study.store import Store
 
@@ -222,8 +221,8 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     except OSError as err:
         raise DdpmkitError(f"can't write to '{prepared.folder}': {err.strerror}", "choose another --out") from None
     _mend_records(plan, store, prepared.todo)
-    diverged = [s for s in prepared.todo if store.status(s.kind, s.id).get("state") == "diverged"]
-    blocked = _downstream(plan, {s.id for s in diverged})
+    before = {s.id: store.status(s.kind, s.id) for s in prepared.todo}
+    blocked = _downstream(plan, {i for i, record in before.items() if record.get("state") == "diverged"})
     todo = [s for s in prepared.todo if s.id not in blocked]
     ended: Counter[str] = Counter()
 
@@ -233,10 +232,10 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
         contract.event(executor, event, plan.stages)
         if event["event"] == "end":
             ended[event["state"]] += 1
-            _settle(store, plan.stages[event["stage"]], event)
+            settle(store, plan.stages[event["stage"]], event)
         on_event(event)
 
-    with _stop_flag() as stop:
+    with stop_flag() as stop:
         if todo:
             how, devices = prepared.how, prepared.how.devices()
             settings = RunSettings(
@@ -248,7 +247,10 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
                 count,
                 stop.is_set,
             )
-            executor.run(todo, settings)
+            execute_with(how.executor, prepared.registry, todo, settings)
+            if not stop.is_set() and (missed := not_run(plan, todo, before, store)):
+                text = f"{told(how.executor, prepared.registry)} returned and left {len(missed)} stages that could run"
+                count({"event": "log", "text": f"warning: {text}, such as {missed[0].label}"})
     states = Counter(
         "done" if store.done(s.kind, s.id) else store.status(s.kind, s.id).get("state", "blocked")
         for s in plan.stages.values()
@@ -257,15 +259,6 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     if stop.signal is not None:
         code = Exit.SIGINT if stop.signal == signal.SIGINT else Exit.SIGTERM
     return Outcome(prepared.folder, dict(states), sum(ended.values()), code)
-
-
-def _settle(store: Store, stage: Stage, event: Event) -> None:
-    """Write how a stage ended where its worker could not: no stage that has ended is left as running."""
-    path = store.folder(stage.kind, stage.id) / "status.json"
-    record = files.read_sealed(path) or {}
-    if record.get("state") == "running":
-        record |= {"state": event["state"], "error": event.get("error", "its worker ended without a word")}
-        files.write_sealed(path, record)
 
 
 def _todo(plan: Plan, store: Store) -> tuple[Stage, ...]:
@@ -358,34 +351,3 @@ def device_names(name: str) -> tuple[str, ...]:
 def cores() -> int:
     """Return the number of CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Stop:
-    """Set by the first signal; the second one ends the process."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
-        return self.signal is not None
-
-    def __call__(self, number: int, _frame: Any) -> None:
-        """Note the signal."""
-        if self.signal is not None:
-            os._exit(128 + number)
-        self.signal = number
-
-
-@contextmanager
-def _stop_flag() -> Iterator[_Stop]:
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

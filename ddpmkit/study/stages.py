@@ -36,6 +36,7 @@ from ddpmkit.evaluation.panel import prepare, score
 from ddpmkit.initialise import initialise
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin import contract
+from ddpmkit.plugin.culprit import culprit
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import permutation, seeded_libraries
@@ -44,6 +45,7 @@ from ddpmkit.study.config import IMAGE_METRICS, RunOptions
 from ddpmkit.study.identity import value_hash
 from ddpmkit.study.plan import AS_BEFORE, Stage, bare_name
 from ddpmkit.study.store import Store
+from ddpmkit.text import one_line
 from ddpmkit.training import Hooks, Progress, TrainConfig, build_objective, train
 
 Event = Callable[[dict[str, Any]], None]
@@ -183,7 +185,8 @@ def _execute_locked(
     }
     store.write_spec(stage)
     files.write_sealed(folder / "status.json", status)
-    started = time.perf_counter()
+    emit({"event": "attempt", "stage": stage.id})
+    started, where = time.perf_counter(), None
     try:
         device = devices.resolve(options.device)
         with devices.one_thread(), devices.reproducible(device), seeded_libraries(stage.id, "stage", 0):
@@ -197,12 +200,17 @@ def _execute_locked(
         status.update(state="diverged", error=str(err))
     except DdpmkitError as err:
         status.update(state="failed", error=err.message)
-    except Exception as err:  # whatever a plugin raises stays in its own cell
-        status.update(state="failed", error=f"{type(err).__name__}: {err}", traceback=traceback.format_exc())
+    except BaseException as err:
+        # Whatever a plugin raises stays in its own cell, an exit too. A second Ctrl-C reaches a stage of this process
+        # as an exception; one that nobody typed is the plugin's.
+        state = "interrupted" if isinstance(err, KeyboardInterrupt) and should_stop() else "failed"
+        status.update(state=state, error=f"{type(err).__name__}: {err}", traceback=traceback.format_exc())
+        where = culprit(err, registry)
     status["seconds"] += time.perf_counter() - started
     files.write_sealed(folder / "status.json", status)
     if status["state"] in ("failed", "diverged"):
-        print(f"warning: {stage.label}: {status['state']}: {status['error']}", file=sys.stderr)
+        of = f" [{where}]" if where else ""
+        print(f"warning: {stage.label}: {status['state']}: {one_line(status['error'])}{of}", file=sys.stderr)
     return str(status["state"])
 
 

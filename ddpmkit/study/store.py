@@ -106,11 +106,11 @@ class Store:
     def status(self, kind: str, stage: str) -> dict[str, Any]:
         """Return the stage's status record; empty when it never ran."""
         record = files.read_sealed(self.folder(kind, stage) / "status.json") or {}
-        if record.get("state") == "running" and not self._held(kind, stage):
+        if record.get("state") == "running" and not self.held(kind, stage):
             return {**record, "state": "interrupted", "error": "its process ended without a word"}
         return record
 
-    def _held(self, kind: str, stage: str) -> bool:
+    def held(self, kind: str, stage: str) -> bool:
         """Whether some process is at work on the stage; the system frees a lock when its process dies."""
         from filelock import FileLock, Timeout
 

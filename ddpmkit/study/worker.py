@@ -1,19 +1,27 @@
-"""One worker process: stages in, events out, a line of JSON each; ``python -m ddpmkit.study.worker``.
+"""One worker process: stages in, events out; ``python -m ddpmkit.study.worker DESCRIPTOR``.
 
-The parent's end of stdin is the worker's leash: when it closes, however the parent died, the worker is gone too.
+What it says goes over the socket whose descriptor it was given, and only there: standard input is empty, standard
+output and standard error are a log. No child inherits the socket. Its other end closes when the parent is gone, however
+it went, and the worker ends.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import faulthandler
+import io
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from ddpmkit.study.channel import CHUNK, Reader, encode
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -24,35 +32,42 @@ THREADS = (
     "NUMEXPR_NUM_THREADS",
 )
 QUIET = 0.2  # seconds between two progress lines of one stage
+STOP: dict[str, Any] = {"stop": True}
 
 
-class Lines:
-    """A stream that hands every whole line to the parent as an event, in place of stdout and stderr."""
+class News:
+    """Stands for stderr: a line that ddpmkit's own code prints goes to the user, all else to the log, as it is."""
 
-    def __init__(self, emit: Any) -> None:
-        self._emit, self._rest = emit, ""
+    def __init__(self, log: TextIO, tell: Callable[[str], None]) -> None:
+        self._log, self._tell, self._rest = log, tell, ""
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the log in everything but :meth:`write`."""
+        return getattr(self._log, name)
 
     def write(self, text: str) -> int:
-        """Collect text and pass whole lines on."""
+        """Pass whole lines on to whom they are for."""
+        # A module's name says more than a mark in the text: no library can flood the terminal by printing our words.
+        if not str(sys._getframe(1).f_globals.get("__name__")).startswith("ddpmkit."):
+            return self._log.write(text)
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            self._emit({"event": "log", "text": line})
+            self._tell(line)
         return len(text)
 
-    def flush(self) -> None:
-        """Nothing is held back."""
 
-    def isatty(self) -> bool:
-        """No terminal."""
-        return False
-
-
-def main() -> None:
-    """Read ``{"setup": ...}``, then ``{"run": stage}`` until stdin closes or ``{"stop": true}`` comes."""
+def main(descriptor: int) -> None:
+    """Read ``{"setup": ...}``, then ``{"run": stage}`` until the socket closes or ``{"stop": true}`` comes."""
     os.environ.update(dict.fromkeys(THREADS, "1"))
-    # Ctrl-C reaches the whole group; the parent decides, and tells us.
+    # A terminal's Ctrl-C does not come here; whoever sends SIGINT all the same has the parent to ask.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    parent = socket.socket(fileno=descriptor)
+    parent.set_inheritable(False)  # a child that is started does not have it, and neither does one that is forked
+    os.register_at_fork(after_in_child=parent.close)
+    faulthandler.enable()  # where it was when it crashed is in the log
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     last: dict[str, float] = {}
     writing = threading.Lock()
 
@@ -63,23 +78,30 @@ def main() -> None:
                 return
             last[event["stage"]] = now
         with writing:
-            out.write(json.dumps(event) + "\n")
+            parent.sendall(encode(event))
 
-    sys.stdout = sys.stderr = Lines(emit)
+    news: Any = News(sys.stderr, lambda line: emit({"event": "log", "text": line}))
+    sys.stderr = news
     stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     todo: queue.Queue[dict[str, Any]] = queue.Queue()
-    setup = json.loads(sys.stdin.readline())["setup"]
+
+    def stop() -> None:
+        stopping.set()
+        todo.put(STOP)
+
+    # The handler takes no lock that the main thread may hold: a thread of its own tells the queue.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop, daemon=True).start())
 
     def listen() -> None:
-        for line in sys.stdin:
-            message = json.loads(line)
-            if message.get("stop"):
-                stopping.set()
-            todo.put(message)
+        reader = Reader()
+        with contextlib.suppress(OSError):  # the parent ended with something of ours unread
+            while data := parent.recv(CHUNK):
+                for message in reader.feed(data):
+                    stop() if message.get("stop") else todo.put(message)
         os._exit(143)
 
     threading.Thread(target=listen, daemon=True).start()
+    setup = todo.get().get("setup")
 
     from ddpmkit.errors import DdpmkitError
     from ddpmkit.plugin.registry import Registry
@@ -88,6 +110,8 @@ def main() -> None:
     from ddpmkit.study.stages import execute
     from ddpmkit.study.store import Store
 
+    if setup is None:  # stopped before it began
+        os._exit(0)
     try:
         registry = Registry(setup["plugins"], installed=setup["installed"], quiet=True)
     except DdpmkitError as err:
@@ -95,18 +119,14 @@ def main() -> None:
         os._exit(2)
     store, options = Store(Path(setup["out"])), RunOptions(**setup["options"])
     emit({"event": "ready"})
-    while True:
-        message = todo.get()
-        if message.get("stop"):
-            break
+    while not stopping.is_set() and "run" in (message := todo.get()):
         stage = Stage.from_json(message["run"])
         state = execute(stage, store, registry, options, emit, stopping.is_set)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
         emit({"event": "end", "stage": stage.id, "state": state})
-        if stopping.is_set():
-            break
-    out.flush()
-    os._exit(0)  # no interpreter teardown: the listening thread still holds stdin
+    os._exit(0)  # no interpreter teardown: what a stage left running would hold it up
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

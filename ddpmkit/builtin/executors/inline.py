@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inline(Executor):
-    """Run every stage in this very process, in order; for notebooks, debuggers and tests."""
+    """Run every stage in this very process, in order; for notebooks, debuggers and tests.
+
+    What a stage raises costs the stage, an exit included; what ends the process (a crash, ``os._exit``) ends the study,
+    and what a stage prints is not kept. A stage that hangs is interrupted by a second Ctrl-C, unless it hangs inside a
+    library that never looks: run such a thing under ``local``.
+    """
 
     name = "inline"
     reference = "ddpmkit/builtin/executors/inline.py"

@@ -1,0 +1,256 @@
+"""Standard output is data whatever plugins print; who fails is named; a learned sigma is bounded whoever made it."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from ddpmkit import files
+from ddpmkit.cli import main
+
+TINY = [
+    "--train-steps", "3", "--batch-size", "8", "--samples", "4", "--sampling-steps", "2", "--timesteps", "50",
+    "--features", "pca:k=4", "--train-seeds", "0", "--axis", "nll_evals=16", "--axis", "eval_batch=16",
+    "--backbones", "unet:channels=4:mults=1", "--executor", "inline", "--device", "cpu",
+]  # fmt: skip
+
+PLUGIN = '''
+"""A loud plugin."""
+import atexit, ctypes, os, subprocess, sys, threading, time
+from dataclasses import dataclass
+from ddpmkit import Executor, Features, Schedule, Sigma, hookimpl, param
+
+def shout(what):
+    print("print", what)
+    sys.__stdout__ and sys.__stdout__.write(f"old stdout {what}\\\\n")
+    sys.__stdout__ and sys.__stdout__.flush()
+    os.system(f"echo system {what}")
+    os.write(1, f"write {what}\\\\n".encode())
+    ctypes.CDLL(None).puts(f"puts {what}".encode())
+    ctypes.CDLL(None).fflush(None)
+
+shout("import")
+atexit.register(print, "print at exit")
+atexit.register(os.write, 1, b"write at exit\\\\n")
+
+@dataclass(frozen=True)
+class Loud(Schedule):
+    """Loud."""
+    name = "loud"
+    def betas(self, T):
+        import numpy as np
+        shout("betas")
+        return np.linspace(1e-3, 0.3, T)
+
+@dataclass(frozen=True)
+class Own(Sigma):
+    """Learned, between narrower bounds."""
+    name = "own"
+    learned = True
+    width: float = param(0.5, "share of the way from beta-tilde to beta", gt=0, le=1)
+    def log_bounds(self, tables):
+        from ddpmkit.diffusion.tables import log_bounds
+        from ddpmkit import build
+        low, high = log_bounds(build("sigma", "learned-range"), tables)
+        return low, low + self.width * (high - low)
+
+@dataclass(frozen=True)
+class Broken(Executor):
+    """Broken."""
+    name = "broken"
+    how: str = param("raises", "what it does")
+    def __post_init__(self):
+        super().__post_init__()
+        if self.how == "refuses":
+            raise TypeError("not like this")
+    def run(self, stages, settings):
+        if self.how == "raises":
+            raise RuntimeError("no cluster")
+        if self.how == "exits":
+            sys.exit(0)
+        if self.how == "torch":
+            import torch
+            torch.zeros(2) @ torch.zeros(3)
+        if self.how == "reports":
+            settings.on_event({"event": "end"})
+
+@hookimpl
+def ddpmkit_register_schedules():
+    return [Loud]
+
+@hookimpl
+def ddpmkit_register_sigmas():
+    return [Own]
+
+@hookimpl
+def ddpmkit_register_executors():
+    return [Broken]
+'''.replace("\\\\n", "\\n")
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plugin") / "loud_plugin.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+def as_script(*args):
+    done = subprocess.run([sys.executable, "-m", "ddpmkit", *args], capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_json_is_json_to_the_very_end_of_the_process(plugin):
+    code, printed, said = as_script("-p", str(plugin), "ls", "schedule", "--json")
+    assert code == 0, said
+    assert "loud" in {c["name"] for c in json.loads(printed)}
+    for way in ("print", "old stdout", "system", "write", "puts"):
+        assert f"{way} import" in said
+    assert "print at exit" in said
+    assert "write at exit" in said
+
+
+def test_a_piped_table_holds_rows_alone(plugin):
+    code, printed, _ = as_script("-p", str(plugin), "--no-plugins", "ls", "schedule")
+    assert code == 0
+    assert {line.count("\t") for line in printed.splitlines()} == {4}
+    code, printed, _ = as_script("-p", str(plugin), "show", "loud")
+    assert code == 0
+    assert printed.startswith("schedule loud ")
+
+
+def test_a_closed_standard_output_or_error_is_no_failure(plugin):
+    for closed in (">&-", "2>&-", "<&-", ">&- 2>&- <&-"):
+        command = f'"{sys.executable}" -m ddpmkit -p "{plugin}" ls schedule --json {closed}'
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, (closed, done.stderr)
+        if not closed.startswith(">"):
+            json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("capture", ["capsys", "capfd"])
+def test_a_plan_as_json_whatever_is_printed_while_planning(plugin, tmp_path, capture, request):
+    captured = request.getfixturevalue(capture)
+    before = sys.stdout
+    args = ["ablate", *TINY, "--schedules", "linear,loud", "-n", "--json", "--out", str(tmp_path / "o")]
+    assert main(["-p", str(plugin), *args]) == 0
+    assert sys.stdout is before
+    printed, said = captured.readouterr()
+    assert json.loads(printed)["cells"] == ["linear", "loud"]
+    assert "print betas" in said
+    print("data again")
+    assert captured.readouterr().out == "data again\n"
+
+
+def test_results_as_json_of_a_run_in_this_process(plugin, tmp_path, capfd):
+    args = ["ablate", *TINY, "--schedules", "loud", "--metrics", "nll", "--json", "--out", str(tmp_path)]
+    assert main([*args, "-p", str(plugin)]) == 0
+    printed, said = capfd.readouterr()
+    assert json.loads(printed)["cells"]
+    assert "system betas" in said
+
+
+# --- who is to blame ---------------------------------------------------------------------------------------------
+
+
+def line_of(text: str) -> int:
+    return next(i for i, line in enumerate(PLUGIN.splitlines(), 1) if text in line)
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "line"),
+    [
+        ("raises", "RuntimeError: no cluster", 'raise RuntimeError("no cluster")'),
+        ("exits", "SystemExit: 0", "sys.exit(0)"),
+        ("torch", "RuntimeError: ", "torch.zeros(2) @ torch.zeros(3)"),
+        ("reports", "", 'settings.on_event({"event": "end"})'),
+        ("refuses", "TypeError: not like this", "not like this"),
+    ],
+)
+def test_an_executor_that_fails_is_named_with_plugin_file_and_line(plugin, tmp_path, capsys, how, error, line):
+    args = ["ablate", *TINY, "--metrics", "nll", "-p", str(plugin), "--out", str(tmp_path)]
+    code = main([*args, "--executor", f"broken:how={how}"])
+    _, said = capsys.readouterr()
+    assert code == 1
+    assert "internal error" not in said
+    last = said.splitlines()[-2]
+    assert last.startswith("error: executor 'broken")
+    assert "of plugin loud_plugin " in last
+    assert error in last
+    assert f"loud_plugin.py line {line_of(line)}" in last
+    assert said.splitlines()[-1].startswith("hint: ")
+    assert "Traceback" not in said
+
+
+def test_an_executor_that_runs_nothing_is_said_to(plugin, tmp_path, capsys):
+    args = ["ablate", *TINY, "--metrics", "nll", "-p", str(plugin), "--out", str(tmp_path)]
+    assert main([*args, "--executor", "broken:how=idles"]) == 1
+    _, said = capsys.readouterr()
+    assert "executor 'broken:how=idles' of plugin loud_plugin " in said
+    assert "returned and left 1 stages that could run, such as train " in said
+
+
+def test_a_defect_of_our_own_is_still_called_one(monkeypatch, capsys, plugin):
+    monkeypatch.setattr("ddpmkit.cli.components.KINDS", None)
+    assert main(["ls", "schedule", "-p", str(plugin)]) == 3
+    assert "internal error" in capsys.readouterr().err
+
+
+# --- a plugin's learned sigma ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def taught(plugin, tmp_path_factory):
+    out = tmp_path_factory.mktemp("taught")
+    args = ["ablate", *TINY, "--metrics", "nll", "--weightings", "hybrid", "-p", str(plugin), "--out", str(out)]
+    assert main([*args, "--sigmas", "own:width=0.7,learned-range", "--name", "s"]) == 0
+    found = {}
+    for path in (out / "store" / "train").glob("*/*/status.json"):
+        record = files.read_json(path)
+        found[record["how"]["sigma"]["name"]] = path.parent.name
+    return out, found
+
+
+def bounded(capsys, plugin, taught, training, *args):
+    command = ["evaluate", "--nll", taught[1][training][:12], "--out", str(taught[0]), "--nll-evals", "16", *args]
+    code = main([*command, "--device", "cpu", "--json", "-p", str(plugin)])
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("training", "args", "sigma"),
+    [
+        ("own", [], "own:width=0.7"),
+        ("own", ["--sigma", "own:width=0.7"], "own:width=0.7"),
+        ("own", ["--sigma", "loud_plugin/own:width=0.7"], "loud_plugin/own:width=0.7"),
+        ("learned-range", [], "learned-range"),
+    ],
+)
+def test_a_learned_sigma_is_bounded_whoever_made_it_and_is_the_default(capsys, plugin, taught, training, args, sigma):
+    code, printed, said = bounded(capsys, plugin, taught, training, *args)
+    assert code == 0, said
+    found = json.loads(printed)
+    assert (found["sigma"], found["decoder_variance"]) == (sigma, "learned")
+    assert math.isfinite(found["clipped"]["total"])
+
+
+def test_the_default_is_what_is_said_in_full(capsys, plugin, taught):
+    plain, full = (bounded(capsys, plugin, taught, "own", *a) for a in ([], ["--sigma", "own:width=0.7"]))
+    assert json.loads(plain[1])["clipped"] == json.loads(full[1])["clipped"]
+
+
+@pytest.mark.parametrize(
+    ("training", "sigma", "message"),
+    [
+        ("own", "own", "was not trained with sigma 'own'"),
+        ("own", "learned-range", "was not trained with sigma 'learned-range'"),
+        ("own", "beta-tilde", "this network learned its own variance, 'own:width=0.7'"),
+        ("learned-range", "own", "was not trained with sigma 'own'"),
+    ],
+)
+def test_another_sigma_than_the_one_it_learned_is_refused(capsys, plugin, taught, training, sigma, message):
+    code, printed, said = bounded(capsys, plugin, taught, training, "--sigma", sigma)
+    assert (code, printed) == (2, "")
+    assert message in said
