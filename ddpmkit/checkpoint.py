@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from ddpmkit import files
@@ -37,10 +37,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         OSError: when the disk refuses; the checkpoints that were there stay.
     """
     groups = {"model": checkpoint.model, "ema": checkpoint.ema, "optim": checkpoint.optim}
-    blobs = {
-        f"{name}.safetensors": save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
-        for name, tensors in groups.items()
-    }
+    blobs = {f"{name}.safetensors": files.pack(tensors) for name, tensors in groups.items()}
     files.commit_folder(folder / f"{checkpoint.step:08d}", blobs, {"step": checkpoint.step})
     for old in _steps(folder)[:-KEEP]:
         shutil.rmtree(old)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddpmkit.diffusion.tables import Array, Tables, checked_weights, log_bounds
+from ddpmkit.images.shown import as_rgb
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,10 +133,8 @@ def strips_figure(strips: Sequence[Strip], levels: int, heads: Sequence[str]) ->
     figure = Figure(figsize=(0.72 * across + 1.2, 0.78 * len(strips) + 0.35), dpi=200)
     axes = figure.subplots(len(strips), across, squeeze=False)
     for number, (row, strip) in enumerate(zip(axes, strips, strict=True)):
-        for column, (axis, image) in enumerate(zip(row, strip.images, strict=True)):
-            shown: Any = image.transpose(1, 2, 0).astype(np.float64) / (levels - 1)
-            shown = np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown
-            axis.imshow(shown, interpolation="nearest")
+        for column, (axis, image) in enumerate(zip(row, as_rgb(strip.images, levels), strict=True)):
+            axis.imshow(image, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
             for spine in axis.spines.values():
@@ -157,16 +156,16 @@ def terminal_strips(
     from rich.style import Style
     from rich.text import Text
 
-    size = strips[0].images.shape[-1]
+    pictures = [as_rgb(strip.images, levels) for strip in strips]
+    size = max(pictures[0].shape[1:3])
     thin = slice(None, None, max(1, -(-size // 16)))
-    across = len(range(size)[thin])
+    across = len(range(pictures[0].shape[2])[thin])
     margin = min(24, max(len(s.label) for s in strips)) + 2
     count = max(2, min(len(heads), (width - margin) // (across + 1)))
     shown = np.linspace(0, len(heads) - 1, count).round().astype(int)
     out = Text(" " * margin + " ".join(heads[i][:across].ljust(across) for i in shown) + "\n", style="dim")
-    for strip in strips:
-        pixels = (strip.images[shown][:, :, thin, thin].astype(np.float64) * (255 / (levels - 1))).round().astype(int)
-        pixels = np.repeat(pixels, 3, axis=1) if pixels.shape[1] == 1 else pixels
+    for strip, drawn in zip(strips, pictures, strict=True):
+        pixels = drawn[shown][:, thin, thin].transpose(0, 3, 1, 2).astype(int)
         for y in range(0, pixels.shape[2], 2):
             label = strip.label if y == 0 else ""
             out.append(label[: margin - 2].ljust(margin))

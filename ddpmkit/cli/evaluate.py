@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +12,7 @@ import typer
 
 from ddpmkit.cli.options import Global, Json, Out, Plugins
 from ddpmkit.cli.streams import data
-from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
 from ddpmkit.plugin import spec
 
 if TYPE_CHECKING:
@@ -52,7 +54,17 @@ def evaluate(
             min=2, max=256, help="Grey levels of the samples; default: 256 for image files, else as reference"
         ),
     ] = None,
-    k: Annotated[int, typer.Option("--k", min=1, help="Neighbours of precision, recall, density and coverage")] = 5,
+    range_: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="BLACK,WHITE",
+            help="Black and white in arrays of floats: 0,1 or -1,1 or 0,255; asked for where none is negative",
+        ),
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("--k", min=1, help="Neighbours of precision, recall, density and coverage; default 5")
+    ] = None,
     inception_weights: Annotated[Path | None, typer.Option(help="Weights file of the inception features")] = None,
     save_statistics: Annotated[
         Path | None, typer.Option(help="Keep mean and covariance of the reference, a .safetensors file for --reference")
@@ -104,18 +116,21 @@ def evaluate(
         )
     from ddpmkit.images import read_images, read_statistics, write_statistics
 
+    notes: list[str] = []
+    span = _span(range_)
     stored = read_statistics(Path(reference))
-    held, named = (None, False) if stored else _reference_images(registry, reference)
+    held, named = (None, False) if stored else _reference_images(registry, reference, span, notes.append)
     names = spec.split(features) if features else _default(registry, reference, held, named)
     if save_statistics and (len(names) > 1 or stored):
         raise DdpmkitError("--save-statistics is for one extractor over images", f"use --features {names[0]}")
     extractors = [_build(registry, name, inception_weights) for name in names]
     chosen = spec.split(metrics) if metrics else None
     if held is not None:
-        drawn = read_images(samples, held.levels, declared=levels, channels=held.train.shape[1])
+        shape = {"channels": held.train.shape[1], "declared": levels, "levels": held.levels}
     else:
-        drawn = read_images(samples, levels or 256, declared=levels)
-    copied = read_images(train, channels=drawn.shape[1]) if train else None
+        shape = {"declared": levels, "levels": levels or 256}
+    drawn = read_images(samples, span=span, say=notes.append, **shape)
+    copied = read_images(train, channels=drawn.shape[1], span=span, say=notes.append) if train else None
     panels = []
     for extractor in extractors:
         if stored is not None:
@@ -128,10 +143,27 @@ def evaluate(
         if save_statistics:
             write_statistics(save_statistics, prepared.mu, prepared.cov, prepared.protocol)
             print(f"wrote {save_statistics}", file=sys.stderr)
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
     if json:
         print(json_module.dumps({"panels": [p.record() for p in panels]}, indent=1, allow_nan=False), file=data())
-        return
-    _show(panels, samples)
+    else:
+        _show(panels, samples)
+    if any(p.failed for p in panels):
+        raise typer.Exit(int(Exit.FAILED))
+
+
+def _span(text: str | None) -> tuple[float, float] | None:
+    """Read ``0,1``: the values of black and white."""
+    if text is None:
+        return None
+    try:
+        black, white = (float(part) for part in text.split(","))
+    except ValueError:
+        black, white = 0.0, 0.0
+    if not (math.isfinite(black) and math.isfinite(white) and black < white):
+        raise DdpmkitError(f"--range {text}: expected two numbers, black below white", "as in --range 0,1")
+    return black, white
 
 
 CHOICES = {
@@ -237,7 +269,9 @@ def _remark(name: str, details: dict[str, Any]) -> str:
     return ""
 
 
-def _reference_images(registry: Registry, text: str) -> tuple[Images, bool]:
+def _reference_images(
+    registry: Registry, text: str, span: tuple[float, float] | None, say: Callable[[str], None]
+) -> tuple[Images, bool]:
     """Return a data set by its name; or the images at a path, as a data set whose splits are the same; and which."""
     from ddpmkit.images import read_images
     from ddpmkit.plugin.contract import images as load_images
@@ -251,7 +285,7 @@ def _reference_images(registry: Registry, text: str) -> tuple[Images, bool]:
         raise DdpmkitError(
             f"'{text}' is neither a data set, a folder nor a file{did_you_mean(name, known)}", "ddpmkit ls dataset"
         )
-    array = read_images(Path(text))
+    array = read_images(Path(text), span=span, say=say)
     return Images(array, array[:0], array, 256, {}), False
 
 
@@ -269,7 +303,7 @@ def _build(registry: Registry, name: str, weights: Path | None) -> Features:
 
 
 def _from_dataset(
-    held: Images, extractor: Features, split: str, count: int, metrics: list[str] | None, k: int
+    held: Images, extractor: Features, split: str, count: int, metrics: list[str] | None, k: int | None
 ) -> Reference:
     from ddpmkit import device as devices
     from ddpmkit.evaluation.panel import prepare
@@ -280,7 +314,7 @@ def _from_dataset(
         return prepared
 
 
-def _from_folder(held: Images, extractor: Features, train: Any, k: int) -> Reference:
+def _from_folder(held: Images, extractor: Features, train: Any, k: int | None) -> Reference:
     from dataclasses import replace
 
     from ddpmkit import device as devices
@@ -314,9 +348,9 @@ def _from_statistics(stored: Any, extractor: Features, drawn: Any, levels: int) 
     return statistics(stored.mu, stored.cov, images, extractor, n=n, origin=origin)
 
 
-def _score(drawn: Any, prepared: Reference, metrics: list[str] | None, k: int) -> Panel:
+def _score(drawn: Any, prepared: Reference, metrics: list[str] | None, k: int | None) -> Panel:
     from ddpmkit import device as devices
     from ddpmkit.evaluation.panel import score
 
     with devices.one_thread():
-        return score(drawn, prepared, metrics=metrics, k=k)
+        return score(drawn, prepared, metrics=metrics, k=k, keep=True)

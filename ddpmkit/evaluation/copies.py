@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.evaluation.metric import Metric
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-CHUNK, NEAR, ALARM = 1024, 0.5, 1e-3
+Levels = np.ndarray[Any, np.dtype[np.uint8]]
+CHUNK, NEAR, ALARM, LEAST = 1024, 0.5, 1e-3, 3
+ALL_COPIES = "the held-out images are all copies"
 
 
 def copy_check(x: Array, train: Array, heldout: Array) -> Metric:
@@ -33,11 +36,9 @@ def copy_check(x: Array, train: Array, heldout: Array) -> Metric:
     """
     from scipy.stats import fisher_exact  # half a second of import that few need
 
-    if min(len(x), len(train), len(heldout)) < 3:
-        raise DdpmkitError(
-            f"a copy check of {len(x)} samples, {len(train)} training and {len(heldout)} held-out images",
-            "it needs at least 3 of each",
-        )
+    reason = too_few(len(x), len(train), len(heldout))
+    if reason:
+        raise DdpmkitError(reason, "take more samples")
     to_train, to_heldout = nearest(x, train), nearest(x, heldout)
     base_train, base_heldout = nearest(heldout, train), nearest(heldout, heldout, itself=True)
     if not to_heldout.any():
@@ -46,7 +47,7 @@ def copy_check(x: Array, train: Array, heldout: Array) -> Metric:
             "leave out copy: --metrics fd,kid",
         )
     if not (base_train.any() and base_heldout.any()):
-        raise DdpmkitError("the held-out images are all copies", "hold out images that are not in the training set")
+        raise DdpmkitError(ALL_COPIES, "hold out images that are not in the training set")
     base = float(base_train.mean() / base_heldout.mean())
     ratio = float(to_train.mean() / to_heldout.mean())
     # The delta method for a ratio of means.
@@ -64,6 +65,32 @@ def copy_check(x: Array, train: Array, heldout: Array) -> Metric:
         "n_heldout": len(heldout),
     }
     return Metric(ratio / base, "none", effect, details)
+
+
+def too_few(n: int, n_train: int, n_heldout: int) -> str | None:
+    """Say why so many samples, training and held-out images make no copy check; None where they do."""
+    if min(n, n_train, n_heldout) >= LEAST:
+        return None
+    sets = f"{n} samples, {n_train} training and {n_heldout} held-out images"
+    return f"a copy check of {sets} needs at least {LEAST} of each"
+
+
+def no_yardstick(train: Levels, heldout: Levels) -> str | None:
+    """Say why held-out images can't tell what is close to the training images; None where they can.
+
+    They can't when each of them is a training image, or each is there twice: every distance is then 0. Rows are
+    compared as bytes, which for grey levels is the same as a distance of 0, and takes no distances.
+
+    Args:
+        train: Grey levels of the training images, uint8 (A, ...).
+        heldout: Those of the held-out images, uint8 (B, ...).
+    """
+    rows = [row.tobytes() for row in heldout]
+    trained = {row.tobytes() for row in train}
+    if all(row in trained for row in rows):
+        return f"{ALL_COPIES} of training images"
+    counts = Counter(rows)
+    return f"{ALL_COPIES} of each other" if min(counts.values()) > 1 else None
 
 
 def nearest(x: Array, points: Array, *, itself: bool = False) -> Array:

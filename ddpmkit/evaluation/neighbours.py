@@ -37,8 +37,9 @@ def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False
     """
     x, y = checked_pair(x, y)
     n, m = len(x), len(y)
-    if not 1 <= k < min(n, m):
-        raise DdpmkitError(f"k = {k} nearest neighbours of {n} samples and {m} reference points", "take more samples")
+    reason = too_few(n, m, k)
+    if reason:
+        raise DdpmkitError(reason, "take more samples")
     inside = np.less_equal if inclusive else np.less
     radius_x, radius_y = _radii(x, k), _radii(y, k)
     balls = np.zeros(n)  # reference balls around each sample
@@ -63,6 +64,11 @@ def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False
         "density": Metric(float(balls.mean() / k), "higher", (balls - balls.mean()) / k, dict(how)),
         "coverage": Metric(covered / m, "higher", pseudo, dict(how)),
     }
+
+
+def too_few(n: int, m: int, k: int) -> str | None:
+    """Say why N samples and M reference points have no k-th nearest other point; None where they have."""
+    return None if 1 <= k < min(n, m) else f"k = {k} nearest neighbours of {n} samples and {m} reference points"
 
 
 def _radii(x: Array, k: int) -> Array:

@@ -135,6 +135,9 @@ def coefficients(
     size = np.array([max(float(np.sqrt(np.mean(values[r] ** 2))), tiny) for r in rows])
     # Where a control all but vanishes it is left small, so that its factor can not run away.
     scale = np.maximum(scales, FLOOR * scales.max(0))
+    scale[scale == 0] = (
+        1.0  # one that vanishes at every step, as of training images that are all alike, explains nothing
+    )
     left = [(values[r] - values[r].mean()) / s for r, s in zip(rows, size, strict=True)]
     right = [(controls[r] - controls[r].mean(0)) / scale[g] for r, g in zip(rows, grid, strict=True)]
     fitted = np.empty((len(grid), controls.shape[1]))

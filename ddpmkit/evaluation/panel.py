@@ -11,6 +11,7 @@ import numpy as np
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.evaluation.copies import copy_check
+from ddpmkit.evaluation.feasible import NEIGHBOURS, K, why_not
 from ddpmkit.evaluation.frechet import check_moments, checked
 from ddpmkit.evaluation.frechet_error import debiased_frechet
 from ddpmkit.evaluation.kid import kernel_distance
@@ -25,7 +26,6 @@ from ddpmkit.plugin.interfaces import Features, Images
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
 
-NEIGHBOURS = ("precision", "recall", "density", "coverage")
 METRICS = ("fd", "kid", *NEIGHBOURS, "sw", "c2st", "copy")
 IMAGE_METRICS = ("c2st", "copy")  # on pixels
 # The 2015 TensorFlow Inception, ported: the one file over which a distance is called FID.
@@ -76,6 +76,7 @@ class Panel(Mapping[str, Metric]):
     protocol: dict[str, Any]
     floor: dict[str, dict[str, Any]]
     notes: tuple[str, ...]
+    failed: dict[str, str] = field(default_factory=dict)  # metrics that were asked for and could not be taken: why
 
     def __getitem__(self, name: str) -> Metric:
         """The metric of that name."""
@@ -95,6 +96,7 @@ class Panel(Mapping[str, Metric]):
             "floor": self.floor,
             "protocol": self.protocol,
             "notes": list(self.notes),
+            "failed": self.failed,
         }
 
 
@@ -104,18 +106,23 @@ def score(
     *,
     features: Features | None = None,
     metrics: Sequence[str] | None = None,
-    k: int = 5,
+    k: int | None = None,
+    keep: bool = False,
 ) -> Panel:
     """Score samples against a reference; one pass through the extractor feeds all metrics.
 
-    All standard errors are over the samples, the reference held fixed.
+    All standard errors are over the samples, the reference held fixed. A metric that can't be taken of so few samples,
+    or so small a reference, is left out with a note, or refused where it was asked for by name (a ``k`` asks for those
+    that have neighbours).
 
     Args:
         samples: Grey levels, uint8 (N, C, H, W); or features, float (N, D), where the reference holds features alone.
         reference: A prepared reference; or a data set, images or features, which are prepared on the way.
         features: The extractor, where the reference is no prepared one.
         metrics: Some of :data:`METRICS`; all that the reference allows by default.
-        k: Neighbours of precision, recall, density and coverage.
+        k: Neighbours of precision, recall, density and coverage; 5 by default.
+        keep: Whether a metric that fails on these very samples costs its own value alone, and is in ``failed``; else
+            one that was asked for by name raises. When all fail, the first one raises.
 
     Raises:
         DdpmkitError: for an unknown metric, one that the reference does not allow, too few samples, images of another
@@ -123,43 +130,78 @@ def score(
     """
     if not isinstance(reference, Reference):
         reference = _prepared(reference, features)
-    chosen = _chosen(metrics, reference)
-    x, pixels = _features_of(samples, reference)
-    n, d = x.shape
-    if d != len(reference.mu):
-        raise DdpmkitError(f"features have {d} and {len(reference.mu)} dimensions", "use one extractor for both")
+    given = _checked_samples(samples, reference)
+    chosen, left_out = _feasible(metrics, reference, len(given), k)
+    k = K if k is None else k
+    x, pixels = _features_of(given, reference)
+    if x.shape[1] != len(reference.mu):
+        raise DdpmkitError(
+            f"features have {x.shape[1]} and {len(reference.mu)} dimensions", "use one extractor for both"
+        )
     found: dict[str, Metric] = {}
-    left_out: tuple[str, ...] = ()
-    if "fd" in chosen:
-        n_reference = reference.protocol["n_reference"]
+    failed: dict[str, DdpmkitError] = {}
+    for names in dict.fromkeys(NEIGHBOURS if name in NEIGHBOURS else (name,) for name in chosen):
+        try:
+            taken = _taken(names[0], x, pixels, reference, k)
+            found |= _finite({name: m for name, m in taken.items() if name in chosen or name == "fd-debiased"})
+        except DdpmkitError as err:
+            if metrics is not None and not keep:
+                raise
+            failed |= {name: err for name in names if name in chosen}
+        except (MemoryError, OSError):
+            raise  # of the machine, not of the metric: another try may have more luck
+        except Exception as err:  # whatever goes wrong in one metric, the others stand
+            if not keep:
+                raise
+            failed |= {name: DdpmkitError(f"{type(err).__name__}: {err}") for name in names if name in chosen}
+    if failed and not found:
+        raise next(iter(failed.values()))
+    if metrics is None:  # nobody asked for it by name
+        left_out |= {name: err.message for name, err in failed.items()}
+        failed = {}
+    told = (name for name in chosen if name in found and "note" in found[name].details)
+    notes = (
+        *(f"{name}: {found[name].details['note']}" for name in told),
+        *(f"{name}: left out, {reason}" for name, reason in left_out.items()),
+        *(f"{name}: failed, {err.message}" for name, err in failed.items()),
+    )
+    protocol = reference.protocol | {"n": len(x), "k": k}
+    return Panel(found, protocol, reference.floor, notes, {name: err.message for name, err in failed.items()})
+
+
+def _taken(metric: str, x: Array, pixels: Levels | None, reference: Reference, k: int) -> dict[str, Metric]:
+    """One metric, or those that come with it."""
+    y = reference.features
+    if metric == "fd":
         debiased = debiased_frechet(
-            x, reference.mu, reference.cov, n_reference=n_reference, reference=reference.features
+            x, reference.mu, reference.cov, n_reference=reference.protocol["n_reference"], reference=y
         )
         # The number that the field computes; intervals around it do not cover, since its bias is no noise.
-        found["fd"] = Metric(debiased.details["plain"], "lower", None, debiased.details)
-        if debiased.details["debiased"]:
-            found["fd-debiased"] = debiased
-    y = reference.features
-    if y is not None:
-        if "kid" in chosen:
-            found["kid"] = kernel_distance(x, y)
-        if set(NEIGHBOURS) & set(chosen):
-            found |= {name: m for name, m in neighbour_metrics(x, y, k=k).items() if name in chosen}
-        if "sw" in chosen:
-            found["sw"] = sliced_wasserstein(x, y)
-        if "c2st" in chosen:
-            found["c2st"] = _c2st(x, y, pixels, reference)
-    if "copy" in chosen and pixels is not None and reference.train is not None and reference.heldout is not None:
-        try:
-            found["copy"] = copy_check(_flat(pixels), _flat(reference.train), _flat(reference.heldout))
-        except DdpmkitError as err:
-            if metrics is not None:
-                raise
-            left_out = (f"copy: left out, {err.message}",)  # nobody asked for it by name, and the rest stands
-    told = (name for name in chosen if name in found and "note" in found[name].details)
-    notes = (*(f"{name}: {found[name].details['note']}" for name in told), *left_out)
-    protocol = reference.protocol | {"n": n, "k": k}
-    return Panel(found, protocol, reference.floor, notes)
+        plain = Metric(debiased.details["plain"], "lower", None, debiased.details)
+        return {"fd": plain} | ({"fd-debiased": debiased} if debiased.details["debiased"] else {})
+    if metric == "copy" and pixels is not None and reference.train is not None and reference.heldout is not None:
+        return {"copy": copy_check(_flat(pixels), _flat(reference.train), _flat(reference.heldout))}
+    if y is None:
+        return {}
+    if metric in NEIGHBOURS:
+        return neighbour_metrics(x, y, k=k)
+    if metric == "kid":
+        return {"kid": kernel_distance(x, y)}
+    if metric == "sw":
+        return {"sw": sliced_wasserstein(x, y)}
+    return {"c2st": _c2st(x, y, pixels, reference)} if metric == "c2st" else {}
+
+
+def _finite(metrics: dict[str, Metric]) -> dict[str, Metric]:
+    """The metrics as they are; one that is no number is no result.
+
+    Raises:
+        DdpmkitError: when a value is not finite.
+    """
+    for metric in metrics.values():
+        if not np.isfinite(metric.value):
+            raise DdpmkitError(f"it came out as {metric.value}", "look at the samples")
+    return metrics
 
 
 def prepare(
@@ -170,7 +212,7 @@ def prepare(
     floor: int | None = None,
     metrics: Sequence[str] | None = None,
     taken: Array | None = None,
-    k: int = 5,
+    k: int | None = None,
 ) -> Reference:
     """Prepare a split of a data set as the reference.
 
@@ -312,10 +354,26 @@ def _chosen(metrics: Sequence[str] | None, reference: Reference) -> tuple[str, .
     return tuple(m for m in METRICS if m in metrics)
 
 
-def _features_of(samples: Levels | Array, reference: Reference) -> tuple[Array, Levels | None]:
+def _feasible(
+    metrics: Sequence[str] | None, reference: Reference, n: int, k: int | None
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The metrics to take of N samples, and why others are left out that nobody asked for by name."""
+    chosen = _chosen(metrics, reference)
+    m, train, heldout = reference.protocol["n_reference"], reference.train, reference.heldout
+    reasons = {name: why_not(name, n, m, k=K if k is None else k, train=train, heldout=heldout) for name in chosen}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    for name, reason in left_out.items():
+        asked = metrics is not None or (k is not None and name in NEIGHBOURS) or len(left_out) == len(chosen)
+        if asked:
+            raise DdpmkitError(reason, f"take more samples, or leave out {name}")
+    return tuple(name for name in chosen if name not in left_out), left_out
+
+
+def _checked_samples(samples: Levels | Array, reference: Reference) -> Any:
+    """The samples as an array, if they are what the reference is held against: its features, or images like its."""
     given: Any = np.asarray(samples)
     if reference.extract is None:
-        return checked(given, "the samples"), None
+        return checked(given, "the samples")
     _check_images(given, "the samples")
     images = reference.images
     if images is not None:
@@ -329,8 +387,12 @@ def _features_of(samples: Levels | Array, reference: Reference) -> tuple[Array, 
                 f"the samples hold the level {given.max()}, and the reference has levels 0 .. {images.levels - 1}",
                 "quantise the samples to the reference's levels first",
             )
-    if len(given) < 2:
-        raise DdpmkitError("there is 1 sample, and a distance needs at least 2", "take more samples")
+    return given
+
+
+def _features_of(given: Any, reference: Reference) -> tuple[Array, Levels | None]:
+    if reference.extract is None:
+        return given, None
     return checked(reference.extract(given, "the samples' features hold values"), "the samples' features"), given
 
 
@@ -349,12 +411,19 @@ def _c2st(x: Array, y: Array, pixels: Levels | None, reference: Reference) -> Me
     return replace(found, details=found.details | {"space": space})
 
 
-def _floor(real: Levels, reference: Reference, metrics: Sequence[str], k: int) -> dict[str, dict[str, Any]]:
-    panel = score(real, reference, metrics=metrics, k=k)
+def _floor(
+    real: Levels | Array, reference: Reference, metrics: Sequence[str], k: int | None
+) -> dict[str, dict[str, Any]]:
+    """What real images score; of a metric that can't be taken of so few, nothing."""
+    n, m = len(real), reference.protocol["n_reference"]
+    able = [name for name in metrics if why_not(name, n, m, k=K if k is None else k) is None]
+    if not able:
+        return {}
+    panel = score(real, reference, metrics=able, k=k, keep=True)
     return {name: {"value": m.value, "se": m.se, "n": len(real)} for name, m in panel.items()}
 
 
-def floor_of_halves(reference: Reference, k: int = 5) -> dict[str, dict[str, Any]]:
+def floor_of_halves(reference: Reference, k: int | None = None) -> dict[str, dict[str, Any]]:
     """What one half of the reference's features scores against the other; for a reference without another split.
 
     Raises:
@@ -363,13 +432,12 @@ def floor_of_halves(reference: Reference, k: int = 5) -> dict[str, dict[str, Any
     if reference.features is None:
         raise DdpmkitError("statistics alone have no halves", "pass images as the reference")
     half = len(reference.features) // 2
-    if half <= max(k, 1):
+    if half < 2:
         return {}
     order = np.random.default_rng(0).permutation(len(reference.features))
     a, b = reference.features[order[:half]], reference.features[order[half:]]
     metrics = [m for m in METRICS if m not in IMAGE_METRICS]
-    panel = score(a, prepare_features(b), metrics=metrics, k=k)
-    return {name: {"value": m.value, "se": m.se, "n": half} for name, m in panel.items()}
+    return _floor(a, prepare_features(b), metrics, k)
 
 
 def _flat(levels: Levels) -> Any:

@@ -37,10 +37,9 @@ def two_sample_test(x: Array, y: Array) -> Metric:
     from sklearn.model_selection import StratifiedKFold
 
     x, y = checked_pair(x, y)
-    if min(len(x), len(y)) < 2 * FOLDS:
-        raise DdpmkitError(
-            f"the two-sample test of {len(x)} against {len(y)} rows needs {2 * FOLDS} of each", "take more samples"
-        )
+    reason = too_few(len(x), len(y))
+    if reason:
+        raise DdpmkitError(reason, "take more samples")
     x, y = _drawn(x), _drawn(y)
     rows, is_sample = np.concatenate([x, y]), np.repeat([1, 0], [len(x), len(y)])
     aucs, tails, variances = [], [], []
@@ -56,6 +55,11 @@ def two_sample_test(x: Array, y: Array) -> Metric:
     p = min(1.0, float(np.median(tails)) * FOLDS / (FOLDS // 2 + 1))
     details = {"p": p, "se_folds": math.sqrt(sum(variances)) / FOLDS, "folds": FOLDS, "rows": [len(x), len(y)]}
     return Metric(float(np.mean(aucs)), "none", None, details)
+
+
+def too_few(n: int, m: int) -> str | None:
+    """Say why N samples and M reference images make no test; None where they do: a fold has two of each."""
+    return None if min(n, m) >= 2 * FOLDS else f"the two-sample test of {n} against {m} rows needs {2 * FOLDS} of each"
 
 
 def _drawn(x: Array) -> Array:

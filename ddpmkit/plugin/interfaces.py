@@ -211,6 +211,7 @@ class Images:
     test: Levels
     levels: int  # the number K of grey levels; level k stands for the pixel value -1 + 2 k / (K - 1)
     labels: dict[str, Any]  # split -> int64 (N,), empty when the data has none
+    notes: tuple[str, ...] = ()  # what was decided while they were read, for people
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the images of all splits, of K and of the labels if there are any; no path enters."""

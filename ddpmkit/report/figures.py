@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 from safetensors.numpy import load
 
 from ddpmkit import files
+from ddpmkit.images.shown import as_rgb
 from ddpmkit.report.frames import Records
 from ddpmkit.report.tables import Summary
 from ddpmkit.report.views import out_of
@@ -53,43 +57,56 @@ def drawn_from(records: Records) -> list[tuple[str, str, Levels, int, tuple[int,
             continue
         seeds = common if common in found else next(iter(found))
         store, id = found[seeds]
-        blob = (store.folder("sample", id) / "out" / "samples.safetensors").read_bytes()
-        levels = int(store.result("sample", id)["levels"])
-        out.append((cell["label"], cell["slug"], load(blob)["levels"], levels, seeds, seeds == common))
+        with isolated(f"the samples of {cell['label']}"):
+            blob = (store.folder("sample", id) / "out" / "samples.safetensors").read_bytes()
+            levels = int(store.result("sample", id)["levels"])
+            out.append((cell["label"], cell["slug"], load(blob)["levels"], levels, seeds, seeds == common))
     return out
 
 
 def tile(images: Levels, levels: int, across: int, gap: int = 1) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Lay images out on a white ground, ``across`` in a row: (N, C, H, W) levels -> (H', W', 3) uint8."""
-    n, _, h, w = images.shape
+    shown = as_rgb(images, levels)
+    n, h, w, _ = shown.shape
     down = -(-n // across)
     canvas = np.full((down * (h + gap) - gap, across * (w + gap) - gap, 3), 255, np.uint8)
-    grey = np.round(images.astype(np.float64) * 255 / (levels - 1)).astype(np.uint8)
-    for i, image in enumerate(grey):
+    for i, image in enumerate(shown):
         y, x = (i // across) * (h + gap), (i % across) * (w + gap)
-        canvas[y : y + h, x : x + w] = image.transpose(1, 2, 0)
+        canvas[y : y + h, x : x + w] = image
     return canvas
 
 
 def write_figures(records: Records, summary: Summary) -> list[Path]:
     """Write all figures of a study below its ``figures/`` and return their paths."""
     folder = records.folder / "figures"
-    written = []
+    written: list[Path] = []
     strips = []
     for cell in records.plan["cells"]:
-        found = samples_of(records, cell["label"])
-        if found is None:
-            continue
-        images, levels = found
-        path = folder / f"samples-{cell['slug']}.png"
-        _write_png(path, tile(images[: GRID * GRID], levels, GRID), 480)
-        written.append(path)
-        strips.append((cell["label"], tile(images[: 2 * STRIP], levels, STRIP)))
+        with isolated(f"the samples of {cell['label']}"):
+            found = samples_of(records, cell["label"])
+            if found is None:
+                continue
+            images, levels = found
+            path = folder / f"samples-{cell['slug']}.png"
+            _write_png(path, tile(images[: GRID * GRID], levels, GRID), 480)
+            written.append(path)
+            strips.append((cell["label"], tile(images[: 2 * STRIP], levels, STRIP)))
     if strips:
-        written += _save(_side_by_side(strips), folder / "samples")
+        with isolated("the cells side by side"):
+            written += _save(_side_by_side(strips), folder / "samples")
     if any(summary.intervals.values()):
-        written += _save(_metrics(summary), folder / "metrics")
+        with isolated("the metrics"):
+            written += _save(_metrics(summary), folder / "metrics")
     return written
+
+
+@contextmanager
+def isolated(what: str) -> Iterator[None]:
+    """Say what could not be drawn, and go on: a picture costs no results, and no other picture."""
+    try:
+        yield
+    except Exception as err:  # a drawing library raises what it likes, and samples may be damaged
+        print(f"warning: {what} could not be drawn: {type(err).__name__}: {err}", file=sys.stderr)
 
 
 def _write_png(path: Path, pixels: np.ndarray[Any, np.dtype[np.uint8]], width: int) -> None:

@@ -140,6 +140,10 @@ def read_study(folder: Path) -> Records:
         if not store.done(s["kind"], s["id"]):
             status = store.status(s["kind"], s["id"])
             problems.append((s["label"], status.get("state", "pending"), status.get("error", "")))
+    for s in stages.values():
+        if s["kind"] == "score":
+            failed = store.result("score", s["id"]).get("failed", {})
+            problems += [(s["label"], "failed", f"{metric}: {why}") for metric, why in failed.items()]
     mixed = _mixed([f for f in prints if isinstance(f, dict)])
     copies = tuple(
         dict.fromkeys(
@@ -184,7 +188,14 @@ def _score_rows(
                 f"{name} n={result.get('n', '')}/{reference['n_reference']} ref={reference['split']} "
                 f"extractor={reference['features'][:8]}{_protocol(reference)}"
             )
-        row = {**shared, "metric": name, "value": found.get("value"), "standard_error": found.get("se")}
+        state = "failed" if metric in result.get("failed", {}) else shared["status"]
+        row = {
+            **shared,
+            "status": state,
+            "metric": name,
+            "value": found.get("value"),
+            "standard_error": found.get("se"),
+        }
         out.append({**row, "unit": UNITS.get(metric, ""), "definition": definition})
         debiased = result.get("metrics", {}).get("fd-debiased")
         if metric == "fd" and debiased:

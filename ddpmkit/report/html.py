@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from ddpmkit.report.card import card, command, components, stage_ids
 from ddpmkit.report.charts import Chart, charts
 from ddpmkit.report.check import digest
-from ddpmkit.report.figures import STRIP, Levels, drawn_from, tile
+from ddpmkit.report.figures import STRIP, Levels, drawn_from, isolated, tile
 from ddpmkit.report.frames import Records
 from ddpmkit.report.tables import Summary, Table, main_table
 from ddpmkit.report.views import out_of, text, varying
@@ -145,16 +145,17 @@ def _samples(records: Records) -> list[dict[str, str]]:
     """The first samples of every cell, drawn from the same noise wherever the same seeds are done."""
     found = []
     for label, slug, images, levels, seeds, same in drawn_from(records):
-        found.append(
-            {
-                "label": label,
-                "slug": slug,
-                "source": png(tile(images[: 2 * STRIP], levels, STRIP)),
-                "narrow": png(tile(images[: 2 * STRIP], levels, STRIP // 2)),  # larger pictures on a phone
-                "seeds": f"train seed {seeds[0]}, sample seed {seeds[1]}",
-                "same": "yes" if same else "",
-            }
-        )
+        with isolated(f"the samples of {label}"):
+            found.append(
+                {
+                    "label": label,
+                    "slug": slug,
+                    "source": png(tile(images[: 2 * STRIP], levels, STRIP)),
+                    "narrow": png(tile(images[: 2 * STRIP], levels, STRIP // 2)),  # larger pictures on a phone
+                    "seeds": f"train seed {seeds[0]}, sample seed {seeds[1]}",
+                    "same": "yes" if same else "",
+                }
+            )
     return found
 
 

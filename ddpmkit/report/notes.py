@@ -76,6 +76,7 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
     precisions = sorted({c["settings"]["precision"] for c in plan["cells"] if "precision" in c.get("settings", {})})
     if len(precisions) > 1:
         notes.append(f"Cells of different precision are compared: {', '.join(precisions)}.")
+    notes += [f"{text}." for text in plan.get("notes", ())]
     notes += [f"Excluded: {label}: {reason}." for label, reason in plan.get("excluded", ())]
     short = {c: s for c, s in states.items() if set(s) - {"done"}}
     for cell, counts in short.items():

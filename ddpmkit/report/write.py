@@ -76,23 +76,29 @@ def render(form: str, records: Records, summary: Summary, printed: Sequence[Tabl
 def write_report(folder: Path) -> Summary:
     """Write the study's files from its records, and return the summary."""
     from ddpmkit.report.card import card, card_markdown
-    from ddpmkit.report.charts import charts, write_charts
-    from ddpmkit.report.figures import write_figures
+    from ddpmkit.report.charts import Chart, charts, write_charts
+    from ddpmkit.report.figures import isolated, write_figures
     from ddpmkit.report.html import to_html
 
     records, summary = read_summary(folder)
-    drawn = list(charts(records, summary))
     texts = {
         "results.csv": to_tidy(records),
         "report.md": to_markdown(summary),
         "report.tex": to_latex(summary),
         "report.json": to_json(summary),
-        "report.html": to_html(records, summary, tables(summary), drawn),
         "card.md": card_markdown(records),
     }
     for name, text in texts.items():
         files.write_text(folder / name, text)
     files.write_json(folder / "card.json", finite(card(records)))
+    # From here on it is pictures: one that can't be drawn is said and left out, and costs nothing else.
+    drawn: list[Chart] = []
+    with isolated("a chart"):
+        for chart in charts(records, summary):
+            drawn.append(chart)  # those before a broken one stay
+    with isolated("report.html"):
+        files.write_text(folder / "report.html", to_html(records, summary, tables(summary), drawn))
     write_figures(records, summary)
-    write_charts(folder / "figures", drawn)
+    with isolated("the charts"):
+        write_charts(folder / "figures", drawn)
     return summary

@@ -40,7 +40,11 @@ class Settings:
     sampler: str = param("ancestral", "walk from noise to image")
     timesteps: int = param(1000, "T, steps of the forward process", ge=2)
     sampling_steps: int = param(100, "steps of the reverse walk", ge=1)
-    prediction: Literal["eps", "x0", "v", "mu"] = param("eps", "what the network estimates")
+    prediction: Literal["eps", "x0", "v", "mu"] = param(
+        "eps",
+        "what the network estimates; of mu, as of all, x0hat is solved for and clipped, where improved-diffusion takes "
+        "the network's mean as it is",
+    )
     timestep_sampling: Literal["uniform", "stratified", "importance"] = param(
         "uniform", "how the steps of a training batch are drawn"
     )
@@ -131,6 +135,7 @@ class Study:
     metrics: tuple[str, ...]
     features: tuple[str, ...]
     only: tuple[str, ...] = ()  # labels of the cells that are run; all when empty
+    by_default: bool = False  # nobody asked for the metrics by name, so one that can't be taken may be left out
 
     def cells(self) -> list[Cell]:
         """The grid's points, the last axis running fastest; those of ``only`` where it is given."""
@@ -193,6 +198,7 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
             f"unknown preset '{preset}'{did_you_mean(preset, PRESETS)}", f"presets: {', '.join(PRESETS)}"
         )
     seeds = {k: _seeds(k, given.pop(k, default)) for k, default in (("train_seeds", "0-2"), ("sample_seeds", "0"))}
+    by_default = "metrics" not in given
     metrics = _words(given.pop("metrics", DEFAULT_METRICS))
     for metric in metrics:
         if metric not in METRICS:
@@ -225,7 +231,7 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     if features is None:
         features = registry.build("dataset", base.dataset).default_features
     canonical = tuple(dict.fromkeys(spec.format(registry.build("features", f)) for f in _words(features)))
-    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, canonical, only)
+    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, canonical, only, by_default)
     labels = [c.label for c in replace(study, only=()).cells()] if only else []
     for label in only:
         if label not in labels:

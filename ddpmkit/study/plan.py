@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from ddpmkit.diffusion.tables import (
     tables_for,
 )
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.evaluation.feasible import why_not
+from ddpmkit.images import sliver
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.interfaces import Backbone, Images
 from ddpmkit.plugin.loader import BUILTIN
@@ -148,6 +150,7 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     excluded: list[tuple[str, str]] = field(default_factory=list)  # label of an impossible cell, reason
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was decided without being asked
     stages: dict[str, Stage] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
 
@@ -171,6 +174,7 @@ class Plan:
             ],
             "excluded": [list(e) for e in self.excluded],
             "warnings": self.warnings,
+            "notes": self.notes,
             "results": [
                 {
                     "cell": r.cell,
@@ -208,7 +212,11 @@ def make_plan(study: Study, registry: Registry) -> Plan:
     dataset = registry.build("dataset", study.base.dataset)
     images = contract.images(dataset, again=True)
     data_hash = images.fingerprint()
-    plan = Plan(study, images)
+    study, left_out = _feasible(study, images)
+    plan = Plan(study, images, notes=[*images.notes, *left_out])
+    scale = sliver(int(images.train.min()), int(images.train.max()), 0, images.levels - 1)
+    if scale:
+        plan.warn(f"data set '{study.base.dataset}': {scale}")
     second_moment = float(np.mean((2.0 * images.train / (images.levels - 1) - 1) ** 2))
     chosen = [m for m in study.metrics if m in SAMPLE_METRICS]
     extractors = {text: registry.build("features", text) for text in study.features} if chosen else {}
@@ -269,6 +277,29 @@ def make_plan(study: Study, registry: Registry) -> Plan:
         label, reason = plan.excluded[0]
         raise DdpmkitError(f"no cell is possible; {label}: {reason}", "choose another of the two")
     return plan
+
+
+def _feasible(study: Study, images: Images) -> tuple[Study, list[str]]:
+    """Return the study with the metrics that can be taken in every cell, and notes on those left out.
+
+    Raises:
+        DdpmkitError: when one can't that was asked for by name, or none is left.
+    """
+    sizes = {(c.settings.samples, c.settings.reference_split) for c in study.cells()}
+    reasons: dict[str, str] = {}
+    for metric in study.metrics:
+        for count, split in sorted(sizes) if metric in SAMPLE_METRICS else ():
+            n_reference = len(images.test if split == "test" else images.train)
+            reason = why_not(metric, count, n_reference, train=images.train, heldout=images.test)
+            if reason:
+                reasons.setdefault(metric, reason)
+    kept = tuple(m for m in study.metrics if m not in reasons)
+    if reasons and (not study.by_default or not kept):
+        metric, reason = next(iter(reasons.items()))
+        raise DdpmkitError(
+            f"{metric} can't be taken: {reason}", f"leave it out, as in --metrics {','.join(kept) or 'nll'}"
+        )
+    return replace(study, metrics=kept), [f"{metric}: left out, {reason}" for metric, reason in reasons.items()]
 
 
 @dataclass(frozen=True)

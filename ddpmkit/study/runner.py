@@ -181,6 +181,8 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
         if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
             study = _resolve_precision(study, field, how.device)
     store = Store(Path(out))
+    plan = make_plan(study, registry)
+    study = plan.study  # without the metrics that nobody asked for and these data don't allow
     folder = store.study(study.name)
     there = (files.read_sealed(folder / "plan.json") or {}).get("grid")
     if isinstance(there, dict) and stated_grid(there) != stated_grid(study.grid()):
@@ -188,11 +190,12 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
             f"the name '{study.name}' is already used by another grid, in {folder}",
             "choose another --name; stages that both need are shared all the same",
         )
-    plan = make_plan(study, registry)
     for label, reason in plan.excluded:
         print(f"excluded: {label}: {reason}", file=sys.stderr)
     for text in plan.warnings:
         print(f"warning: {text}", file=sys.stderr)
+    for text in plan.notes:
+        print(f"note: {text}", file=sys.stderr)
     todo = _todo(plan, store)
     if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
         before = len(plan.warnings)
@@ -255,7 +258,8 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
         "done" if store.done(s.kind, s.id) else store.status(s.kind, s.id).get("state", "blocked")
         for s in plan.stages.values()
     )
-    code = Exit.DONE if states["done"] == len(plan.stages) else Exit.FAILED
+    short = any(s.kind == "score" and store.result("score", s.id).get("failed") for s in plan.stages.values())
+    code = Exit.DONE if states["done"] == len(plan.stages) and not short else Exit.FAILED
     if stop.signal is not None:
         code = Exit.SIGINT if stop.signal == signal.SIGINT else Exit.SIGTERM
     return Outcome(prepared.folder, dict(states), sum(ended.values()), code)

@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpmkit import __version__, checkpoint, files
@@ -254,7 +253,7 @@ def run_ref(w: Work) -> None:
             "per-pixel categorical": categorical_bits(images.train, images.test, images.levels),
         },
     }
-    _commit(w, result, {"features.safetensors": save_arrays({"reference": y})})
+    _commit(w, result, {"features": {"reference": y}})
 
 
 def run_train(w: Work) -> None:
@@ -324,7 +323,7 @@ def run_fit(w: Work) -> None:
         should_stop=w.should_stop,
     )
     result = {"draws": spec["draws"], "split": spec["split"], "T": tables.T}
-    _commit(w, result, {"statistics.safetensors": save_arrays(found)})
+    _commit(w, result, {"statistics": found})
 
 
 def run_sample(w: Work) -> None:
@@ -345,7 +344,7 @@ def run_sample(w: Work) -> None:
         should_stop=w.should_stop,
     )
     result = {"count": spec["count"], "levels": images.levels, "evaluations": spec["count"] * tables.T}
-    _commit(w, result, {"samples.safetensors": save_arrays({"levels": drawn.numpy()})})
+    _commit(w, result, {"samples": {"levels": drawn.numpy()}})
 
 
 def run_draw(w: Work) -> None:
@@ -372,7 +371,7 @@ def run_draw(w: Work) -> None:
         should_stop=w.should_stop,
     )
     result = {"evaluations": found.evaluations, "images": len(split), "split": spec["split"], "T": tables.T}
-    _commit(w, result, {"draws.safetensors": save_arrays(found.arrays())})
+    _commit(w, result, {"draws": found.arrays()})
 
 
 def run_nll(w: Work) -> None:
@@ -451,9 +450,11 @@ def run_score(w: Work) -> None:
     taken = _arrays(w, "ref", spec["ref"], "features.safetensors")["reference"]
     made = prepare(w.images(), w.component("features"), split=w.upstream("ref")["split"], taken=taken)
     made.check_again()
-    panel = score(levels, made, metrics=[bare_name(m) for m in spec["metrics"]])
+    panel = score(levels, made, metrics=[bare_name(m) for m in spec["metrics"]], keep=True)
+    for name, why in panel.failed.items():
+        print(f"warning: {w.stage.label}: {name} failed: {why}", file=sys.stderr)
     metrics = {m: metric.record() for m, metric in panel.items()}
-    _commit(w, {"metrics": metrics, "notes": list(panel.notes), "n": len(levels)})
+    _commit(w, {"metrics": metrics, "notes": list(panel.notes), "failed": panel.failed, "n": len(levels)})
 
 
 METRIC_NAMES = {"kid": "KID", "sw": "SW"}
@@ -561,7 +562,9 @@ def _arrays(w: Work, kind: str, stage: str, name: str) -> dict[str, np.ndarray[A
     return arrays
 
 
-def _commit(w: Work, result: dict[str, Any], blobs: dict[str, bytes] | None = None) -> None:
+def _commit(w: Work, result: dict[str, Any], arrays: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Commit what a stage found: its result, and a .safetensors file for each named group of arrays."""
+    blobs = {f"{name}.safetensors": files.pack(group) for name, group in (arrays or {}).items()}
     text = (json.dumps(result, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
     folder = w.store.folder(w.stage.kind, w.stage.id)
-    files.commit_folder(folder / "out", {"result.json": text, **(blobs or {})}, {"stage": w.stage.id})
+    files.commit_folder(folder / "out", {"result.json": text, **blobs}, {"stage": w.stage.id})

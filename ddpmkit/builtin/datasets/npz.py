@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ddpmkit.errors import DAMAGE, DdpmkitError
 from ddpmkit.plugin.interfaces import Dataset, Images
@@ -14,13 +15,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 LIMIT = 8 * 2**30  # bytes; what a file declares is checked before anything is read
+CHANNELS = (1, 2, 3, 4)
+MOST_LABEL = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Npz(Dataset):
-    """Images from a .npz file with train_images and test_images: uint8, (N, H, W) or (N, H, W, C), H = W.
+    """Images from a .npz file with train_images and test_images: uint8, (N, H, H), (N, H, H, C) or (N, C, H, H).
 
-    The last ``validation`` training images are set aside. Labels are read from train_labels and test_labels if there.
+    C is 1 to 4; which axis it is, is seen from the sides, which are equal, and said; images that could be read either
+    way, as (N, 3, 3, 3), need ``layout``. The last ``validation`` training images are set aside. Labels are read from
+    train_labels and test_labels, whole numbers (N,) from 0, if both are there.
     """
 
     name = "npz"
@@ -28,6 +33,7 @@ class Npz(Dataset):
     path: str = param("", "the .npz file", locates=True)
     levels: int = param(256, "number of grey levels; the largest pixel value is levels - 1", ge=2, le=256)
     validation: int = param(1000, "training images set aside as validation", ge=1)
+    layout: Literal["auto", "nchw", "nhwc"] = param("auto", "order of the axes of arrays with four")
 
     def load(self) -> Images:
         """Return the images, uint8 (N, C, H, W).
@@ -39,6 +45,9 @@ class Npz(Dataset):
 
         if not self.path:
             raise DdpmkitError("npz needs a file", "write --dataset npz:path=images.npz")
+        if Path(self.path).exists() and not Path(self.path).is_file():
+            # A pipe can be read once, and every worker reads the data.
+            raise DdpmkitError(f"'{self.path}' is no file", "write --dataset npz:path=images.npz")
         try:
             with zipfile.ZipFile(self.path) as archive:
                 if sum(info.file_size for info in archive.infolist()) > LIMIT:
@@ -52,10 +61,11 @@ class Npz(Dataset):
                 f"'{self.path}' is no readable .npz file: {' '.join(str(err).split())}",
                 "write it again with numpy.savez",
             ) from None
-        train, test = self._images(held, "train_images"), self._images(held, "test_images")
+        (train, said), (test, said_of_test) = (self._images(held, f"{split}_images") for split in ("train", "test"))
         if train.shape[1:] != test.shape[1:]:
             raise DdpmkitError(
-                f"{self.path}: train_images are {train.shape[1:]} and test_images {test.shape[1:]} (C, H, W)",
+                f"{self.path}: train_images has shape {held['train_images'].shape}, (C, H, W) = {train.shape[1:]} and "
+                f"test_images {test.shape[1:]}",
                 "both must have one shape",
             )
         if len(train) <= self.validation or len(test) < 2:
@@ -63,15 +73,26 @@ class Npz(Dataset):
                 f"{self.path}: {len(train)} training images, {self.validation} for validation, {len(test)} test",
                 "set npz:...:validation= to less, or add images",
             )
+        order = {"train_images": said, "test_images": said_of_test}
+        # Where it is the same for both, as it should be, once.
+        told = {said: key for key, said in reversed(order.items()) if held[key].ndim == 4}
+        notes = [f"{key} {held[key].shape} were read as {said}" for said, key in told.items()]
         cut = len(train) - self.validation
         labels: dict[str, Any] = {}
-        if self._fits(held, "train_labels", len(train)) and self._fits(held, "test_labels", len(test)):
-            classes = held["train_labels"].astype(np.int64)
-            labels = {"train": classes[:cut], "validation": classes[cut:], "test": held["test_labels"].astype(np.int64)}
-        return Images(train[:cut], train[cut:], test, self.levels, labels)
+        here = [key for key in ("train_labels", "test_labels") if key in held]
+        if len(here) == 2:
+            seen, other = self._labels(held, "train_labels", len(train)), self._labels(held, "test_labels", len(test))
+            labels = {"train": seen[:cut], "validation": seen[cut:], "test": other}
+        elif here:
+            notes.append(f"{here[0]} were left out, since the other split has none")
+        images = Images(train[:cut], train[cut:], test, self.levels, labels)
+        return replace(images, notes=tuple(f"{Path(self.path).name}: {note}" for note in notes))
 
-    def _images(self, held: dict[str, Any], key: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def _images(self, held: dict[str, Any], key: str) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str]:
+        """The images as (N, C, H, W), and in which order of their axes they were read."""
         import numpy as np
+
+        from ddpmkit.images.layout import channels_first
 
         if key not in held:
             raise DdpmkitError(
@@ -80,20 +101,32 @@ class Npz(Dataset):
         array = held[key]
         if array.dtype != np.uint8:
             raise DdpmkitError(f"{self.path}: {key} has dtype {array.dtype}, not uint8", "store grey levels as uint8")
-        if array.ndim == 3:
-            array = array[:, :, :, None]
-        if array.ndim != 4 or array.shape[1] != array.shape[2] or array.shape[3] not in (1, 3) or len(array) == 0:
+        images, said = channels_first(
+            array,
+            f"{self.path}: {key}",
+            channels=CHANNELS,
+            hint="say which: npz:path=...:layout=nchw or layout=nhwc",
+            layout=self.layout,
+            square=True,
+        )
+        if int(images.max()) >= self.levels:
             raise DdpmkitError(
-                f"{self.path}: {key} has shape {held[key].shape}", "it must be (N, H, H) or (N, H, H, 1 or 3)"
-            )
-        if int(array.max()) >= self.levels:
-            raise DdpmkitError(
-                f"{self.path}: {key} holds the value {array.max()}, and levels={self.levels} allows up to "
+                f"{self.path}: {key} holds the value {images.max()}, and levels={self.levels} allows up to "
                 f"{self.levels - 1}",
                 "set npz:...:levels=256",
             )
-        return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+        return images, said
 
-    @staticmethod
-    def _fits(held: dict[str, Any], key: str, count: int) -> bool:
-        return key in held and held[key].shape == (count,) and held[key].dtype.kind in "iu"
+    def _labels(self, held: dict[str, Any], key: str, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The labels as int64 (N,)."""
+        import numpy as np
+
+        array = held[key]
+        hint = f"store whole numbers from 0, one an image, or leave {key} out"
+        if array.shape != (count,):
+            raise DdpmkitError(f"{self.path}: {key} has shape {array.shape} for {count} images", hint)
+        if array.dtype.kind not in "iu":
+            raise DdpmkitError(f"{self.path}: {key} has dtype {array.dtype}", hint)
+        if int(array.min()) < 0 or int(array.max()) > MOST_LABEL:
+            raise DdpmkitError(f"{self.path}: {key} holds {array.min()} .. {array.max()}", hint)
+        return np.asarray(array, dtype=np.int64)

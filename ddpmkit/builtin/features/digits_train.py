@@ -10,8 +10,8 @@ import hashlib
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from safetensors.torch import save
 
+from ddpmkit import files
 from ddpmkit.builtin.datasets.digits import Digits
 from ddpmkit.builtin.features._digitsnet import DigitsClassifier
 from ddpmkit.builtin.features.digits import WEIGHTS
@@ -48,7 +48,7 @@ def main() -> None:
         for split, x in images.items():
             accuracy = (net(x).argmax(1) == labels[split]).float().mean()
             print(f"{split:<10} accuracy {accuracy:.4f}")
-    blob = save(net.state_dict())
+    blob = files.pack(net.state_dict())
     WEIGHTS.write_bytes(blob)
     print(f"wrote {WEIGHTS.name}, {len(blob)} bytes, sha256 {hashlib.sha256(blob).hexdigest()}")
 

@@ -13,8 +13,8 @@ import sys
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from safetensors.torch import save
 
+from ddpmkit import files
 from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.builtin.features._mnistnet import MnistClassifier
 from ddpmkit.builtin.features.mnist import WEIGHTS
@@ -53,7 +53,7 @@ def main() -> None:
         for split, x in images.items():
             right = [(net(to_pixels(part, data.levels)).argmax(1)) for part in x.split(1000)]
             print(f"{split:<10} accuracy {(torch.cat(right) == labels[split]).float().mean():.4f}")
-    blob = save(stored)
+    blob = files.pack(stored)
     WEIGHTS.write_bytes(blob)
     print(f"wrote {WEIGHTS.name}, {len(blob)} bytes, sha256 {hashlib.sha256(blob).hexdigest()}")
 

@@ -1,6 +1,7 @@
 """Images from outside: a folder of image files, or arrays in a .npz or .safetensors file; and stored statistics.
 
-What is read is only what was declared and checked: sizes before pixels, no pickle, no guess about grey levels.
+What is read is only what was declared and checked: sizes before pixels, no pickle, no guess about grey levels, about
+the range of floats, or about which axis holds the channels. docs/images.md has the rules.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import hashlib
 import json
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,27 @@ from typing import Any
 import numpy as np
 
 from ddpmkit.errors import DAMAGE, DdpmkitError
+from ddpmkit.images.folder import LIMIT, SUFFIXES, image_files, read_folder, silent
+from ddpmkit.images.layout import channels_first
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-MOST_PIXELS = 2**26  # of one image; a small file can declare more than memory holds
-LIMIT = 8 * 2**30  # bytes, of everything that is read
+__all__ = [
+    "KEYS",
+    "LIMIT",
+    "SUFFIXES",
+    "Statistics",
+    "channels_first",
+    "image_files",
+    "read_folder",
+    "read_images",
+    "read_statistics",
+    "sliver",
+    "write_statistics",
+]
 KEYS = ("images", "samples", "levels", "arr_0", "test_images", "train_images")
+SLIVER = 1 / 8  # of the scale: pixels that use less of it are said, since a wrong scale looks like that
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +51,20 @@ class Statistics:
     sha256: str = ""
 
 
-def read_images(path: Path, levels: int = 256, *, declared: int | None = None, channels: int | None = None) -> Levels:
+def read_images(
+    path: Path,
+    levels: int = 256,
+    *,
+    declared: int | None = None,
+    channels: int | None = None,
+    span: tuple[float, float] | None = None,
+    say: Callable[[str], None] = silent,
+) -> Levels:
     """Return the images at a path as uint8 grey levels 0 .. K-1, (N, C, H, W).
 
-    Image files have 256 levels. uint8 arrays have the wanted number of levels, unless ``declared`` says otherwise;
-    float arrays hold pixels in [-1, 1]. What has another number of levels is rounded to the nearest wanted one.
+    Image files have 256 levels. uint8 arrays have the wanted number of levels, unless ``declared`` says otherwise.
+    Floats lie in [-1, 1] where some are negative; where none is, they may as well lie in [0, 1], and ``span`` must say
+    which. What has another number of levels is rounded to the nearest wanted one.
 
     Args:
         path: A folder of image files, all of one size and mode; or a .npz or .safetensors file with one array
@@ -49,6 +72,8 @@ def read_images(path: Path, levels: int = 256, *, declared: int | None = None, c
         levels: The wanted number of levels K.
         declared: The number of levels of the images at the path.
         channels: The wanted number of channels; colour images whose three channels are equal may become grey.
+        span: The values of black and white in an array of floats.
+        say: Told what was left out, and what looks like a wrong scale.
 
     Raises:
         DdpmkitError: when there is nothing, or something else, at the path; the file is named.
@@ -56,16 +81,20 @@ def read_images(path: Path, levels: int = 256, *, declared: int | None = None, c
     if not path.exists():
         raise DdpmkitError(f"there is no '{path}'", "name a folder of images, or a .npz or .safetensors file")
     if path.is_dir():
-        array, native = _read_folder(path), declared or 256
+        array, native = read_folder(path, say), declared or 256
     else:
-        array, native = _as_images(path, _read_arrays(path)[0]), declared or levels
+        array, native = _as_images(path, _read_arrays(path)[0], channels), declared or levels
     if channels == 1 and array.shape[1] == 3 and (array[:, :1] == array).all():
         array = array[:, :1]
     if channels is not None and array.shape[1] != channels:
         raise DdpmkitError(
             f"{path}: images of {array.shape[1]} channels, not {channels}", "both must be grey or colour"
         )
-    return _to_levels(path, array, native, levels)
+    if array.dtype.kind == "f":
+        return _of_floats(path, array, levels, span, say)
+    if span is not None:
+        say(f"'{path}' holds whole levels, which need no range")
+    return _of_levels(path, array, native, levels, say)
 
 
 def read_statistics(path: Path) -> Statistics | None:
@@ -92,71 +121,20 @@ def write_statistics(path: Path, mu: Array, cov: Array, meta: dict[str, Any]) ->
     Raises:
         DdpmkitError: when the path does not end in .safetensors.
     """
-    from safetensors.numpy import save
-
     from ddpmkit import files
 
     if path.suffix != ".safetensors":
         raise DdpmkitError(f"can't write statistics as '{path.suffix or path}'", "end the file in .safetensors")
     text = {key: json.dumps(value) for key, value in meta.items()}
-    files.write_bytes(path, save({"mu": np.ascontiguousarray(mu), "sigma": np.ascontiguousarray(cov)}, text))
-
-
-def _read_folder(folder: Path) -> Array:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    if not paths:
-        raise DdpmkitError(f"there are no images in '{folder}'", f"images end in {', '.join(SUFFIXES[:4])} ..")
-    images: list[Array] = []
-    for path in paths:
-        image = _read_file(path, images[0].shape if images else None, len(paths))
-        if images and image.shape != images[0].shape:
-            raise DdpmkitError(
-                f"'{path}' is {_said(image.shape)} and '{paths[0]}' is {_said(images[0].shape)}",
-                "all images must have one size and be all grey or all colour",
-            )
-        images.append(image)
-    return np.stack(images)
-
-
-def _read_file(path: Path, shape: tuple[int, ...] | None, count: int) -> Array:
-    """One image file as uint8 (C, H, W); its declared size is looked at before its pixels."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata; the size is checked below
-            with Image.open(path) as image:
-                width, height = image.size
-                if width * height > MOST_PIXELS or width * height * 3 * count > LIMIT:
-                    raise DdpmkitError(f"'{path}' declares {width} x {height} pixels", "scale the images down first")
-                if shape is not None and (height, width) != shape[1:]:
-                    raise DdpmkitError(
-                        f"'{path}' is {width} x {height} and the images before it are {shape[2]} x {shape[1]}",
-                        "all images must have one size",
-                    )
-                if image.mode in ("1", "P"):
-                    image.load()
-                    converted = image.convert("L" if image.mode == "1" else "RGB")
-                elif image.mode in ("L", "RGB"):
-                    converted = image
-                else:
-                    raise DdpmkitError(
-                        f"'{path}' has the mode {image.mode}", "use 8-bit grey or RGB without transparency"
-                    )
-                pixels = np.asarray(converted, dtype=np.uint8)
-    except Image.DecompressionBombError:
-        raise DdpmkitError(f"'{path}' declares far too many pixels", "scale the images down first") from None
-    except UnidentifiedImageError:
-        raise DdpmkitError(f"'{path}' is no image", "take it out of the folder") from None
-    except (OSError, *DAMAGE) as err:
-        raise DdpmkitError(f"'{path}' can't be read: {' '.join(str(err).split())}", "write it again") from None
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    files.write_bytes(path, files.pack({"mu": mu, "sigma": cov}, text))
 
 
 def _read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """Every numeric array of a .npz or .safetensors file, and the metadata."""
     if path.suffix not in (".npz", ".safetensors"):
         raise DdpmkitError(f"'{path}' is neither a folder nor a .npz or .safetensors file", "name one of those")
+    if not path.is_file():
+        raise DdpmkitError(f"'{path}' is no file", "write the images to a file first")  # a pipe would be waited for
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
@@ -190,26 +168,21 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _as_images(path: Path, arrays: dict[str, Array]) -> Array:
+def _as_images(path: Path, arrays: dict[str, Array], channels: int | None) -> Array:
     found = next(_candidates(arrays), None)
     if found is None:
         held = ", ".join(f"{k} {v.shape}" for k, v in arrays.items()) or "nothing"
         raise DdpmkitError(f"'{path}' has no array of images; it holds {held}", f"name it one of {', '.join(KEYS)}")
     key, array = found
-    shape = array.shape
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise DdpmkitError(f"'{path}': {key} has dtype {array.dtype}", "store uint8 levels, or floats in [-1, 1]")
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    elif array.ndim != 4 or shape[1] not in (1, 3) or (shape[3] in (1, 3) and shape[1] != shape[3]):
-        raise DdpmkitError(
-            f"'{path}': {key} has shape {shape}", "images are (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W)"
-        )
-    if array.size == 0:
-        raise DdpmkitError(f"'{path}': {key} is empty, {shape}", "write it again")
-    return np.ascontiguousarray(array)
+    # Two or four channels are taken where the other side of the comparison has them: alone, the fourth may be alpha.
+    return channels_first(
+        array,
+        f"'{path}': {key}",
+        channels={1, 3} if channels is None else {1, 3, channels},
+        hint="write them as image files, whose channels are known",
+    )[0]
 
 
 def _candidates(arrays: dict[str, Array]) -> Iterator[tuple[str, Array]]:
@@ -218,24 +191,58 @@ def _candidates(arrays: dict[str, Array]) -> Iterator[tuple[str, Array]]:
         yield next(iter(arrays.items()))
 
 
-def _to_levels(path: Path, array: Array, native: int, levels: int) -> Levels:
+def sliver(least: float, most: float, low: float, high: float) -> str | None:
+    """Say that pixels from ``least`` to ``most`` use only a sliver of the scale from ``low`` to ``high``."""
+    if most - least >= SLIVER * (high - low):
+        return None
+    return f"all pixels lie in {least:.4g} .. {most:.4g}, on a scale of {low:g} .. {high:g}"
+
+
+def _of_floats(
+    path: Path, array: Array, levels: int, span: tuple[float, float] | None, say: Callable[[str], None]
+) -> Levels:
+    """Floats as grey levels; which values are black and white is asked for where it can't be seen."""
+    import torch
+
+    from ddpmkit.pixels import quantise
+
+    if not np.isfinite(array).all():
+        raise DdpmkitError(f"'{path}' holds floats that are not finite", "look at those images")
+    least, most = float(array.min()), float(array.max())
+    low, high = span or (-1.0, 1.0)
+    slack = 1e-6 * (high - low)  # rounding of single precision
+    if least < low - slack or most > high + slack:
+        raise DdpmkitError(
+            f"'{path}' holds floats outside [{low:g}, {high:g}], {least:.4g} to {most:.4g}",
+            f"say which values are black and white, as in --range {'0,255' if least >= 0 else '-1,1'}; or scale them",
+        )
+    if span is None and least >= 0:
+        raise DdpmkitError(
+            f"'{path}' holds floats in {least:.4g} .. {most:.4g}: a part of [-1, 1], or all of [0, 1]?",
+            "say which values are black and white: --range 0,1 or --range=-1,1",
+        )
+    scale = sliver(least, most, low, high)
+    if scale:
+        say(f"'{path}': {scale}; is it another range?")
+    pixels = array if (low, high) == (-1, 1) else 2 * (array.astype(np.float64) - low) / (high - low) - 1
+    return np.asarray(quantise(torch.from_numpy(pixels.astype(np.float32)), levels).numpy())
+
+
+def _of_levels(path: Path, array: Array, native: int, levels: int, say: Callable[[str], None]) -> Levels:
+    """Grey levels of ``native`` levels as those of another number."""
     import torch
 
     from ddpmkit.pixels import quantise, to_pixels
 
-    if array.dtype.kind == "f":
-        if not (np.isfinite(array).all() and np.abs(array).max() <= 1):
-            raise DdpmkitError(f"'{path}' holds floats outside [-1, 1]", "scale the pixels to [-1, 1]")
-        return np.asarray(quantise(torch.from_numpy(array.astype(np.float32)), levels).numpy())
-    if int(array.max()) >= native:
+    least, most = int(array.min()), int(array.max())
+    if most >= native:
         raise DdpmkitError(
-            f"'{path}' holds the value {array.max()}, and {native} levels end at {native - 1}",
+            f"'{path}' holds the value {most}, and {native} levels end at {native - 1}",
             "say how many levels it has: --levels 256",
         )
+    scale = sliver(least, most, 0, native - 1)
+    if scale:
+        say(f"'{path}': {scale}; has it fewer levels?")
     if native == levels:
         return array
     return np.asarray(quantise(to_pixels(torch.from_numpy(array), native), levels).numpy())
-
-
-def _said(shape: tuple[int, ...]) -> str:
-    return f"{shape[2]} x {shape[1]} {'grey' if shape[0] == 1 else 'colour'}"

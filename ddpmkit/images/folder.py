@@ -1,0 +1,184 @@
+"""What a folder of images is: which files are looked at, and what each must be. docs/images.md has the rules."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddpmkit.errors import DAMAGE, DdpmkitError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Levels = np.ndarray[Any, np.dtype[np.uint8]]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+# Images that nobody here reads: left out aloud, since a count of images would else be short without a word.
+FOREIGN = (".avif", ".exr", ".hdr", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".npy", ".npz", ".svg", ".tga")
+NOT_LOOKED_AT = ("__MACOSX",)  # what archives made on a Mac carry along; names with a dot in front are hidden
+MOST_PIXELS = 2**26  # of one image; a small file can declare more than memory holds
+LIMIT = 8 * 2**30  # bytes, of everything that is read
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+def read_folder(folder: Path, say: Callable[[str], None] = silent) -> Levels:
+    """Return the images of a folder and its subfolders as uint8 (N, C, H, W), in the order of their paths.
+
+    Args:
+        folder: The folder.
+        say: Told what was left out.
+
+    Raises:
+        DdpmkitError: when there is none, or one of them is no 8-bit grey or RGB still image without transparency of
+            the size and mode of the others; the file is named.
+    """
+    paths = image_files(folder, say)
+    if not paths:
+        raise DdpmkitError(f"there are no images in '{folder}'", f"images end in {', '.join(SUFFIXES[:4])} ..")
+    images: list[Levels] = []
+    for path in paths:
+        image = _read_file(path, images[0].shape if images else None, len(paths))
+        if images and image.shape != images[0].shape:
+            raise DdpmkitError(
+                f"'{path}' is {_said(image.shape)} and '{paths[0]}' is {_said(images[0].shape)}",
+                "all images must have one size and be all grey or all colour",
+            )
+        images.append(image)
+    return np.stack(images)
+
+
+def image_files(folder: Path, say: Callable[[str], None] = silent) -> list[Path]:
+    """Return the image files of a folder and its subfolders, in the order of their paths.
+
+    Hidden files and folders and ``__MACOSX`` are passed over. Symbolic links are followed; a file counts once, however
+    many links lead to it, and a link that leads back to a folder above it is not followed.
+
+    Raises:
+        DdpmkitError: for a folder that can't be read, and an image's name behind which there is no file.
+    """
+    found: dict[str, Path] = {}  # real path -> the name it is read under
+    links: list[Path] = []
+    foreign: list[str] = []
+    repeated, circles = 0, 0
+    entered: set[str] = set()
+
+    def take(path: Path) -> None:
+        nonlocal repeated
+        real = os.path.realpath(path)
+        repeated += real in found
+        found.setdefault(real, _file(path))
+
+    def enter(place: Path) -> None:
+        entered.add(os.path.realpath(place))
+        for path in _visible(place):
+            if path.is_symlink():
+                links.append(path)
+            elif path.is_dir():
+                enter(path)
+            elif path.suffix.lower() in SUFFIXES:
+                take(path)
+            elif path.suffix.lower() in FOREIGN:
+                foreign.append(path.suffix.lower())
+
+    enter(folder)
+    while links:  # after what is really here, so that the real names stand
+        path = links.pop(0)
+        real = os.path.realpath(path)
+        if path.is_dir():
+            above = os.path.realpath(path.parent)
+            if real == above or above.startswith(real.rstrip(os.sep) + os.sep):
+                circles += 1
+            elif real not in entered:
+                enter(path)
+        elif path.suffix.lower() in SUFFIXES:
+            take(path)
+    if repeated:
+        say(f"'{folder}': further names, by links, of images that count once: {repeated}")
+    if circles:
+        say(f"'{folder}': links back to a folder above them, not followed: {circles}")
+    if foreign:
+        say(f"'{folder}': image files of a kind that is not read: {len(foreign)} ({', '.join(sorted(set(foreign)))})")
+    return sorted(found.values())
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as err:
+        raise DdpmkitError(f"can't read the folder '{folder}': {err.strerror}", "look at its permissions") from None
+    yield from (path for path in paths if not path.name.startswith(".") and path.name not in NOT_LOOKED_AT)
+
+
+def _file(path: Path) -> Path:
+    """The path, if a file is behind it: a pipe would be waited for, and a link may lead nowhere."""
+    if not path.is_file():
+        what = "is a link to nothing" if path.is_symlink() and not path.exists() else "is no file"
+        raise DdpmkitError(f"'{path}' {what}", "take it out of the folder")
+    return path
+
+
+def _read_file(path: Path, shape: tuple[int, ...] | None, count: int) -> Levels:
+    """One image file as uint8 (C, H, W); its declared size is looked at before its pixels."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata; the size is checked below
+            with Image.open(path) as image:
+                width, height = image.size
+                if width * height > MOST_PIXELS or width * height * 3 * count > LIMIT:
+                    raise DdpmkitError(f"'{path}' declares {width} x {height} pixels", "scale the images down first")
+                # Sorted: an image that lies on its side is turned below, and its shape looked at again.
+                if shape is not None and sorted((height, width)) != sorted(shape[1:]):
+                    raise DdpmkitError(
+                        f"'{path}' is {width} x {height} and the images before it are {shape[2]} x {shape[1]}",
+                        "all images must have one size",
+                    )
+                _check(path, image)
+                image.load()
+                upright: Image.Image = ImageOps.exif_transpose(image)
+                mode = {"1": "L", "P": "RGB"}.get(upright.mode, upright.mode)
+                pixels = np.asarray(upright.convert(mode), dtype=np.uint8)
+    except Image.DecompressionBombError:
+        raise DdpmkitError(f"'{path}' declares far too many pixels", "scale the images down first") from None
+    except UnidentifiedImageError:
+        raise DdpmkitError(f"'{path}' is no image", "take it out of the folder") from None
+    except (OSError, *DAMAGE) as err:
+        raise DdpmkitError(f"'{path}' can't be read: {' '.join(str(err).split())}", "write it again") from None
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _check(path: Path, image: Image.Image) -> None:
+    """Refuse what would have to be changed to become 8-bit grey or RGB levels."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise DdpmkitError(f"'{path}' holds {frames} frames", "write each frame to a file of its own")
+    if image.has_transparency_data:
+        raise DdpmkitError(
+            f"'{path}' has the mode {image.mode} with transparency", "put it on a ground first, and save it as RGB"
+        )
+    if image.mode not in ("1", "P", "L", "RGB"):
+        raise DdpmkitError(f"'{path}' has the mode {image.mode}", "use 8-bit grey or RGB without transparency")
+    if _deep(image):
+        raise DdpmkitError(f"'{path}' has 16 bits a channel", "use 8-bit grey or RGB without transparency")
+
+
+def _deep(image: Image.Image) -> bool:
+    """Whether Pillow would drop bits: it opens 16-bit colour as RGB without a word."""
+    tiles = getattr(image, "tile", [])  # (codec, place, offset, what the codec is told) of a file that was not read yet
+    arguments = [a for *_, told in tiles for a in (told if isinstance(told, tuple) else (told,))]
+    if image.format == "PPM":
+        return any(isinstance(a, int) and a > 255 for a in arguments)
+    return any(isinstance(a, str) and ";16" in a for a in arguments)
+
+
+def _said(shape: tuple[int, ...]) -> str:
+    return f"{shape[2]} x {shape[1]} {'grey' if shape[0] == 1 else 'colour'}"

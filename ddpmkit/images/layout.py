@@ -1,0 +1,70 @@
+"""Which axis of an array of images holds the channels: decided in one place, and never guessed where two would do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from ddpmkit.errors import DdpmkitError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# layout -> how it is said, and which axes of the array are C, H and W
+LAYOUTS: dict[str, tuple[str, tuple[int, int, int]]] = {
+    "nchw": ("(N, C, H, W)", (1, 2, 3)),
+    "nhwc": ("(N, H, W, C)", (3, 1, 2)),
+}
+
+
+def channels_first(
+    array: Array, name: str, *, channels: Collection[int], hint: str, layout: str = "auto", square: bool = False
+) -> tuple[Array, str]:
+    """Return images as (N, C, H, W), C-contiguous, and the order in which they were read, ``(N, H, W, C)`` and so on.
+
+    Three axes are grey images (N, H, W). Four are read in the one order that gives an allowed number of channels, and
+    H = W where ``square``; where both orders do, as for (N, 3, 3, 3), the array is refused.
+
+    Args:
+        array: Images of any dtype.
+        name: What to call the array in an error.
+        channels: Allowed numbers of channels.
+        hint: How to say which order it is, where both are possible.
+        layout: ``nchw`` or ``nhwc`` where it has been said, else ``auto``.
+        square: Whether images must be as high as wide.
+
+    Raises:
+        DdpmkitError: for an array that is empty, or has no reading, or two.
+    """
+    shape = array.shape
+    allowed = _readings(shape, channels, layout, square)
+    if not allowed or 0 in shape:
+        numbers = ", ".join(str(c) for c in sorted(channels))
+        sides = "H, H" if square else "H, W"
+        raise DdpmkitError(
+            f"{name} has shape {shape}{', it is empty' if 0 in shape else ''}",
+            f"images are (N, {sides}), (N, {sides}, C) or (N, C, {sides}), with C one of {numbers}",
+        )
+    if len(allowed) > 1 and shape[1:] != (1, 1, 1):  # there both are the same
+        both = " or as ".join(f"{said}, {c} channels of {h} x {w}" for said, (c, h, w) in allowed.items())
+        raise DdpmkitError(f"{name} of shape {shape} can be read as {both}", hint)
+    said = next(iter(allowed))
+    if array.ndim == 3:
+        array = array[:, None]
+    elif said == LAYOUTS["nhwc"][0]:
+        array = array.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(array), said
+
+
+def _readings(
+    shape: tuple[int, ...], channels: Collection[int], layout: str, square: bool
+) -> dict[str, tuple[int, int, int]]:
+    """The orders in which an array may be read, each with its (C, H, W)."""
+    found: dict[str, tuple[int, int, int]] = {}
+    if len(shape) == 3:
+        found = {"(N, H, W)": (1, shape[1], shape[2])}
+    elif len(shape) == 4:
+        orders = LAYOUTS if layout == "auto" else {layout: LAYOUTS[layout]}
+        found = {said: (shape[c], shape[h], shape[w]) for said, (c, h, w) in orders.values()}
+    return {said: (c, h, w) for said, (c, h, w) in found.items() if c in channels and (not square or h == w)}
