@@ -47,6 +47,9 @@ def report(
     margin: Annotated[
         str | None, typer.Option(help="Largest gap that does not matter, set before looking: NLL=0.05,FD-digits=1")
     ] = None,
+    better: Annotated[
+        str | None, typer.Option(help="Which way a metric is better, where its name doesn't say: reward=higher")
+    ] = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -73,7 +76,7 @@ def report(
         _check(folders, to)
         return
     view = View(tuple(where or ()), tuple(m.strip() for m in (metrics or "").split(",") if m.strip()), sort, rows, cols)
-    records, summary, printed = make(folders, view, baseline=baseline, margin=margin)
+    records, summary, printed = make(folders, view, baseline=baseline, margin=margin, better=better)
     if form == "terminal" and to is None:
         to_terminal(summary, shown=printed)
         return

@@ -66,7 +66,8 @@ def bits_per_dim(
         decoder: ``cdf``, ``continuous`` (a density; pixels may then be any number), ``cdf-tanh`` or ``softmax``.
         decoder_variance: Of p(x_0 | x_1): ``tilde2``, ``beta1``, or a number.
         evals: Budget in network evaluations, all included; by default 8192 besides pilot and decoder.
-        full: Every step of every image instead, T evaluations an image.
+        full: Every step of every image instead, T evaluations an image. Fewer than 16 images are each swept several
+            times, so that their noise can be told; the padded passes have room for it.
         clip: Clip x0hat to [-1, 1], as published numbers mostly do.
         seed: Keys of all noise.
         micro_batch: Images per call of ``predict``, always.
@@ -98,14 +99,13 @@ def bits_per_dim(
             )
         return to_x0(c, prediction, xt, t, out.float()), None
 
-    fixed = beside_the_middle(tables.T, len(images))
     draws = draw(
         predict_x0,
         tables,
         images=images,
         pilot=images,
         levels=levels,
-        evaluations=None if full else fixed + MIDDLE if evals is None else evals,
+        evaluations=None if full else beside_the_middle(tables.T, len(images)) + MIDDLE if evals is None else evals,
         full=full,
         seed=seed,
         micro_batch=micro_batch,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class Bound:
 
     Attributes:
         total: L_T + middle + L_0.
-        standard_error: Monte-Carlo standard error, given the images.
+        standard_error: Monte-Carlo standard error, given the images; NaN where one draw of one image shows no spread.
         test_set_error: standard error that stems from the choice of the images, sd_i(bound of image i) / sqrt(N).
         terms: the three parts.
         rate: L_T + middle, Ho et al. 2020, section 4.3.
@@ -75,7 +76,7 @@ class Bound:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % Monte-Carlo interval: Student t with as many degrees of freedom as the error has."""
+        """The 95 % Monte-Carlo interval: Student t, degrees of freedom as the error has them; NaN without an error."""
         half = self.evidence.quantile() * self.standard_error
         return self.total - half, self.total + half
 
@@ -99,8 +100,8 @@ class Evidence:
         values: contribution of each draw to the middle sum, its mean being that sum, (n,); empty for a full sweep.
         own: the same without the control that evens out the images, for what differs between them is asked of it.
         image: the image of each draw, (n,).
-        replicates: R.
-        totals: middle sum of each image in a full sweep, (N,); empty otherwise.
+        replicates: R; of a full sweep, how often it was repeated.
+        totals: middle sum of each image in a full sweep, (R N,), one repeat after another; empty otherwise.
         weights: factor on the value of each step in a full sweep, (T,).
         moments: the sums that the factors stand on.
     """
@@ -116,12 +117,26 @@ class Evidence:
     moments: Moments | None
 
     def quantile(self) -> float:
-        """The 97.5 % quantile of the standardised error."""
+        """The 97.5 % quantile of the standardised error: Student t with :meth:`degrees_of_freedom`."""
         from scipy import stats
 
-        if self.moments is not None:
-            return float(stats.t.ppf(0.975, max(len(self.totals) - 1, 1)))
-        return float(stats.t.ppf(0.975, self.replicates - 1))
+        return float(stats.t.ppf(0.975, self.degrees_of_freedom()))
+
+    def degrees_of_freedom(self) -> float:
+        """Those of the standard error, from its parts v_j with nu_j degrees of freedom each.
+
+        nu = (sum v_j)^2 / (sum v_j^2 / (nu_j + 2)) - 2 (Welch 1947, Biometrika 34:28-35; what Satterthwaite 1946
+        writes with the true variances, put in by estimates that have few degrees of freedom). At least the smallest
+        nu_j, and at most those of the middle sum, since the shares of the parts are themselves estimates.
+        """
+        middle = self._middle_parts()
+        v, nu = (np.concatenate(column) for column in zip(*middle, *self._decoder_parts(), strict=True))
+        most = float(sum(freedom.sum() for _, freedom in middle))
+        if not v.any() or not np.isfinite(v).all():
+            return most
+        shares = v / v.sum()
+        found = 1 / float(np.sum(shares**2 / (nu + 2))) - 2
+        return min(max(found, float(nu.min())), most)
 
     def middle(self) -> float:
         """The middle sum."""
@@ -137,21 +152,35 @@ class Evidence:
 
     def middle_variance(self) -> float:
         """Variance of the middle sum, from the spread of the replicates, or of a full sweep from neighbouring steps."""
-        if self.moments is not None:
-            n = len(self.totals)
-            return float(np.sum(self.weights**2 * step_variance(self.moments, n)) / n)
-        means = self.values.reshape(self.replicates, -1).mean(1)
-        return float(np.var(means, ddof=1) / self.replicates)
+        return float(sum(v.sum() for v, _ in self._middle_parts()))
+
+    def _middle_parts(self) -> list[tuple[Array, Array]]:
+        """The variance of the middle sum in independent parts, each with its degrees of freedom."""
+        if self.moments is None:
+            means = self.values.reshape(self.replicates, -1).mean(1)
+            return [_part(np.var(means, ddof=1) / self.replicates, self.replicates - 1)]
+        if self.replicates > 1:  # the repeats of one image differ by noise alone
+            return [_within(self.totals.reshape(self.replicates, -1))]
+        n = len(self.totals)
+        # Neighbours share a step: a sum of squared first differences has two thirds of the degrees of freedom.
+        freedom = np.full(len(self.weights), max(n - 1, 1) * 2 / 3)
+        return [(self.weights**2 * step_variance(self.moments, n) / n, freedom)]
 
     def decoder_variance(self) -> float:
         """Variance of L_0: the draws of one image differ by noise alone.
 
-        With one draw each it is the spread over images, which is an upper bound.
+        With one draw each it is the spread over images, which is an upper bound; with one draw of one image NaN.
         """
         draws, n = self.decoder.shape
-        if draws == 1:
-            return float(np.var(self.decoder[0], ddof=1) / n) if n > 1 else 0.0
-        return float(np.mean(np.var(self.decoder, axis=0, ddof=1)) / (draws * n))
+        if draws > 1:  # one sum, as it always was, so that no last digit moves
+            return float(np.mean(np.var(self.decoder, axis=0, ddof=1)) / (draws * n))
+        return float(self._decoder_parts()[0][0].sum())
+
+    def _decoder_parts(self) -> list[tuple[Array, Array]]:
+        draws, n = self.decoder.shape
+        if draws > 1:
+            return [_within(self.decoder)]
+        return [_part(np.var(self.decoder[0], ddof=1) / n if n > 1 else math.nan, max(n - 1, 1))]
 
     def test_set_error(self) -> float:
         """The sd over images of their own bounds, over sqrt(N); products of independent draws leave the noise out."""
@@ -162,7 +191,7 @@ class Evidence:
         rest = rest - rest.mean()
         noise = self.decoder_variance() * n if draws > 1 else 0.0
         if self.moments is not None:
-            whole = self.totals - self.totals.mean() + rest
+            whole = self.totals.reshape(-1, n).mean(0) - self.totals.mean() + rest
             variance = float(np.mean(whole**2)) - noise - self.middle_variance() * n
             return math.sqrt(max(variance, 0.0) / (n - 1))
         centred = self.own - self.own.mean()
@@ -256,9 +285,9 @@ def paired(a: Bound, b: Bound) -> Difference:
     """Return a - b with the error of the difference itself.
 
     Two sigmas from the same draws are paired draw by draw at no further evaluation; so are two networks asked with the
-    same seed, budget and images. Full sweeps of two networks keep no draws: their Monte-Carlo errors are taken as
-    independent, which is too much rather than too little where they go together, and their test-set error holds that
-    noise too, as an upper bound.
+    same seed, budget and images, and sweeps that were repeated because images are few. Other sweeps of two networks
+    keep no draws: their Monte-Carlo errors are taken as independent, which is too much rather than too little where
+    they go together, and their test-set error holds that noise too, as an upper bound.
 
     Raises:
         DdpmkitError: when the two are not of the same images and draws.
@@ -281,29 +310,42 @@ def paired(a: Bound, b: Bound) -> Difference:
         x.weights - y.weights,
         x.moments,
     )
-    if same:
+    if same or x.replicates > 1:
         return Difference(delta.total(), delta.standard_error(), delta.test_set_error())
     variance = x.middle_variance() + y.middle_variance() + delta.decoder_variance()
     return Difference(delta.total(), math.sqrt(variance), delta.test_set_error())
+
+
+def _part(variance: float | np.floating[Any], freedom: float) -> tuple[Array, Array]:
+    return np.array([float(variance)]), np.array([float(freedom)])
+
+
+def _within(values: Array) -> tuple[Array, Array]:
+    """The variance of a mean over draws and images (draws, N) in parts, one an image, with their degrees of freedom."""
+    draws, n = values.shape
+    return np.var(values, axis=0, ddof=1) / (draws * n**2), np.full(n, float(draws - 1))
 
 
 def step_variance(m: Moments, images: int) -> Array:
     """Return the variance over noise of one image's value at each step, (T,), from its neighbour one step on.
 
     Two neighbours share the image and not the noise. Each is divided by its step's mean first, since the mean moves
-    fast at small t: Var(E_t) = mean_t^2 * mean over images of (E_t / mean_t - E_t+1 / mean_t+1)^2 / 2.
+    fast at small t: Var(E_t) = mean_t^2 * n / (n - 1) * mean over images of (E_t / mean_t - E_t+1 / mean_t+1)^2 / 2.
+    The mean holds the image itself, and takes one degree of freedom; one image alone shows nothing, and gives NaN.
     """
+    if images < 2:
+        return np.full(len(m.total), math.nan)
     mean = m.total / images
     safe = np.where(mean == 0, 1.0, mean)
     relative = m.square / images / safe**2
     out = np.zeros(len(mean))
     if len(mean) < 3:  # no neighbour: the spread over images as well, an upper bound
         out[1:] = m.square[1:] / images - mean[1:] ** 2
-        return out
+        return out * images / (images - 1)
     product = m.lagged[1:-1] / images / (safe[1:-1] * safe[2:])
     half = np.maximum((relative[1:-1] + relative[2:]) / 2 - product, 0.0)
     out[1:-1], out[-1] = half * mean[1:-1] ** 2, half[-1] * mean[-1] ** 2
-    return out
+    return out * images / (images - 1)
 
 
 def _sampled(
@@ -350,7 +392,7 @@ def _swept(
     m = errors if log_sigma2 is not None else terms
     if m is None:
         raise DdpmkitError("the network gave no variances of its own", "give log_sigma2")
-    n = len(m.image)
+    n = len(m.image)  # every repeat of an image is one
     reference = s.reference if log_sigma2 is not None else np.ones(len(factor))
     steps = factor * m.total / n + constant
     steps[0] = 0.0
@@ -360,7 +402,7 @@ def _swept(
     weights = factor.copy()
     weights[0] = 0.0
     none = np.zeros(0)
-    evidence = Evidence(prior, decoded, none, none, np.zeros(0, np.int64), 0, totals, weights, m)
+    evidence = Evidence(prior, decoded, none, none, np.zeros(0, np.int64), s.repeats, totals, weights, m)
     noise = np.bincount(s.block, weights**2 * step_variance(m, n) / n, minlength=len(block))
     return evidence, (block, np.sqrt(noise))
 

@@ -2,7 +2,8 @@
 
 t=1 is drawn for every image, the other steps by importance: a pilot on other images estimates the losses, and steps
 come from p_t by systematic sampling in R = 16 independently shifted replicates. Or every image at every step, as a full
-sweep.
+sweep. Where there are few images each is drawn often enough for its noise to show; the passes are padded, so that it
+mostly costs nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ddpmkit.evaluation.nll_proposal import PILOT_IMAGES, REPLICATES
 from ddpmkit.randomness import normal, stream_key
 
 DECODER_DRAWS = 2
+ENOUGH = 16  # draws at one step from which their spread is known; with fewer images each is drawn several times
 FIRST_STAGE = 64  # draws a replicate from which a target error's budget is worked out; they are then thrown away
 MOST_SWEEPS = 64  # beyond, a target error is refused: it was hardly meant
 SAFETY = 1.46  # 15 / chi2_15(0.2): the variance that 15 degrees of freedom show is below this share in 8 of 10 cases
@@ -37,7 +39,12 @@ Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 def beside_the_middle(T: int, images: int) -> int:
     """Return the evaluations that pilot and decoder take for so many images, whatever the middle sum's budget."""
-    return len(nll_proposal.pilot_grid(T)) * PILOT_IMAGES + DECODER_DRAWS * images
+    return len(nll_proposal.pilot_grid(T)) * PILOT_IMAGES + draws_at_one(images) * images
+
+
+def draws_at_one(images: int) -> int:
+    """Return the noise draws of each image at t=1: two, and more where there are fewer than eight images."""
+    return max(DECODER_DRAWS, math.ceil(ENOUGH / max(images, 1)))
 
 
 @torch.inference_mode()
@@ -55,7 +62,7 @@ def draw(
     micro_batch: int = 256,
     linear: LinearGaussian | None = None,
     proposal: Array | None = None,
-    decoder_draws: int = DECODER_DRAWS,
+    decoder_draws: int | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Draws:
@@ -72,12 +79,14 @@ def draw(
         target_se: Monte-Carlo standard error to reach, bits/dim, for the clipped bound under beta as under beta-tilde
             (or the network's own variance), with the exact decoder of variance beta-tilde_2. A first stage of
             64 draws a replicate tells how many are needed; it is thrown away, so that the size does not bias the mean.
-        full: Every image at every step, with the same number of draws at t=1.
+        full: Every image at every step, with the same number of draws at t=1; fewer than 16 images are each drawn
+            several times at every step, so that at least 16 draws show the noise.
         seed: Keys of all noise and shifts.
         micro_batch: Images per network pass, always; the last pass is padded.
         linear: Fitted to training images; without it only the norm of the noise serves as control variate.
         proposal: p_t of other draws, to share their (step, image, noise) triples; no pilot shapes it then.
-        decoder_draws: Noise draws an image at t=1; from two on their noise is measured, with one it is bounded.
+        decoder_draws: Noise draws an image at t=1; from two on their noise is measured, with one it is bounded. Two by
+            default, and more where there are fewer than eight images: see :func:`draws_at_one`.
         on_progress: Told the finished fraction.
         should_stop: Asked before every pass.
 
@@ -89,11 +98,13 @@ def draw(
     """
     if sum((evaluations is not None, target_se is not None, full)) != 1:
         raise DdpmkitError("give one of evaluations, target_se and full", "as in evaluations=8192")
-    if decoder_draws < 1:
+    if decoder_draws is not None and decoder_draws < 1:
         raise DdpmkitError("t=1 needs at least one draw of every image", "decoder_draws=2")
     if target_se is not None and not target_se > 0:
         raise DdpmkitError(f"target_se must be above 0, got {target_se}", "as in target_se=0.01, in bits/dim")
     count = len(images)
+    usual = draws_at_one(count)
+    decoder_draws = usual if decoder_draws is None else decoder_draws
     asker = _Asker(predict, tables, Coefficients.of(tables, images.device), seed, micro_batch, should_stop)
     if full:
         return _sweep(asker, images, decoder_draws, on_progress)
@@ -108,7 +119,7 @@ def draw(
             f"give at least {least}, or fewer images",
         )
     size = -(-(evaluations - least + 1) // REPLICATES) if evaluations is not None else 0
-    planned = piloting + (decoder_draws * count if not first else 2 * DECODER_DRAWS * count)
+    planned = piloting + (decoder_draws * count if not first else 2 * usual * count)
     planned += REPLICATES * (first or size)
 
     def tell(done: int) -> None:
@@ -134,7 +145,7 @@ def draw(
         return Draws(_flat(images), mean, log_variance, middle, tables.T, asker.done)
 
     if target_se is not None:
-        size, decoder_draws = _needed(stage("nll-first", first, DECODER_DRAWS), tables, levels, target_se)
+        size, decoder_draws = _needed(stage("nll-first", first, usual), tables, levels, target_se)
         most = MOST_SWEEPS * count * (tables.T - 1)
         if REPLICATES * size > most:
             reach = target_se * math.sqrt(REPLICATES * size / most)
@@ -278,9 +289,10 @@ def _needed(first: Draws, tables: Tables, levels: int, target: float) -> tuple[i
     drawn = FIRST_STAGE * REPLICATES
     # Variances of a single evaluation; the split between the two parts that costs least is by their roots.
     middle = SAFETY * max(b.evidence.middle_variance() for b in found) * drawn
-    at_one = max(b.evidence.decoder_variance() for b in found) * DECODER_DRAWS * count
+    usual = len(first.decoder_mean)
+    at_one = max(b.evidence.decoder_variance() for b in found) * usual * count
     best = math.sqrt(at_one) * (math.sqrt(middle) + math.sqrt(at_one)) / target**2 / count
-    draws = max(DECODER_DRAWS, math.ceil(best))
+    draws = max(usual, math.ceil(best))
     left = target**2 - at_one / (draws * count)
     return max(1, math.ceil(middle / left / REPLICATES)), draws
 
@@ -288,21 +300,22 @@ def _needed(first: Draws, tables: Tables, levels: int, target: float) -> tuple[i
 def _sweep(asker: _Asker, images: Tensor, decoder_draws: int, on_progress: Callable[[float], None]) -> Draws:
     """Every image at every step, one step after another, kept as sums."""
     tables, count = asker.tables, len(images)
-    T, planned = tables.T, len(images) * (tables.T - 1 + decoder_draws)
+    repeats = math.ceil(ENOUGH / count) if count else 1
+    T, planned = tables.T, count * (repeats * (tables.T - 1) + decoder_draws)
     block = blocks(T)
     reference = middle_factor(tables, references(tables)[0])
     key, shape = stream_key(asker.seed, "nll-full"), tuple(images.shape[1:])
-    every = torch.arange(count, device=images.device)
+    every = torch.arange(count, device=images.device).repeat(repeats)  # the noise is keyed by the place in this list
     mean, log_variance = _decoder(asker, images, "nll-full", decoder_draws, lambda n: on_progress(n / planned))
     kinds = 2 if log_variance is None else 4
     total, square, lagged = (np.zeros((kinds, T)) for _ in range(3))
-    image = np.zeros((kinds, count, int(block.max()) + 1))
-    before = np.zeros((kinds, count))
+    image = np.zeros((kinds, len(every), int(block.max()) + 1))
+    before = np.zeros((kinds, len(every)))
     for t in range(1, T):
         steps = torch.full_like(every, t)
         noise = partial(normal, key, shape=shape, position=t)
         parts = []
-        for rows in every.split(asker.micro_batch):
+        for rows in torch.arange(len(every), device=every.device).split(asker.micro_batch):
             x0, hat, own, _ = asker.batch(images, every, steps, noise, rows)
             parts.append(torch.stack(asker.values(x0, hat, own, steps[rows])))
             on_progress(asker.done / planned)
@@ -314,5 +327,5 @@ def _sweep(asker: _Asker, images: Tensor, decoder_draws: int, on_progress: Calla
         before = now
     m = [Moments(total[k], square[k], lagged[k], image[k]) for k in range(kinds)]
     terms = m[2:] if kinds == 4 else (None, None)
-    swept = Swept(m[0], m[1], terms[0], terms[1], block, reference)
+    swept = Swept(m[0], m[1], terms[0], terms[1], block, reference, repeats)
     return Draws(_flat(images), mean, log_variance, swept, T, asker.done)

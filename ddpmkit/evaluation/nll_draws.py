@@ -65,11 +65,13 @@ class Sampled:
 class Moments:
     """Sums of one value over the images at every step of a full sweep, and over blocks of steps for every image.
 
+    Where a sweep is repeated each repeat of an image counts as an image.
+
     Attributes:
         total: sum over images, (T,); entry 0 is not used.
         square: sum of squares, (T,).
         lagged: sum of the product with the same image's value one step later, (T,); the last entry is 0.
-        image: sum over the steps of each block, weighted as in ``reference``, of every image, (N, blocks).
+        image: sum over the steps of each block, weighted as in ``reference``, of every image and repeat, (R N, blocks).
     """
 
     total: Array
@@ -80,7 +82,7 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Swept:
-    """Every image at every step once, as sums: what is kept does not grow with images times steps.
+    """Every image at every step, as sums: what is kept does not grow with images times steps.
 
     Attributes:
         clipped: moments of the squared error, clipped.
@@ -89,6 +91,7 @@ class Swept:
         terms_unclipped: the same, not clipped.
         block: the block of each step, int64 (T,).
         reference: the factor on the squared error by which the blocks of each image are summed, (T,).
+        repeats: R, how often the sweep was done with fresh noise, one repeat after another; 1 unless images are few.
     """
 
     clipped: Moments
@@ -97,6 +100,7 @@ class Swept:
     terms_unclipped: Moments | None
     block: Plain
     reference: Array
+    repeats: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +136,7 @@ class Draws:
         s = self.middle
         if isinstance(s, Swept):
             out |= {"block": s.block, "reference": s.reference}
-            out["counts"] = np.array([0, self.T, self.evaluations], dtype=np.int64)
+            out["counts"] = np.array([s.repeats, self.T, self.evaluations], dtype=np.int64)
             for name in SWEPT:
                 moments = getattr(s, name)
                 if moments is not None:
@@ -166,7 +170,7 @@ class Draws:
         flat = np.ascontiguousarray(x0, dtype=np.float32).reshape(len(x0), -1)
         decoder = arrays["decoder_mean"], arrays.get("decoder_log_variance")
         if "block" in arrays:
-            _, T, evaluations = (int(v) for v in arrays["counts"])
+            repeats, T, evaluations = (int(v) for v in arrays["counts"])
             found = {
                 name: Moments(*(arrays[f"{name}/{part}"] for part in MOMENTS)) if f"{name}/total" in arrays else None
                 for name in SWEPT
@@ -174,7 +178,8 @@ class Draws:
             clipped, unclipped, terms_clipped, terms_unclipped = (found[name] for name in SWEPT)
             if clipped is None or unclipped is None:
                 raise DdpmkitError("the stored sweep has no squared errors", "draw it again")
-            swept = Swept(clipped, unclipped, terms_clipped, terms_unclipped, arrays["block"], arrays["reference"])
+            moments = clipped, unclipped, terms_clipped, terms_unclipped
+            swept = Swept(*moments, arrays["block"], arrays["reference"], max(repeats, 1))
             return cls(flat, *decoder, swept, T, evaluations)
         errors, pilot_errors = values("error"), values("pilot_error")
         if errors is None or pilot_errors is None:

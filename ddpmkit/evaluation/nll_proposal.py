@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddpmkit.diffusion.tables import Array
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.randomness import permutation, stream_key, uniform
 
 REPLICATES = 16
@@ -23,7 +24,12 @@ def pilot_grid(T: int, count: int = PILOT_STEPS) -> Ints:
     """Return at most ``count`` steps from 1 to T-1: three quarters along log t, the rest along log (T - t).
 
     Most of a bound sits at small t; but schedules that end in next to no signal have a course of their own there.
+
+    Raises:
+        DdpmkitError: for a chain of one step, which has no steps to draw from.
     """
+    if T < 2:
+        raise DdpmkitError("a chain of one step has no steps between decoder and prior", "full=True; it takes no time")
     start = np.geomspace(1, T - 1, count - count // 4).round().astype(np.int64)
     end = T - np.geomspace(1, T - 1, count // 4).round().astype(np.int64)
     return np.unique(np.concatenate([start, end]))

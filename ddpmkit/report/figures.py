@@ -16,6 +16,7 @@ from safetensors.numpy import load
 from ddpmkit import files
 from ddpmkit.images.shown import as_rgb
 from ddpmkit.report.frames import Records
+from ddpmkit.report.metrics import direction, in_words
 from ddpmkit.report.tables import Summary
 from ddpmkit.report.views import out_of
 from ddpmkit.study.store import Store
@@ -172,7 +173,8 @@ def _metrics(s: Summary) -> Any:
                     va="bottom",
                 )
                 shelf += 1
-        axis.set_xlabel(_plain(metric) + (" bits/dim" if metric == "NLL" else "") + ", lower is better", fontsize=8)
+        unit = " bits/dim" if s.originals.get(metric, metric) == "NLL" else ""
+        axis.set_xlabel(_plain(metric) + unit + in_words(s.directions.get(metric, direction(metric))), fontsize=8)
         axis.tick_params(labelsize=7.5)
         top = max(top, 0.71 + 0.24 * shelf)
         axis.grid(axis="x", color="#dddddd", lw=0.6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ class Records:
     problems: list[tuple[str, str, str]]  # label, state, error
     mixed: tuple[str, ...] = ()  # what differs between the fingerprints of the stages
     copies: tuple[str, ...] = ()  # cells some of whose samples are likely copies of training images
+    originals: dict[str, str] = field(default_factory=dict)  # of several studies: a metric's name here -> its own name
 
     @property
     def name(self) -> str:

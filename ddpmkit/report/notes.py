@@ -15,6 +15,9 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
     frame, plan = records.results, records.plan
     done = frame[frame["status"] == "done"]
     notes = []
+    if plan.get("differ"):
+        notes.append(f"The studies, {plan['study']}, differ in: {'; '.join(plan['differ'])}.")
+    own = done["metric"].map(lambda m: records.originals.get(m, m))  # what one of several studies calls it
     seeds = len(plan["grid"]["train_seeds"])
     if seeds > 1:
         notes.append(f"[a, b]: 95 % Student-t interval over {seeds} train seeds; sample seeds are averaged inside.")
@@ -25,11 +28,12 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
             )
     else:
         notes.append("One train seed: numbers without intervals, and no verdict can be given.")
-    sampled = done[~done["metric"].str.startswith("NLL") & ~done["metric"].str.endswith("-debiased")]
+    sampled = done[~own.str.startswith("NLL") & ~own.str.endswith("-debiased")]
     protocols: dict[str, list[str]] = {}
-    for text in dict.fromkeys(sampled["definition"].dropna()):
-        name, _, rest = str(text).partition(" ")
-        if rest:
+    told = sampled[["metric", "definition"]].dropna().drop_duplicates()
+    for name, said in zip(told["metric"], told["definition"], strict=True):
+        rest = str(said).partition(" ")[2]
+        if rest and name not in protocols.get(rest, ()):
             protocols.setdefault(rest, []).append(name)
     for rest, names in protocols.items():
         notes.append(f"{', '.join(names)}: {rest}; samples are rounded to the grey levels.")
@@ -39,23 +43,24 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
     steps = ", ".join(f"{r.sampler} {r.sampling_steps} steps" for r in drawn.dropna().drop_duplicates().itertuples())
     if steps:
         notes.append(f"Sampling: {steps}. The row 'real, ...' is what real images of that split score.")
-    copied = done.loc[done["metric"] == "copy"].groupby("cell", sort=False)["value"].mean()
+    copied = done.loc[own == "copy"].groupby("cell", sort=False)["value"].mean()
     if len(copied):
         text = ", ".join(f"{cell} {v:.2f}" for cell, v in copied.items())
         notes.append(f"Copy check, 1 is clean and 0 all copies of training images: {text}.")
     if records.copies:
         notes.append(f"Some samples are likely copies of training images: {', '.join(records.copies)}.")
-    nll = done[done["metric"] == "NLL"]
+    nll = done[own == "NLL"]
     if len(nll) and nll["definition"].notna().all():
-        text = "; ".join(dict.fromkeys(nll["definition"]))
+        defined = nll[["metric", "definition"]].drop_duplicates()
+        named = zip(defined["metric"], defined["definition"], strict=True)
+        text = "; ".join(" ".join((metric, *str(said).split(" ", 1)[1:])) for metric, said in named)
         errors = f"Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim"
         if "test_set_error" in nll and nll["test_set_error"].notna().any():
-            errors += (
-                f", that of the choice of the test images {nll['test_set_error'].max():.3f}, the same for all cells"
-            )
+            shared = ", the same for all cells" if nll["metric"].nunique() == 1 else ""
+            errors += f", that of the choice of the test images {nll['test_set_error'].max():.3f}{shared}"
         notes.append(f"{text}; {errors}.")
         for metric, said in (("NLL-unclipped", "Unclipped"), ("NLL-train", "On images of the training split")):
-            means = done.loc[done["metric"] == metric].groupby("cell", sort=False)["value"].mean()
+            means = done.loc[own == metric].groupby("cell", sort=False)["value"].mean()
             if len(means):
                 notes.append(f"{said}: " + ", ".join(f"{cell} {v:.3f}" for cell, v in means.items()) + " bits/dim.")
     costs = []
@@ -82,8 +87,8 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
     for cell, counts in short.items():
         verdict = "; it is not called better" if len(states) > 1 else ""
         notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}{verdict}.")
-    told = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
-    notes += told[:5] + ([f"... and {len(told) - 5} more; ddpmkit status"] if len(told) > 5 else [])
+    broken = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
+    notes += broken[:5] + ([f"... and {len(broken) - 5} more; ddpmkit status"] if len(broken) > 5 else [])
     return notes
 
 
@@ -112,6 +117,12 @@ def contrast_notes(
         notes.append(
             f"Margin set beforehand: {text}. 'No gap larger than' it: two one-sided t tests, Holm over those of one "
             "metric; without a margin nothing is ever called equal."
+        )
+    flat = [f"{cell} {m} {c.difference:+.3g}" for m, cell, c in told if c.flat]
+    if flat:
+        notes.append(
+            f"The same difference on every seed: {_some(flat)}. Were the values rounded? Nothing is known of the"
+            " spread, so there is no interval and no test against a margin; p is the least of the sign-flip test."
         )
     if any(c.verdict == "identical" for _, _, c in told):
         notes.append("Identical: the same numbers on every seed, so there is nothing to test; not counted by Holm.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from ddpmkit.files import canonical
 from ddpmkit.report import advice
 from ddpmkit.report.fairness import Meaning, comparable, meanings, unfair
 from ddpmkit.report.frames import Records
-from ddpmkit.report.metrics import as_direction, direction
+from ddpmkit.report.metrics import BASELINE_METRIC, as_direction, read
 from ddpmkit.report.notes import contrast_notes, notes_of
 from ddpmkit.report.scatter import Scatter
+from ddpmkit.report.seeds import BySeed, Numbers, numbers, shared
 from ddpmkit.statistics import (
     ALPHA,
+    ROUNDING,
     Components,
     Contrast,
     Effect,
@@ -34,7 +36,6 @@ from ddpmkit.statistics import (
     words,
 )
 
-BASELINE_METRIC = "NLL"
 HIDDEN = ("NLL-unclipped", "NLL-train", "copy")  # in the records and the files, not in the main table
 Values = dict[str, dict[int, float]]  # cell -> train seed -> value of one metric
 
@@ -67,6 +68,7 @@ class Summary:
         train_seeds: the train seeds of the study.
         sample_seeds: its sample seeds.
         alpha: family-wise error rate of a metric's verdicts.
+        originals: of several studies, the name here of a metric that one of them measured otherwise -> its own name.
     """
 
     study: str
@@ -91,6 +93,7 @@ class Summary:
     train_seeds: tuple[int, ...] = ()
     sample_seeds: tuple[int, ...] = ()
     alpha: float = ALPHA
+    originals: dict[str, str] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """The summary as JSON values."""
@@ -107,7 +110,7 @@ def summarise(
     baseline: str | None = None,
     *,
     margin: Mapping[str, float] | str | None = None,
-    directions: Mapping[str, str] | None = None,
+    directions: Mapping[str, str] | str | None = None,
     alpha: float = ALPHA,
 ) -> Summary:
     """Turn a study's records into intervals, contrasts, verdicts, variance parts, advice and notes.
@@ -118,8 +121,8 @@ def summarise(
             axis effects.
         margin: metric -> the gap that does not matter, set before the numbers were seen; or as text
             ``NLL=0.05,FD-digits=1``; a number alone where there is one metric.
-        directions: metric -> lower, higher or none; else what the records say in a column ``better``, else what the
-            metric's name says.
+        directions: metric -> lower, higher or none, or as text ``PSNR=higher,cost=lower``; else what the records say in
+            a column ``better``, else what the metric's name says; a note says where that was a guess.
         alpha: Family-wise error rate of one metric's verdicts.
 
     Raises:
@@ -127,29 +130,41 @@ def summarise(
     """
     frame = records.results
     cells = tuple(c["label"] for c in records.plan["cells"])
-    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if m not in HIDDEN and not m.endswith("-debiased"))
+    own = records.originals
+    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if _shown(own.get(m, m)))
     base = cells[0] if baseline is None else baseline
     if base not in cells:
         raise DdpmkitError(f"the study has no cell '{base}'{did_you_mean(base, cells)}", f"cells: {', '.join(cells)}")
     margins = read_margin(margin, metrics)
-    ways = _directions(frame, metrics, directions or {})
+    ways, guessed = _directions(frame, metrics, directions or {}, own)
     points = {c["label"]: {a: _level(v) for a, v in c.get("point", {}).items()} for c in records.plan["cells"]}
     states = _counts(frame, cells)
     broken = frozenset(c for c, s in states.items() if set(s) - {"done"})
     known = meanings(frame)
-    found = _values(frame)
-    values = {
-        m: {c: {} if known.get(m, {}).get(c, 0) is None else found.get((m, c), {}) for c in cells} for m in metrics
+    everything = numbers(frame)
+    found = {
+        m: {c: n for c, n in everything.get(m, {}).items() if known.get(m, {}).get(c, 0) is not None} for m in metrics
     }
-    intervals = {m: {c: t_interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
+    values = {m: {c: found[m].get(c, Numbers()).values for c in cells} for m in metrics}
+    intervals = {m: {c: _interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
     judged = {
-        m: _judge(values[m], base, points, known.get(m, {}), broken, ways[m], margins.get(m), alpha) for m in metrics
+        m: _judge(values[m], base, points, known.get(m, {}), broken, ways[m], margins.get(m), alpha, found[m])
+        for m in metrics
     }
     parts = Scatter(frame, metrics)
     variance = {m: parts.of_values(m, cells) for m in metrics}
     of_differences = {m: parts.of_differences(m, base, judged[m].differences) for m in metrics}
     shown = {m: advice.smallest(judged[m].tested, judged[m].spreads, alpha) for m in metrics}
     notes = notes_of(records, metrics, states)
+    if guessed:
+        names = ", ".join(f"{m} {ways[m]}" for m in guessed)
+        notes.append(
+            f"Which way is better was guessed: {names}. A column 'better' or --better {guessed[0]}=higher says it."
+        )
+    for m in metrics:
+        short = [f"{c} {', '.join(map(str, n.short))}" for c, n in found[m].items() if n.short]
+        if short:
+            notes.append(f"{m}: train seeds left out because sample seeds are missing: {'; '.join(short)}.")
     notes += unfair(frame[frame["metric"].isin(metrics)], {m: known[m] for m in metrics if m in known}, base)
     notes += contrast_notes(
         {m: j.differences for m, j in judged.items()},
@@ -187,7 +202,13 @@ def summarise(
         train_seeds=tuple(int(s) for s in records.plan["grid"]["train_seeds"]),
         sample_seeds=tuple(int(s) for s in records.plan["grid"].get("sample_seeds", ())),
         alpha=alpha,
+        originals={m: own[m] for m in metrics if m in own},
     )
+
+
+def _shown(metric: str) -> bool:
+    """Whether a metric, by its own name, stands in the main table."""
+    return metric not in HIDDEN and not metric.endswith("-debiased")
 
 
 def read_margin(margin: Mapping[str, float] | str | None, metrics: Sequence[str]) -> dict[str, float]:
@@ -197,13 +218,8 @@ def read_margin(margin: Mapping[str, float] | str | None, metrics: Sequence[str]
         DdpmkitError: for an unknown metric, or a margin that is not positive.
     """
     example = f"write it as {metrics[-1] if metrics else 'NLL'}=0.05"
-    if isinstance(margin, str):
-        split = [part.rpartition("=") for part in margin.split(",") if part.strip()]
-        pairs: list[tuple[str, str | float]] = [(name, value) for name, _, value in split]
-        if len(metrics) == 1:
-            pairs = [(name or metrics[0], value) for name, value in pairs]
-    else:
-        pairs = [(name, value) for name, value in (margin or {}).items()]
+    pairs: list[tuple[str, str | float]] = []
+    pairs += _pairs(margin, metrics) if isinstance(margin, str) else (margin or {}).items()
     out = {}
     for name, value in pairs:
         metric = name.strip()
@@ -221,6 +237,13 @@ def read_margin(margin: Mapping[str, float] | str | None, metrics: Sequence[str]
         if not 0 < out[metric] < math.inf:
             raise DdpmkitError(f"margin {value} of {metric} is not positive", example)
     return out
+
+
+def _pairs(text: str, metrics: Sequence[str]) -> list[tuple[str, str]]:
+    """Read ``NLL=0.05,FD-digits=1`` as metric and value; a value alone where there is one metric."""
+    split = [part.rpartition("=") for part in text.split(",") if part.strip()]
+    only = metrics[0] if len(metrics) == 1 else ""
+    return [(name.strip() or only, value.strip()) for name, _, value in split]
 
 
 @dataclass(frozen=True)
@@ -247,37 +270,43 @@ def _judge(
     way: str,
     margin: float | None,
     alpha: float,
+    found_in: Mapping[str, Numbers],
 ) -> _Judged:
     """Put one metric's differences and effects into one family, its interactions into another, and test them."""
 
     def alike(group: Sequence[str]) -> bool:
         return comparable(known, list(group))
 
+    def side_by_side(group: Sequence[str]) -> dict[str, BySeed]:
+        return shared(found_in, group)
+
     ranks = words({"lower": True, "higher": False}.get(way))
     family: dict[tuple[str, ...], Pairs] = {}
     if values[base]:
-        for cell, numbers in values.items():
-            if cell != base and numbers and alike((cell, base)):
-                family["cell", cell] = Pairs.match(numbers, values[base], cell not in broken, base not in broken)
+        for cell, mine in values.items():
+            if cell != base and mine and alike((cell, base)):
+                both = side_by_side((cell, base))
+                family["cell", cell] = Pairs.match(both[cell], both[base], cell not in broken, base not in broken)
     matched = {}
     if any(len(p) > 1 for p in points.values()):
-        for m in effects(points, values, base, broken=broken, comparable=alike):
+        for m in effects(points, values, base, broken=broken, comparable=alike, shared=side_by_side):
             # An effect over one pair that holds the baseline is a difference that stands in the table already.
             groups = m.cells or m.left_out
             if len(groups) > 1 or base not in groups[0]:
                 matched["effect", *m.axes, *m.levels] = m
     found = judge({**family, **{k: m.pairs for k, m in matched.items()}}, ranks, alpha=alpha, margin=margin)
-    squares: list[Matched] = interactions(points, values, base, broken=broken, comparable=alike)
-    both = ("interaction", "interaction") if ranks else None
-    crossed = judge(dict(enumerate(m.pairs for m in squares)), both, alpha=alpha, margin=margin)
+    squares: list[Matched] = interactions(points, values, base, broken=broken, comparable=alike, shared=side_by_side)
+    ranking = ("interaction", "interaction") if ranks else None
+    crossed = judge(dict(enumerate(m.pairs for m in squares)), ranking, alpha=alpha, margin=margin)
     differences = {c: found.get(("cell", c), _NOTHING) for c in values if values[base] and values[c] and c != base}
     pairs = {**family, **{k: m.pairs for k, m in matched.items()}}
     tested = [k for k, c in found.items() if c.p_holm is not None]
-    spreads = {k: float(np.std(pairs[k].differences, ddof=1)) for k in tested}
+    # Where all differences are the same their spread is not known, rather than zero.
+    spreads = {k: float(np.std(pairs[k].differences, ddof=1)) for k in tested if not found[k].flat}
     undecided = {
         k[1] if k[0] == "cell" else f"{k[1]} {k[2]}": (found[k], spreads[k])
         for k in tested
-        if found[k].verdict == "inconclusive" and (found[k].p_holm or 0) > alpha
+        if found[k].verdict == "inconclusive" and (found[k].p_holm or 0) > alpha and not found[k].flat
     }
     return _Judged(
         differences,
@@ -301,22 +330,17 @@ def _judge(
     )
 
 
+def _interval(values: Sequence[float]) -> Interval:
+    """The interval of a cell; none where its numbers are the same on every seed, for it would claim to know them."""
+    found = t_interval(values)
+    same = max(values) - min(values) <= ROUNDING * max(map(abs, values))
+    return replace(found, low=None, high=None) if same else found
+
+
 def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
     """Return train seed -> value, sample seeds averaged inside; only train seeds whose every sample is done."""
-    return _values(frame[(frame["metric"] == metric) & (frame["cell"] == cell)]).get((metric, cell), {})
-
-
-def _values(frame: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:
-    """Return (metric, cell) -> train seed -> mean over sample seeds, where every one of them has a number."""
-    numbers = frame.assign(value=pd.to_numeric(frame["value"]).astype("float64"))
-    keys = ["metric", "cell", "train_seed"]
-    groups = numbers.groupby(keys)["value"].agg(["mean", "count", "size"])
-    whole = groups[groups["count"] == groups["size"]]
-    out: dict[tuple[str, str], dict[int, float]] = {}
-    rows = whole["mean"].reset_index()
-    for metric, cell, seed, mean in zip(*(rows[k].tolist() for k in (*keys, "mean")), strict=True):
-        out.setdefault((str(metric), str(cell)), {})[int(seed)] = float(mean)
-    return out
+    found = numbers(frame[(frame["metric"] == metric) & (frame["cell"] == cell)])
+    return found.get(metric, {}).get(cell, Numbers()).values
 
 
 def _counts(frame: pd.DataFrame, cells: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -331,8 +355,11 @@ def _counts(frame: pd.DataFrame, cells: Sequence[str]) -> dict[str, dict[str, in
     return out
 
 
-def _directions(frame: pd.DataFrame, metrics: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
-    """Return which way each metric is better: as the caller says, else the records, else its name."""
+def _directions(
+    frame: pd.DataFrame, metrics: Sequence[str], asked: Mapping[str, str] | str, own: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Return which way each metric is better (as the caller says, else the records, else its name), and the guesses."""
+    given = dict(_pairs(asked, metrics)) if isinstance(asked, str) else asked
     for metric in given:
         if metric not in metrics:
             raise DdpmkitError(
@@ -343,9 +370,9 @@ def _directions(frame: pd.DataFrame, metrics: Sequence[str], given: Mapping[str,
     if "better" in frame:
         rows = frame.loc[frame["better"].notna() & (frame["better"] != ""), ["metric", "better"]].drop_duplicates()
         said = dict(zip(rows["metric"], rows["better"], strict=True))
-    return {
-        m: as_direction(str(given.get(m, said.get(m))), m) if m in given or m in said else direction(m) for m in metrics
-    }
+    told = {**said, **given}
+    ways: dict[str, str] = {m: as_direction(str(told[m]), m) if m in told else read(own.get(m, m)).way for m in metrics}
+    return ways, [m for m in metrics if m not in told and not read(own.get(m, m)).sure]
 
 
 def _level(value: Any) -> str:
@@ -354,10 +381,22 @@ def _level(value: Any) -> str:
 
 def _references(records: Records, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
     out: dict[str, dict[str, float]] = {}
+
+    def put(name: str, metric: str, value: float, study: str) -> None:
+        row = out.setdefault(name, {})
+        if (
+            metric in metrics and row.get(metric, value) != value
+        ):  # two studies of one column, and not of one number: a row each
+            row = out.setdefault(f"{name} ({study})", {})
+        row[metric] = value
+
     for ref in records.references:
-        row = out.setdefault(f"real, {'test' if ref['split'] == 'train' else 'train'} n={ref['n_floor']}", {})
-        row |= ref["floors"]
-        if BASELINE_METRIC in metrics:
+        study = str(ref.get("study", ""))
+        real = f"real, {'test' if ref['split'] == 'train' else 'train'} n={ref['n_floor']}"
+        for metric, value in ref["floors"].items():
+            put(real, metric, value, study)
+        under = ref.get("baselines_under", BASELINE_METRIC)
+        if under in metrics:
             for name, bits in ref["baselines"].items():
-                out.setdefault(name, {})[BASELINE_METRIC] = bits
+                put(name, under, bits, study)
     return out

@@ -7,6 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddpmkit.report.metrics import arrow, direction
+from ddpmkit.report.numbers import (
+    column,
+    decimals,
+    fitted,
+    fitted_value,
+    fixed,
+    interval_text,
+    p_text,
+    two_digits,
+)
 from ddpmkit.report.summary import Summary, by_seed, read_margin, summarise
 from ddpmkit.statistics import Contrast, Interval
 
@@ -55,13 +65,21 @@ def main_table(s: Summary) -> Table:
         seeds = max((i[cell].n for i in s.intervals.values() if cell in i), default=0)
         missing = ", ".join(f"{n} {state}" for state, n in s.counts[cell].items() if state != "done")
         row = [cell, f"{seeds}" + (f" ({missing})" if missing else "")]
-        row += [interval_text(s.intervals[m].get(cell), digits[m]) for m in s.metrics]
+        for m in s.metrics:
+            found = s.intervals[m].get(cell)
+            row.append("-" if found is None else interval_text(found, fitted(found, digits[m])))
         rows.append(tuple(row))
-    for name, values in s.references.items():
-        rows.append((name, "", *(f"{values[m]:.{digits[m]}f}" if m in values else "" for m in s.metrics)))
+    references = {name: values for name, values in s.references.items() if values.keys() & set(s.metrics)}
+    for name, values in references.items():
+        told = (fixed(values[m], fitted_value(values[m], digits[m])) if m in values else "" for m in s.metrics)
+        rows.append((name, "", *told))
     ways = {m: arrow(s.directions.get(m, direction(m))) for m in s.metrics}
-    heads = ("cell", "seeds", *(f"{m}{ways[m]}" + (" bits/dim" if m == "NLL" else "") for m in s.metrics))
-    return Table(f"study {s.study}", heads, tuple(rows), len(s.references))
+    heads = (
+        "cell",
+        "seeds",
+        *(f"{m}{ways[m]}" + (" bits/dim" if s.originals.get(m, m) == "NLL" else "") for m in s.metrics),
+    )
+    return Table(f"study {s.study}", heads, tuple(rows), len(references))
 
 
 def contrast_table(s: Summary) -> Table | None:
@@ -120,8 +138,8 @@ def variance_table(s: Summary) -> Table | None:
         parts, gap = s.variance.get(metric), s.smallest.get(metric)
         if parts is not None:
             deviations = [parts.train, parts.sample, parts.evaluation]
-            text = ["" if v is None else _two_digits(math.sqrt(v)) for v in deviations]
-            rows.append((metric, *text, "" if gap is None else _two_digits(gap)))
+            text = ["" if v is None else two_digits(math.sqrt(v)) for v in deviations]
+            rows.append((metric, *text, "" if gap is None else two_digits(gap)))
     heads = ("metric", "train sd", "sample sd", "measuring sd", "smallest gap seen, 80 % power")
     return (
         Table(
@@ -143,51 +161,10 @@ def all_tables(s: Summary) -> list[Table]:
 
 def contrast_texts(found: Sequence[Contrast]) -> list[tuple[str, ...]]:
     """Difference with interval, Holm p, seed correlation, verdict."""
-    intervals = [Interval(c.difference, c.low, c.high, c.n) for c in found]
-    digits = decimals(intervals)
+    numbers = column((Interval(c.difference, c.low, c.high, c.n) for c in found), "+")
     out: list[tuple[str, ...]] = []
-    for c, interval in zip(found, intervals, strict=True):
-        difference = "" if math.isnan(c.difference) else interval_text(interval, digits, "+")
+    for c, number in zip(found, numbers, strict=True):
+        difference = "" if math.isnan(c.difference) else number
         holm = "" if c.p_holm is None else p_text(c.p_holm)
         out.append((difference, holm, "" if c.correlation is None else f"{c.correlation:+.2f}", c.verdict))
     return out
-
-
-def decimals(intervals: list[Interval]) -> int:
-    """Return how many decimals a column means: two significant digits of the median half-width, three without one."""
-    halves = sorted((i.high - i.low) / 2 for i in intervals if i.low is not None and i.high is not None)
-    half = halves[len(halves) // 2] if halves else 0.0
-    digits = min(6, max(1, 1 - math.floor(math.log10(half)))) if half > 0 else 3
-    # An interval that excludes zero must not be written with an end at zero.
-    ends = [
-        e for i in intervals if i.low is not None and i.high is not None and i.low * i.high > 0 for e in (i.low, i.high)
-    ]
-    while digits < 8 and any(round(e, digits) == 0 for e in ends):
-        digits += 1
-    return digits
-
-
-def interval_text(i: Interval | None, digits: int = 3, sign: str = "") -> str:
-    """Write ``mean [low, high]``, the mean alone for one seed, a dash for none."""
-    if i is None:
-        return "-"
-    mean = _fixed(i.mean, digits, sign)
-    if i.low is None or i.high is None:
-        return mean
-    return f"{mean} [{_fixed(i.low, digits, sign)}, {_fixed(i.high, digits, sign)}]"
-
-
-def _fixed(value: float, digits: int, sign: str) -> str:
-    """A number with so many decimals, and no negative zero."""
-    return f"{value if round(value, digits) else 0.0:{sign}.{digits}f}"
-
-
-def _two_digits(value: float) -> str:
-    """Write two significant digits: 0.021, 1.8, 130."""
-    return f"{float(f'{value:.2g}'):g}"
-
-
-def p_text(p: float) -> str:
-    """Write a p-value."""
-    text = f"{p:.3f}"
-    return "<.001" if p < 0.001 else "1" if text == "1.000" else text.lstrip("0")

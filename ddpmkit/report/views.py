@@ -17,7 +17,9 @@ import pandas as pd
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.report.fairness import meaning
 from ddpmkit.report.frames import Records
-from ddpmkit.report.tables import Summary, Table, all_tables, decimals, interval_text
+from ddpmkit.report.metrics import BASELINE_METRIC
+from ddpmkit.report.numbers import decimals, fitted, interval_text
+from ddpmkit.report.tables import Summary, Table, all_tables
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ def compare(studies: Sequence[Records]) -> Records:
     """Put several studies side by side: a cell is named ``study: cell``, the first study's first is the baseline.
 
     A cell that studies share, stage for stage, stands once. A metric that means something else in a later study
-    (another N, reference, extractor or decoder) becomes a column of its own, and nothing is compared across.
+    (another N, reference, extractor or decoder) becomes a column of its own, and nothing is compared across; floors and
+    baselines go with it. What else the studies differ in is said in one note.
     """
     if len(studies) == 1:
         return studies[0]
@@ -201,6 +204,7 @@ def compare(studies: Sequence[Records]) -> Records:
     known: dict[str, set[str]] = {}
     seen: dict[tuple[Any, ...], str] = {}
     twice: list[str] = []
+    originals: dict[str, str] = {}
     for name, records in zip(names, studies, strict=True):
         frame = records.results.copy()
         found = _meanings(frame)
@@ -208,7 +212,8 @@ def compare(studies: Sequence[Records]) -> Records:
             m: f"{m} ({name})" for m, said in found.items() if m in known and said and known[m] and said != known[m]
         }
         for m, said in found.items():
-            known.setdefault(m, said)
+            known[m] = known.get(m) or said
+        originals |= {new: old for old, new in other.items()}
         labels: dict[str, str] = {}
         for cell in records.plan["cells"]:
             mine = [r for r in records.plan["results"] if r["cell"] == cell["label"]]
@@ -225,7 +230,7 @@ def compare(studies: Sequence[Records]) -> Records:
             results += [{**r, "cell": label, "out": str(r.get("out", records.folder.parent.parent))} for r in mine]
         frame = frame[frame["cell"].isin(labels)]
         frames.append(frame.assign(cell=frame["cell"].map(labels), metric=frame["metric"].replace(other)))
-        references += [_renamed(ref, other) for ref in records.references]
+        references += [_renamed(ref, other, found, name) for ref in records.references]
     settings = [c["settings"] for c in cells]
     axes = {
         a: list(dict.fromkeys(s[a] for s in settings if a in s))
@@ -243,10 +248,13 @@ def compare(studies: Sequence[Records]) -> Records:
         "grid": {**first["grid"], "train_seeds": seeds, "axes": axes},
         "excluded": [e for r in studies for e in r.plan.get("excluded", ())],
         "same": twice,
+        "differ": _differing(dict(zip(names, studies, strict=True))),
     }
     problems = list(dict.fromkeys(p for r in studies for p in r.problems))
     mixed = tuple(dict.fromkeys(m for r in studies for m in r.mixed))
-    return Records(studies[0].folder, plan, pd.concat(frames, ignore_index=True), references, problems, mixed)
+    return Records(
+        studies[0].folder, plan, pd.concat(frames, ignore_index=True), references, problems, mixed, (), originals
+    )
 
 
 def out_of(records: Records, result: Mapping[str, Any]) -> Path:
@@ -259,10 +267,40 @@ def text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
-def _renamed(reference: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """A reference whose floors stand under the names that the metrics have here."""
-    floors = {names.get(m, m): v for m, v in reference.get("floors", {}).items()}
-    return {**reference, "floors": floors}
+def _renamed(
+    reference: Mapping[str, Any], names: Mapping[str, str], measured: Mapping[str, Any], study: str
+) -> dict[str, Any]:
+    """A reference whose floors and baselines stand under the names that its own study's metrics have here.
+
+    What a study did not measure has no column of its own, and none of another study's.
+    """
+    floors = {names.get(m, m): v for m, v in reference.get("floors", {}).items() if measured.get(m)}
+    under = names.get(BASELINE_METRIC, BASELINE_METRIC) if measured.get(BASELINE_METRIC) else None
+    return {**reference, "floors": floors, "baselines_under": under, "study": study}
+
+
+def _differing(studies: Mapping[str, Records]) -> list[str]:
+    """Say each setting whose values are not the same in all studies, and the values by study."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for name, records in studies.items():
+        for cell in records.plan["cells"]:
+            for setting, value in cell.get("settings", {}).items():
+                seen = values.setdefault(setting, {}).setdefault(name, [])
+                if text(value) not in seen:
+                    seen.append(text(value))
+        for seeds in ("train_seeds", "sample_seeds"):
+            found = records.plan["grid"].get(seeds, ())
+            values.setdefault(seeds, {})[name] = [", ".join(map(str, found))]
+        for key, said in (("reference", "data"), ("levels", "levels"), ("split", "split"), ("features", "extractor")):
+            told = dict.fromkeys(str(r[key])[:8] for r in records.references if r.get(key))
+            values.setdefault(said, {})[name] = list(told)
+    first = [s for s in ("train_steps",) if s in values]
+    out = []
+    for setting in (*first, *(s for s in values if s not in first)):
+        by = [values[setting].get(name, ["not set"]) for name in studies]
+        if len({tuple(sorted(v)) for v in by}) > 1:
+            out.append(f"{setting} " + " / ".join(", ".join(v) or "none" for v in by))
+    return out
 
 
 def _meanings(frame: pd.DataFrame) -> dict[str, set[str]]:
@@ -322,7 +360,8 @@ def _slot(summary: Summary, metric: str, cell: str | None, digits: int) -> str:
         return ""
     contrast = summary.differences[metric].get(cell)
     verdict = "baseline" if cell == summary.baseline else contrast.verdict if contrast else ""
-    said = interval_text(summary.intervals[metric].get(cell), digits)
+    found = summary.intervals[metric].get(cell)
+    said = "-" if found is None else interval_text(found, fitted(found, digits))
     return f"{said} {verdict}" if verdict else said
 
 

@@ -26,7 +26,12 @@ def read_summary(folder: Path) -> tuple[Records, Summary]:
 
 
 def make(
-    folders: Sequence[Path], view: View | None = None, *, baseline: str | None = None, margin: str | None = None
+    folders: Sequence[Path],
+    view: View | None = None,
+    *,
+    baseline: str | None = None,
+    margin: str | None = None,
+    better: str | None = None,
 ) -> tuple[Records, Summary, list[Table]]:
     """Read one study or several, and return the records, the summary and the tables that a view shows of them.
 
@@ -35,6 +40,7 @@ def make(
         view: Conditions, metrics, order, pivot.
         baseline: The cell that the others are compared with; the first by default.
         margin: The gap that does not matter, ``NLL=0.05,FD-digits=1``.
+        better: Which way metrics are better, ``PSNR=higher``, where neither the records nor the name says so.
 
     Raises:
         DdpmkitError: for whatever of it does not exist.
@@ -45,7 +51,7 @@ def make(
     labels = [c["label"] for c in records.plan["cells"]]
     if baseline is not None and baseline not in labels:
         raise DdpmkitError(f"the study has no cell '{baseline}'", f"cells: {', '.join(labels)}")
-    summary = summarise(records, baseline, margin=margin)
+    summary = summarise(records, baseline, margin=margin, directions=better)
     found, printed = shown(records, summary, view, total=len(whole.plan["cells"]))
     return records, found, printed
 

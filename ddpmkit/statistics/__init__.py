@@ -4,7 +4,7 @@ The unit of replication is the train seed; sample seeds are averaged inside it b
 """
 
 from ddpmkit.statistics.components import Components, components
-from ddpmkit.statistics.contrasts import Contrast, Pairs, contrasts, judge, words
+from ddpmkit.statistics.contrasts import ROUNDING, Contrast, Pairs, contrasts, judge, words
 from ddpmkit.statistics.equivalence import equivalence_p
 from ddpmkit.statistics.factorial import Effect, Interaction, Matched, effects, interactions
 from ddpmkit.statistics.holm import holm, holm_levels
@@ -15,6 +15,7 @@ from ddpmkit.statistics.power import POWER, seeds_for_margin, seeds_needed, smal
 __all__ = [
     "ALPHA",
     "POWER",
+    "ROUNDING",
     "Components",
     "Contrast",
     "Effect",

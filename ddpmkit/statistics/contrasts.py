@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -13,6 +14,7 @@ from ddpmkit.statistics.intervals import ALPHA, t_interval
 from ddpmkit.statistics.paired import correlation, paired_p, sign_flip_floor, sign_flip_p, without_spread
 
 K = TypeVar("K", bound=Hashable)
+ROUNDING = 8 * sys.float_info.epsilon  # of the largest number: what floating point may add to a difference
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Pairs:
         base: the values of the side that it is held against.
         cell_whole: False where a seed of the cell diverged or failed; the cell is then not called better.
         base_whole: the same of the other side; the cell is then not called worse.
+        scale: size of the largest number that either side was made of; by default of the sides themselves.
     """
 
     seeds: tuple[int, ...]
@@ -32,6 +35,7 @@ class Pairs:
     base: tuple[float, ...]
     cell_whole: bool = True
     base_whole: bool = True
+    scale: float = 0.0
 
     @classmethod
     def match(
@@ -42,9 +46,16 @@ class Pairs:
         return cls(seeds, tuple(cell[s] for s in seeds), tuple(base[s] for s in seeds), cell_whole, base_whole)
 
     @property
+    def rounding(self) -> float:
+        """What floating point may have added to a difference: a few units in the last place of the largest number."""
+        return ROUNDING * max((self.scale, *map(abs, self.cell), *map(abs, self.base)))
+
+    @property
     def differences(self) -> tuple[float, ...]:
-        """The differences cell - base, one a seed."""
-        return tuple(a - b for a, b in zip(self.cell, self.base, strict=True))
+        """The differences cell - base, one a seed; those that are rounding alone are zero."""
+        smallest = self.rounding
+        both = (a - b for a, b in zip(self.cell, self.base, strict=True))
+        return tuple(0.0 if abs(d) <= smallest else d for d in both)
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,8 @@ class Contrast:
         sign_flip_floor: the smallest p that this test can give with n pairs, 2 / 2^n.
         level: 1 - level is the confidence of the interval.
         margin: the gap that was said beforehand not to matter.
-        p_equivalence: p of the two one-sided tests against the margin, not adjusted.
+        p_equivalence: p of the two one-sided tests against the margin, not adjusted; None where the differences are the
+            same on every seed, for nothing is known of their spread then.
         p_equivalence_holm: adjusted for the equivalences of the family.
         equivalence_low: lower end of the interval that lies inside (-margin, margin) exactly when Holm accepts it.
         equivalence_high: its upper end.
@@ -89,6 +101,11 @@ class Contrast:
     equivalence_low: float | None = None
     equivalence_high: float | None = None
     seeds: tuple[int, ...] = ()
+
+    @property
+    def flat(self) -> bool:
+        """Whether the differences are the same on every seed and not zero: they have no spread, and so no interval."""
+        return self.n > 1 and self.low is None
 
 
 def words(lower_is_better: bool | None) -> tuple[str, str] | None:
@@ -146,11 +163,13 @@ def judge(
     tested = {}
     if words is not None:
         for key, pairs in family.items():
-            p = paired_p(pairs.differences)
+            p = paired_p(pairs.differences, pairs.rounding)
             if p is not None and any(pairs.differences):
                 tested[key] = p
     adjusted, levels = _holm(tested), holm_levels(tested, alpha)
-    close = {} if margin is None else {key: equivalence_p(family[key].differences, margin) for key in tested}
+    close = {}
+    if margin is not None:
+        close = {key: equivalence_p(family[key].differences, margin, family[key].rounding) for key in tested}
     equal = {key: p for key, p in close.items() if p is not None}
     equal_adjusted, equal_levels = _holm(equal), holm_levels(equal, alpha)
     out = {}
@@ -161,14 +180,14 @@ def judge(
             continue
         level = levels.get(key, alpha)
         interval = t_interval(d, 1 - level)
-        if any(d) and without_spread(d):  # an interval of no width would claim what nobody knows
+        if any(d) and without_spread(d, pairs.rounding):  # an interval of no width would claim what nobody knows
             interval = replace(interval, low=None, high=None)
         inside = t_interval(d, 1 - 2 * equal_levels[key]) if key in equal else None
         out[key] = Contrast(
             interval.mean,
             interval.low,
             interval.high,
-            paired_p(d) if words is not None else None,
+            paired_p(d, pairs.rounding) if words is not None else None,
             adjusted.get(key),
             correlation(pairs.cell, pairs.base),
             len(d),

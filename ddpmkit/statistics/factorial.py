@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from ddpmkit.statistics.contrasts import Contrast, Pairs
@@ -80,6 +80,7 @@ def effects(
     *,
     broken: frozenset[str] = frozenset(),
     comparable: Callable[[Sequence[str]], bool] = lambda cells: True,
+    shared: Callable[[Sequence[str]], Mapping[str, Mapping[int, float]]] | None = None,
 ) -> list[Matched]:
     """Hold each level of each axis against the reference cell's level, over all cells that agree elsewhere.
 
@@ -92,6 +93,8 @@ def effects(
         reference: The cell whose levels are the references.
         broken: Cells with a diverged or failed seed.
         comparable: Whether the numbers of some cells mean the same.
+        shared: What to hold some cells against each other by, cell -> train seed -> value: their numbers over the
+            sample seeds that all of them have. Their values by default.
     """
     index = _index(points)
     out = []
@@ -103,7 +106,7 @@ def effects(
                 other = index.get(tuple(sorted({**point, axis: base}.items())))
                 if other is not None:
                     groups.append((cell, other))
-        out.append(_matched((axis,), (level,), (base,), groups, values, broken, comparable))
+        out.append(_matched((axis,), (level,), (base,), groups, values, broken, comparable, shared))
     return [m for m in out if m.cells or m.left_out]
 
 
@@ -114,6 +117,7 @@ def interactions(
     *,
     broken: frozenset[str] = frozenset(),
     comparable: Callable[[Sequence[str]], bool] = lambda cells: True,
+    shared: Callable[[Sequence[str]], Mapping[str, Mapping[int, float]]] | None = None,
 ) -> list[Matched]:
     """Hold the effect of each axis at each level of another against the same effect at the reference level.
 
@@ -134,7 +138,7 @@ def interactions(
                 square = tuple(c for c in (cell, *found) if c is not None)
                 if len(square) == 4:
                     groups.append(square)
-        out.append(_matched((a, b), (level_a, level_b), (base_a, base_b), groups, values, broken, comparable))
+        out.append(_matched((a, b), (level_a, level_b), (base_a, base_b), groups, values, broken, comparable, shared))
     return [m for m in out if m.cells or m.left_out]
 
 
@@ -159,16 +163,20 @@ def _matched(
     values: Mapping[str, Mapping[int, float]],
     broken: frozenset[str],
     comparable: Callable[[Sequence[str]], bool],
+    shared: Callable[[Sequence[str]], Mapping[str, Mapping[int, float]]] | None,
 ) -> Matched:
     kept = tuple(g for g in groups if all(values.get(c) for c in g) and comparable(g))
-    seeds: set[int] = set.intersection(*(set(values[c]) for g in kept for c in g)) if kept else set()
+    found = [(g, values if shared is None else shared(g)) for g in kept]
+    seeds: set[int] = set.intersection(*(set(v[c]) for g, v in found for c in g)) if kept else set()
     half = len(axes)  # the first half of a group stands at the level, the second at the reference
-    cell = {s: fmean(_side(g[:half], values, s) for g in kept) for s in seeds}
-    base = {s: fmean(_side(g[half:], values, s) for g in kept) for s in seeds}
+    cell = {s: fmean(_side(g[:half], v, s) for g, v in found) for s in seeds}
+    base = {s: fmean(_side(g[half:], v, s) for g, v in found) for s in seeds}
     # A broken cell counts against the side it stands on, also where it was left out for want of any number.
     cell_whole = not any(c in broken for g in groups for c in g[:half])
     base_whole = not any(c in broken for g in groups for c in g[half:])
-    pairs = Pairs.match(cell, base, cell_whole, base_whole)
+    # An effect is small beside the numbers that it is the difference of, and so is its rounding.
+    scale = max((abs(v[c][s]) for s in seeds for g, v in found for c in g), default=0.0)
+    pairs = replace(Pairs.match(cell, base, cell_whole, base_whole), scale=scale)
     return Matched(axes, levels, references, kept, tuple(g for g in groups if g not in kept), pairs)
 
 

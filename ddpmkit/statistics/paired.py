@@ -11,25 +11,30 @@ from scipy.special import stdtr
 EXACT_UP_TO = 40  # pairs; each half then has 2^20 sums
 
 
-def paired_p(differences: Sequence[float]) -> float | None:
+def paired_p(differences: Sequence[float], rounding: float = 0.0) -> float | None:
     """Return the two-sided p of the paired t test that the mean difference is zero; None below two pairs.
 
     Differences that are all the same, to rounding, show no spread to test against: their p is the least that the exact
-    sign-flip test can give, 2 / 2^n, instead of the t test's zero.
+    sign-flip test can give, 2 / 2^n, instead of the t test's zero. ``rounding`` as for :func:`without_spread`.
     """
     d = np.asarray(differences, dtype=np.float64)
     if len(d) < 2:
         return None
     spread = d.std(ddof=1)
-    if without_spread(differences):
+    if without_spread(differences, rounding):
         return 1.0 if not d.any() else 2.0 / 2 ** len(d)
     return float(2 * stdtr(len(d) - 1, -abs(d.mean() / spread * math.sqrt(len(d)))))
 
 
-def without_spread(differences: Sequence[float]) -> bool:
-    """Whether two or more differences are all the same but for rounding: values on a coarse grid often are."""
+def without_spread(differences: Sequence[float], rounding: float = 0.0) -> bool:
+    """Whether two or more differences are all the same but for rounding: values on a coarse grid often are.
+
+    Args:
+        differences: One a pair.
+        rounding: What floating point may have added to each; large where small differences of large numbers are taken.
+    """
     d = np.asarray(differences, dtype=np.float64)
-    return len(d) > 1 and float(d.std(ddof=1)) <= 1e-9 * float(np.abs(d).max())
+    return len(d) > 1 and float(d.std(ddof=1)) <= max(1e-9 * float(np.abs(d).max()), rounding)
 
 
 def sign_flip_p(differences: Sequence[float]) -> float | None:

@@ -212,7 +212,7 @@ def around(half):
 
 
 @pytest.mark.parametrize(
-    ("half", "digits"), [(0.0012, 4), (0.012, 3), (0.3, 2), (0.9, 2), (1.2, 1), (9.0, 1), (47.0, 1), (2000.0, 1)]
+    ("half", "digits"), [(0.0012, 4), (0.012, 3), (0.3, 2), (0.9, 2), (1.2, 1), (9.0, 1), (47.0, 0), (2000.0, -2)]
 )
 def test_a_column_has_two_significant_digits_of_its_uncertainty(half, digits):
     assert decimals([around(half)]) == digits

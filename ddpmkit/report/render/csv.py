@@ -7,7 +7,8 @@ import io
 import math
 
 from ddpmkit.report.frames import TEXT, Records
-from ddpmkit.report.tables import Summary, decimals, interval_text
+from ddpmkit.report.numbers import decimals, fitted, fixed
+from ddpmkit.report.tables import Summary
 from ddpmkit.statistics import Interval
 from ddpmkit.text import inert
 
@@ -59,11 +60,11 @@ def disarm(text: str) -> str:
     return "'" + text if text[:1] in ("=", "+", "-", "@") else text
 
 
-def _three(interval: Interval | None, digits: int, sign: str) -> list[str]:
+def _three(interval: Interval | None, column: int, sign: str) -> list[str]:
     if interval is None or math.isnan(interval.mean):
         return ["", "", ""]
-    ends = (interval.mean, interval.low, interval.high)
-    return ["" if e is None else interval_text(Interval(e, None, None, 1), digits, sign) for e in ends]
+    digits = fitted(interval, column)
+    return ["" if e is None else fixed(e, digits, sign) for e in (interval.mean, interval.low, interval.high)]
 
 
 def _p(p: float | None) -> str:
