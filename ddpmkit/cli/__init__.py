@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.text import one_line
+from ddpmkit.text.plain import speakable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ddpmkit.cli.app import app
     from ddpmkit.cli.options import Global
 
+    # Whatever a terminal or pipe can't show goes out as something plainer, never as an error.
+    speakable(sys.stdout, sys.stderr)
     args = list(sys.argv[1:] if argv is None else argv)
     if not args:
         args = ["--help"]

@@ -202,7 +202,7 @@ def _show(panels: list[Panel], samples: Path) -> None:
             cells = (title, f"{metric.value:.5g}", se, "" if floor is None else f"{floor:.5g}", SIGNS[metric.better])
             rows.append((panel.protocol["features"], *cells, _remark(name, metric.details)))
     heads = ("features", "metric", "value", "se", "floor", "", "remark")
-    print_rows(f"{samples} against the reference", heads, rows)
+    print_rows(f"{samples} against the reference", heads, rows, keys=(0, 1), prose=(6,))
     for panel in panels:
         print(_footnote(panel), file=sys.stderr)
         for note in panel.notes:

@@ -115,10 +115,11 @@ def _look(strips: Any, levels: int, heads: Any) -> None:
         return
     from rich.console import Console
 
-    from ddpmkit.plots import terminal_strips
+    from ddpmkit.plots import HALF, terminal_strips
+    from ddpmkit.text.plain import carries
 
     console = Console()
-    colour = console.color_system is not None and not console.no_color
+    colour = console.color_system is not None and not console.no_color and carries(HALF, console.encoding)
     console.print(terminal_strips(strips, levels, heads, console.width, colour=colour), end="")
 
 
