@@ -153,8 +153,8 @@ def terminal_strips(
 ) -> Text:
     """Draw labelled rows of pictures as half blocks, two pixels a character; as many columns as fit, the ends included.
 
-    Large images are thinned to 16 pixels: this is for a quick look. Without colour, shades stand for brightness. A label
-    that leaves the pictures no room stands on a line of its own.
+    Large images are thinned to 16 pixels: this is for a quick look. Without colour, shades stand for brightness. Labels
+    that leave the pictures no room stand on lines of their own.
     """
     from rich.cells import cell_len
     from rich.style import Style

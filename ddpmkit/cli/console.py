@@ -42,8 +42,6 @@ def print_rows(
         for row in (heads, *rows):
             print("\t".join(inert(c) for c in row))
         return
-    from rich.console import Console
+    from ddpmkit.text.layout import print_table, screen
 
-    from ddpmkit.text.layout import print_table
-
-    print_table(Console(), title, heads, rows, keys=keys, prose=prose)
+    print_table(screen(), title, heads, rows, keys=keys, prose=prose)

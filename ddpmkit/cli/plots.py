@@ -113,12 +113,11 @@ def _look(strips: Any, levels: int, heads: Any) -> None:
     """Show strips in the terminal, if stdout is one."""
     if not sys.stdout.isatty():
         return
-    from rich.console import Console
-
     from ddpmkit.plots import HALF, terminal_strips
+    from ddpmkit.text.layout import screen
     from ddpmkit.text.plain import carries
 
-    console = Console()
+    console = screen()
     colour = console.color_system is not None and not console.no_color and carries(HALF, console.encoding)
     console.print(terminal_strips(strips, levels, heads, console.width, colour=colour), end="")
 

@@ -10,6 +10,7 @@ import typer
 
 from ddpmkit.cli.options import Out
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
+from ddpmkit.text.plain import utf8
 
 FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
 ALIASES = {"table": "terminal", "markdown": "md", "tex": "latex", "tidy": "csv"}
@@ -81,6 +82,9 @@ def report(
         # Nobody reads a page in a terminal.
         to = folders[0] / "report.html" if folders[0].is_dir() else folders[0].with_suffix(".html")
     if to is None:
+        if form == "html" and not utf8(sys.stdout):
+            # The page says that it is UTF-8; as ASCII with character references it is, whatever the stream does.
+            text = text.encode("ascii", "xmlcharrefreplace").decode()
         print(text, end="")
         return
     files.write_text(to, text)

@@ -30,6 +30,17 @@ class Line:
     row: int | None = None
 
 
+def screen() -> Console:
+    """Return a console on stdout, as wide as COLUMNS says, or else as the terminal is."""
+    import shutil
+
+    from rich.console import Console
+
+    # Left to itself, rich takes 80 columns for a dumb terminal, whatever COLUMNS says.
+    width, height = shutil.get_terminal_size()
+    return Console(width=width, height=height)
+
+
 def print_table(
     console: Console,
     title: str,

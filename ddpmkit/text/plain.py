@@ -13,7 +13,8 @@ HANDLER = "ddpmkit-plain"  # name of the error handler, as ``str.encode`` and ``
 # One character for one wherever columns or pictures depend on it.
 STAND_INS = {
     "↓": "v", "↑": "^", "→": ">", "←": "<", "·": ".", "•": "*", "±": "+-", "×": "x", "−": "-", "≈": "~", "≤": "<=",
-    "≥": ">=", "≠": "!=", "∞": "inf", "‐": "-", "‑": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"',
+    "≥": ">=", "≠": "!=", "∞": "inf", "⁄": "/",
+    "‐": "-", "‑": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"',
     "ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L",
     # Pictures: bars by their height, shades by their darkness.
     "▁": "_", "▂": ".", "▃": "-", "▄": "=", "▅": "+", "▆": "*", "▇": "%", "█": "#", "▀": '"',
@@ -32,6 +33,12 @@ def plain(text: str, encoding: str | None) -> str:
 def carries(text: str, encoding: str | None) -> bool:
     """Whether a stream of that encoding shows the text as it is."""
     return plain(text, encoding) == text
+
+
+def utf8(stream: object) -> bool:
+    """Whether a text stream writes UTF-8, or is none that encodes."""
+    encoding = getattr(stream, "encoding", None)
+    return encoding is None or codecs.lookup(encoding).name == "utf-8"
 
 
 def speakable(*streams: object) -> None:
@@ -64,7 +71,9 @@ def _letter(c: str) -> str:
         return ""  # an accent on the letter before, a joiner: nothing that has a width
     if greek := _GREEK.match(unicodedata.name(c, "")):
         return greek[2].lower() if greek[1] == "SMALL" else greek[2].capitalize()
-    # An accented letter is its letter, a full-width or raised digit the digit.
-    known = "".join(STAND_INS.get(d, d) for d in unicodedata.normalize("NFKD", c))
-    found = "".join(d for d in known if " " <= d <= "~")
-    return found or "?"
+    parts = unicodedata.normalize("NFKD", c)  # an accented letter is its letter and an accent, and so on
+    if parts == c:
+        return c if " " <= c <= "~" else "?"
+    # 10 squared is not 102, nor one and a half 11/2.
+    mark = {"<super>": "^", "<fraction>": " "}.get(unicodedata.decomposition(c).partition(" ")[0], "")
+    return mark + "".join(_letter(d) for d in parts)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ddpmkit.report.tables import Summary, Table
 from ddpmkit.report.views import remarks, tables
 from ddpmkit.text import inert
-from ddpmkit.text.layout import print_line, print_table, wrap
+from ddpmkit.text.layout import print_line, print_table, screen, wrap
 from ddpmkit.text.plain import plain
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ def to_terminal(summary: Summary, console: Console | None = None, shown: Sequenc
     if console is None and not sys.stdout.isatty():
         print(to_tsv(summary, shown), end="")
         return
-    from rich.console import Console as RichConsole
-
-    console = console or RichConsole()
+    console = console or screen()
     chosen = tables(summary) if shown is None else shown
     for table in (t for t in chosen if not t.detail):
         print_table(
