@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpmkit.cli.options import Global, Json, Out, Plugins
+from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins
 from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.files import home
 from ddpmkit.plugin import spec
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     context: typer.Context,
-    samples: Annotated[Path | None, typer.Option(help="Folder of images, or a .npz or .safetensors file")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Folder of images, or a .npz or .safetensors file", **PATH)
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(help="Data set, folder, .npz or .safetensors file of images, or of statistics (mu, sigma)"),
@@ -44,7 +47,7 @@ def evaluate(
     reference_split: Annotated[
         str, typer.Option(help="test or train, of a data set; papers use train, which rewards copies")
     ] = "test",
-    train: Annotated[Path | None, typer.Option(help="Training images, for the copy check of a folder")] = None,
+    train: Annotated[Path | None, typer.Option(help="Training images, for the copy check of a folder", **PATH)] = None,
     levels: Annotated[
         int | None,
         typer.Option(
@@ -52,9 +55,12 @@ def evaluate(
         ),
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Neighbours of precision, recall, density and coverage")] = 5,
-    inception_weights: Annotated[Path | None, typer.Option(help="Weights file of the inception features")] = None,
+    inception_weights: Annotated[
+        Path | None, typer.Option(help="Weights file of the inception features", **PATH)
+    ] = None,
     save_statistics: Annotated[
-        Path | None, typer.Option(help="Keep mean and covariance of the reference, a .safetensors file for --reference")
+        Path | None,
+        typer.Option(help="Keep mean and covariance of the reference, a .safetensors file for --reference", **PATH),
     ] = None,
     sigma: Annotated[str, typer.Option(help="With --nll: the reverse variance")] = "beta-tilde",
     split: Annotated[str, typer.Option(help="With --nll: test or train")] = "test",
@@ -100,7 +106,7 @@ def evaluate(
         )
     from ddpmkit.images import read_images, read_statistics, write_statistics
 
-    stored = read_statistics(Path(reference))
+    stored = read_statistics(home(reference))
     held, named = (None, False) if stored else _reference_images(registry, reference)
     names = spec.split(features) if features else _default(registry, reference, held, named)
     if save_statistics and (len(names) > 1 or stored):
@@ -243,11 +249,12 @@ def _reference_images(registry: Registry, text: str) -> tuple[Images, bool]:
     if name in known:
         images: Images = registry.build("dataset", text).load()
         return images, True
-    if not Path(text).exists():
+    path = home(text)
+    if not path.exists():
         raise DdpmkitError(
             f"'{text}' is neither a data set, a folder nor a file{did_you_mean(name, known)}", "ddpmkit ls dataset"
         )
-    array = read_images(Path(text))
+    array = read_images(path)
     return Images(array, array[:0], array, 256, {}), False
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ddpmkit.files import home
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.spec import encode
 from ddpmkit.study.config import FIELDS
@@ -36,5 +37,6 @@ def setting(name: str, *flags: str) -> Any:
 
 PLUGIN_HELP = "Plugin to add: a module or a .py file; no:NAME removes an installed one. Repeatable."
 Plugins = Annotated[list[str] | None, typer.Option("-p", "--plugin", help=PLUGIN_HELP, show_default=False)]
-Out = Annotated[Path, typer.Option("--out", help="Results folder.")]
+PATH: dict[str, Any] = {"parser": home, "metavar": "PATH"}  # of every option and argument that is a path
+Out = Annotated[Path, typer.Option("--out", help="Results folder.", **PATH)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpmkit.cli.options import Global, Out, Plugins
+from ddpmkit.cli.options import PATH, Global, Out, Plugins
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Draw schedules, the forward process, or the reverse process.", no_args_is_help=True)
 
-To = Annotated[Path | None, typer.Option("--to", help="File to write, .png or .svg")]
+To = Annotated[Path | None, typer.Option("--to", help="File to write, .png or .svg", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
 Schedules = Annotated[str, typer.Argument(help="Comma list of schedules")]
 

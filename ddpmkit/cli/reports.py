@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ddpmkit.cli.options import Out
+from ddpmkit.cli.options import PATH, Out
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
+from ddpmkit.files import home
 from ddpmkit.text.plain import utf8
 
 FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
@@ -33,7 +34,7 @@ def report(
     format: Annotated[
         str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}; csv is one row a number")
     ] = "terminal",
-    to: Annotated[Path | None, typer.Option("--to", help="File to write instead of stdout")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="File to write instead of stdout", **PATH)] = None,
     where: Annotated[
         list[str] | None, typer.Option("--where", help="axis=value or axis!=value, with * for anything. Repeatable.")
     ] = None,
@@ -67,7 +68,7 @@ def report(
         )
     # A file is a tidy CSV of results made elsewhere; anything else is a study.
     folders = (
-        [Path(s) if Path(s).is_file() else find_study(s, out) for s in studies] if studies else [find_study(None, out)]
+        [home(s) if home(s).is_file() else find_study(s, out) for s in studies] if studies else [find_study(None, out)]
     )
     if check:
         _check(folders, to)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpmkit.cli.options import Global, Json, Out, Plugins, setting
+from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.study.config import DEFAULT_METRICS, FIELDS, METRICS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def ablate(
     context: typer.Context,
-    study: Annotated[Path | None, typer.Argument(help="A study's .toml file; flags override it.")] = None,
+    study: Annotated[Path | None, typer.Argument(help="A study's .toml file; flags override it.", **PATH)] = None,
     schedules: Annotated[str | None, setting("schedule", "--schedules", "--schedule")] = None,
     sigmas: Annotated[str | None, setting("sigma", "--sigmas", "--sigma")] = None,
     weightings: Annotated[str | None, setting("weighting", "--weightings", "--weighting")] = None,

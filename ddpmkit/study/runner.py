@@ -164,7 +164,7 @@ def prepare(
     given = {k: v for k, v in options.items() if v is not None}
     file = given.pop("study", None)
     if file is not None:
-        stored = read_toml(Path(file))
+        stored = read_toml(files.home(file))
         overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
         stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
         given = {**stored, **given}
@@ -180,7 +180,7 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
     for field in ("precision", "eval_precision"):
         if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
             study = _resolve_precision(study, field, how.device)
-    store = Store(Path(out))
+    store = Store(files.home(out))
     folder = store.study(study.name)
     there = (files.read_sealed(folder / "plan.json") or {}).get("grid")
     if isinstance(there, dict) and stated_grid(there) != stated_grid(study.grid()):
