@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     if not args:
         args = ["--help"]
-    options = Global()
+    options = Global(argv=tuple(args))
     try:
         code = app(args, standalone_mode=False, obj=options, prog_name="ddpmkit")
         return int(code or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from ddpmkit.study.config import FIELDS
 class Global:
     """What was said before the command."""
 
+    argv: tuple[str, ...] = ()  # the whole command line, for hints that are commands
     plugins: list[str] = field(default_factory=list)
     installed: bool = True
     strict: bool = False
@@ -26,6 +28,15 @@ class Global:
     def registry(self, more: list[str] | None = None, *, quiet: bool = False) -> Registry:
         """Return the components, those of ``-p`` before and after the command included."""
         return Registry([*self.plugins, *(more or [])], installed=self.installed, strict=self.strict, quiet=quiet)
+
+    def again(self, name: str) -> str:
+        """Return the command that was typed, under another ``--name``."""
+        kept: list[str] = []
+        for before, word in zip(("", *self.argv), self.argv, strict=False):
+            if before != "--name" and word != "--name" and not word.startswith("--name="):
+                kept.append(word)
+        end = kept.index("--") if "--" in kept else len(kept)
+        return shlex.join(["ddpmkit", *kept[:end], "--name", name, *kept[end:]])
 
 
 def setting(name: str, *flags: str) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.study.config import DEFAULT_METRICS, FIELDS, METRICS
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def ablate(
     from ddpmkit.report.write import write_report
     from ddpmkit.study.runner import How, prepare, run
     from ddpmkit.study.strips import write_strips
+    from ddpmkit.study.taken import NameTakenError
 
     given: Global = context.obj
     settings = {
@@ -96,7 +98,10 @@ def ablate(
         "preset": preset, "name": name,
     }  # fmt: skip
     how = How(jobs, device, executor, checkpoint_every)
-    prepared = prepare(settings, out=out, registry=given.registry(plugin), how=how)
+    try:
+        prepared = prepare(settings, out=out, registry=given.registry(plugin), how=how)
+    except NameTakenError as taken:
+        raise DdpmkitError(taken.message, given.again(taken.free)) from None
     if dry_run:
         print_plan(prepared, as_json=json)
         return

@@ -24,10 +24,10 @@ from ddpmkit.study.config import (
     axis_fields,
     make_study,
     read_toml,
-    stated_grid,
 )
 from ddpmkit.study.plan import Plan, Stage, blame, build_without_memory, make_plan
 from ddpmkit.study.store import Store
+from ddpmkit.study.taken import check_name_is_free
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,13 +181,7 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
         if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
             study = _resolve_precision(study, field, how.device)
     store = Store(files.home(out))
-    folder = store.study(study.name)
-    there = (files.read_sealed(folder / "plan.json") or {}).get("grid")
-    if isinstance(there, dict) and stated_grid(there) != stated_grid(study.grid()):
-        raise DdpmkitError(
-            f"the name '{study.name}' is already used by another grid, in {folder}",
-            "choose another --name; stages that both need are shared all the same",
-        )
+    check_name_is_free(study, store)
     plan = make_plan(study, registry)
     for label, reason in plan.excluded:
         print(f"excluded: {label}: {reason}", file=sys.stderr)
