@@ -29,6 +29,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
 from ddpmkit.study.config import IMAGE_METRICS, SAMPLE_METRICS, Cell, Settings, Study
 from ddpmkit.study.identity import Identified, identified
+from ddpmkit.study.warmup import warmup_warning
 
 # Raise a number when the same spec comes to mean other results.
 VERSIONS = {"ref": 3, "train": 2, "fit": 2, "sample": 2, "draw": 2, "nll": 4, "score": 3}
@@ -235,6 +236,8 @@ def make_plan(study: Study, registry: Registry) -> Plan:
         if parts.prior_bits > SIGNAL_LEFT:
             left = f"L_T is {parts.prior_bits:.3f} bits/dim"
             plan.warn(f"schedule '{s.schedule}' at T={s.timesteps} leaves signal in x_T: {left}")
+        if warm := warmup_warning(s):
+            plan.warn(warm)
         refs = {
             text: plan.add(_ref_stage(s, text, features, panels[text], context))
             for text, features in extractors.items()
