@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 Event = dict[str, Any]
+FEW = 12  # lines about what was excluded
 
 
 @dataclass(frozen=True)
@@ -183,14 +184,27 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
     store = Store(files.home(out))
     check_name_is_free(study, store)
     plan = make_plan(study, registry)
-    for label, reason in plan.excluded:
-        print(f"excluded: {label}: {reason}", file=sys.stderr)
-    for text in plan.warnings:
-        print(f"warning: {text}", file=sys.stderr)
     todo = _todo(plan, store)
     if any(s.kind in ("train", "ref") for s in todo):
         _try_parts(plan, registry)
+    for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
+        print(text, file=sys.stderr)
     return Prepared(study, plan, store, registry, todo, how)
+
+
+def excluded_lines(plan: Plan) -> list[str]:
+    """Say which cells are impossible and why: each of a few, of many the number and the first for each reason."""
+    if len(plan.excluded) <= FEW:
+        return [f"excluded: {label}: {reason}" for label, reason in plan.excluded]
+    by_reason: dict[str, list[str]] = {}
+    for label, reason in plan.excluded:
+        by_reason.setdefault(reason, []).append(label)
+    said = [
+        f"excluded: {labels[0]}" + (f" and {len(labels) - 1} more cells" if len(labels) > 1 else "") + f": {reason}"
+        for reason, labels in by_reason.items()
+    ]
+    left = sum(len(labels) for labels in list(by_reason.values())[FEW:])
+    return [*said[:FEW], f"excluded: {left} more cells, for other reasons"] if left else said
 
 
 def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) -> Outcome:
