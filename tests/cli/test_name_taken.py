@@ -132,13 +132,10 @@ def test_a_plan_of_another_version_has_other_settings(study: Path, said: Any) ->
 @pytest.mark.parametrize(
     "grid",
     [
-        None,
-        5,
-        [],
         {},
-        "grid",
-        {"settings": 7, "axes": [1]},
-        {"settings": {"train_steps": {"a": 1}}, "train_seeds": "x"},
+        {"axes": [1]},
+        {"settings": {"ema": {"a": 1}}, "train_seeds": "x"},
+        {"settings": {}, "metrics": 7, "x": None},
     ],
     ids=str,
 )
