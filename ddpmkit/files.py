@@ -22,6 +22,14 @@ CHECK = 16  # hex digits of a line's hash
 SEAL = "seal"  # of a JSON object: the hash of everything else in it
 
 
+def home(path: str | Path) -> Path:
+    """Return the path with a leading ``~`` or ``~user`` written out, which a shell does not do in ``--out=~/r``."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user: a file may be called ~x, as in a shell
+        return Path(path)
+
+
 def canonical(value: Any) -> str:
     """Write a value as canonical JSON: sorted keys, no spaces, shortest floats, no NaN.
 

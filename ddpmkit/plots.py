@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Levels, Sigma, Weighting
 
 COLOURS = ("#4C72B0", "#DD8452", "#55A868", "#C44E52", "#8172B3", "#937860", "#DA8BC3", "#8C8C8C")
+HALF = "▀"  # the upper half of a character: two pixels, one in its colour and one in that of the ground
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -151,8 +152,10 @@ def terminal_strips(
 ) -> Text:
     """Draw labelled rows of pictures as half blocks, two pixels a character; as many columns as fit, the ends included.
 
-    Large images are thinned to 16 pixels: this is for a quick look. Without colour, shades stand for brightness.
+    Large images are thinned to 16 pixels: this is for a quick look. Without colour, shades stand for brightness. Labels
+    that leave the pictures no room stand on lines of their own.
     """
+    from rich.cells import cell_len
     from rich.style import Style
     from rich.text import Text
 
@@ -160,15 +163,18 @@ def terminal_strips(
     size = max(pictures[0].shape[1:3])
     thin = slice(None, None, max(1, -(-size // 16)))
     across = len(range(pictures[0].shape[2])[thin])
-    margin = min(24, max(len(s.label) for s in strips)) + 2
+    longest = max(cell_len(s.label) for s in strips)
+    above = longest > 24 or longest + 2 + 2 * (across + 1) > width
+    margin = 2 if above else longest + 2
     count = max(2, min(len(heads), (width - margin) // (across + 1)))
     shown = np.linspace(0, len(heads) - 1, count).round().astype(int)
     out = Text(" " * margin + " ".join(heads[i][:across].ljust(across) for i in shown) + "\n", style="dim")
     for strip, drawn in zip(strips, pictures, strict=True):
         pixels = drawn[shown][:, thin, thin].transpose(0, 3, 1, 2).astype(int)
+        if above:
+            out.append(strip.label + "\n")
         for y in range(0, pixels.shape[2], 2):
-            label = strip.label if y == 0 else ""
-            out.append(label[: margin - 2].ljust(margin))
+            out.append(strip.label + " " * (margin - cell_len(strip.label)) if y == 0 and not above else " " * margin)
             for image in pixels:
                 below = image[:, min(y + 1, image.shape[1] - 1)]
                 for x in range(image.shape[2]):
@@ -177,7 +183,7 @@ def terminal_strips(
                         out.append(" ░▒▓█"[round(4 * bright)])
                         continue
                     upper, lower = ("#{:02x}{:02x}{:02x}".format(*c) for c in (image[:, y, x], below[:, x]))
-                    out.append("\u2580", Style(color=upper, bgcolor=lower))
+                    out.append(HALF, Style(color=upper, bgcolor=lower))
                 out.append(" ")
             out.append("\n")
     return out

@@ -92,10 +92,15 @@ class Hooks:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the rate of step ``step``: linear warm-up, then constant or half a cosine down to zero."""
-    warm = min(1.0, (step + 1) / max(config.warmup, 1))
-    decay = 0.5 * (1 + math.cos(math.pi * step / config.steps)) if config.lr_decay == "cosine" else 1.0
-    return config.learning_rate * warm * decay
+    """Return the rate of step ``step``; see :func:`rate`."""
+    return rate(step, config.learning_rate, steps=config.steps, warmup=config.warmup, lr_decay=config.lr_decay)
+
+
+def rate(step: int, largest: float, *, steps: int, warmup: int, lr_decay: str) -> float:
+    """Return the rate of step ``step`` of a training: linear warm-up, then constant or half a cosine down to zero."""
+    warm = min(1.0, (step + 1) / max(warmup, 1))
+    decay = 0.5 * (1 + math.cos(math.pi * step / steps)) if lr_decay == "cosine" else 1.0
+    return largest * warm * decay
 
 
 def build_objective(

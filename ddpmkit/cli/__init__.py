@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ddpmkit.cli.streams import data, open_closed_ones, take_stdout
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.text import one_line
+from ddpmkit.text.plain import speakable
 
 if TYPE_CHECKING:
     from ddpmkit.cli.options import Global
@@ -39,7 +40,9 @@ def _run(args: list[str]) -> int:
     from ddpmkit.cli.app import app
     from ddpmkit.cli.options import Global
 
-    options = Global()
+    # Whatever a terminal or pipe can't show goes out as something plainer, never as an error.
+    speakable(data(), sys.stdout, sys.stderr)
+    options = Global(argv=tuple(args))
     try:
         code = app(args or ["--help"], standalone_mode=False, obj=options, prog_name="ddpmkit")
         if data() is not None:  # None where it was closed before we were started

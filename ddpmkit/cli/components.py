@@ -53,7 +53,7 @@ def ls(
         print(json_module.dumps([_describe(e) for e in entries], indent=1), file=data())
         return
     rows = [(e.kind, e.name, _parameters(e), e.cls.summary(), e.plugin) for e in entries]
-    print_rows("components", ("kind", "name", "parameters", "summary", "from"), rows)
+    print_rows("components", ("kind", "name", "parameters", "summary", "from"), rows, keys=(0, 1), prose=(2, 3))
 
 
 def show(
@@ -130,7 +130,7 @@ def plugins(
         )
         for p in loaded
     ]
-    print_rows("plugins", ("plugin", "version", "brings", "ms", "state"), rows)
+    print_rows("plugins", ("plugin", "version", "brings", "ms", "state"), rows, prose=(2,))
     for issue in registry.issues:
         print(f"warning: {issue}\n{issue.trace if verbose or given.verbose else ''}".rstrip(), file=sys.stderr)
 

@@ -23,20 +23,27 @@ def stderr_console() -> Console:
 
 
 @on_stdout()
-def print_rows(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table of text on stdout."""
+def print_rows(
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    keys: Sequence[int] = (0,),
+    prose: Sequence[int] = (),
+) -> None:
+    """Print a table of text on stdout.
+
+    Args:
+        title: What it is; in a terminal alone.
+        heads: Names of the columns.
+        rows: Texts, as many as there are heads in each.
+        keys: Indices of the columns that name a row.
+        prose: Indices of the columns that may be wrapped between words.
+    """
     if not sys.stdout.isatty():
         for row in (heads, *rows):
             print("\t".join(inert(c) for c in row))
         return
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from ddpmkit.text.layout import print_table, screen
 
-    table = Table(title=Text(inert(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1))
-    for index, head in enumerate(heads):
-        table.add_column(Text(head), overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        table.add_row(*(Text(inert(c)) for c in row))
-    Console().print(table)
+    print_table(screen(), title, heads, rows, keys=keys, prose=prose)

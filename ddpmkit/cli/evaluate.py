@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpmkit.cli.options import Global, Json, Out, Plugins
+from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins
 from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
+from ddpmkit.files import home
 from ddpmkit.plugin import spec
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     context: typer.Context,
-    samples: Annotated[Path | None, typer.Option(help="Folder of images, or a .npz or .safetensors file")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Folder of images, or a .npz or .safetensors file", **PATH)
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(help="Data set, folder, .npz or .safetensors file of images, or of statistics (mu, sigma)"),
@@ -47,7 +50,7 @@ def evaluate(
     reference_split: Annotated[
         str, typer.Option(help="test or train, of a data set; papers use train, which rewards copies")
     ] = "test",
-    train: Annotated[Path | None, typer.Option(help="Training images, for the copy check of a folder")] = None,
+    train: Annotated[Path | None, typer.Option(help="Training images, for the copy check of a folder", **PATH)] = None,
     levels: Annotated[
         int | None,
         typer.Option(
@@ -65,9 +68,12 @@ def evaluate(
     k: Annotated[
         int | None, typer.Option("--k", min=1, help="Neighbours of precision, recall, density and coverage; default 5")
     ] = None,
-    inception_weights: Annotated[Path | None, typer.Option(help="Weights file of the inception features")] = None,
+    inception_weights: Annotated[
+        Path | None, typer.Option(help="Weights file of the inception features", **PATH)
+    ] = None,
     save_statistics: Annotated[
-        Path | None, typer.Option(help="Keep mean and covariance of the reference, a .safetensors file for --reference")
+        Path | None,
+        typer.Option(help="Keep mean and covariance of the reference, a .safetensors file for --reference", **PATH),
     ] = None,
     sigma: Annotated[
         str | None,
@@ -118,7 +124,7 @@ def evaluate(
 
     notes: list[str] = []
     span = _span(range_)
-    stored = read_statistics(Path(reference))
+    stored = read_statistics(home(reference))
     held, named = (None, False) if stored else _reference_images(registry, reference, span, notes.append)
     names = spec.split(features) if features else _default(registry, reference, held, named)
     if save_statistics and (len(names) > 1 or stored):
@@ -238,7 +244,7 @@ def _show(panels: list[Panel], samples: Path) -> None:
             cells = (title, f"{metric.value:.5g}", se, "" if floor is None else f"{floor:.5g}", SIGNS[metric.better])
             rows.append((panel.protocol["features"], *cells, _remark(name, metric.details)))
     heads = ("features", "metric", "value", "se", "floor", "", "remark")
-    print_rows(f"{samples} against the reference", heads, rows)
+    print_rows(f"{samples} against the reference", heads, rows, keys=(0, 1), prose=(6,))
     for panel in panels:
         print(_footnote(panel), file=sys.stderr)
         for note in panel.notes:
@@ -281,11 +287,12 @@ def _reference_images(
     name = text.partition(":")[0]
     if name in known:
         return load_images(registry.build("dataset", text)), True
-    if not Path(text).exists():
+    path = home(text)
+    if not path.exists():
         raise DdpmkitError(
             f"'{text}' is neither a data set, a folder nor a file{did_you_mean(name, known)}", "ddpmkit ls dataset"
         )
-    array = read_images(Path(text), span=span, say=say)
+    array = read_images(path, span=span, say=say)
     return Images(array, array[:0], array, 256, {}), False
 
 

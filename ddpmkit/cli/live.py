@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.cli.console import stderr_console
-from ddpmkit.study.progress import KINDS, Monitor, PlainLines, clock
+from ddpmkit.study.progress import KINDS, Activity, Monitor, PlainLines, clock
 from ddpmkit.study.runner import Prepared
 from ddpmkit.text import inert
+from ddpmkit.text.layout import wrap
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 BAR = 24
 
@@ -44,6 +45,8 @@ def render(m: Monitor) -> RenderableType:
     from rich.text import Text
 
     bars = Table.grid(padding=(0, 1))
+    for no_wrap in (True, False, True, True):  # the bar gives way, a number does not
+        bars.add_column(no_wrap=no_wrap)
     for kind in KINDS:
         if not m.total[kind]:
             continue
@@ -55,18 +58,36 @@ def render(m: Monitor) -> RenderableType:
             Text(f"{m.finished[kind]}/{m.total[kind]}"),
             Text(failed, style="red"),
         )
-    workers = Table.grid(padding=(0, 1))
-    for number in sorted(m.active):
-        a = m.active[number]
-        detail = f"step {a.step}" if a.step is not None else ""
-        detail += f"  loss {a.loss:.4f}" if a.loss is not None else ""
-        workers.add_row(
-            Text(f"{number:>6}", style="dim"),
-            Text(inert(a.label)),
-            Text(f"{100 * a.done:3.0f} %"),
-            Text(a.note or detail),
-        )
     eta = m.eta()
     left = f"about {clock(eta)} left" if eta else "estimating" if m.active and eta is None else ""
     head = Text.assemble(("study ", "bold"), (m.prepared.study.name, "bold"), f"   {clock(m.elapsed)}   {left}")
-    return Group(head, bars, workers)
+    return Group(head, bars, _Workers(m))
+
+
+class _Workers:
+    """A line a worker; its numbers go below its label where the terminal is too narrow for both."""
+
+    def __init__(self, m: Monitor) -> None:
+        self.m = m
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines, none of them cut or broken inside a word."""
+        from rich.text import Text
+
+        rows = [(f"{number:>6} ", inert(a.label), _numbers(a)) for number, a in sorted(self.m.active.items())]
+        longest = max((len(label) for _, label, _ in rows), default=0)
+        beside = all(7 + longest + 1 + len(numbers) <= options.max_width for _, _, numbers in rows)
+        for number, label, numbers in rows:
+            if beside:
+                lines = [f"{label:<{longest}} {numbers}"]
+            else:
+                lines = [*wrap(label, options.max_width - 7), *wrap(numbers.strip(), options.max_width - 7)]
+            for start, line in zip((number, *[" " * 7] * len(lines)), lines, strict=False):
+                yield Text.assemble((start, "dim"), line, no_wrap=True, overflow="ignore")
+
+
+def _numbers(a: Activity) -> str:
+    """How far a worker is: per cent, and its step and loss or what it says of itself."""
+    detail = f"step {a.step}" if a.step is not None else ""
+    detail += f"  loss {a.loss:.4f}" if a.loss is not None else ""
+    return f"{100 * a.done:3.0f} % {a.note or detail}".rstrip()

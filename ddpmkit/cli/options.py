@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ddpmkit.cli.streams import plugins_may_print
+from ddpmkit.files import home
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.spec import encode
 from ddpmkit.study.config import FIELDS
@@ -18,6 +20,7 @@ from ddpmkit.study.config import FIELDS
 class Global:
     """What was said before the command."""
 
+    argv: tuple[str, ...] = ()  # the whole command line, for hints that are commands
     plugins: list[str] = field(default_factory=list)
     installed: bool = True
     strict: bool = False
@@ -30,6 +33,15 @@ class Global:
         self.made = Registry([*self.plugins, *(more or [])], installed=self.installed, strict=self.strict, quiet=quiet)
         return self.made
 
+    def again(self, name: str) -> str:
+        """Return the command that was typed, under another ``--name``."""
+        kept: list[str] = []
+        for before, word in zip(("", *self.argv), self.argv, strict=False):
+            if before != "--name" and word != "--name" and not word.startswith("--name="):
+                kept.append(word)
+        end = kept.index("--") if "--" in kept else len(kept)
+        return shlex.join(["ddpmkit", *kept[:end], "--name", name, *kept[end:]])
+
 
 def setting(name: str, *flags: str) -> Any:
     """A flag for one setting of a study, its help and default taken from there."""
@@ -40,5 +52,6 @@ def setting(name: str, *flags: str) -> Any:
 
 PLUGIN_HELP = "Plugin to add: a module or a .py file; no:NAME removes an installed one. Repeatable."
 Plugins = Annotated[list[str] | None, typer.Option("-p", "--plugin", help=PLUGIN_HELP, show_default=False)]
-Out = Annotated[Path, typer.Option("--out", help="Results folder.")]
+PATH: dict[str, Any] = {"parser": home, "metavar": "PATH"}  # of every option and argument that is a path
+Out = Annotated[Path, typer.Option("--out", help="Results folder.", **PATH)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypeVar
 
 from ddpmkit.cli.console import print_rows
 from ddpmkit.cli.streams import data
+from ddpmkit.plugin import spec
+from ddpmkit.study.config import Cell
 from ddpmkit.study.estimate import estimate
 from ddpmkit.study.progress import KINDS, clock
 from ddpmkit.study.runner import Prepared
 
+T = TypeVar("T")
+MOST = 20  # cells that are listed one by one
+ENDS = 3  # cells and levels at either end that stand for all where there are many
+
 
 def print_plan(prepared: Prepared, *, as_json: bool) -> None:
-    """Print the plan of a study on stdout."""
+    """Print the plan of a study on stdout; as JSON with every cell, as text with its axes where the cells are many."""
     plan, study = prepared.plan, prepared.study
     guess = estimate(prepared)
     todo = {s.id for s in prepared.todo}
@@ -26,14 +35,19 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
     results = len(plan.results)
     if as_json:
         record = {"study": study.name, "cells": [c.label for c in plan.cells], "results": results, "stages": kinds}
+        record["excluded"] = [list(e) for e in plan.excluded]
         print(json.dumps({**record, "seconds": guess.seconds, "basis": guess.basis}, indent=1), file=data())
         return
     seeds = f"{len(study.train_seeds)} train seeds x {len(study.sample_seeds)} sample seeds"
-    print_rows(
-        f"study {study.name}: {len(plan.cells)} cells x {seeds} = {results} results",
-        ("cell", *(f"{axis}" for axis in plan.cells[0].point or ("schedule",))),
-        [(c.label, *(str(v) for v in c.point.values() or (c.settings.schedule,))) for c in plan.cells],
-    )
+    title = f"study {study.name}: {len(plan.cells)} cells x {seeds} = {results} results"
+    heads, rows = ["cell", *(plan.cells[0].point or ("schedule",))], cell_rows(plan.cells)
+    if sys.stdout.isatty():  # a label says the level on every axis; columns of their own are for pipes
+        heads, rows = heads[:1], [row[:1] for row in rows]
+    if len(rows) > MOST:
+        print_rows(title, ("axis", "levels", "cells with each"), axis_rows(plan.cells), prose=(2,))
+        rows = _ends(rows, (f"... {len(rows) - 2 * ENDS} more", *[""] * (len(heads) - 1)))
+        title = "cells"
+    print_rows(title, heads, rows)
     print_rows(
         "stages",
         ("stage", "total", "cached", "to run", "each", "together"),
@@ -49,3 +63,27 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
             file=sys.stderr,
         )
     print(f"estimate: {clock(guess.seconds)} with {guess.jobs} workers, {guess.basis}", file=sys.stderr)
+
+
+def axis_rows(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:
+    """An axis a row: its number of levels, and its levels, each with the number of cells that have it."""
+    rows = []
+    for axis in cells[0].point:
+        counts = Counter(_text(c.point[axis]) for c in cells)
+        levels = [f"{level} ({n})" for level, n in counts.items()]
+        rows.append((axis, str(len(levels)), ", ".join(_ends(levels, f"... {len(levels) - 2 * ENDS} more"))))
+    return rows
+
+
+def cell_rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    """A cell a row: its label, and its level on each axis."""
+    return [(c.label, *(_text(v) for v in c.point.values() or (c.settings.schedule,))) for c in cells]
+
+
+def _ends(items: Sequence[T], left_out: T) -> list[T]:
+    """The first of many and the last, and between them what stands for the others."""
+    return list(items) if len(items) <= 2 * ENDS + 1 else [*items[:ENDS], left_out, *items[-ENDS:]]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else spec.encode(value)

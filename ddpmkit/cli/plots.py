@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpmkit.cli.options import Global, Out, Plugins
+from ddpmkit.cli.options import PATH, Global, Out, Plugins
 from ddpmkit.cli.streams import on_stdout
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Draw schedules, the forward process, or the reverse process.", no_args_is_help=True)
 
-To = Annotated[Path | None, typer.Option("--to", help="File to write, .png or .svg")]
+To = Annotated[Path | None, typer.Option("--to", help="File to write, .png or .svg", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
 Schedules = Annotated[str, typer.Argument(help="Comma list of schedules")]
 
@@ -116,12 +116,12 @@ def _look(strips: Any, levels: int, heads: Any) -> None:
     """Show strips in the terminal, if stdout is one."""
     if not sys.stdout.isatty():
         return
-    from rich.console import Console
+    from ddpmkit.plots import HALF, terminal_strips
+    from ddpmkit.text.layout import screen
+    from ddpmkit.text.plain import carries
 
-    from ddpmkit.plots import terminal_strips
-
-    console = Console()
-    colour = console.color_system is not None and not console.no_color
+    console = screen()
+    colour = console.color_system is not None and not console.no_color and carries(HALF, console.encoding)
     console.print(terminal_strips(strips, levels, heads, console.width, colour=colour), end="")
 
 

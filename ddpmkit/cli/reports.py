@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ddpmkit.cli.options import Out
+from ddpmkit.cli.options import PATH, Out
 from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
+from ddpmkit.files import home
+from ddpmkit.text.plain import utf8
 
 FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
 ALIASES = {"table": "terminal", "markdown": "md", "tex": "latex", "tidy": "csv"}
@@ -33,7 +35,7 @@ def report(
     format: Annotated[
         str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}; csv is one row a number")
     ] = "terminal",
-    to: Annotated[Path | None, typer.Option("--to", help="File to write instead of stdout")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="File to write instead of stdout", **PATH)] = None,
     where: Annotated[
         list[str] | None, typer.Option("--where", help="axis=value or axis!=value, with * for anything. Repeatable.")
     ] = None,
@@ -70,7 +72,7 @@ def report(
         )
     # A file is a tidy CSV of results made elsewhere; anything else is a study.
     folders = (
-        [Path(s) if Path(s).is_file() else find_study(s, out) for s in studies] if studies else [find_study(None, out)]
+        [home(s) if home(s).is_file() else find_study(s, out) for s in studies] if studies else [find_study(None, out)]
     )
     if check:
         _check(folders, to)
@@ -85,6 +87,9 @@ def report(
         # Nobody reads a page in a terminal.
         to = folders[0] / "report.html" if folders[0].is_dir() else folders[0].with_suffix(".html")
     if to is None:
+        if form == "html" and not utf8(data()):
+            # The page says that it is UTF-8; as ASCII with character references it is, whatever the stream does.
+            text = text.encode("ascii", "xmlcharrefreplace").decode()
         print(text, end="", file=data())
         return
     files.write_text(to, text)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpmkit.cli.options import Global, Json, Out, Plugins, setting
+from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.streams import data, on_stdout
-from ddpmkit.errors import Exit
+from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.config import DEFAULT_METRICS, FIELDS, METRICS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def ablate(
     context: typer.Context,
-    study: Annotated[Path | None, typer.Argument(help="A study's .toml file; flags override it.")] = None,
+    study: Annotated[Path | None, typer.Argument(help="A study's .toml file; flags override it.", **PATH)] = None,
     schedules: Annotated[str | None, setting("schedule", "--schedules", "--schedule")] = None,
     sigmas: Annotated[str | None, setting("sigma", "--sigmas", "--sigma")] = None,
     weightings: Annotated[str | None, setting("weighting", "--weightings", "--weighting")] = None,
@@ -85,6 +85,7 @@ def ablate(
     from ddpmkit.report.write import write_report
     from ddpmkit.study.runner import How, prepare, run
     from ddpmkit.study.strips import write_strips
+    from ddpmkit.study.taken import NameTakenError
 
     given: Global = context.obj
     settings = {
@@ -98,7 +99,10 @@ def ablate(
         "preset": preset, "name": name,
     }  # fmt: skip
     how = How(jobs, device, executor, checkpoint_every)
-    prepared = prepare(settings, out=out, registry=given.registry(plugin), how=how)
+    try:
+        prepared = prepare(settings, out=out, registry=given.registry(plugin), how=how)
+    except NameTakenError as taken:
+        raise DdpmkitError(taken.message, given.again(taken.free)) from None
     if dry_run:
         print_plan(prepared, as_json=json)
         return

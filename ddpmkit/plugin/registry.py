@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import changes, spec
 from ddpmkit.plugin.interfaces import KINDS, Component
@@ -25,7 +26,7 @@ class Registry:
     def __init__(
         self, options: Iterable[str] = (), *, installed: bool = True, strict: bool = False, quiet: bool = False
     ) -> None:
-        self.options = tuple(options)
+        self.options = tuple(str(files.home(o)) if o.startswith("~") else o for o in options)
         self.installed = installed
         self.strict = strict
         self.quiet = quiet

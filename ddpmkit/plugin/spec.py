@@ -17,6 +17,7 @@ from typing import Any, Literal, Union
 from urllib.parse import quote, unquote
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.files import home
 from ddpmkit.plugin.blame import blame
 
 SCALARS = (int, float, bool, str)
@@ -177,7 +178,8 @@ def construct(cls: type[Any], raw: dict[str, str], *, kind: str) -> Any:
 def validate(obj: Any) -> None:
     """Check every field of a component against its declaration; called when it is constructed.
 
-    A number becomes the plain int or float of its field, so that equal settings are equal records.
+    A number becomes the plain int or float of its field, so that equal settings are equal records; a path in the user's
+    home is written out.
 
     Raises:
         ValueError: with the one form of message ``cosine: s must be a float >= 0, got 'abc'``.
@@ -298,7 +300,7 @@ def _carriable(tp: Any) -> bool:
 
 
 def _plain(tp: Any, value: Any) -> Any:
-    """Turn a number of another library, an int for a float, or a negative zero into the plain number it stands for."""
+    """Turn a value into the plain one it stands for: a number of another library, an int for a float, ``~/path``."""
     inner = _optional(tp)
     if inner is not None:
         return None if value is None else _plain(inner, value)
@@ -311,6 +313,8 @@ def _plain(tp: Any, value: Any) -> Any:
             return value
     if tp is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
+    if tp is str and isinstance(value, str) and value.startswith("~") and "/" in value:
+        return str(home(value))
     return value
 
 

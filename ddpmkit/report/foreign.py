@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.report.frames import COLUMNS, Records
 
@@ -49,7 +50,7 @@ def read_foreign(
         DdpmkitError: when the file can't be read, a column is missing, a number or seed is none, or a result stands
             there twice.
     """
-    file = Path(path)
+    file = files.home(path)
     try:
         with file.open(encoding="utf-8-sig") as f:
             head = f.readline()

@@ -93,7 +93,8 @@ class Records:
 
 def load_results(path: str | Path) -> pd.DataFrame:
     """Read tidy results from a study folder or a results.csv; see :func:`ddpmkit.load_results`."""
-    file = Path(path) / "results.csv" if Path(path).is_dir() else Path(path)
+    file = files.home(path)
+    file = file / "results.csv" if file.is_dir() else file
     try:
         # A cell may be called null, NA or 007; only an empty field is no value.
         return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXT, "str"))

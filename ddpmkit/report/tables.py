@@ -47,7 +47,8 @@ CONTRAST_HEADS = ("difference", "Holm p", "seed corr.", "verdict")
 class Table:
     """A title, column heads, rows of text, and how many of the last rows are references rather than cells.
 
-    A ``detail`` stands in files alone: on a terminal it would push the verdicts out of sight.
+    A ``detail`` stands in files alone: on a terminal it would push the verdicts out of sight. ``keys`` are the columns
+    that name a row, and ``lead`` those that are read first, where a table is too wide for its page.
     """
 
     title: str
@@ -55,6 +56,8 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     references: int = 0
     detail: bool = False
+    keys: tuple[int, ...] = (0,)
+    lead: tuple[int, ...] = ()
 
 
 def main_table(s: Summary) -> Table:
@@ -90,7 +93,8 @@ def contrast_table(s: Summary) -> Table | None:
         for cell, text in zip(found, contrast_texts(list(found.values())), strict=True):
             rows.append((cell, metric, *text))
     heads = ("cell", "metric", *CONTRAST_HEADS)
-    return Table(f"differences from {s.baseline}, paired by seed", heads, tuple(rows)) if rows else None
+    title = f"differences from {s.baseline}, paired by seed"
+    return Table(title, heads, tuple(rows), keys=(0, 1), lead=(2, 5)) if rows else None
 
 
 def effect_table(s: Summary) -> Table | None:
@@ -102,7 +106,8 @@ def effect_table(s: Summary) -> Table | None:
             over = f"{e.matched}" + (f" ({e.left_out} left out)" if e.left_out else "")
             rows.append((e.axis, f"{e.level} - {e.reference}", over, metric, *text))
     heads = ("axis", "levels", "matched pairs", "metric", *CONTRAST_HEADS)
-    return Table("effects of each axis, over matched cells and paired by seed", heads, tuple(rows)) if rows else None
+    title = "effects of each axis, over matched cells and paired by seed"
+    return Table(title, heads, tuple(rows), keys=(0, 1, 3), lead=(4, 7)) if rows else None
 
 
 def interaction_table(s: Summary) -> Table | None:
@@ -114,7 +119,8 @@ def interaction_table(s: Summary) -> Table | None:
             names = tuple(f"{a}: {x} - {y}" for a, x, y in zip(i.axes, i.levels, i.references, strict=True))
             rows.append((*names, metric, *text))
     heads = ("effect", "depends on", "metric", *CONTRAST_HEADS)
-    return Table("interactions: differences of differences, paired by seed", heads, tuple(rows)) if rows else None
+    title = "interactions: differences of differences, paired by seed"
+    return Table(title, heads, tuple(rows), keys=(0, 1, 2), lead=(3, 6)) if rows else None
 
 
 def sign_flip_table(s: Summary) -> Table | None:
@@ -128,7 +134,8 @@ def sign_flip_table(s: Summary) -> Table | None:
                 texts = (p_text(c.p), p_text(c.p_sign_flip), p_text(c.sign_flip_floor))
                 rows.append((name, metric, f"{c.n}", *texts))
     heads = ("contrast", "metric", "seeds", "t test p", "sign-flip p", "its least")
-    return Table("t test and exact sign-flip test, not adjusted", heads, tuple(rows), detail=True) if rows else None
+    title = "t test and exact sign-flip test, not adjusted"
+    return Table(title, heads, tuple(rows), detail=True, keys=(0, 1)) if rows else None
 
 
 def variance_table(s: Summary) -> Table | None:

@@ -27,6 +27,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
 from ddpmkit.study.config import IMAGE_METRICS, SAMPLE_METRICS, Cell, Settings, Study
 from ddpmkit.study.identity import Identified, identified
+from ddpmkit.study.warmup import warmup_warning
 
 if TYPE_CHECKING:
     from torch import nn
@@ -242,6 +243,8 @@ def make_plan(study: Study, registry: Registry) -> Plan:
         if parts.prior_bits > SIGNAL_LEFT:
             left = f"L_T is {parts.prior_bits:.3f} bits/dim"
             plan.warn(f"schedule '{s.schedule}' at T={s.timesteps} leaves signal in x_T: {left}")
+        if warm := warmup_warning(s):
+            plan.warn(warm)
         refs = {
             text: plan.add(_ref_stage(s, made[text], features, panels[text], context))
             for text, features in extractors.items()

@@ -23,17 +23,18 @@ from ddpmkit.study.config import (
     axis_fields,
     make_study,
     read_toml,
-    stated_grid,
 )
 from ddpmkit.study.ending import execute_with, not_run, settle, stop_flag, told
 from ddpmkit.study.plan import Plan, Stage, build_without_memory, make_plan
 from ddpmkit.study.store import Store
+from ddpmkit.study.taken import check_name_is_free
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 Event = dict[str, Any]
+FEW = 12  # lines about what was excluded
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def prepare(
     given = {k: v for k, v in options.items() if v is not None}
     file = given.pop("study", None)
     if file is not None:
-        stored = read_toml(Path(file))
+        stored = read_toml(files.home(file))
         overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
         stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
         given = {**stored, **given}
@@ -180,29 +181,33 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
     for field in ("precision", "eval_precision"):
         if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
             study = _resolve_precision(study, field, how.device)
-    store = Store(Path(out))
+    store = Store(files.home(out))
     plan = make_plan(study, registry)
     study = plan.study  # without the metrics that nobody asked for and these data don't allow
-    folder = store.study(study.name)
-    there = (files.read_sealed(folder / "plan.json") or {}).get("grid")
-    if isinstance(there, dict) and stated_grid(there) != stated_grid(study.grid()):
-        raise DdpmkitError(
-            f"the name '{study.name}' is already used by another grid, in {folder}",
-            "choose another --name; stages that both need are shared all the same",
-        )
-    for label, reason in plan.excluded:
-        print(f"excluded: {label}: {reason}", file=sys.stderr)
-    for text in plan.warnings:
-        print(f"warning: {text}", file=sys.stderr)
-    for text in plan.notes:
-        print(f"note: {text}", file=sys.stderr)
+    check_name_is_free(study, store)
     todo = _todo(plan, store)
     if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
-        before = len(plan.warnings)
         _try_parts(plan, registry)
-        for text in plan.warnings[before:]:
-            print(f"warning: {text}", file=sys.stderr)
+    for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
+        print(text, file=sys.stderr)
+    for text in plan.notes:
+        print(f"note: {text}", file=sys.stderr)
     return Prepared(study, plan, store, registry, todo, how)
+
+
+def excluded_lines(plan: Plan) -> list[str]:
+    """Say which cells are impossible and why: each of a few, of many the number and the first for each reason."""
+    if len(plan.excluded) <= FEW:
+        return [f"excluded: {label}: {reason}" for label, reason in plan.excluded]
+    by_reason: dict[str, list[str]] = {}
+    for label, reason in plan.excluded:
+        by_reason.setdefault(reason, []).append(label)
+    said = [
+        f"excluded: {labels[0]}" + (f" and {len(labels) - 1} more cells" if len(labels) > 1 else "") + f": {reason}"
+        for reason, labels in by_reason.items()
+    ]
+    left = sum(len(labels) for labels in list(by_reason.values())[FEW:])
+    return [*said[:FEW], f"excluded: {left} more cells, for other reasons"] if left else said
 
 
 def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) -> Outcome:

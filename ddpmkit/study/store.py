@@ -160,7 +160,7 @@ def find_study(study: str | None, out: Path) -> Path:
     """
     if study is None:
         return _readable(newest_study(out))
-    for folder in (out / "studies" / study, Path(study)):
+    for folder in (out / "studies" / study, files.home(study)):
         if (folder / "plan.json").is_file():
             return _readable(folder)
     names = sorted(p.parent.name for p in (out / "studies").glob("*/plan.json"))

@@ -74,7 +74,8 @@ def places(weights: str = "") -> list[Path]:
         return [Path(weights)]
     found = []
     if given := os.environ.get(VARIABLE):
-        found += [Path(given) / name for name in NAMES] if Path(given).is_dir() else [Path(given)]
+        place = Path(given).expanduser()
+        found += [place / name for name in NAMES] if place.is_dir() else [place]
     return found + [hub_cache() / name for name in NAMES]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ddpmkit.builtin.samplers._clip import clipped
-from ddpmkit.builtin.samplers._spacing import spaced
+from ddpmkit.builtin.samplers._spacing import HELP, spaced
 from ddpmkit.plugin.interfaces import Sampler
 from ddpmkit.plugin.spec import param
 
@@ -29,8 +29,8 @@ class Ancestral(Sampler):
 
     name = "ancestral"
     reference = "Ho et al. 2020 (arXiv 2006.11239), Algorithm 2; fewer steps: Nichol & Dhariwal 2021, section 4"
-    used_by = "nearly everyone; fewer steps: OpenAI's respacing, diffusers"
-    spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")
+    used_by = "nearly everyone; fewer steps: OpenAI's respacing (spacing=openai), diffusers"
+    spacing: Literal["even", "quadratic", "trailing", "openai"] = param("even", HELP)
     clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
 
     def timesteps(self, T: int, count: int) -> Sequence[int]:

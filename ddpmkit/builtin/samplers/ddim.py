@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ddpmkit.builtin.samplers._clip import clipped
-from ddpmkit.builtin.samplers._spacing import spaced
+from ddpmkit.builtin.samplers._spacing import HELP, spaced
 from ddpmkit.plugin.interfaces import Sampler
 from ddpmkit.plugin.spec import param
 
@@ -33,7 +33,7 @@ class Ddim(Sampler):
     used_by = "nearly everyone; eps after clipping: OpenAI derives it again, diffusers and Analytic-DPM do not"
     uses_sigma = False
     eta: float = param(0.0, "0 deterministic, 1 as noisy as ancestral", ge=0, le=1)
-    spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")
+    spacing: Literal["even", "quadratic", "trailing", "openai"] = param("even", HELP)
     clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
     rederive: bool = param(True, "derive eps again from the clipped x0hat")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ddpmkit.builtin.samplers._clip import clipped
-from ddpmkit.builtin.samplers._spacing import spaced
+from ddpmkit.builtin.samplers._spacing import HELP, spaced
 from ddpmkit.plugin.interfaces import Sampler
 from ddpmkit.plugin.spec import param
 
@@ -31,7 +31,7 @@ class DpmSolver(Sampler):
     reference = "Lu et al. 2022 (arXiv 2211.01095), Algorithm 2"
     used_by = "diffusers (DPMSolverMultistepScheduler), k-diffusion (sample_dpmpp_2m)"
     uses_sigma = False
-    spacing: Literal["even", "quadratic", "trailing"] = param("even", "which steps are visited")
+    spacing: Literal["even", "quadratic", "trailing", "openai"] = param("even", HELP)
     clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
 
     def timesteps(self, T: int, count: int) -> Sequence[int]:
