@@ -1,5 +1,6 @@
 # make ablate   sets everything up in .venv and compares three variance schedules on real handwritten digits
 # make test     sets everything up and runs the linter, the type checker and all tests
+# make quick    the tests for the inner loop: every room, no study that trains, no simulation
 # make test-browser   opens the report's page in a real Chromium
 # make test-plugins   checks the packages in plugins/, in an environment of their own
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
@@ -13,9 +14,11 @@ ORACLES := .venv-oracles
 DISTANCES := .venv-distances
 PLUGINS := .venv-plugins
 TENSORBOARD := plugins/ddpmkit-tensorboard
+# A process a core. A file stays in one process, so that what its tests share is made once.
+SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate test test-browser test-plugins test-oracles test-oracles-distances lint types unit slow install reference clean
+.PHONY: ablate test test-browser test-plugins test-oracles test-oracles-distances lint types unit quick slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -30,10 +33,13 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest -m "not slow and not browser and not oracles"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not browser and not oracles"
+
+quick: $(READY)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not browser and not oracles and not long"
 
 slow: $(READY)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m slow
 
 # Other people's code is no part of make test. denoising-diffusion-pytorch comes without its dependencies: of them only
 # the extra's are needed, and torchvision, which it asks for, may want another build of torch.

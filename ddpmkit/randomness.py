@@ -104,8 +104,8 @@ def normal(key: Key, index: Tensor, shape: tuple[int, ...], position: int | Tens
     return pairs.reshape(len(index), 4 * blocks)[:, :count].reshape(len(index), *shape)
 
 
-def permutation(seed: int | str, n: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return the order in which epoch ``epoch`` visits ``n`` items, int64 (n,)."""
+def permutation(seed: int | str, n: int, epoch: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """Return the order in which epoch ``epoch`` visits ``n`` items, int64 (n,); of epochs (E, 1), (E, n)."""
     index = torch.arange(n, device=device)
     zero = torch.zeros_like(index)
     w0, w1, _, _ = philox(stream_key(seed, "order"), zero, index, zero + epoch, zero)

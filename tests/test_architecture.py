@@ -332,7 +332,7 @@ def modules_after(code: str) -> set[str]:
     report = "\nimport json, sys\nprint(json.dumps([sys.modules['ddpmkit'].__file__, *sys.modules]), file=sys.stderr)"
     # -P: the folder that pytest runs in does not come first, so that the child has the very package that is tested.
     command = [sys.executable, "-P", "-c", code + report]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     where, *names = json.loads(done.stderr.splitlines()[-1])
     assert Path(where).parent == ROOT
     return {name.split(".")[0] for name in names}

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import ddpmkit
@@ -46,14 +47,28 @@ def fake():
         yield mode
 
 
-def network(outputs: int = 1):
+WHOLE = "unet:channels=8:attention=4:fourier=true"  # every kind of layer that a U-Net can have
+
+
+class Small(nn.Module):
+    """For what goes on around the network."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.conv, self.time = nn.Conv2d(1, outputs, 3, padding=1), nn.Linear(1, outputs)
+
+    def forward(self, x, t, y=None):
+        return self.conv(x) + self.time(t[:, None])[:, :, None, None]
+
+
+def network(outputs: int = 1, backbone: str = ""):
     with torch.device("meta"):
-        return ddpmkit.build("backbone", "unet:channels=8:attention=4:fourier=true").build(
-            in_channels=1, out_channels=outputs, image_size=8
-        )
+        if not backbone:
+            return Small(outputs)
+        return ddpmkit.build("backbone", backbone).build(in_channels=1, out_channels=outputs, image_size=8)
 
 
-def run_training(weighting: str, steps: int = 3, sigma: str = "beta", timesteps: str = "uniform"):
+def run_training(weighting: str, steps: int = 3, sigma: str = "beta", timesteps: str = "uniform", backbone: str = ""):
     """Run the real loop up to the step before its one report."""
     tables = tables_for(ddpmkit.build("schedule", "cosine"), 50)
     log_sigma2 = fixed_log_variance(ddpmkit.build("sigma", "beta"), tables)
@@ -69,7 +84,14 @@ def run_training(weighting: str, steps: int = 3, sigma: str = "beta", timesteps:
         return len(done) > steps
 
     try:
-        train(network(2 if learned else 1), data, objective, config, META, Hooks(log_every=1000, should_stop=stop))
+        train(
+            network(2 if learned else 1, backbone),
+            data,
+            objective,
+            config,
+            META,
+            Hooks(log_every=1000, should_stop=stop),
+        )
     except ddpmkit.errors.Interrupted:
         return len(done) - 1
     raise AssertionError("the loop was to be stopped")
@@ -84,6 +106,10 @@ def test_training_steps_stay_on_the_device_and_never_wait_for_it(fake, weighting
     assert run_training(weighting, sigma=sigma, timesteps=timesteps) == 3
 
 
+def test_training_steps_of_every_layer_stay_on_the_device_and_never_wait_for_it(fake):
+    assert run_training("simple", backbone=WHOLE) == 3
+
+
 def test_the_report_is_the_one_host_sync_of_training(fake):
     with pytest.raises((DataDependentOutputException, NotImplementedError, RuntimeError)):
         run_training("simple", steps=CONFIG.steps)
@@ -92,11 +118,19 @@ def test_the_report_is_the_one_host_sync_of_training(fake):
 @pytest.mark.parametrize("kind", ["beta-tilde", "learned-range"])
 @pytest.mark.parametrize("spec", ["ancestral", "ddim", "ddim:eta=1", "dpm-solver++"])
 def test_sampling_stays_on_the_device_and_never_waits_for_it(fake, spec, kind):
+    check_sampling(spec, kind)
+
+
+def test_sampling_with_every_layer_stays_on_the_device_and_never_waits_for_it(fake):
+    check_sampling("ancestral", "learned-range", WHOLE)
+
+
+def check_sampling(spec: str, kind: str, backbone: str = "") -> None:
     tables = tables_for(ddpmkit.build("schedule", "linear"), 50).strided([0, 10, 30, 49])
     sampler, sigma = ddpmkit.build("sampler", spec), ddpmkit.build("sigma", kind)
     learned = kind == "learned-range"
     deviations = None if learned else np.full(4, 0.1)
-    denoise = denoiser(predictor(network(2 if learned else 1), tables, "eps", META, sigma), deviations)
+    denoise = denoiser(predictor(network(2 if learned else 1, backbone), tables, "eps", META, sigma), deviations)
     index = torch.arange(5, device=META)
     key = stream_key(0, "sampling")
     out = sampler.sample(denoise, tables, lambda k: normal(key, index, (1, 8, 8), k))

@@ -75,15 +75,14 @@ def systematic(
     """
     cdf = np.cumsum(proposal)
     cdf /= cdf[-1]
-    shifts = uniform(stream_key(seed, f"{stream}-shift"), torch.arange(REPLICATES)).double().numpy()
-    steps, which = [], []
-    laps = -(-size // images)
-    for r, shift in enumerate(shifts):
-        quantiles = (np.arange(size) + shift) / size
-        steps.append(np.searchsorted(cdf, quantiles, side="right").clip(1, len(proposal) - 1))
-        # The last lap may be cut short, so it is an order of its own; then all are shuffled, or late laps would meet
-        # late steps alone.
-        cut = permutation(f"{seed}/{stream}", images, 2 * r)
-        pool = torch.cat([torch.arange(images).repeat(laps - 1), cut])[:size]
-        which.append(pool[permutation(f"{seed}/{stream}", size, 2 * r + 1)])
-    return torch.from_numpy(np.concatenate(steps)).to(device), torch.cat(which).to(device)
+    replicate = torch.arange(REPLICATES)
+    shifts = uniform(stream_key(seed, f"{stream}-shift"), replicate).double().numpy()
+    quantiles = (np.arange(size) + shifts[:, None]) / size
+    steps = np.searchsorted(cdf, quantiles, side="right").clip(1, len(proposal) - 1)
+    # The last lap may be cut short, so it is an order of its own; then all are shuffled, or late laps would meet late
+    # steps alone.
+    laps, epoch = -(-size // images), 2 * replicate[:, None]
+    cut = permutation(f"{seed}/{stream}", images, epoch)
+    pool = torch.cat([torch.arange(images).repeat(REPLICATES, laps - 1), cut], dim=1)[:, :size]
+    which = pool.gather(1, permutation(f"{seed}/{stream}", size, epoch + 1))
+    return torch.from_numpy(steps.ravel()).to(device), which.flatten().to(device)

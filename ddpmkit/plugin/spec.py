@@ -7,6 +7,7 @@ characters ``% , : /`` are written ``%25 %2C %3A %2F`` (the last one only inside
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import re
@@ -88,6 +89,11 @@ def parameters(cls: type) -> tuple[Parameter, ...]:
     Raises:
         TypeError: when a field has a type that a spec cannot carry, or no default; the field is named.
     """
+    return _parameters(typing.cast(typing.Hashable, cls))
+
+
+@functools.lru_cache(maxsize=1024)  # a plan asks hundreds of times
+def _parameters(cls: Any) -> tuple[Parameter, ...]:
     hints = typing.get_type_hints(cls)
     out = []
     for field in dataclasses.fields(cls):

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,17 +50,22 @@ class Chart:
 
     def files(self) -> dict[str, bytes]:
         """The chart as SVG and PNG, without the time or the machine in them."""
-        return {f"{self.stem}.{e}": _bytes(self.figure, e, self.stem) for e in ("svg", "png")}
+        return {f"{self.stem}.svg": self._svg, f"{self.stem}.png": _bytes(self.figure, "png", self.stem)}
 
     def inline(self) -> str:
         """The chart as an SVG element whose colours are the page's."""
-        svg = _bytes(self.figure, "svg", self.stem).decode()
+        svg = self._svg.decode()
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
         svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in every figure, and nothing refers to them
         svg = re.sub(r"<svg ([^>]*?)>", self._opening, svg, count=1)
         for colour, variable in VARIABLES.items():
             svg = svg.replace(colour, variable)
         return svg
+
+    @cached_property
+    def _svg(self) -> bytes:
+        # Drawn once: the file and the page show the same.
+        return _bytes(self.figure, "svg", self.stem)
 
     def _opening(self, found: re.Match[str]) -> str:
         box = re.search(r'viewBox="([\d. ]+)"', found[1])

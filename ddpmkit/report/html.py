@@ -6,8 +6,9 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -21,6 +22,9 @@ from ddpmkit.report.views import out_of, text, varying
 from ddpmkit.report.words import findings, lead
 from ddpmkit.study.store import Store
 from ddpmkit.text import inert
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 VERDICTS = (
     "better",
@@ -56,24 +60,13 @@ def to_html(records: Records, summary: Summary, printed: Sequence[Table], drawn:
         printed: The tables to show.
         drawn: The charts, where they have been drawn before.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    jinja = Environment(
-        loader=PackageLoader("ddpmkit.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    jinja.finalize = lambda value: inert(value) if type(value) is str else value
-    jinja.filters |= {"verdict_kind": kind, "breaks": breaks}
     found = list(charts(records, summary)) if drawn is None else drawn
     sections = [
         {"id": id, "title": title, "said": said, "charts": [c for c in found if c.section == id]}
         for id, title, said in SECTIONS
     ]
     folder = Path(__file__).parent / "templates"
-    return jinja.get_template("report.html.j2").render(
+    return _template().render(
         style=(folder / "report.css").read_text(encoding="utf-8"),
         script=(folder / "report.js").read_text(encoding="utf-8"),
         digest=digest(summary),
@@ -87,6 +80,23 @@ def to_html(records: Records, summary: Summary, printed: Sequence[Table], drawn:
         cells=_cells(records, summary),
         card=card(records),
     )
+
+
+@cache
+def _template() -> Template:
+    """The page's template, compiled once."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=PackageLoader("ddpmkit.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.finalize = lambda value: inert(value) if type(value) is str else value
+    jinja.filters |= {"verdict_kind": kind, "breaks": breaks}
+    return jinja.get_template("report.html.j2")
 
 
 def _table(table: Table, summary: Summary, number: int) -> dict[str, Any]:

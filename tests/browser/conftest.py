@@ -109,7 +109,7 @@ class Browser:
         assert "error" not in found[0], (method, found[0])
         return found[0]["result"]
 
-    def until(self, happened, seconds: float = 60.0) -> None:
+    def until(self, happened, seconds: float = 600.0) -> None:
         """Read what comes until something has happened."""
         end = time.monotonic() + seconds
         self.answers: list[dict] = []
@@ -139,7 +139,7 @@ class Browser:
     def close(self) -> None:
         os.close(self.out)
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(600)
         os.close(self.inn)
 
 

@@ -5,7 +5,7 @@ Each term is then an integral over one normal variable a pixel, taken on a fine 
 
 import math
 from dataclasses import dataclass
-from types import SimpleNamespace
+from functools import cached_property
 
 import numpy as np
 import pytest
@@ -44,17 +44,31 @@ class Told:
         return cls(found.total, found.standard_error, terms.prior, terms.middle, terms.decoder)
 
 
+class Found:
+    """Draws, and their bounds, clipped and as they are, each made when it is looked at."""
+
+    def __init__(self, draws, bound):
+        self.evaluations, self.draws, self._bound = draws.evaluations, draws.arrays(), bound
+
+    @cached_property
+    def clipped(self):
+        return self._bound(True)
+
+    @cached_property
+    def unclipped(self):
+        return self._bound(False)
+
+
 def estimate(predict_x0, tables, log_sigma2, decoder, *, images, evaluations, levels, **options):
-    """Draw, then bound, clipped and as it is; the evaluations are those of the middle sum."""
+    """Draw, then bound; the evaluations are those of the middle sum."""
     fixed = len(pilot_grid(tables.T)) * PILOT_IMAGES + DECODER_DRAWS * len(images)
     draws = draw(
         lambda xt, t: (predict_x0(xt, t), None), tables, images=images, levels=levels,
         evaluations=fixed + evaluations, **options,
     )  # fmt: skip
-    clipped, unclipped = (
-        Told.of(nll_bound.bound(draws, tables, log_sigma2, decoder, levels=levels, clip=clip)) for clip in (True, False)
+    return Found(
+        draws, lambda clip: Told.of(nll_bound.bound(draws, tables, log_sigma2, decoder, levels=levels, clip=clip))
     )
-    return SimpleNamespace(clipped=clipped, unclipped=unclipped, evaluations=draws.evaluations, draws=draws.arrays())
 
 
 class World:

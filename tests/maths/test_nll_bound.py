@@ -89,10 +89,9 @@ def draws(world):
     return world.draw()
 
 
-@pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize("sigma", [Beta(), Interpolate()], ids=lambda s: s.name)
-def test_the_bound_of_draws_is_what_evaluating_each_of_them_gives(sigma, clip):
-    """Every call of the network is recorded, and each term taken from torch's KL of two Gaussians and scipy's CDF."""
+@pytest.fixture(scope="module")
+def recorded():
+    """Draws, and every call of the network that they were made of: x_t, t and x0hat."""
     world, calls = World(), []
 
     def spy(xt, t):
@@ -101,8 +100,15 @@ def test_the_bound_of_draws_is_what_evaluating_each_of_them_gives(sigma, clip):
         return hat, None
 
     found = world.draw(spy, evaluations=1000, micro_batch=1)
+    return world, found, tuple(np.concatenate([c[k] for c in calls]) for k in range(3))
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("sigma", [Beta(), Interpolate()], ids=lambda s: s.name)
+def test_the_bound_of_draws_is_what_evaluating_each_of_them_gives(recorded, sigma, clip):
+    """Each term is taken from torch's KL of two Gaussians and scipy's CDF."""
+    world, found, (xt, t, hat) = recorded
     got = world.bound(found, sigma, clip=clip, control=False)
-    xt, t, hat = (np.concatenate([c[k] for c in calls]) for k in range(3))
     assert found.evaluations == len(t)
     hat = hat.clip(-1, 1) if clip else hat
     first, last = len(found.middle.pilot_t), len(t) - len(found.middle.t)

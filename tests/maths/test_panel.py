@@ -198,7 +198,7 @@ def test_the_word_fid_is_for_one_file():
     assert distance_label(build("features", "pca:k=8")) == "FD-pca8"
 
 
-def test_stored_statistics_allow_the_frechet_distance_alone(digits, reference):
+def test_stored_statistics_allow_the_frechet_distance_alone(digits, reference, few_trees):
     features = build("features", "digits")
     stored = statistics(reference.mu, reference.cov, digits, features, n=797)
     got = score(digits.train[:300], stored)
@@ -282,7 +282,7 @@ def test_features_that_are_not_finite_or_too_few_are_refused(digits):
         score(digits.train[:4], good)
 
 
-def test_a_check_that_says_nothing_here_does_not_cost_the_other_metrics(digits, reference):
+def test_a_check_that_says_nothing_here_does_not_cost_the_other_metrics(digits, reference, few_trees):
     got = score(digits.test, reference)
     assert "copy" not in got
     assert got["fd"].value < 1e-9

@@ -175,10 +175,11 @@ def test_a_permutation_visits_everything_once_and_each_epoch_in_another_order():
         assert sorted(order.tolist()) == list(range(1000))
     assert len({tuple(order.tolist()) for order in orders}) == 6
     assert torch.equal(permutation(0, 1000, 3), orders[3])
+    assert torch.equal(permutation(0, 1000, torch.arange(5)[:, None]), torch.stack(orders[:5]))  # all at once
 
 
 def test_every_item_is_as_likely_in_every_place():
-    orders = torch.stack([permutation(0, 5, epoch) for epoch in range(2000)]).numpy()
+    orders = permutation(0, 5, torch.arange(2000)[:, None]).numpy()
     for place in range(5):
         assert stats.chisquare(np.bincount(orders[:, place], minlength=5)).pvalue > 1e-4
     whole = np.unique(orders, axis=0, return_counts=True)[1]

@@ -283,16 +283,20 @@ def test_the_report_needs_neither_torch_nor_matplotlib(results):
     assert run.stdout.startswith("cell\tseeds")
 
 
-def test_a_report_of_500_results_is_quick(report, tmp_path):
-    write_study(tmp_path, "large", cells=tuple(f"cell{i}" for i in range(50)), seeds=range(10))
-    started = time.process_time()  # of this process: what else the machine does is not the report's fault
-    code, out, _ = report("large", "-f", "json", out=tmp_path)
-    assert time.process_time() - started < 5
-    assert code == 0
-    assert len(json.loads(out)["values"]["NLL"]) == 50
+def test_a_report_of_500_results_takes_little_more_than_ten_times_one_of_50(report, tmp_path):
+    spent = {}
+    for name, count in (("small", 5), ("large", 50)):
+        write_study(tmp_path, name, cells=tuple(f"cell{i}" for i in range(count)), seeds=range(10))
+        report(name, "-f", "json", out=tmp_path)  # what is loaded and compiled at the first use is no part of it
+        started = time.process_time()  # of this process: what else the machine does is not the report's fault
+        code, out, _ = report(name, "-f", "json", out=tmp_path)
+        spent[name] = time.process_time() - started
+        assert code == 0
+        assert len(json.loads(out)["values"]["NLL"]) == count
+    assert spent["large"] < 3 * 10 * spent["small"]
 
 
-def test_written_files_are_the_printed_ones_and_the_same_every_time(report, tmp_path):
+def test_written_files_are_the_printed_ones_and_the_same_every_time(report, no_pictures, tmp_path):
     folder = write_study(tmp_path, cells=("linear", "cosine"))
     write_report(folder)
     first = {name: (folder / name).read_bytes() for name in ("results.csv", "report.md", "report.json")}

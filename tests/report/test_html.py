@@ -150,9 +150,10 @@ def hostile(maker, text, **how):
 
 
 @pytest.mark.parametrize("text", [" ".join(HOSTILE), *ACTING], ids=["all", "script", "image", "double", "single"])
-def test_no_text_from_outside_acts_in_the_page(maker, study, text):
+def test_no_text_from_outside_acts_in_the_page(maker, page, text):
+    plain = Reader(page)
     page = page_of(hostile(maker, text, schedules=HOSTILE if text not in ACTING else (text,)))
-    reader, plain = Reader(page), Reader(page_of(study))
+    reader = Reader(page)
     assert {t for t, _ in reader.tags} <= {t for t, _ in plain.tags}
     assert sum(t == "script" for t, _ in reader.tags) == 1
     assert not [a for _, a in reader.tags for name in a if name.startswith("on")]
@@ -293,24 +294,28 @@ def test_the_same_records_give_the_same_page(study, page):
 
 
 @pytest.mark.slow
-def test_a_page_of_500_results_takes_less_than_five_seconds_and_no_torch(maker):
-    maker.write(schedules=tuple(f"schedule{i}" for i in range(50)), seeds=range(10))
+def test_a_page_of_500_results_takes_little_more_than_ten_times_one_of_50_and_no_torch(maker):
+    for name, count in (("small", 5), ("large", 50)):
+        maker.write(schedules=tuple(f"schedule{i}" for i in range(count)), seeds=range(10), name=name)
     script = (
-        "import sys, time\n"
+        "import json, sys, time\n"
         "from ddpmkit.cli import main\n"
-        "started = time.process_time()\n"
-        "code = main(['report', '--out', sys.argv[1], '-f', sys.argv[2], '--to', sys.argv[3]])\n"
-        "print(time.process_time())\n"  # start-up included
-        "sys.exit('torch is loaded' if 'torch' in sys.modules else code)\n"
+        "spent = {}\n"
+        "for form in ('terminal', 'html'):\n"
+        "    for name in ('small', 'small', 'large'):\n"  # twice: what is loaded at the first use is no part of it
+        "        started = time.process_time()\n"
+        "        code = main(['report', name, '--out', sys.argv[1], '-f', form, '--to', sys.argv[2]])\n"
+        "        spent[form + ' ' + name] = time.process_time() - started\n"
+        "        assert code == 0\n"
+        "print(json.dumps(spent))\n"
+        "sys.exit('torch is loaded' if 'torch' in sys.modules else 0)\n"
     )
-    spent = {}
-    for form in ("terminal", "html"):
-        to = str(maker.out / "x")
-        ran = subprocess.run(
-            [sys.executable, "-c", script, str(maker.out), form, to], capture_output=True, text=True, check=False
-        )
-        assert ran.returncode == 0, ran.stderr
-        spent[form] = float(ran.stdout)
+    to = str(maker.out / "x")
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(maker.out), to], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    spent = json.loads(ran.stdout)
     # Processor time of one process: what else the machine does is not the report's fault.
-    assert spent["terminal"] < 1.5 * 1.5
-    assert spent["html"] < 5
+    for form in ("terminal", "html"):
+        assert spent[f"{form} large"] < 3 * 10 * spent[f"{form} small"], form

@@ -623,13 +623,18 @@ def test_a_result_is_counted_once_and_as_bad_as_its_worst_metric():
 
 
 @pytest.mark.parametrize("levels", [(100, 1), (20, 5)])
-def test_a_study_of_500_results_is_summarised_in_a_second(levels):
-    rng = np.random.default_rng(0)
-    points = {f"{a} {b}": {"schedule": str(a), "sigma": str(b)} for a in range(levels[0]) for b in range(levels[1])}
-    values = {c: rng.normal(10, 1, 5).tolist() for c in points}
-    found = grid(values, points)
-    frames = [found.results.assign(metric=m) for m in ("FD-digits", "FD-pca16", "NLL", "NLL-unclipped")]
-    found = replace(found, results=pd.concat(frames, ignore_index=True))
-    start = time.process_time()
-    all_tables(summarise(found))
-    assert time.process_time() - start < 1.0  # measured 0.14 s
+def test_a_study_of_500_results_takes_little_more_than_ten_times_one_of_50(levels):
+    def spent(levels):
+        rng = np.random.default_rng(0)
+        points = {f"{a} {b}": {"schedule": str(a), "sigma": str(b)} for a in range(levels[0]) for b in range(levels[1])}
+        values = {c: rng.normal(10, 1, 5).tolist() for c in points}
+        found = grid(values, points)
+        frames = [found.results.assign(metric=m) for m in ("FD-digits", "FD-pca16", "NLL", "NLL-unclipped")]
+        found = replace(found, results=pd.concat(frames, ignore_index=True))
+        start = time.process_time()
+        all_tables(summarise(found))
+        return time.process_time() - start
+
+    small = (levels[0] // 10, levels[1])
+    spent(small)  # what is loaded at the first use is no part of it
+    assert spent(levels) < 3 * 10 * spent(small)

@@ -10,12 +10,13 @@ import pytest
 
 import ddpmkit
 from ddpmkit.cli import main
+from ddpmkit.evaluation import two_sample
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.runner import How, prepare, run
 from ddpmkit.study.store import Store
 
 TINY = {
-    "train_steps": 8, "samples": 12, "sampling_steps": 3, "nll_evals": 64, "timesteps": 50, "eval_batch": 16,
+    "train_steps": 8, "samples": 12, "sampling_steps": 3, "nll_evals": 64, "timesteps": 50, "eval_batch": 64,
     "batch_size": 8, "backbones": "unet:channels=4:mults=1", "features": "pca:k=4", "train_seeds": "0",
 }  # fmt: skip
 FIXED = {
@@ -36,14 +37,18 @@ def study(out, registry, **options):
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory, registry):
+def everything(tmp_path_factory, registry, few_digits):
     """Fitted, learned and fixed sigmas, two walks, two averages, importance sampling: one store."""
     out = tmp_path_factory.mktemp("everything")
+
+    def made(name, **options):
+        return study(out, registry, name=name, dataset=few_digits, **options)
+
     found = {
-        "fixed": study(out, registry, name="fixed", **FIXED),
-        "learned": study(out, registry, name="learned", sigmas="learned-range,learned", weightings="hybrid,vlb"),
-        "fitted": study(out, registry, name="fitted", axis=["decoder_variance=tilde2,beta1,fitted"]),
-    }  # fmt: skip
+        "fixed": made("fixed", **FIXED),
+        "learned": made("learned", sigmas="learned-range,learned", weightings="hybrid,vlb"),
+        "fitted": made("fitted", axis=["decoder_variance=tilde2,beta1,fitted"]),
+    }
     assert all(outcome.code == 0 for _, outcome in found.values())
     return out, found
 
@@ -97,11 +102,11 @@ def test_a_learned_sigma_gives_the_decoder_its_variance(everything):
     assert len(middle) == 1
 
 
-def test_a_fit_and_a_draw_stopped_on_their_way_give_the_same_bytes(everything, registry, tmp_path):
+def test_a_fit_and_a_draw_stopped_on_their_way_give_the_same_bytes(everything, registry, few_digits, tmp_path):
     out, _ = everything
     shutil.copytree(out / "store" / "train", tmp_path / "store" / "train")
     shutil.copy(out / "store" / "FORMAT", tmp_path / "store" / "FORMAT")
-    again, outcome = study(tmp_path, registry, name="fixed", **FIXED)
+    again, outcome = study(tmp_path, registry, name="fixed", dataset=few_digits, **FIXED)
     assert outcome.code == 0
     for stage in again.plan.stages.values():
         for name in ("result.json", "statistics.safetensors", "draws.safetensors", "samples.safetensors"):
@@ -111,7 +116,7 @@ def test_a_fit_and_a_draw_stopped_on_their_way_give_the_same_bytes(everything, r
                 assert a.read_bytes() == b.read_bytes(), (stage.label, name)
 
 
-SHORT = {"schedules": "cosine", "timesteps": 12}  # so that a full sweep is soon done
+SHORT = {"schedules": "cosine", "timesteps": 12, "eval_batch": 256}  # so that a full sweep is soon done
 
 
 def test_a_full_sweep_and_a_target_error_are_studies_too(everything, registry):
@@ -127,11 +132,12 @@ def test_a_full_sweep_and_a_target_error_are_studies_too(everything, registry):
         assert a[cell]["clipped"]["total"] == pytest.approx(b[cell]["clipped"]["total"], abs=5 * error)
 
 
-def test_the_panel_of_a_study_has_a_column_a_metric_and_pixels_are_looked_at_once(registry, tmp_path):
+def test_the_panel_of_a_study_has_a_column_a_metric_and_pixels_are_looked_at_once(few_digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(two_sample, "TREES", 5)
     metrics = "fd,kid,precision,recall,density,coverage,sw,c2st,copy"
     out = ddpmkit.ablate(
-        **{**TINY, "features": "pca:k=4,pixels", "metrics": metrics}, out=tmp_path, executor="inline",
-        on_event=lambda _: None,
+        **{**TINY, "features": "pca:k=4,pixels", "metrics": metrics, "dataset": few_digits}, out=tmp_path,
+        executor="inline", on_event=lambda _: None,
     )  # fmt: skip
     frame = out.results()
     per = ["FD", "KID", "SW", "coverage", "density", "precision", "recall"]
@@ -263,10 +269,12 @@ def test_a_training_keeps_its_schedule_for_the_report(everything):
 # --- confirmation -------------------------------------------------------------------------------------------------
 
 
-def test_confirm_runs_two_cells_on_fresh_seeds_and_tells_them_apart_from_the_study(tmp_path, capsys):
+def test_confirm_runs_two_cells_on_fresh_seeds_and_tells_them_apart_from_the_study(
+    few_digits, no_pictures, tmp_path, capsys
+):
     args = [
         "ablate", "--schedules", "linear,cosine,sigmoid", "--name", "demo", "--metrics", "nll", "--train-seeds", "0,1",
-        "--out", str(tmp_path), "--executor", "inline", "--device", "cpu", "--confirm", "2",
+        "--out", str(tmp_path), "--executor", "inline", "--device", "cpu", "--confirm", "2", "--dataset", few_digits,
     ]  # fmt: skip
     for key, value in TINY.items():
         if key != "train_seeds":
@@ -302,13 +310,13 @@ def test_only_names_cells_of_the_grid(registry, tmp_path):
 
 
 def test_evaluate_tells_the_flow_s_likelihood_apart_from_the_bound(registry, tmp_path, capsys):
-    """Images of 4x4 grey pixels: the exact divergence takes a gradient a pixel."""
-    levels = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1), dtype=np.uint8)
+    """Images of 2x2 grey pixels: the exact divergence takes a gradient a pixel."""
+    levels = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 1), dtype=np.uint8)
     path = tmp_path / "tiny.npz"
     np.savez(path, train_images=levels, test_images=levels[:20])
     prepared, outcome = study(
         tmp_path, registry, dataset=f"npz:path={path}:validation=20", metrics="nll", features="pixels",
-        weightings="hybrid", sigmas="learned-range",
+        weightings="hybrid", sigmas="learned-range", eval_batch=8,
     )  # fmt: skip
     assert outcome.code == 0
     train = next(s.id for s in prepared.plan.stages.values() if s.kind == "train")

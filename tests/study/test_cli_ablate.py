@@ -14,7 +14,7 @@ from ddpmkit.cli import main
 
 BASE = [
     "--train-steps", "6", "--batch-size", "8", "--samples", "4", "--sampling-steps", "2", "--timesteps", "50",
-    "--features", "pca:k=4", "--train-seeds", "0", "--axis", "nll_evals=16", "--axis", "eval_batch=16",
+    "--features", "pca:k=4", "--train-seeds", "0", "--axis", "nll_evals=16", "--axis", "eval_batch=64",
     "--executor", "inline", "--device", "cpu",
 ]  # fmt: skip
 SMALL = ["--backbones", "unet:channels=4:mults=1"]
@@ -61,8 +61,8 @@ def plugin(tmp_path_factory):
 
 
 @pytest.fixture
-def ablate(tmp_path, capsys):
-    """Run the command; return (code, stdout, stderr)."""
+def ablate(tmp_path, capsys, no_pictures):
+    """Run the command, without its pictures; return (code, stdout, stderr)."""
 
     def call(*args: str, out: Path | None = None):
         code = main(["ablate", *BASE, *SMALL, *args, "--out", str(out or tmp_path / "out")])

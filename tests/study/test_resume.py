@@ -19,7 +19,7 @@ from ddpmkit.study.stages import RunOptions, execute
 from ddpmkit.study.store import Store
 
 TINY = {
-    "train_steps": 6, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 16,
+    "train_steps": 6, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 64,
     "batch_size": 8, "micro_batch": 5, "dropout": 0.2, "backbones": "unet:channels=4:mults=1", "features": "pca:k=4",
     "train_seeds": "0",
 }  # fmt: skip
@@ -51,7 +51,7 @@ def test_every_stage_stopped_again_and_again_gives_the_same_bytes(registry, whol
     stops = {
         "train": [0, *[1] * (TINY["train_steps"] - 1)],  # goes on where it was: stopped before every step
         "sample": [0, 1],  # begins again each time
-        "draw": [0, 1, 40],
+        "draw": [0, 1, 10],
         "nll": [],
         "ref": [],
         "score": [],
@@ -114,23 +114,74 @@ def test_the_lock_of_a_finished_stage_is_free(registry, tmp_path):
         assert store.done(stage.kind, stage.id)
 
 
-# Long enough to be caught in the middle: some seconds of training.
+# A U-Net whose training, where it is told to, creeps from its 30th step on, two seconds a step: it is caught in the
+# middle however fast or slow the machine is, and costs no processor time meanwhile.
+SLOW = """
+import os, time
+from dataclasses import dataclass
+import ddpmkit
+from ddpmkit import Backbone, hookimpl
+
+@dataclass(frozen=True)
+class Creeping(Backbone):
+    name = "creeping"
+
+    def build(self, **shape):
+        from torch import nn
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.net = ddpmkit.build("backbone", "unet:channels=4:mults=1").build(**shape)
+                self.passes = 0
+
+            def forward(self, x, t, y=None):
+                if self.training and x.device.type == "cpu":
+                    self.passes += 1
+                    if self.passes >= 30 and os.environ["CREEP"] == "yes":
+                        time.sleep(2)
+                return self.net(x, t, y)
+
+        return Net()
+
+@hookimpl
+def ddpmkit_register_backbones():
+    return [Creeping]
+"""
 LONG = [
-    "--schedules", "linear", "--train-seeds", "0,1", "--train-steps", "600", "--batch-size", "8", "--samples", "4",
-    "--sampling-steps", "2", "--timesteps", "50", "--backbones", "unet:channels=4:mults=1", "--features", "pca:k=4",
-    "--axis", "nll_evals=16", "--axis", "eval_batch=16", "--name", "study", "--checkpoint-every", "25",
+    "--schedules", "linear", "--train-seeds", "0,1", "--train-steps", "60", "--batch-size", "8", "--samples", "4",
+    "--sampling-steps", "2", "--timesteps", "50", "--backbones", "creeping", "--features", "pca:k=4",
+    "--axis", "nll_evals=16", "--axis", "eval_batch=64", "--name", "study", "--checkpoint-every", "20",
     "--device", "cpu",
 ]  # fmt: skip
+INLINE = ("--executor", "inline")  # the same numbers, without the workers' start
+HANGS = 900  # seconds; far beyond what a busy machine needs
 
 
-def command(out: Path) -> subprocess.Popen[bytes]:
-    # A group of its own, as a shell gives it: Ctrl-C reaches the workers too.
-    argv = [sys.executable, "-m", "ddpmkit", "ablate", *LONG, "--out", str(out)]
-    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plugin") / "creeping.py"
+    path.write_text(SLOW)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def command(plugin, few_digits):
+    """Start the study, or go on with it; ``creep`` keeps it in the middle of its trainings."""
+
+    def start(out: Path, *more: str, creep: bool = False) -> subprocess.Popen[bytes]:
+        # A group of its own, as a shell gives it: Ctrl-C reaches the workers too.
+        argv = [sys.executable, "-m", "ddpmkit", "-p", plugin, "ablate", *LONG, "--dataset", few_digits, *more]
+        return subprocess.Popen(
+            [*argv, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+            env={**os.environ, "CREEP": "yes" if creep else "no"},
+        )  # fmt: skip
+
+    return start
 
 
 def wait_for_checkpoints(process: subprocess.Popen[bytes], out: Path) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + HANGS
     while not list((out / "store").glob("train/*/*/ckpt/0*/COMMIT.json")):
         assert process.poll() is None, "it ended before it could be caught"
         assert time.monotonic() < until
@@ -142,44 +193,44 @@ def states(out: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory, command):
     out = tmp_path_factory.mktemp("undisturbed")
-    process = command(out)
-    _, said = process.communicate(timeout=300)
+    process = command(out, *INLINE)
+    _, said = process.communicate(timeout=HANGS)
     assert process.returncode == 0, said
     return outputs(out)
 
 
 @pytest.mark.slow
-def test_kill_9_in_mid_training_and_the_same_command_again(undisturbed, tmp_path):
-    process = command(tmp_path)
+def test_kill_9_in_mid_training_and_the_same_command_again(undisturbed, command, tmp_path):
+    process = command(tmp_path, creep=True)
     try:
         wait_for_checkpoints(process, tmp_path)
     finally:
         os.kill(process.pid, signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=HANGS)
     assert states(tmp_path) == {"running"}
     assert not list((tmp_path / "store").glob("train/*/*/out"))
     again = command(tmp_path)
-    _, said = again.communicate(timeout=300)
+    _, said = again.communicate(timeout=HANGS)
     assert again.returncode == 0, said
     assert outputs(tmp_path) == undisturbed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_with_its_code_and_a_store_that_goes_on(undisturbed, tmp_path, number, code):
-    process = command(tmp_path)
+def test_a_signal_ends_with_its_code_and_a_store_that_goes_on(undisturbed, command, tmp_path, number, code):
+    process = command(tmp_path, creep=True)
     try:
         wait_for_checkpoints(process, tmp_path)
     finally:
         os.killpg(process.pid, number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=HANGS)
     assert process.returncode == code, said
     assert b"the same command goes on from here" in said
     assert b"Traceback" not in said
     assert states(tmp_path) == {"interrupted"}
-    again = command(tmp_path)
-    _, said = again.communicate(timeout=300)
+    again = command(tmp_path, *INLINE)
+    _, said = again.communicate(timeout=HANGS)
     assert again.returncode == 0, said
     assert outputs(tmp_path) == undisturbed

@@ -15,7 +15,7 @@ from ddpmkit.study.queue import ReadyQueue
 from ddpmkit.study.runner import How, Outcome, prepare, run
 
 TINY = {
-    "train_steps": 6, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 16,
+    "train_steps": 6, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 64,
     "batch_size": 8, "backbones": "unet:channels=4:mults=1", "features": "pca:k=4", "train_seeds": "0",
 }  # fmt: skip
 
@@ -121,8 +121,15 @@ def bad(tmp_path_factory):
     return Registry([str(plugin)], installed=False)
 
 
-def study(out: Path, registry: Registry, executor: str = "inline", on_event=lambda _: None, **options) -> Outcome:
-    return run(prepare({**TINY, **options}, out=out, registry=registry, how=How(2, "cpu", executor)), on_event)
+@pytest.fixture(scope="module")
+def study(few_digits):
+    """Run a tiny study."""
+
+    def call(out: Path, registry: Registry, executor: str = "inline", on_event=lambda _: None, **options) -> Outcome:
+        options = {**TINY, "dataset": few_digits, **options}
+        return run(prepare(options, out=out, registry=registry, how=How(2, "cpu", executor)), on_event)
+
+    return call
 
 
 def results(out: Path) -> dict[str, str]:
@@ -140,7 +147,7 @@ GRID = {"schedules": "linear,cosine", "sigmas": "beta,beta-tilde"}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, registry):
+def finished(study, tmp_path_factory, registry):
     out = tmp_path_factory.mktemp("finished")
     return out, study(out, registry, **GRID)
 
@@ -153,7 +160,7 @@ def test_a_study_ends_with_every_stage_done(finished):
     assert len(results(out)) == 23
 
 
-def test_a_second_run_runs_nothing_and_changes_no_number(finished, registry):
+def test_a_second_run_runs_nothing_and_changes_no_number(study, finished, registry):
     out, first = finished
     before = snapshot(out / "store")
     events = []
@@ -163,7 +170,7 @@ def test_a_second_run_runs_nothing_and_changes_no_number(finished, registry):
     assert snapshot(out / "store") == before
 
 
-def test_another_study_shares_what_it_can(finished, registry, tmp_path):
+def test_another_study_shares_what_it_can(study, finished, registry, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
     more = study(out, registry, **{**GRID, "schedules": "linear,cosine,sigmoid"})
@@ -171,7 +178,7 @@ def test_another_study_shares_what_it_can(finished, registry, tmp_path):
     assert more.ran == 1 + 2 + 2 + 4 + 2
 
 
-def test_the_order_of_stages_changes_no_number(finished, bad, tmp_path):
+def test_the_order_of_stages_changes_no_number(study, finished, bad, tmp_path):
     events = []
     study(tmp_path, bad, "shuffled:dice=1", events.append, **GRID)
     assert results(tmp_path) == results(finished[0])
@@ -206,7 +213,7 @@ def test_what_needs_a_failed_stage_is_never_handed_out(registry, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def by_workers(tmp_path_factory, bad):
+def by_workers(study, tmp_path_factory, bad):
     """The one run by worker processes in this file: a good backbone, and one that kills its worker."""
     out, events = tmp_path_factory.mktemp("local"), []
     options = {"backbones": "unet:channels=4:mults=1,dies", "schedules": "flat"}
@@ -217,7 +224,7 @@ def by_workers(tmp_path_factory, bad):
     return out, outcome, events, [str(w.message) for w in caught]
 
 
-def test_worker_processes_give_the_numbers_of_this_process(by_workers, bad, tmp_path):
+def test_worker_processes_give_the_numbers_of_this_process(study, by_workers, bad, tmp_path):
     study(tmp_path, bad, "inline", schedules="flat")
     expected = results(tmp_path)
     assert len(expected) == 8
@@ -240,7 +247,7 @@ def test_a_worker_that_died_leaves_no_open_pipe(by_workers):
     assert by_workers[3] == []
 
 
-def test_a_cell_that_raises_or_diverges_does_not_stop_the_grid(bad, tmp_path, capsys):
+def test_a_cell_that_raises_or_diverges_does_not_stop_the_grid(study, bad, tmp_path, capsys):
     outcome = study(
         tmp_path, bad, backbones="raises,unet:channels=4:mults=1", weightings="simple,explodes", schedules="flat"
     )
@@ -252,7 +259,7 @@ def test_a_cell_that_raises_or_diverges_does_not_stop_the_grid(bad, tmp_path, ca
     assert "diverged: the loss is" in said
 
 
-def test_a_failed_stage_is_tried_again_and_a_diverged_one_is_not(bad, tmp_path):
+def test_a_failed_stage_is_tried_again_and_a_diverged_one_is_not(study, bad, tmp_path):
     options = {"backbones": "raises,unet:channels=4:mults=1", "weightings": "simple,explodes", "schedules": "flat"}
     first = study(tmp_path, bad, **options)
     events = []
@@ -262,7 +269,7 @@ def test_a_failed_stage_is_tried_again_and_a_diverged_one_is_not(bad, tmp_path):
     assert [e["state"] for e in events if e["event"] == "end"] == ["failed", "failed"]
 
 
-def test_how_a_stage_failed_is_in_its_record(bad, tmp_path):
+def test_how_a_stage_failed_is_in_its_record(study, bad, tmp_path):
     study(tmp_path, bad, backbones="raises", schedules="flat")
     (path,) = (tmp_path / "store" / "train").glob("*/*/status.json")
     record = json.loads(path.read_text())
@@ -272,7 +279,7 @@ def test_how_a_stage_failed_is_in_its_record(bad, tmp_path):
     assert record["attempt"] == 1
 
 
-def test_a_name_used_by_another_grid_is_refused_and_nothing_changes(finished, registry, tmp_path):
+def test_a_name_used_by_another_grid_is_refused_and_nothing_changes(study, finished, registry, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
     study(out, registry, name="mine")
@@ -284,7 +291,7 @@ def test_a_name_used_by_another_grid_is_refused_and_nothing_changes(finished, re
     study(out, registry, name="mine")  # the same grid goes on under its name
 
 
-def test_a_plugin_of_ten_lines_takes_part_in_a_grid(bad, tmp_path):
+def test_a_plugin_of_ten_lines_takes_part_in_a_grid(study, bad, no_pictures, tmp_path):
     from ddpmkit.report.write import write_report
 
     outcome = study(tmp_path, bad, schedules="linear,flat", train_seeds="0,1")
@@ -306,7 +313,7 @@ def only(out: Path, kind: str) -> Path:
     return folder
 
 
-def test_damaged_images_are_set_aside_and_drawn_again(registry, tmp_path):
+def test_damaged_images_are_set_aside_and_drawn_again(study, registry, tmp_path):
     study(tmp_path, registry)
     expected = results(tmp_path)
     damaged(only(tmp_path, "sample") / "out" / "samples.safetensors")
@@ -316,23 +323,23 @@ def test_damaged_images_are_set_aside_and_drawn_again(registry, tmp_path):
     assert results(tmp_path) == expected
 
 
-def test_a_damaged_last_checkpoint_never_gives_other_numbers(registry, tmp_path):
+def test_a_damaged_last_checkpoint_never_gives_other_numbers(registry, few_digits, tmp_path):
     """Weights of an earlier step must not pass for those of the finished training."""
-    how = How(1, "cpu", "inline", checkpoint_every=3)
-    run(prepare(TINY, out=tmp_path, registry=registry, how=how))
+    how, options = How(1, "cpu", "inline", checkpoint_every=3), {**TINY, "dataset": few_digits}
+    run(prepare(options, out=tmp_path, registry=registry, how=how))
     expected = results(tmp_path)
     damaged(only(tmp_path, "train") / "ckpt" / "00000006" / "ema.safetensors")
     for kind in ("sample", "draw", "nll", "score"):
         shutil.rmtree(tmp_path / "store" / kind)
     for _ in range(3):  # it may fail and heal, and it may train again; it may not be wrong
-        outcome = run(prepare(TINY, out=tmp_path, registry=registry, how=how))
+        outcome = run(prepare(options, out=tmp_path, registry=registry, how=how))
         found = results(tmp_path)
         assert found == {k: v for k, v in expected.items() if k in found}
     assert outcome.code == Exit.DONE
     assert found == expected
 
 
-def test_a_training_whose_metrics_were_lost_can_still_be_finished(registry, tmp_path):
+def test_a_training_whose_metrics_were_lost_can_still_be_finished(study, registry, tmp_path):
     # A power cut may take the last appended lines, which nobody fsyncs, and leave the checkpoint, which is fsynced.
     study(tmp_path, registry)
     train = only(tmp_path, "train")

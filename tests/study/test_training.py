@@ -321,7 +321,7 @@ class Nothing(nn.Module):
 def test_every_choice_of_steps_estimates_the_same_loss_and_the_better_ones_with_less_noise(choice):
     """The mean loss is that of (1 + (t/T)^2) w_t, here P2's w_t = 1 / (1 + SNR_t)."""
     seen = []
-    c = config(steps=600, learning_rate=1e-9, timestep_sampling=choice, batch_size=10, micro_batch=10)
+    c = config(steps=400, learning_rate=1e-9, timestep_sampling=choice, batch_size=10, micro_batch=10)
     tables = tables_for(Linear(), 50)
     zeros = fixed_log_variance(BetaTilde(), tables)
     o = build_objective(tables, P2(), zeros, decoder_log_variance(tables), c, 17, CPU)

@@ -1,0 +1,24 @@
+"""What all tests share: one thread a process.
+
+pytest-xdist runs a process a core, and a study's workers are processes too; threads within them would only fight for
+the cores, and the sums of a BLAS would depend on how many there are. Set here, before numpy and torch are imported.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ[_name] = "1"
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """For tests that write reports and look at none of their pictures, which cost more than all the rest."""
+    from ddpmkit.report import charts, figures, html
+
+    for module in (charts, html):
+        monkeypatch.setattr(module, "charts", lambda records, summary: iter(()))
+    monkeypatch.setattr(figures, "write_figures", lambda records, summary: [])
