@@ -49,7 +49,7 @@ def _run(args: list[str]) -> int:
             data().flush()
         return int(code or 0)
     except DdpmkitError as err:
-        return _fail(err.message, err.hint, err.code, options.verbose)
+        return _fail(err.message + _place(err, options), err.hint, err.code, options.verbose)
     except typer.Exit as err:
         return int(err.exit_code)
     except (typer.Abort, KeyboardInterrupt):
@@ -59,6 +59,16 @@ def _run(args: list[str]) -> int:
         return _fail(" ".join(text.split()), "ddpmkit --help, or ddpmkit COMMAND --help", Exit.USAGE, False)
     except BaseException as err:  # the last line of defence: a plugin's failure, or a defect with its traceback
         return _unforeseen(err, options)
+
+
+def _place(err: DdpmkitError, options: Global) -> str:
+    """Where in a plugin's code an error began, unless the message says so."""
+    from ddpmkit.plugin.culprit import culprit
+
+    if err.__cause__ is None or options.made is None:
+        return ""
+    where = culprit(err.__cause__, options.made)
+    return "" if where is None or where.place in err.message else f" [{where.brief}]"
 
 
 def _unforeseen(err: BaseException, options: Global) -> int:

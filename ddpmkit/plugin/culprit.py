@@ -22,6 +22,7 @@ class Culprit:
         component: kind and name, ``executor 'ours'``; empty where the code is no component's own method.
         file: path of the file.
         line: the line that raised, or called what raised.
+        raised: whether that very line raised, and nothing that it called.
     """
 
     plugin: str
@@ -29,16 +30,22 @@ class Culprit:
     component: str
     file: str
     line: int
+    raised: bool
 
     @property
     def place(self) -> str:
         """File and line."""
         return f"{Path(self.file).name} line {self.line}"
 
+    @property
+    def brief(self) -> str:
+        """Plugin, file and line."""
+        return f"plugin {self.plugin} {self.version}".rstrip() + f", {self.place}"
+
     def __str__(self) -> str:
         """Say it in half a line."""
         of = f"{self.component} of " if self.component else ""
-        return f"{of}plugin {self.plugin} {self.version}".rstrip() + f", {self.place}"
+        return of + self.brief
 
 
 def culprit(err: BaseException, registry: Registry) -> Culprit | None:
@@ -55,7 +62,8 @@ def culprit(err: BaseException, registry: Registry) -> Culprit | None:
         if owner is not None:
             component = _component(trace.tb_frame, registry) or (found.component if found else "")
             file = trace.tb_frame.f_code.co_filename
-            found = Culprit(owner.plugin, owner.plugin_version, component, file, trace.tb_lineno)
+            last = trace.tb_next is None
+            found = Culprit(owner.plugin, owner.plugin_version, component, file, trace.tb_lineno, last)
         trace = trace.tb_next
     return found
 

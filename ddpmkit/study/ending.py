@@ -82,8 +82,11 @@ def execute_with(text: str, registry: Registry, stages: Sequence[Stage], setting
     """
     try:
         registry.build("executor", text).run(stages, settings)
-    except DdpmkitError:
-        raise
+    except DdpmkitError as err:
+        where = culprit(err, registry)
+        if where is None or where.raised:  # what a plugin says in its own words stays as it is
+            raise
+        raise DdpmkitError(f"{err.message} [{where.brief}]", err.hint, code=Exit.FAILED) from err
     except BaseException as err:  # a plugin's code may raise anything
         if isinstance(err, KeyboardInterrupt) and settings.should_stop():
             return

@@ -45,6 +45,13 @@ class Loud(Schedule):
         return np.linspace(1e-3, 0.3, T)
 
 @dataclass(frozen=True)
+class Torn(Schedule):
+    """Torn."""
+    name = "torn"
+    def betas(self, T):
+        return 1 / 0
+
+@dataclass(frozen=True)
 class Own(Sigma):
     """Learned, between narrower bounds."""
     name = "own"
@@ -78,7 +85,7 @@ class Broken(Executor):
 
 @hookimpl
 def ddpmkit_register_schedules():
-    return [Loud]
+    return [Loud, Torn]
 
 @hookimpl
 def ddpmkit_register_sigmas():
@@ -160,24 +167,26 @@ def line_of(text: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("how", "error", "line"),
+    ("how", "error", "line", "exit_code"),
     [
-        ("raises", "RuntimeError: no cluster", 'raise RuntimeError("no cluster")'),
-        ("exits", "SystemExit: 0", "sys.exit(0)"),
-        ("torch", "RuntimeError: ", "torch.zeros(2) @ torch.zeros(3)"),
-        ("reports", "", 'settings.on_event({"event": "end"})'),
-        ("refuses", "TypeError: not like this", "not like this"),
+        ("raises", "RuntimeError: no cluster", 'raise RuntimeError("no cluster")', 1),
+        ("exits", "SystemExit: 0", "sys.exit(0)", 1),
+        ("torch", "RuntimeError: ", "torch.zeros(2) @ torch.zeros(3)", 1),
+        ("reports", "", 'settings.on_event({"event": "end"})', 1),
+        ("refuses", "TypeError: not like this", "not like this", 2),
     ],
 )
-def test_an_executor_that_fails_is_named_with_plugin_file_and_line(plugin, tmp_path, capsys, how, error, line):
+def test_an_executor_that_fails_is_named_with_plugin_file_and_line(
+    plugin, tmp_path, capsys, how, error, line, exit_code
+):
     args = ["ablate", *TINY, "--metrics", "nll", "-p", str(plugin), "--out", str(tmp_path)]
     code = main([*args, "--executor", f"broken:how={how}"])
     _, said = capsys.readouterr()
-    assert code == 1
+    assert code == exit_code  # bad parameters are refused before anything runs
     assert "internal error" not in said
     last = said.splitlines()[-2]
     assert last.startswith("error: executor 'broken")
-    assert "of plugin loud_plugin " in last
+    assert "plugin loud_plugin " in last
     assert error in last
     assert f"loud_plugin.py line {line_of(line)}" in last
     assert said.splitlines()[-1].startswith("hint: ")
@@ -254,3 +263,11 @@ def test_another_sigma_than_the_one_it_learned_is_refused(capsys, plugin, taught
     code, printed, said = bounded(capsys, plugin, taught, training, "--sigma", sigma)
     assert (code, printed) == (2, "")
     assert message in said
+
+
+def test_a_plugin_that_fails_while_planning_is_named_with_file_and_line(plugin, tmp_path, capsys):
+    args = ["ablate", *TINY, "--schedules", "torn", "-p", str(plugin), "--out", str(tmp_path)]
+    assert main(args) == 2
+    first = capsys.readouterr().err.splitlines()[-2]
+    assert first.startswith("error: schedule 'torn' failed: ZeroDivisionError")
+    assert f"loud_plugin.py line {line_of('1 / 0')}]" in first
