@@ -89,8 +89,8 @@ PLURALS = {
 }
 # Settings without a flag of their own: --axis NAME=VALUE sets them.
 AXIS_ONLY = (
-    "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "micro_batch", "eval_batch", "reference_split",
-    "decoder_variance", "fit_images",
+    "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "eval_precision", "micro_batch", "eval_batch",
+    "reference_split", "decoder_variance", "fit_images",
 )  # fmt: skip
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"train_steps": 400, "samples": 200, "sampling_steps": 25, "nll_evals": 2048},
