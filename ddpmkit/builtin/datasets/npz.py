@@ -47,7 +47,9 @@ class Npz(Dataset):
             raise DdpmkitError("npz needs a file", "write --dataset npz:path=images.npz")
         if Path(self.path).exists() and not Path(self.path).is_file():
             # A pipe can be read once, and every worker reads the data.
-            raise DdpmkitError(f"'{self.path}' is no file", "write --dataset npz:path=images.npz")
+            raise DdpmkitError(
+                f"'{self.path}' is no readable .npz file: it is no file", "write --dataset npz:path=images.npz"
+            )
         try:
             with zipfile.ZipFile(self.path) as archive:
                 if sum(info.file_size for info in archive.infolist()) > LIMIT:
@@ -64,8 +66,8 @@ class Npz(Dataset):
         (train, said), (test, said_of_test) = (self._images(held, f"{split}_images") for split in ("train", "test"))
         if train.shape[1:] != test.shape[1:]:
             raise DdpmkitError(
-                f"{self.path}: train_images has shape {held['train_images'].shape}, (C, H, W) = {train.shape[1:]} and "
-                f"test_images {test.shape[1:]}",
+                f"{self.path}: train_images has shape {held['train_images'].shape} and test_images has shape "
+                f"{held['test_images'].shape}: (C, H, W) is {train.shape[1:]} and test_images {test.shape[1:]}",
                 "both must have one shape",
             )
         if len(train) <= self.validation or len(test) < 2:
