@@ -7,11 +7,20 @@ the cores, and the sums of a BLAS would depend on how many there are. Set here, 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ[_name] = "1"
+
+
+@pytest.fixture
+def keyboard():
+    """A process that Ctrl-C reaches: one that was started in the background ignores it, and so do its tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

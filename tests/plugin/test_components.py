@@ -599,9 +599,10 @@ def test_npz_fingerprint_is_of_the_content_and_not_of_the_path(tmp_path: Path) -
     assert npz(str(tmp_path / "a.npz"), validation=6).fingerprint() != here.fingerprint()
 
 
-def test_npz_fingerprint_is_of_the_images_and_not_of_their_labels(tmp_path: Path) -> None:
+def test_npz_fingerprint_is_of_the_images_and_of_their_labels(tmp_path: Path) -> None:
     first, second = savez(tmp_path / "a.npz"), savez(tmp_path / "b.npz", train_labels=np.zeros(30, dtype=np.int64))
-    assert npz(first).fingerprint() == npz(second).fingerprint()
+    assert npz(first).fingerprint() != npz(second).fingerprint()
+    assert npz(savez(tmp_path / "c.npz")).fingerprint() == npz(first).fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -592,7 +592,7 @@ def test_what_a_component_raises_is_told_with_its_name_and_our_errors_pass() -> 
             raise error
 
 
-def test_a_real_ctrl_c_is_nobody_s_fault() -> None:
+def test_a_real_ctrl_c_is_nobody_s_fault(keyboard: None) -> None:
     """However deep inside of a component's code it comes."""
     assert threading.current_thread() is threading.main_thread()
     with pytest.raises(KeyboardInterrupt), blame("sampler", "x"), blame("schedule", "y"):

@@ -100,7 +100,7 @@ def test_a_file_that_raises_is_two_lines_and_exit_2(tmp_path: Path, capsys, erro
     assert err[0] == f"error: -p {path}: {RAISES[error]}"
 
 
-def test_ctrl_c_during_an_import_is_still_the_user_s(tmp_path: Path) -> None:
+def test_ctrl_c_during_an_import_is_still_the_user_s(keyboard: None, tmp_path: Path) -> None:
     path = tmp_path / "edge.py"
     path.write_text(HEAD + "import signal\nsignal.raise_signal(signal.SIGINT)")
     assert main(["--no-plugins", "-p", str(path), "ls"]) == 130

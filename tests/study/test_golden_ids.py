@@ -1,0 +1,68 @@
+"""The ids that stores hold, pinned: of the default study, and of one study for each kind of stage that is rare.
+
+When this fails, something that is hashed has changed, and every store that people have is worth nothing to the new
+version. If that was not meant, undo it: a field that is added belongs into ``AS_BEFORE`` or ``param(before=...)``. If
+the same spec now gives other numbers, raise ``VERSIONS`` in ddpmkit/study/plan.py, or the component's ``version``, say
+so in the changelog, and only then write the file again: ``python tests/study/test_golden_ids.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.config import make_study
+from ddpmkit.study.plan import make_plan
+
+FILE = Path(__file__).with_name("golden_ids.json")
+STUDIES: dict[str, dict[str, Any]] = {
+    "default": {"schedules": "linear,cosine,sigmoid"},
+    "fit": {"sigmas": "analytic,optimal", "axis": ["decoder_variance=tilde2,fitted"], "train_seeds": "0"},
+    "learned": {"sigmas": "learned-range,learned", "weightings": "hybrid,vlb", "train_seeds": "0"},
+    "full sweep": {"nll_full": True, "train_seeds": "0", "metrics": "nll"},
+    "target error": {"axis": ["nll_se=0.01"], "train_seeds": "0", "metrics": "nll"},
+    "every metric": {
+        "metrics": "fd,kid,precision,recall,density,coverage,sw,c2st,copy,nll", "features": "digits,pixels",
+        "train_seeds": "0", "sample_seeds": "0,1",
+    },
+    "walks": {
+        "samplers": "ancestral:spacing=openai,ddim:eta=0.5,dpm-solver++:clip=none", "predictions": "eps,x0,v,mu",
+        "timestep_sampling": "importance", "metrics": "fd", "features": "pixels", "train_seeds": "0",
+    },
+    "settings": {
+        "axis": ["ema=0.9,0.99", "eval_precision=bf16", "lr_decay=constant"], "dropout": "0.1", "precision": "bf16",
+        "backbones": "unet:fourier=true:channels=8", "schedules": "random-walk,zero-snr", "predictions": "x0",
+        "train_seeds": "0",
+    },
+}  # fmt: skip
+
+
+def ids(options: dict[str, Any]) -> dict[str, str]:
+    """The id of every stage, by kind and label; stages of one label are told apart by their order."""
+    registry = Registry(installed=False)
+    out: dict[str, str] = {}
+    for stage in make_plan(make_study(options, registry), registry).stages.values():
+        key = f"{stage.kind}: {stage.label}"
+        same = sum(k == key or k.startswith(f"{key} #") for k in out)
+        out[f"{key} #{same + 1}" if same else key] = stage.id
+    return out
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_ids_are_those_that_stores_hold(name: str) -> None:
+    assert ids(STUDIES[name]) == json.loads(FILE.read_text(encoding="utf-8"))[name]
+
+
+def test_every_kind_of_stage_is_pinned() -> None:
+    from ddpmkit.study.plan import VERSIONS
+
+    pinned = {key.partition(":")[0] for study in json.loads(FILE.read_text(encoding="utf-8")).values() for key in study}
+    assert pinned == set(VERSIONS)
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps({name: ids(o) for name, o in STUDIES.items()}, indent=1) + "\n", encoding="utf-8")
