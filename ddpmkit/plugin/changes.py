@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from types import ModuleType
 from typing import Any
 
 LIBRARIES = ("torch", "numpy", "scipy", "ddpmkit")
-Attribute = tuple[str, ...]  # module, name; or module, class, name
+Place = tuple[str, ...]  # module; or module, class
+Looks = dict[Place, dict[str, Any]]  # what stands in it, by name
 
 _made: dict[str, tuple[str, ...]] = {}  # plugin -> the attributes that it replaced in this process
 
@@ -46,24 +48,41 @@ def watched(plugin: str) -> Iterator[None]:
             _made[plugin] = tuple(sorted({*_made.get(plugin, ()), *found}))
 
 
-def snapshot(libraries: Sequence[str] = LIBRARIES) -> dict[Attribute, Any]:
-    """Return the functions, classes and methods of the libraries that are imported, by module and name."""
-    out: dict[Attribute, Any] = {}
+def snapshot(libraries: Sequence[str] = LIBRARIES) -> Looks:
+    """Return what the modules of the libraries that are imported, and the classes made in them, consist of."""
+    out: Looks = {}
     for name, module in list(sys.modules.items()):
         if isinstance(module, ModuleType) and name.partition(".")[0] in libraries:
             _look(name, module, out)
     return out
 
 
-def replaced(before: dict[Attribute, Any], *, by_others: bool = False) -> tuple[str, ...]:
-    """Return the dotted names of what is no longer what it was in a snapshot.
+def replaced(before: Looks, *, by_others: bool = False) -> tuple[str, ...]:
+    """Return the dotted names of functions, classes and methods that are no longer what they were in a snapshot.
 
     A module that came later is not in the snapshot, and is not looked at. With ``by_others`` only what is now somebody
     else's code counts, since libraries wrap their own functions while they work (torch its optimisers' steps).
     """
     now = snapshot()
-    different = (key for key, value in before.items() if now.get(key) is not value)
-    return tuple(sorted(".".join(key) for key in different if not by_others or _others(now.get(key))))
+    different = (
+        (*place, key)
+        for place, old in before.items()
+        if not _alike(old, new := now.get(place, {}))
+        for key, value in old.items()
+        if new.get(key) is not value and _is_code(place, key, value) and not (by_others and not _others(new.get(key)))
+    )
+    return tuple(sorted(".".join(key) for key in different))
+
+
+def _alike(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    # There are a hundred thousand of them, and hardly ever one that changed: C does the looking.
+    return len(old) == len(new) and all(map(operator.is_, old.values(), new.values()))
+
+
+def _is_code(place: Place, key: str, value: Any) -> bool:
+    if len(place) == 1:
+        return callable(value) and not key.startswith("__")
+    return callable(value) or isinstance(value, (staticmethod, classmethod, property))
 
 
 def _others(value: Any) -> bool:
@@ -71,15 +90,11 @@ def _others(value: Any) -> bool:
     return str(getattr(function, "__module__", None) or LIBRARIES[0]).partition(".")[0] not in LIBRARIES
 
 
-def _look(name: str, module: ModuleType, out: dict[Attribute, Any]) -> None:
-    for key, value in list(vars(module).items()):
-        if not callable(value) or key.startswith("__"):
-            continue
-        out[name, key] = value
-        if isinstance(value, type) and value.__module__ == name:
-            for inner, method in list(vars(value).items()):
-                if callable(method) or isinstance(method, (staticmethod, classmethod, property)):
-                    out[name, key, inner] = method
+def _look(name: str, module: ModuleType, out: Looks) -> None:
+    out[(name,)] = attributes = dict(vars(module))
+    for key, value in attributes.items():
+        if issubclass(type(value), type) and value.__module__ == name and not key.startswith("__"):
+            out[name, key] = dict(vars(value))
 
 
 def _default_dtype() -> Any:
@@ -91,7 +106,7 @@ def _default_dtype() -> Any:
 class _Arrival(importlib.abc.MetaPathFinder):
     """Look at a library at the moment when it has been imported, before whoever imports it can change it."""
 
-    def __init__(self, into: dict[Attribute, Any]) -> None:
+    def __init__(self, into: Looks) -> None:
         self.into = into
 
     def find_spec(
