@@ -314,7 +314,7 @@ PATCHES = {
     "a function by a lambda": "import torch.nn.functional as F\nF.silu = lambda x, inplace=False: x\n",
     "a function by another of torch": "import torch.nn.functional as F\nF.silu = F.relu\n",
     "a method": "import torch\ntorch.nn.GroupNorm.forward = lambda self, x: x\n",
-    "a function of numpy": "import numpy\nnumpy.linspace = lambda *a, **k: None\n",
+    "a function of numpy": "import numpy\nnumpy.log1p = lambda x, _f=numpy.log1p: _f(x)\n",
     "nothing": "import torch, numpy\n",
     "the default dtype": "import torch\ntorch.set_default_dtype(torch.float64)\n",
 }
