@@ -25,6 +25,13 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CODE = {".py", ".pyc", ".so", ".pyd", ".dylib"}
+CACHES = (
+    ".cache",
+    ".config/matplotlib",
+    ".matplotlib",
+    ".nv",
+    ".triton",
+)  # in the home; what tools keep for themselves
 MACHINE = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/System", "/Library")  # the machine's, not the plugin's
 
 
@@ -92,7 +99,7 @@ def hashed(paths: Iterable[str]) -> dict[str, str]:
 def reading() -> Iterator[set[str]]:
     """Collect the paths of the files that are opened for reading in this thread while the context is open.
 
-    Code, files of the machine, and what tools keep in hidden folders of the home do not count.
+    Code, files of the machine, and what tools keep in caches in the home do not count.
     """
     _listen()
     paths: set[str] = set()
@@ -133,12 +140,11 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _counts(path: Path) -> bool:
-    if path.suffix in CODE or str(path).startswith(MACHINE) or not foreign(path):
-        return False
-    if any(part.endswith((".dist-info", ".egg-info")) for part in path.parts):
+    if path.suffix in CODE or any(part.endswith((".dist-info", ".egg-info")) for part in path.parts):
         return False
     home = Path.home()
-    return not (path.is_relative_to(home) and str(path.relative_to(home)).startswith("."))
+    tools = [*map(Path, MACHINE), *(home / name for name in CACHES)]
+    return foreign(path.resolve()) and not any(path.is_relative_to(place) for place in tools)
 
 
 @cache
