@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -378,6 +379,26 @@ def test_a_network_that_draws_by_itself_gives_the_same_numbers_twice(place: Plac
             {p.parts[-3]: p.read_bytes() for p in outcome.folder.parent.parent.glob("store/*/*/*/out/COMMIT.json")}
         )
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("which", RANDOM)
+def test_a_network_that_draws_by_itself_goes_on_after_a_stop_as_if_there_was_none(
+    place: Place, tmp_path: Path, which: str
+) -> None:
+    plugin = str(place("id_plugin.py", HEAD + BACKBONE.format(build="", forward=RANDOM[which])))
+    options = {**TINY, "backbones": "net", "metrics": "nll"}
+
+    def weights() -> bytes:
+        registry = Registry([plugin], installed=False)
+        run(prepare(options, out=tmp_path, registry=registry, how=How(1, "cpu", "inline", checkpoint_every=2)))
+        (last,) = tmp_path.glob("store/train/*/*/ckpt/00000004/model.safetensors")
+        return last.read_bytes()
+
+    whole = weights()
+    (training,) = tmp_path.glob("store/train/*/*")
+    for finished in ("out", "ckpt/00000004"):
+        shutil.rmtree(training / finished)
+    assert weights() == whole
 
 
 def test_a_stage_leaves_the_caller_s_random_state_alone(tmp_path: Path) -> None:
