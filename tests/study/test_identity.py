@@ -340,20 +340,35 @@ def built_in_ids(plugins: list[str], first: str = "") -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.fixture(scope="module")
+def clean() -> Any:
+    return built_in_ids([])
+
+
+def patching(tmp_path: Path, patch: str) -> list[str]:
+    path = tmp_path / "patching.py"
+    path.write_text(patch + HEAD + SCHEDULE.format(beta=0.02))
+    return [str(path)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ["", "import torch"])
 @pytest.mark.parametrize("which", PATCHES)
-def test_a_plugin_that_replaces_parts_of_torch_is_in_every_id(tmp_path: Path, which: str, first: str) -> None:
-    path = tmp_path / "patching.py"
-    path.write_text(PATCHES[which] + HEAD + SCHEDULE.format(beta=0.02))
-    clean, found = built_in_ids([]), built_in_ids([str(path)], first)
+def test_a_plugin_that_replaces_parts_of_torch_is_in_every_id(
+    tmp_path: Path, clean: Any, which: str, first: str
+) -> None:
+    found = built_in_ids(patching(tmp_path, PATCHES[which]), first)
     if which in ("nothing", "the default dtype"):
         assert found == clean
         return
     assert not set(found[0]) & set(clean[0])
     assert found[1][0].startswith("plugin patching replaces ")
-    path.write_text(PATCHES[which] + "# another\n" + HEAD + SCHEDULE.format(beta=0.02))
-    assert not set(built_in_ids([str(path)], first)[0]) & set(found[0])
+
+
+@pytest.mark.slow
+def test_an_edit_of_a_plugin_that_replaces_parts_of_torch_moves_every_id(tmp_path: Path) -> None:
+    one, other = (built_in_ids(patching(tmp_path, PATCHES["a method"] + edit)) for edit in ("", "# another\n"))
+    assert not set(one[0]) & set(other[0])
 
 
 # --- what the seed does not reach -----------------------------------------------------------------------------------
