@@ -13,6 +13,7 @@ import ddpmkit
 import numpy as np
 import pandas as pd
 import pytest
+from ddpmkit import files
 from PIL import Image
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -89,11 +90,11 @@ def test_curves_are_those_of_the_records_one_run_a_training(study, exported):
     assert len(ids) == 8
     for id in ids:
         (folder,) = (exported / "train").glob(f"*-{id[:16]}")
-        lines = (study.parent.parent / "store/train" / id[:2] / id / "metrics.jsonl").read_text().splitlines()
+        rows = list(files.read_lines(study.parent.parent / "store/train" / id[:2] / id / "metrics.jsonl"))
         found = reader(folder)
         assert set(found.Tags()["scalars"]) == {"training/loss", "training/eps_mse", "training/grad_norm"}
         for name in ("loss", "eps_mse", "grad_norm"):
-            said = [(x["step"], np.float32(x[name])) for x in map(json.loads, lines)]
+            said = [(x["step"], np.float32(x[name])) for x in rows]
             assert [(e.step, np.float32(e.value)) for e in found.Scalars(f"training/{name}")] == said
     assert len(list((exported / "train").iterdir())) == 8
 
