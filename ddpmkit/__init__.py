@@ -51,6 +51,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
 def build(kind: str, text: str, *, plugins: Iterable[str] = ()) -> Any:
     """Build a component from spec text: ``build("schedule", "cosine:s=0.01").betas(1000)``.
 

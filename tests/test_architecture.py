@@ -377,3 +377,4 @@ def test_everything_that_is_promised_can_be_imported() -> None:
         assert getattr(ddpmkit, name) is not None
     hooks_and_kinds = {"hookimpl", "param", *(kind.interface.__name__ for kind in KINDS.values())}
     assert hooks_and_kinds <= set(ddpmkit.__all__)
+    assert set(dir(ddpmkit)) == {*ddpmkit.__all__, "__version__"}

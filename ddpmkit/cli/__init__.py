@@ -27,9 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script."""
-    open_closed_ones()
-    take_stdout()  # and never give it back: what a plugin prints while the interpreter ends is no data either
-    code = _run(sys.argv[1:])
+    try:
+        open_closed_ones()
+        take_stdout()  # and never give it back: what a plugin prints while the interpreter ends is no data either
+        code = _run(sys.argv[1:])
+    except KeyboardInterrupt:  # before there was a command that could take it
+        code = _interrupted()
     sys.stdout = sys.stderr
     sys.exit(code)
 
@@ -53,12 +56,16 @@ def _run(args: list[str]) -> int:
     except typer.Exit as err:
         return int(err.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted", "the same command goes on from here", Exit.SIGINT, False)
+        return _interrupted()
     except typer.TyperException as err:  # Typer's own usage errors
         text = err.format_message() if hasattr(err, "format_message") else str(err)
         return _fail(" ".join(text.split()), "ddpmkit --help, or ddpmkit COMMAND --help", Exit.USAGE, False)
     except BaseException as err:  # the last line of defence: a plugin's failure, or a defect with its traceback
         return _unforeseen(err, options)
+
+
+def _interrupted() -> int:
+    return _fail("interrupted", "the same command goes on from here", Exit.SIGINT, False)
 
 
 def _place(err: DdpmkitError, options: Global) -> str:

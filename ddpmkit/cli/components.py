@@ -67,6 +67,9 @@ def show(
     registry = given.registry(plugin)
     bare = spec.parse(name)[0]
     found = registry.named(bare)
+    kind = next((k.name for k in KINDS.values() if bare in (k.name, k.plural)), None)
+    if not found and kind is not None:
+        raise DdpmkitError(f"'{bare}' is a kind, not a component", f"ddpmkit ls {kind}, then ddpmkit show NAME")
     if not found:
         known = [e.name for e in registry.entries()]
         raise DdpmkitError(f"there is no component '{bare}'{did_you_mean(bare, known)}", "ddpmkit ls")

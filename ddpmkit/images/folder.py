@@ -58,8 +58,9 @@ def read_folder(folder: Path, say: Callable[[str], None] = silent) -> Levels:
 def image_files(folder: Path, say: Callable[[str], None] = silent) -> list[Path]:
     """Return the image files of a folder and its subfolders, in the order of their paths.
 
-    Hidden files and folders and ``__MACOSX`` are passed over. Symbolic links are followed; a file counts once, however
-    many links lead to it, and a link that leads back to a folder above it is not followed.
+    Hidden files and folders and ``__MACOSX`` are passed over; that images lie in subfolders is said. Symbolic links
+    are followed; a file counts once, however many links lead to it, and a link that leads back to a folder above it is
+    not followed.
 
     Raises:
         DdpmkitError: for a folder that can't be read, and an image's name behind which there is no file.
@@ -100,6 +101,9 @@ def image_files(folder: Path, say: Callable[[str], None] = silent) -> list[Path]
                 enter(path)
         elif path.suffix.lower() in SUFFIXES:
             take(path)
+    below = sum(path.parent != folder for path in found.values())
+    if below:
+        say(f"'{folder}': {below} of its {len(found)} images are in subfolders")
     if repeated:
         say(f"'{folder}': further names, by links, of images that count once: {repeated}")
     if circles:
@@ -162,8 +166,9 @@ def _check(path: Path, image: Image.Image) -> None:
     if frames > 1:
         raise DdpmkitError(f"'{path}' holds {frames} frames", "write each frame to a file of its own")
     if image.has_transparency_data:
+        what = "an alpha channel" if image.mode.endswith(("A", "a")) else "a transparent colour"
         raise DdpmkitError(
-            f"'{path}' has the mode {image.mode} with transparency", "put it on a ground first, and save it as RGB"
+            f"'{path}' has {what} (mode {image.mode})", "put the image on a plain background and save it as RGB or grey"
         )
     if image.mode not in ("1", "P", "L", "RGB"):
         raise DdpmkitError(f"'{path}' has the mode {image.mode}", "use 8-bit grey or RGB without transparency")

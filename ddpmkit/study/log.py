@@ -10,7 +10,7 @@ from typing import IO
 from ddpmkit.text import inert
 
 NAME = "log.txt"
-HEAD = TAIL = 1 << 19  # bytes kept of the first part, and of the last
+HEAD = TAIL = (1 << 19) - 32  # bytes kept of the first part, and of the last: a MiB with the line between
 LAST = 20  # lines shown of a stage that failed
 WIDTH = 200  # characters shown of a line
 

@@ -25,7 +25,7 @@ from ddpmkit.plugin.interfaces import Backbone, Images
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
-from ddpmkit.study.config import IMAGE_METRICS, SAMPLE_METRICS, Cell, Settings, Study
+from ddpmkit.study.config import FIELDS, IMAGE_METRICS, SAMPLE_METRICS, Cell, Settings, Study
 from ddpmkit.study.identity import Identified, identified
 from ddpmkit.study.warmup import warmup_warning
 
@@ -465,7 +465,10 @@ def _train_stage(cell: Cell, parts: _Parts, seed: int, rates: Sequence[float], c
         spec["sigma"] = parts.identities["sigma"]
         spec["decoder_variance"] = s.decoder_variance
         how["sigma"] = parts.records["sigma"]
-    shown = Cell(s, {k: v for k, v in cell.point.items() if k not in AFTER_TRAINING and (k != "sigma" or k in spec)})
+    unseen = [k for k in FIELDS if k in AFTER_TRAINING or (k == "sigma" and k not in spec)]
+    shown = Cell(
+        replace(s, **{k: FIELDS[k].default for k in unseen}), {k: v for k, v in cell.point.items() if k not in unseen}
+    )
     return Stage.planned("train", spec, (), how, f"train {shown.label} seed {seed}", s.train_steps * s.batch_size)
 
 

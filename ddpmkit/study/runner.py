@@ -27,7 +27,7 @@ from ddpmkit.study.config import (
 from ddpmkit.study.ending import execute_with, not_run, settle, stop_flag, told
 from ddpmkit.study.plan import Plan, Stage, build_without_memory, make_plan
 from ddpmkit.study.store import Store
-from ddpmkit.study.taken import check_name_is_free
+from ddpmkit.study.taken import check_name_is_free, moved_since
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,6 +182,7 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
         if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
             study = _resolve_precision(study, field, how.device)
     store = Store(files.home(out))
+    store.check_format()
     plan = make_plan(study, registry)
     study = plan.study  # without the metrics that nobody asked for and these data don't allow
     check_name_is_free(study, store)
@@ -190,7 +191,7 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
         _try_parts(plan, registry)
     for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
         print(text, file=sys.stderr)
-    for text in plan.notes:
+    for text in [*plan.notes, *moved_since(plan, store)]:
         print(f"note: {text}", file=sys.stderr)
     return Prepared(study, plan, store, registry, todo, how)
 

@@ -51,18 +51,31 @@ class Store:
         Raises:
             DdpmkitError: for a store of another format, or a place that can't be written.
         """
-        mark = self.root / "FORMAT"
         try:
-            if not mark.exists():
-                files.write_text(mark, f"{FORMAT}\n")
-            found = mark.read_text(encoding="utf-8").strip()
+            if not self._mark.exists():
+                files.write_text(self._mark, f"{FORMAT}\n")
+            self.check_format()
         except OSError as err:
             raise DdpmkitError(f"can't write to '{self.out}': {err.strerror}", "choose another --out") from None
+
+    def check_format(self) -> None:
+        """Refuse a store of another format; writes nothing.
+
+        Raises:
+            DdpmkitError: naming both formats.
+        """
+        if not self._mark.exists():
+            return
+        found = self._mark.read_text(encoding="utf-8", errors="replace").strip()
         if found != str(FORMAT):
             raise DdpmkitError(
                 f"the store in '{self.out}' has format {found!r}, and this ddpmkit writes {FORMAT}",
-                f"use another --out; if the file was damaged, write {FORMAT} into {mark}",
+                f"use another --out; if the file was damaged, write {FORMAT} into {self._mark}",
             )
+
+    @property
+    def _mark(self) -> Path:
+        return self.root / "FORMAT"
 
     def folder(self, kind: str, stage: str) -> Path:
         """Return the folder of a stage."""

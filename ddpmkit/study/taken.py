@@ -1,4 +1,4 @@
-"""A name that another grid has: what differs between the two, in the words one types."""
+"""A study's name when it was used before: by another grid, or by this one over other data or another plugin."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 from ddpmkit.study.config import AXIS_ONLY, FIELDS, PLURALS, Study, stated_grid
+from ddpmkit.study.plan import Plan
 from ddpmkit.study.store import Store
 
 NAMED = 3  # differences that are spelled out; the rest are counted
@@ -67,6 +68,51 @@ def differences(there: Any, now: Mapping[str, Any]) -> list[str]:
         else:
             out.append(f"{flag}{_short(a)} there, {_short(b)} now")
     return out
+
+
+def moved_since(plan: Plan, store: Store) -> list[str]:
+    """Say which results of this very grid had other stages when it was last run, and what of them has changed.
+
+    A data set, a plugin or ddpmkit itself may have changed in between. The numbers follow it, and so does the report,
+    which is made again; nobody should find that out from a table alone.
+    """
+    record = files.read_sealed(store.study(plan.study.name) / "plan.json") or {}
+    before = {(r["cell"], r["train_seed"], r["sample_seed"]): r for r in record.get("results", [])}
+    stages = {s["id"]: s for s in record.get("stages", [])}
+    moved, reasons = 0, []
+    for result in plan.results:
+        old = before.get((result.cell, result.train_seed, result.sample_seed))
+        if old is None:
+            continue
+        pairs = [
+            ("train", old["train"], result.train),
+            ("sample", old["sample"], result.sample),
+            ("nll", old["nll"], result.nll),
+            *(("score", a[1], b[1]) for a, b in zip(old["scores"], result.scores, strict=False)),
+        ]
+        changed = [(kind, a, b) for kind, a, b in pairs if a and b and a != b]
+        if changed:
+            moved += 1
+            kind, a, b = changed[0]
+            reasons.append(_changed_parts(kind, stages.get(a, {}).get("spec", {}), plan.stages[b].spec))
+    if not moved:
+        return []
+    return [
+        f"study '{plan.study.name}' was run before with another {', '.join(dict.fromkeys(reasons))}: {moved} of its "
+        f"{len(plan.results)} results are computed anew and its report is made again; the old stages stay in the store"
+    ]
+
+
+def _changed_parts(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Which entries of a stage's spec differ, in words; where none does, ddpmkit computes it in another way now."""
+    upstream = ("train", "fit", "sample", "draw", "ref")
+    found = [key for key in new if key not in upstream and new[key] != old.get(key)]
+    words = {"data": "data set", "changed_by": "set of plugins that replace library parts"}
+    named = []
+    for key in found:
+        component = isinstance(new[key], dict) and "name" in new[key]
+        named.append(f"{key} '{new[key]['name']}'" if component else words.get(key, key))
+    return " and ".join(named) or f"version of the {kind} stage"
 
 
 def _flat(grid: Any) -> dict[str, list[str]]:

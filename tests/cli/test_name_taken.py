@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ddpmkit
@@ -187,3 +188,29 @@ def test_of_any_two_grids_every_difference_is_told() -> None:
                 flag = key.replace("_", "-")
                 (text,) = (t for t in found if t.startswith((f"--{flag} ", f"--axis {key}=")))
                 assert text.endswith(f"{a[key]} there, {b[key]} now")
+
+
+def test_a_study_whose_data_set_has_changed_says_that_its_report_is_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)
+    command = [
+        "ablate", "--dataset", f"npz:path={tmp_path / 'data.npz'}:validation=5", "--features", "pca:k=2",
+        "--schedules", "linear,cosine", "--train-seeds", "0", "--train-steps", "2", "--samples", "4", "--timesteps",
+        "50", "--sampling-steps", "2", "--metrics", "fd", "--backbones", "unet:channels=4:mults=1", "--out",
+        str(tmp_path / "r"), "--executor", "inline", "--name", "mine",
+    ]  # fmt: skip
+
+    def told(*flags: str) -> list[str]:
+        assert main([*command, *flags]) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if "was run before" in line]
+
+    np.savez(tmp_path / "data.npz", train_images=images[:40], test_images=images[40:])
+    assert told() == told() == []
+    np.savez(tmp_path / "data.npz", train_images=255 - images[:40], test_images=images[40:])
+    for flags in (("-n",), ()):
+        assert told(*flags) == [
+            "note: study 'mine' was run before with another data set: 2 of its 2 results are computed anew and its "
+            "report is made again; the old stages stay in the store"
+        ]
+    assert told() == []

@@ -394,3 +394,11 @@ def test_version_and_help(capsys: Capsys) -> None:
         assert err == ""
         for command in ("ablate", "status", "report", "ls", "show", "plugins"):
             assert command in out
+
+
+@pytest.mark.parametrize("word", ["sampler", "samplers"])
+def test_show_of_a_kind_says_how_its_components_are_listed(capsys: Capsys, word: str) -> None:
+    assert main(["--no-plugins", "show", word]) == 2
+    first, hint = capsys.readouterr().err.splitlines()
+    assert first == f"error: '{word}' is a kind, not a component"
+    assert hint == "hint: ddpmkit ls sampler, then ddpmkit show NAME"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ddpmkit import files
+from ddpmkit import cli, files
 from ddpmkit.cli import main
 
 TINY = [
@@ -271,3 +271,15 @@ def test_a_plugin_that_fails_while_planning_is_named_with_file_and_line(plugin, 
     first = capsys.readouterr().err.splitlines()[-2]
     assert first.startswith("error: schedule 'torn' failed: ZeroDivisionError")
     assert f"loud_plugin.py line {line_of('1 / 0')}]" in first
+
+
+def test_ctrl_c_before_there_is_a_command_is_an_interruption_too(monkeypatch, capsys):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "open_closed_ones", interrupted)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    with pytest.raises(SystemExit) as caught:
+        cli.entry()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted\nhint: the same command goes on from here\n"

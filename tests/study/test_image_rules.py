@@ -102,6 +102,17 @@ def test_what_is_behind_a_name_is_a_file(folder):
         read_images(folder / "c.npz")
 
 
+def test_images_in_subfolders_are_read_and_said(folder):
+    said = []
+    png(folder / "a.png")
+    image_files(folder, said.append)
+    assert said == []
+    (folder / "cats").mkdir()
+    png(folder / "cats" / "b.png", 2)
+    assert len(image_files(folder, said.append)) == 2
+    assert said == [f"'{folder}': 1 of its 2 images are in subfolders"]
+
+
 def test_images_that_are_not_read_are_said(folder):
     png(folder / "a.png")
     for name in ("b.heic", "c.AVIF", "notes.txt"):
@@ -178,12 +189,12 @@ def animated(kind):
 
 
 REFUSED = {
-    "RGBA": (saved("RGBA"), "has the mode RGBA with transparency"),
-    "LA": (saved("LA"), "has the mode LA with transparency"),
-    "palette": (palette, "has the mode P with transparency"),
-    "grey": (lambda p: raw_png(p, 8, 0, (b"tRNS", b"\0\1")), "has the mode L with transparency"),
-    "black and white": (lambda p: raw_png(p, 1, 0, (b"tRNS", b"\0\1")), "has the mode 1 with transparency"),
-    "RGB": (lambda p: raw_png(p, 8, 2, (b"tRNS", b"\0\1\0\2\0\3")), "has the mode RGB with transparency"),
+    "RGBA": (saved("RGBA"), r"has an alpha channel \(mode RGBA\)"),
+    "LA": (saved("LA"), r"has an alpha channel \(mode LA\)"),
+    "palette": (palette, r"has a transparent colour \(mode P\)"),
+    "grey": (lambda p: raw_png(p, 8, 0, (b"tRNS", b"\0\1")), r"has a transparent colour \(mode L\)"),
+    "black and white": (lambda p: raw_png(p, 1, 0, (b"tRNS", b"\0\1")), r"has a transparent colour \(mode 1\)"),
+    "RGB": (lambda p: raw_png(p, 8, 2, (b"tRNS", b"\0\1\0\2\0\3")), r"has a transparent colour \(mode RGB\)"),
     "16-bit grey": (lambda p: raw_png(p, 16, 0), "has the mode I;16"),
     "16-bit RGB": (lambda p: raw_png(p, 16, 2), "has 16 bits a channel"),
     "16-bit ppm": (lambda p: p.write_bytes(b"P6 4 4 65535\n" + bytes(96)), "has 16 bits a channel"),

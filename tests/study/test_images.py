@@ -122,7 +122,7 @@ BAD_FILES = {
     "bomb": (lambda p: bomb(p, 30000, 30000), "far too many pixels|declares 30000 x 30000"),
     "small bomb": (lambda p: bomb(p, 9400, 9400), "declares 9400 x 9400|far too many"),
     "hidden bomb": (lambda p: bomb(p, 9000, 7600), "declares 9000 x 7600"),
-    "alpha": (lambda p: png(p, np.zeros((8, 8, 4), np.uint8)), "has the mode RGBA"),
+    "alpha": (lambda p: png(p, np.zeros((8, 8, 4), np.uint8)), r"has an alpha channel \(mode RGBA\)"),
     "16 bit": (lambda p: png(p, np.zeros((8, 8), np.uint16)), "has the mode I;16"),
 }
 

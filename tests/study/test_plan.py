@@ -324,3 +324,22 @@ def test_what_can_not_be_is_said_while_planning(plan, options, message):
         plan(**options)
     assert message in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "label", "training"),
+    [
+        ({}, "linear", "train linear seed 0"),
+        ({"schedules": "cosine", "weightings": "vlb"}, "cosine", "train cosine seed 0"),
+        ({"weightings": "p2"}, "p2", "train p2 seed 0"),
+        ({"samplers": "ddim"}, "ddim", "train linear seed 0"),  # no training sees the sampler
+        ({"sigmas": "beta"}, "beta", "train linear seed 0"),
+        ({"sigmas": "beta", "weightings": "vlb"}, "beta", "train beta seed 0"),
+    ],
+    ids=str,
+)
+def test_a_study_of_one_cell_is_named_by_what_was_chosen(registry, options, label, training):
+    small = {k: v for k, v in TINY.items() if k != "backbones"}
+    made = make_plan(make_study({**small, **options}, registry), registry)
+    assert [c.label for c in made.cells] == [label]
+    assert [s.label for s in made.stages.values() if s.kind == "train"] == [training]

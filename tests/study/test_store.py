@@ -6,6 +6,7 @@ import time
 import pytest
 
 from ddpmkit import files
+from ddpmkit.cli import main
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.study.store import Store, find_study, newest_study
 
@@ -101,3 +102,14 @@ def test_numbers_that_were_changed_after_the_commit_are_no_result(tmp_path):
     (out / "result.json").write_text('{"fd": 1.5}')
     assert not store.done("score", ID)
     assert store.result("score", ID) == {}
+
+
+def test_a_store_of_another_format_is_refused_before_anything_is_said_of_its_stages(tmp_path, capsys):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "FORMAT").write_text("2\n")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert main(["ablate", "-n", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"error: the store in '{tmp_path}' has format '2', and this ddpmkit writes 1"
+    assert len(said) == 2
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -46,8 +46,9 @@ class Pca(Features):
         flat = data.train.reshape(len(data.train), -1).astype(np.float64)
         if self.k > min(flat.shape):
             raise DdpmkitError(
-                f"pca: k={self.k} components of {flat.shape[0]} images with {flat.shape[1]} pixels",
-                f"use k <= {min(flat.shape)}",
+                f"pca: k={self.k} components can't be had from {flat.shape[0]} training images "
+                f"(validation images taken off) of {flat.shape[1]} values each",
+                f"--features pca:k={min(flat.shape)}, or fewer",
             )
         mean = flat.mean(0)
         # The eigenvectors of the D x D covariance are those of the SVD, and D is small where N is large.
