@@ -16,7 +16,9 @@ from ddpmkit import checkpoint, files
 from ddpmkit.checkpoint import Checkpoint
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.images import read_statistics, write_statistics
-from ddpmkit.study import stages
+from ddpmkit.study import execute
+from ddpmkit.study.records import FitRecord
+from ddpmkit.study.stage import Output
 from ddpmkit.study.store import Store
 
 ROOT = Path(ddpmkit.__file__).parent
@@ -91,9 +93,10 @@ def test_arrays_and_tensors_of_any_layout_are_read_as_they_were():
 
 def test_a_stage_stores_what_it_computed(tmp_path):
     """The one function behind ref, fit, sample and draw, and the one that reads their arrays back."""
-    work = SimpleNamespace(store=Store(tmp_path), stage=SimpleNamespace(kind="draw", id="ab" * 32))
-    stages._commit(work, {"n": 1}, {"draws": odd_arrays()})
-    check_arrays(stages._arrays(work, "draw", "ab" * 32, "draws.safetensors"), odd_arrays())
+    store, draw = Store(tmp_path), SimpleNamespace(kind="draw", id="ab" * 32)
+    work = SimpleNamespace(folder=store.folder(draw.kind, draw.id), stage=draw)
+    execute._commit(work, Output(FitRecord(1, "test", 9), {"draws": odd_arrays()}))
+    check_arrays(store.arrays("draw", draw.id, "draws"), odd_arrays())
 
 
 def test_a_checkpoint_stores_what_was_trained(tmp_path):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.cli.console import stderr_console
-from ddpmkit.study.progress import KINDS, Activity, Monitor, PlainLines, clock
+from ddpmkit.study.progress import Activity, Monitor, PlainLines, clock
 from ddpmkit.study.runner import Prepared
 from ddpmkit.text import inert
 from ddpmkit.text.layout import wrap
@@ -47,9 +47,7 @@ def render(m: Monitor) -> RenderableType:
     bars = Table.grid(padding=(0, 1))
     for no_wrap in (True, False, True, True):  # the bar gives way, a number does not
         bars.add_column(no_wrap=no_wrap)
-    for kind in KINDS:
-        if not m.total[kind]:
-            continue
+    for kind in m.kinds:
         part = sum(a.done for a in m.active.values() if a.kind == kind)
         failed = f"  {m.failed[kind]} failed" if m.failed[kind] else ""
         bars.add_row(

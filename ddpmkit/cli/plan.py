@@ -13,8 +13,9 @@ from ddpmkit.cli.streams import data
 from ddpmkit.plugin import spec
 from ddpmkit.study.config import Cell
 from ddpmkit.study.estimate import estimate
-from ddpmkit.study.progress import KINDS, clock
+from ddpmkit.study.progress import clock
 from ddpmkit.study.runner import Prepared
+from ddpmkit.study.stage import kinds_of
 
 T = TypeVar("T")
 MOST = 20  # cells that are listed one by one
@@ -27,11 +28,10 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
     guess = estimate(prepared)
     todo = {s.id for s in prepared.todo}
     kinds = {}
-    for kind in KINDS:
+    for kind in kinds_of(plan.stages.values()):
         stages = [s for s in plan.stages.values() if s.kind == kind]
-        if stages:
-            left = sum(s.id in todo for s in stages)
-            kinds[kind] = {"total": len(stages), "cached": len(stages) - left, "to_run": left, **guess.kinds[kind]}
+        left = sum(s.id in todo for s in stages)
+        kinds[kind] = {"total": len(stages), "cached": len(stages) - left, "to_run": left, **guess.kinds[kind]}
     results = len(plan.results)
     if as_json:
         record = {"study": study.name, "cells": [c.label for c in plan.cells], "results": results, "stages": kinds}

@@ -21,6 +21,7 @@ from ddpmkit import files
 from ddpmkit.report.frames import Records
 from ddpmkit.report.tables import Summary, main_table
 from ddpmkit.report.views import out_of, varying
+from ddpmkit.study.records import NllRecord, TrainRecord
 from ddpmkit.study.store import Store
 from ddpmkit.text import inert
 
@@ -258,15 +259,16 @@ def _curves(records: Records) -> Iterator[Chart]:
             if len(points) > 1:
                 x, y = zip(*dict(points).items(), strict=True)  # a resumed training may repeat a step
                 trainings.setdefault(name, []).append((x, y))
-            chain = store.result("train", r["train"]).get("chain")
+            trained = store.record(TrainRecord, r["train"])
+            chain = (trained and trained.chain) or {}
             for key, by in chains.items():
-                if name not in by and isinstance(chain, dict) and key in chain:
-                    by[name] = [_pair(chain.get("t"), chain[key])]
+                if name not in by and key in chain:
+                    by[name] = [_pair(chain["t"], chain[key])]
         if r["nll"] and r["nll"] not in seen:
             seen.add(r["nll"])
-            result = store.result("nll", r["nll"])
-            curve = (result.get(result.get("reported", "clipped")) or {}).get("curve")
-            if isinstance(curve, dict) and {"first", "last", "bits"} <= curve.keys():
+            bounds = store.record(NllRecord, r["nll"])
+            shown = bounds and (bounds.unclipped if bounds.reported == "unclipped" else bounds.clipped)
+            if shown and (curve := shown.curve):
                 # The mean of a block of steps is drawn at the block's middle, on a scale of logarithms.
                 middle = [(a * b) ** 0.5 for a, b in zip(curve["first"], curve["last"], strict=False)]
                 bits.setdefault(r["cell"], []).append(_pair(middle, curve["bits"]))

@@ -19,6 +19,7 @@ from ddpmkit.report.frames import Records
 from ddpmkit.report.metrics import direction, in_words
 from ddpmkit.report.tables import Summary
 from ddpmkit.report.views import out_of
+from ddpmkit.study.records import SampleRecord
 from ddpmkit.study.store import Store
 from ddpmkit.text import inert
 
@@ -33,9 +34,9 @@ def samples_of(records: Records, cell: str) -> tuple[Levels, int] | None:
     """Return the samples (N, C, H, W) of a cell's first finished result, and K; None when it has none."""
     for r in records.plan["results"]:
         store = Store(out_of(records, r))
-        if r["cell"] == cell and r["sample"] and store.done("sample", r["sample"]):
+        if r["cell"] == cell and r["sample"] and (drawn := store.record(SampleRecord, r["sample"])):
             blob = (store.folder("sample", r["sample"]) / "out" / "samples.safetensors").read_bytes()
-            return load(blob)["levels"], int(store.result("sample", r["sample"])["levels"])
+            return load(blob)["levels"], drawn.levels
     return None
 
 
@@ -44,11 +45,11 @@ def drawn_from(records: Records) -> list[tuple[str, str, Levels, int, tuple[int,
 
     The same train and sample seed give every cell the same noise, so cells are shown at the seeds that most have.
     """
-    done: dict[str, dict[tuple[int, int], tuple[Store, str]]] = {}
+    done: dict[str, dict[tuple[int, int], tuple[Store, str, int]]] = {}
     for r in records.plan["results"]:
         store = Store(out_of(records, r))
-        if r["sample"] and store.done("sample", r["sample"]):
-            done.setdefault(r["cell"], {})[r["train_seed"], r["sample_seed"]] = (store, r["sample"])
+        if r["sample"] and (drawn := store.record(SampleRecord, r["sample"])):
+            done.setdefault(r["cell"], {})[r["train_seed"], r["sample_seed"]] = (store, r["sample"], drawn.levels)
     votes = Counter(seeds for found in done.values() for seeds in found)
     common = max(votes, key=lambda s: votes[s]) if votes else None
     out = []
@@ -57,10 +58,9 @@ def drawn_from(records: Records) -> list[tuple[str, str, Levels, int, tuple[int,
         if not found:
             continue
         seeds = common if common in found else next(iter(found))
-        store, id = found[seeds]
+        store, id, levels = found[seeds]
         with isolated(f"the samples of {cell['label']}"):
             blob = (store.folder("sample", id) / "out" / "samples.safetensors").read_bytes()
-            levels = int(store.result("sample", id)["levels"])
             out.append((cell["label"], cell["slug"], load(blob)["levels"], levels, seeds, seeds == common))
     return out
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.study.records import NllRecord, Record, RefRecord, SampleRecord, ScoreRecord, TrainRecord
 from ddpmkit.study.store import Store
+
+R = TypeVar("R", bound=Record)
 
 AXES = (
     "dataset",
@@ -108,7 +112,13 @@ class Reading:
     """A store read once a stage: several results rest on one stage, and it does not change while a report is made."""
 
     def __init__(self, store: Store) -> None:
-        self.done, self.result, self.status = cache(store.done), cache(store.result), cache(store.status)
+        self.done, self.status = cache(store.done), cache(store.status)
+        self._record: Callable[[Any, str], Any] = cache(store.record)
+
+    def record(self, kind: type[R], stage: str) -> R | None:
+        """What a finished stage found; None when it is not done."""
+        found: R | None = self._record(kind, stage)
+        return found
 
 
 def read_study(folder: Path) -> Records:
@@ -127,8 +137,9 @@ def read_study(folder: Path) -> Records:
     for r in plan["results"]:
         base = {"study": plan["study"], "cell": r["cell"], **{a: settings[r["cell"]][a] for a in AXES}}
         base |= {"train_seed": r["train_seed"], "sample_seed": r["sample_seed"], "train_stage": r["train"][:16]}
-        trained, status = store.result("train", r["train"]), store.status("train", r["train"])
-        base |= {"train_seconds": status.get("seconds"), **{k: trained.get(k) for k in ("parameters", "flops")}}
+        trained, status = store.record(TrainRecord, r["train"]), store.status("train", r["train"])
+        base |= {"train_seconds": status.get("seconds")}
+        base |= {"parameters": trained and trained.parameters, "flops": trained and trained.flops}
         for features, score, ref in r["scores"]:
             rows += [{**base, **row} for row in _score_rows(store, stages, r, features, score, ref)]
         if r["nll"]:
@@ -136,25 +147,27 @@ def read_study(folder: Path) -> Records:
         if r.get("nll_train"):
             rows += [{**base, **row} for row in _nll_rows(store, stages, r, "nll_train")]
     prints = [store.status(s["kind"], i).get("fingerprint") for i, s in stages.items() if store.done(s["kind"], i)]
-    references = [store.result("ref", i) for i, s in stages.items() if s["kind"] == "ref" and store.done("ref", i)]
+    refs = [store.record(RefRecord, i) for i, s in stages.items() if s["kind"] == RefRecord.kind]
     problems = []
     for s in stages.values():
         if not store.done(s["kind"], s["id"]):
             status = store.status(s["kind"], s["id"])
             problems.append((s["label"], status.get("state", "pending"), status.get("error", "")))
     for s in stages.values():
-        if s["kind"] == "score":
-            failed = store.result("score", s["id"]).get("failed", {})
-            problems += [(s["label"], "failed", f"{metric}: {why}") for metric, why in failed.items()]
+        scored = store.record(ScoreRecord, s["id"]) if s["kind"] == ScoreRecord.kind else None
+        problems += [
+            (s["label"], "failed", f"{metric}: {why}") for metric, why in (scored.failed if scored else {}).items()
+        ]
     mixed = _mixed([f for f in prints if isinstance(f, dict)])
     copies = tuple(
         dict.fromkeys(
             r["cell"]
             for r in plan["results"]
             for _, score, _ in r["scores"]
-            if store.result("score", score).get("metrics", {}).get("copy", {}).get("flag")
+            if (scored := store.record(ScoreRecord, score)) and scored.metrics.get("copy", {}).get("flag")
         )
     )
+    references = [ref.json() for ref in refs if ref is not None]
     return Records(folder, plan, pd.DataFrame(rows, columns=list(COLUMNS)), references, problems, mixed, copies)
 
 
@@ -169,12 +182,13 @@ def _score_rows(
     store: Reading, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str
 ) -> list[dict[str, Any]]:
     """A row for each metric of the drawn images; of the Frechet distance one more with its 1/N bias taken off."""
-    result, reference = store.result("score", score), store.result("ref", ref)
-    sampled, status = store.result("sample", r["sample"]), store.status("sample", r["sample"])
+    scored, reference = store.record(ScoreRecord, score), store.record(RefRecord, ref)
+    sampled, status = store.record(SampleRecord, r["sample"]), store.status("sample", r["sample"])
+    metrics = scored.metrics if scored else {}
     shared = {
         "status": _state(store, stages, r, "score", score),
-        "n": result.get("n"),
-        "evaluations": sampled.get("evaluations"),
+        "n": scored and scored.n,
+        "evaluations": sampled and sampled.evaluations,
         "seconds": status.get("seconds"),
         "fingerprint": _fingerprint(status),
         "stage": score[:16],
@@ -182,15 +196,17 @@ def _score_rows(
     out = []
     for asked in stages.get(score, {}).get("spec", {}).get("metrics", ["fd"]):
         metric = asked if isinstance(asked, str) else asked["name"].rpartition("/")[2]  # with the plugin that brings it
-        found = result.get("metrics", {}).get(metric, {})
-        name = reference.get("names", {}).get(metric, f"FD-{features}" if metric == "fd" else metric)
+        found = metrics.get(metric, {})
+        name = f"FD-{features}" if metric == "fd" else metric
         definition = ""
         if reference:
+            name = reference.names.get(metric, name)
             definition = (
-                f"{name} n={result.get('n', '')}/{reference['n_reference']} ref={reference['split']} "
-                f"extractor={reference['features'][:8]}{_protocol(reference)}"
+                f"{name} n={scored.n if scored else ''}/{reference.n_reference} ref={reference.split} "
+                f"extractor={reference.features[:8]}"
+                + _protocol(reference.reference, reference.levels, reference.resize, reference.quantiser)
             )
-        state = "failed" if metric in result.get("failed", {}) else shared["status"]
+        state = "failed" if scored and metric in scored.failed else shared["status"]
         row = {
             **shared,
             "status": state,
@@ -199,7 +215,7 @@ def _score_rows(
             "standard_error": found.get("se"),
         }
         out.append({**row, "unit": UNITS.get(metric, ""), "definition": definition})
-        debiased = result.get("metrics", {}).get("fd-debiased")
+        debiased = metrics.get("fd-debiased")
         if metric == "fd" and debiased:
             definition = definition.replace(name, f"{name}-debiased", 1)
             row |= {"value": debiased["value"], "standard_error": debiased["se"], "definition": definition}
@@ -209,40 +225,37 @@ def _score_rows(
 
 def _nll_rows(store: Reading, stages: dict[str, Any], r: dict[str, Any], which: str = "nll") -> list[dict[str, Any]]:
     """The rows of a bound: on the test split as reported and as the network is; on the training split as reported."""
-    result, status = store.result("nll", r[which]), store.status("nll", r[which])
-    reported = result.get("reported", "clipped")
+    bounds, status = store.record(NllRecord, r[which]), store.status("nll", r[which])
+    reported = bounds.reported if bounds and bounds.reported else "clipped"
     rows = [("NLL", reported), ("NLL-unclipped", "unclipped")] if which == "nll" else [("NLL-train", reported)]
     shared = {
         "unit": "bits/dim",
         "status": _state(store, stages, r, "nll", r[which]),
-        "n": result.get("images"),
-        "evaluations": result.get("evaluations"),
+        "n": bounds and bounds.images,
+        "evaluations": bounds and bounds.evaluations,
         "seconds": status.get("seconds"),
         "fingerprint": _fingerprint(status),
         "stage": r[which][:16],
     }
     out = []
     for metric, key in rows:
-        bound = result.get(key, {})
-        definition = ""
-        if result:
+        value, definition = {}, ""
+        if bounds:
+            bound = bounds.clipped if key == "clipped" else bounds.unclipped
             definition = (
-                f"{metric} x0hat {key}, decoder={result['decoder']} variance={result['decoder_variance']} "
-                f"T={result['T']} split={result['split']}{_protocol(result)}"
+                f"{metric} x0hat {key}, decoder={bounds.decoder} variance={bounds.decoder_variance} "
+                f"T={bounds.T} split={bounds.split}{_protocol(bounds.data, bounds.levels)}"
             )
-        value = {"value": bound.get("total"), "standard_error": bound.get("standard_error")}
-        value["test_set_error"] = bound.get("test_set_error")
+            value = {"value": bound.total, "standard_error": bound.standard_error}
+            value["test_set_error"] = bound.test_set_error
         out.append({**shared, "metric": metric, "definition": definition, **value})
     return out
 
 
-def _protocol(record: dict[str, Any]) -> str:
+def _protocol(data: str, levels: int, resize: str = "", quantiser: str = "") -> str:
     """The rest of what must agree before two numbers are compared: data, grey levels, resizing, quantiser."""
-    data = record.get("reference") or record.get("data")
-    words = [f"data={data[:8]}"] if data else []
-    words += [f"K={record['levels']}"] if "levels" in record else []
-    words += [f"{k}={str(record[k]).replace(' ', '-')}" for k in ("resize", "quantiser") if record.get(k)]
-    return "".join(f" {w}" for w in words)
+    words = {"data": (data or "")[:8], "K": levels, "resize": resize, "quantiser": quantiser}
+    return "".join(f" {k}={str(v).replace(' ', '-')}" for k, v in words.items() if v)
 
 
 def _state(store: Reading, stages: dict[str, Any], r: dict[str, Any], kind: str, stage: str) -> str:

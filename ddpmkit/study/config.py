@@ -119,11 +119,11 @@ class Cell:
         """The cell's name in tables: its values on the axes that vary.
 
         A study of one cell has none; it is named by its schedule, or where that is the default one, by the first
-        component that is not.
+        component of another name than the default's.
         """
         if not self.point:
             chosen = ((getattr(self.settings, kind), FIELDS[kind].default) for kind in PLURALS.values())
-            return next((text for text, usual in chosen if text != usual), self.settings.schedule)
+            return next((c for c, usual in chosen if spec.parse(c)[0] != usual), self.settings.schedule)
         return " ".join(v if isinstance(v, str) else f"{k}={spec.encode(v)}" for k, v in self.point.items())
 
     @property

@@ -14,7 +14,8 @@ from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.culprit import culprit
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.plan import Plan, Stage
+from ddpmkit.study.plan import Plan
+from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def told(text: str, registry: Registry) -> str:
     return f"executor '{text}'{of}"
 
 
-def execute_with(text: str, registry: Registry, stages: Sequence[Stage], settings: RunSettings) -> None:
+def execute_with(text: str, registry: Registry, stages: Sequence[Stage[Any]], settings: RunSettings) -> None:
     """Let an executor run the stages; a second signal cuts it short.
 
     Raises:
@@ -102,7 +103,9 @@ def execute_with(text: str, registry: Registry, stages: Sequence[Stage], setting
         ) from err
 
 
-def not_run(plan: Plan, stages: Sequence[Stage], before: Mapping[str, dict[str, Any]], store: Store) -> list[Stage]:
+def not_run(
+    plan: Plan, stages: Sequence[Stage[Any]], before: Mapping[str, dict[str, Any]], store: Store
+) -> list[Stage[Any]]:
     """Return the stages that an executor could have run and has not touched."""
     waits = {s.id for s in plan.stages.values() if not store.done(s.kind, s.id)}
     return [
@@ -114,7 +117,7 @@ def not_run(plan: Plan, stages: Sequence[Stage], before: Mapping[str, dict[str, 
     ]
 
 
-def settle(store: Store, stage: Stage, event: dict[str, Any]) -> None:
+def settle(store: Store, stage: Stage[Any], event: dict[str, Any]) -> None:
     """Write how a stage ended where its worker could not: none that has ended is left as running, or without a word."""
     path = store.folder(stage.kind, stage.id) / "status.json"
     path.parent.mkdir(parents=True, exist_ok=True)

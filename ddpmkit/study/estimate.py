@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ddpmkit import files
 from ddpmkit.plugin.blame import blame
 from ddpmkit.plugin.contract import network
-from ddpmkit.study.plan import Stage
 from ddpmkit.study.runner import Prepared
+from ddpmkit.study.stage import Stage
 
 PROBE = 3  # timed steps, after one to warm up
 
@@ -57,7 +58,7 @@ def estimate(prepared: Prepared) -> Guess:
 
 
 def _pace(
-    stage: Stage,
+    stage: Stage[Any],
     known: dict[tuple[str, str], list[float]],
     probed: dict[str, tuple[float, float]],
     prepared: Prepared,
@@ -67,18 +68,18 @@ def _pace(
     name = _backbone(stage.how)
     if seen := known.get((stage.kind, name)):
         return float(np.median(seen))
-    if stage.kind in ("ref", "score", "nll"):
+    if stage.spec.cost == "moment":
         return 1e-4  # features of one image by a small network, sums over draws; a moment beside the rest
     if name not in probed:
         probed[name] = _probe(stage, prepared, device)
-    return probed[name][0 if stage.kind == "train" else 1]
+    return probed[name][0 if stage.spec.cost == "training" else 1]
 
 
 def _backbone(how: dict[str, dict[str, object]]) -> str:
     return files.canonical(how["backbone"]["params"]) + str(how["backbone"]["name"]) if "backbone" in how else ""
 
 
-def _probe(stage: Stage, prepared: Prepared, device_name: str) -> tuple[float, float]:
+def _probe(stage: Stage[Any], prepared: Prepared, device_name: str) -> tuple[float, float]:
     """Time a few training steps and forward passes; return seconds per image of each."""
     import torch
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ddpmkit import files as disk
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import Component
 from ddpmkit.plugin.registry import Registry
@@ -21,7 +22,8 @@ from ddpmkit.plugin.sources import Sources, hashed
 
 DIGITS = 10
 NOTHING = 1e-14  # of the largest entry: what is left of a difference that should be zero
-Identified = tuple[dict[str, Any], dict[str, Any]]  # what is hashed; how to build the component again
+Identity = dict[str, Any]  # what of a component is hashed
+Identified = tuple[Identity, dict[str, Any]]  # what is hashed; how to build the component again
 
 
 def identified(component: Component, registry: Registry, *values: Any, files: Iterable[str] = ()) -> Identified:
@@ -43,6 +45,19 @@ def identified(component: Component, registry: Registry, *values: Any, files: It
     named = (v for v in spec.values(component).values() if isinstance(v, str))
     sources = Sources(**record["sources"]).with_files([*files, *hashed(named)])
     return {**identity, "sources": sources.digest()}, {**record, "sources": asdict(sources)}
+
+
+def hold(kind: str, identity: Identity, *values: Any) -> None:
+    """Refuse values of a plugin's component that are not those of the plan.
+
+    Raises:
+        DdpmkitError: with the component's name.
+    """
+    if identity.get("values") not in (None, value_hash(*values)):
+        raise DdpmkitError(
+            f"{kind} '{identity['name']}' gives other numbers than when the stage was planned",
+            "run the study again: its stages get new ids",
+        )
 
 
 def value_hash(*values: Any) -> str:

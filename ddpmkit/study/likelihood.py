@@ -10,25 +10,21 @@ from typing import Any
 import torch
 
 from ddpmkit import device as devices
-from ddpmkit.diffusion.gaussian import Prediction
 from ddpmkit.diffusion.likelihood import Decoder
-from ddpmkit.diffusion.tables import Tables, decoder_log_variance
+from ddpmkit.diffusion.tables import decoder_log_variance
 from ddpmkit.diffusion.variance import log_variance
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.evaluation.nll_bound import bound
-from ddpmkit.evaluation.nll_control import LinearGaussian
-from ddpmkit.evaluation.nll_draw import beside_the_middle, draw
 from ddpmkit.evaluation.ode import from_network, ode_likelihood
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.contract import timesteps
-from ddpmkit.plugin.interfaces import Images, Sigma
+from ddpmkit.plugin.interfaces import Sigma
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.spec import format as spell
-from ddpmkit.sampling import predictor
-from ddpmkit.study.config import RunOptions
-from ddpmkit.study.plan import AS_BEFORE, Stage
-from ddpmkit.study.stages import Work, bound_record, split_images, trained_network
+from ddpmkit.study.stages.draw import answers, split_images
+from ddpmkit.study.stages.nll import bounds, reported
+from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
+from ddpmkit.study.trained import Trained, find_training, how_trained, load_trained, which_average
 
 
 @dataclass(frozen=True)
@@ -66,23 +62,6 @@ class Asked:
     ode: int = 0
 
 
-def find_training(store: Store, text: str) -> str:
-    """Return the id of a finished training whose id begins with ``text``.
-
-    Raises:
-        DdpmkitError: when there is none, or more than one.
-    """
-    ids = [p.name for p in store.root.glob("train/*/*") if p.is_dir()]
-    found = [i for i in ids if i.startswith(text)] if text else []
-    if len(found) != 1:
-        problem = "no training" if not found else f"{len(found)} trainings"
-        hint = f"the column train_stage of a study's results.csv has them; {len(ids)} are in {store.root}"
-        raise DdpmkitError(f"{problem} in the store begins with '{text}'", hint)
-    if not store.done("train", found[0]):
-        raise DdpmkitError(f"training {found[0][:12]} is not finished", "run its study again")
-    return found[0]
-
-
 def likelihood(
     store: Store,
     registry: Registry,
@@ -98,12 +77,10 @@ def likelihood(
         DdpmkitError: when a choice does not go with the network, or the data are not here any more.
         Diverged: when the network gives a value that is not finite.
     """
-    stage = find_training(store, training)
-    spec, how = {**AS_BEFORE["train"], **store.spec("train", stage)}, store.status("train", stage)
-    if "how" not in how:
-        path = store.folder("train", stage) / "status.json"
-        raise DdpmkitError(f"'{path}' is damaged or lost", "run the study again: it is written from the plan")
-    sigma, learned = _sigma(registry, asked.sigma, how["how"].get("sigma"))
+    found = find_training(store, training)
+    spec, status = store.read_spec(Train, found), how_trained(store, found)
+    how = status["how"]
+    sigma, learned = _sigma(registry, asked.sigma, how.get("sigma"))
     if sigma.fitted:
         raise DdpmkitError(f"sigma '{sigma.name}' is fitted in a study", f"ddpmkit ablate --sigmas {sigma.name}")
     if sigma.learned and sigma != learned:
@@ -113,72 +90,49 @@ def likelihood(
         raise DdpmkitError(f"this network learned its own variance, '{spell(learned)}'", "leave out --sigma")
     if sigma.learned and asked.decoder_variance != "tilde2":
         raise DdpmkitError(f"sigma '{sigma.name}' gives the decoder its variance too", "leave out --decoder-variance")
-    kept = ", ".join(map(repr, spec["emas"]))
-    if asked.ema is None and len(spec["emas"]) > 1:
-        raise DdpmkitError(f"this training kept several averages: {kept}", f"--ema {spec['emas'][-1]!r}")
-    rate = spec["emas"][0] if asked.ema is None else asked.ema
-    if rate not in spec["emas"]:
-        raise DdpmkitError(f"the average of rate {rate!r} was not kept", f"kept: {kept}")
-    where = devices.resolve(device)
-    asking = Stage(
-        "draw",
-        {"train": stage, "weights": f"ema {rate!r}", "eval_precision": "fp32", "data": spec["data"]},
-        (),
-        {**how["how"], "sigma": registry.record(sigma)},
-        f"likelihood of {stage[:12]}",
-        1.0,
-    )
-    work = Work(asking, store, registry, RunOptions(device=device), where, lambda _: None, lambda: False)
+    rate, where = which_average(spec, asked.ema), devices.resolve(device)
     with devices.one_thread(), devices.reproducible(where):
-        images, net, full, _, prediction = trained_network(work)
-        flow = _ode(net, full, prediction, sigma.learned, images, asked, where) if asked.ode else {}
+        network = load_trained(store, registry, found, how, ema=rate, sigma=sigma, device=where)
+        full, levels = network.tables, network.images.levels
+        flow = _ode(network, asked) if asked.ode else {}
         chain = (
             full
             if asked.steps is None
             else full.strided(timesteps(registry.build("sampler", "ancestral"), full.T, asked.steps))
         )
-        split = to_pixels(torch.from_numpy(split_images(images, asked.split)).to(where), images.levels)
-        fixed = beside_the_middle(chain.T, len(split))
-        sampled = not asked.full and asked.se is None
-        draws = draw(
-            predictor(net, chain, prediction, where, sigma),
+        evals = asked.evals if not asked.full and asked.se is None else None
+        draws, count = answers(
+            network,
             chain,
-            images=split,
-            pilot=to_pixels(torch.from_numpy(images.validation).to(where), images.levels),
-            levels=images.levels,
-            evaluations=fixed + asked.evals if sampled else None,
-            target_se=None if asked.full else asked.se,
+            asked.split,
+            evals=evals,
+            se=None if asked.full else asked.se,
             full=asked.full,
             seed=asked.seed,
-            micro_batch=asked.batch,
-            linear=LinearGaussian.fit(to_pixels(torch.from_numpy(images.train), images.levels)),
+            batch=asked.batch,
             on_progress=on_progress,
         )
     log_sigma2 = None if sigma.learned else log_variance(sigma, chain)
     decoder = None if sigma.learned else decoder_log_variance(chain, asked.decoder_variance)
-    found = {
-        name: bound_record(
-            bound(draws, chain, log_sigma2, decoder, asked.decoder, levels=images.levels, clip=name == "clipped")
-        )
-        for name in ("clipped", "unclipped")
-    }
+    clipped, unclipped = bounds(draws, chain, log_sigma2, decoder, asked.decoder, levels)
     return {
-        "train": stage,
-        "label": how["label"],
+        "train": found,
+        "label": status["label"],
         **asdict(asked),
         "sigma": spell(sigma) if asked.sigma is None else asked.sigma,
-        "evals": asked.evals if sampled else None,
+        "evals": evals,
         "ema": rate,
         "decoder_variance": "learned" if sigma.learned else asked.decoder_variance,
         "steps": chain.T,
         "T": full.T,
-        "images": len(split),
-        "dims": split[0].numel(),
-        "levels": images.levels,
+        "images": count,
+        "dims": network.images.test[0].size,
+        "levels": levels,
         "evaluations": draws.evaluations,
-        "full_sweep": len(split) * chain.T,
-        "reported": "clipped" if chain.variance_preserving else "unclipped",
-        **found,
+        "full_sweep": count * chain.T,
+        "reported": reported(chain),
+        "clipped": asdict(clipped),
+        "unclipped": asdict(unclipped),
         **flow,
     }
 
@@ -195,36 +149,29 @@ def _sigma(registry: Registry, asked: str | None, record: dict[str, Any] | None)
     return registry.build("sigma", asked), learned
 
 
-def _ode(
-    net: torch.nn.Module,
-    full: Tables,
-    prediction: Prediction,
-    learned: bool,
-    images: Images,
-    asked: Asked,
-    device: torch.device,
-) -> dict[str, Any]:
+def _ode(network: Trained, asked: Asked) -> dict[str, Any]:
     """The likelihood of the probability-flow ODE on the first images of the split, bits/dim, as a record."""
+    images = network.images
 
     def mean(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = net(x, t)
-        return out.chunk(2, dim=1)[0] if learned else out
+        out: torch.Tensor = network.net(x, t)
+        return out.chunk(2, dim=1)[0] if network.sigma.learned else out
 
     chosen = torch.from_numpy(split_images(images, asked.split)[: asked.ode])
-    found = ode_likelihood(
-        from_network(mean, full, prediction),
-        full,
-        to_pixels(chosen.to(device), images.levels),
+    flow = ode_likelihood(
+        from_network(mean, network.tables, network.prediction),
+        network.tables,
+        to_pixels(chosen.to(network.device), images.levels),
         levels=images.levels,
         seed=asked.seed,
     )
     return {
         "probability_flow": {
-            "total": found.total,
-            "test_set_error": found.test_set_error if math.isfinite(found.test_set_error) else None,
-            "step_error": found.step_error,
-            "images": len(found.images),
-            "evaluations": found.evaluations,
-            "divergence": found.divergence,
+            "total": flow.total,
+            "test_set_error": flow.test_set_error if math.isfinite(flow.test_set_error) else None,
+            "step_error": flow.step_error,
+            "images": len(flow.images),
+            "evaluations": flow.evaluations,
+            "divergence": flow.divergence,
         }
     }

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddpmkit.study.channel import CHUNK, Message, Reader, encode
 from ddpmkit.study.log import NAME, Log
@@ -20,7 +20,7 @@ from ddpmkit.study.worker import THREADS
 
 if TYPE_CHECKING:
     from ddpmkit.study.leash import Leash
-    from ddpmkit.study.plan import Stage
+    from ddpmkit.study.stage import Stage
     from ddpmkit.study.store import Store
 
 POLL = 0.1  # seconds between two looks at whether the process is there
@@ -57,7 +57,7 @@ class Process:
             tell: Called from another thread with each event, and with None when the process has ended.
         """
         self.number, self._store, self._leash, self._tell = number, store, leash, tell
-        self.stage: Stage | None = None
+        self.stage: Stage[Any] | None = None
         self.ready = self.begun = self.killed = False
         self.since = time.monotonic()
         self.last_lines: list[str] = []
@@ -82,7 +82,7 @@ class Process:
         self._listener.start()
         self.send({"setup": setup})
 
-    def start(self, stage: Stage) -> None:
+    def start(self, stage: Stage[Any]) -> None:
         """Give the worker a stage."""
         self.stage, self.begun, self.last_lines = stage, False, []
         self._log = Log(self._store.folder(stage.kind, stage.id) / NAME)

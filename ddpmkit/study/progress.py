@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddpmkit.study.runner import Prepared
+from ddpmkit.study.stage import kinds_of
 from ddpmkit.text import inert
-
-KINDS = ("ref", "train", "fit", "sample", "draw", "nll", "score")
 
 
 @dataclass
@@ -42,6 +41,8 @@ class Monitor:
 
     def __post_init__(self) -> None:
         self.stages = self.prepared.plan.stages
+        self.kinds = kinds_of(self.stages.values())
+        self._costs = {s.kind: s.spec.cost for s in self.stages.values()}
         self.total.update(s.kind for s in self.stages.values())
         self.finished.update(s.kind for s in self.stages.values())
         self.finished.subtract(s.kind for s in self.prepared.todo)
@@ -101,14 +102,15 @@ class Monitor:
             if earned > 0.005:
                 pace.setdefault(a.kind, (now - a.started) / (earned * self.stages[a.stage].work))
         # A network evaluation costs about a third of a training step's share of one image.
-        if "train" in pace:
-            for kind in ("sample", "draw"):
-                pace.setdefault(kind, pace["train"] / 3)
+        trained = [pace[kind] for kind in pace if self._costs[kind] == "training"]
+        for kind in self.kinds if trained else ():
+            if self._costs[kind] == "pass":
+                pace.setdefault(kind, trained[0] / 3)
         running = {a.stage: a.done for a in self.active.values()}
         seconds = 0.0
         for stage in self._left.values():
-            if stage.kind in ("ref", "score", "nll"):
-                continue  # a moment
+            if stage.spec.cost == "moment":
+                continue
             if stage.kind not in pace:
                 return None
             seconds += pace[stage.kind] * stage.work * (1 - running.get(stage.id, 0.0))
@@ -135,8 +137,7 @@ class PlainLines:
             self._last = time.monotonic()
             parts = [
                 f"{kind} {m.finished[kind]}/{m.total[kind]}" + (f" ({m.failed[kind]} failed)" if m.failed[kind] else "")
-                for kind in KINDS
-                if m.total[kind]
+                for kind in m.kinds
             ]
             now = "; ".join(
                 f"{a.label}{f' loss {a.loss:.4f}' if a.loss is not None else ''}" for a in m.active.values()

@@ -15,10 +15,10 @@ from ddpmkit.plots import Strip, watched
 from ddpmkit.plugin.contract import walk
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import Key, normal, stream_key
-from ddpmkit.study.config import RunOptions
-from ddpmkit.study.plan import Stage
-from ddpmkit.study.stages import Work, reverse_chain
+from ddpmkit.study.stages import read_stage
+from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.store import Store
+from ddpmkit.study.trained import load_trained
 
 COLUMNS = 12
 Shape = tuple[int, ...]
@@ -34,30 +34,28 @@ def reverse_strips(folder: Path, registry: Registry) -> tuple[list[Strip], int, 
         DdpmkitError: when no cell has been sampled, or a component is not here any more.
     """
     plan, store = files.read_sealed(folder / "plan.json") or {}, Store(folder.parent.parent)
-    stages = {s["id"]: Stage.from_json(s) for s in plan["stages"]}
+    stages = {s["id"]: s for s in plan["stages"] if s["kind"] == Sample.kind}
+    cpu = torch.device("cpu")
     strips, levels, seen_cells = [], 2, set()
     for result in plan["results"]:
         if result["cell"] in seen_cells or not result["sample"] or not store.done("sample", result["sample"]):
             continue
         seen_cells.add(result["cell"])
-        stage = stages[result["sample"]]
-        work = Work(
-            stage, store, registry, RunOptions(device="cpu"), torch.device("cpu"), lambda _: None, lambda: False
-        )
+        stage = read_stage(stages[result["sample"]])
+        spec, how = stage.spec, stage.how
         with devices.one_thread():
-            images, denoise, chain = reverse_chain(work)
-            levels = images.levels
-            key, index, shape = (
-                stream_key(stage.spec["seed"], "sampling"),
-                torch.zeros(1, dtype=torch.int64),
-                images.train.shape[1:],
-            )
+            sigma, sampler = registry.rebuild(how["sigma"]), registry.rebuild(how["sampler"])
+            network = load_trained(store, registry, spec.train, how, ema=spec.ema, sigma=sigma, device=cpu)
+            statistics = None if spec.fit is None else store.arrays("fit", spec.fit, "statistics")
+            denoise, chain = spec.reverse(network, sampler, statistics)
+            levels, shape = network.images.levels, network.images.train.shape[1:]
+            key, index = stream_key(spec.seed, "sampling"), torch.zeros(1, dtype=torch.int64)
             seen: dict[int, torch.Tensor] = {}
 
             def noise(k: int, key: Key = key, index: torch.Tensor = index, shape: Shape = shape) -> torch.Tensor:
                 return normal(key, index, shape, k)
 
-            last = walk(work.component("sampler"), watched(denoise, seen), chain, noise)
+            last = walk(sampler, watched(denoise, seen), chain, noise)
         shown = np.linspace(chain.T - 1, 0, min(COLUMNS - 1, chain.T)).round().astype(int)
         if not set(shown.tolist()) <= seen.keys():
             continue  # a sampler that skips steps of its own has no walk to show

@@ -25,7 +25,10 @@ from ddpmkit.study.config import (
     read_toml,
 )
 from ddpmkit.study.ending import execute_with, not_run, settle, stop_flag, told
-from ddpmkit.study.plan import Plan, Stage, build_without_memory, make_plan
+from ddpmkit.study.plan import Plan, make_plan
+from ddpmkit.study.planning import build_without_memory
+from ddpmkit.study.records import ScoreRecord
+from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
 from ddpmkit.study.taken import check_name_is_free, moved_since
 
@@ -109,7 +112,7 @@ class Prepared:
     plan: Plan
     store: Store
     registry: Registry
-    todo: tuple[Stage, ...]
+    todo: tuple[Stage[Any], ...]
     how: How
 
     @property
@@ -264,14 +267,18 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
         "done" if store.done(s.kind, s.id) else store.status(s.kind, s.id).get("state", "blocked")
         for s in plan.stages.values()
     )
-    short = any(s.kind == "score" and store.result("score", s.id).get("failed") for s in plan.stages.values())
+    short = any(
+        scored.failed
+        for s in plan.stages.values()
+        if s.kind == ScoreRecord.kind and (scored := store.record(ScoreRecord, s.id))
+    )
     code = Exit.DONE if states["done"] == len(plan.stages) and not short else Exit.FAILED
     if stop.signal is not None:
         code = Exit.SIGINT if stop.signal == signal.SIGINT else Exit.SIGTERM
     return Outcome(prepared.folder, dict(states), sum(ended.values()), code)
 
 
-def _todo(plan: Plan, store: Store) -> tuple[Stage, ...]:
+def _todo(plan: Plan, store: Store) -> tuple[Stage[Any], ...]:
     """Return the stages that are not done, and the done ones whose output others of these would find damaged."""
     waiting = {i for i, s in plan.stages.items() if not store.done(s.kind, i)}
     for stage in reversed(plan.stages.values()):  # needs come first in the plan, so last here
@@ -280,7 +287,7 @@ def _todo(plan: Plan, store: Store) -> tuple[Stage, ...]:
     return tuple(s for i, s in plan.stages.items() if i in waiting)
 
 
-def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage]) -> None:
+def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage[Any]]) -> None:
     """Write the spec and the status of finished stages again where they are lost or damaged: the plan knows them."""
     waiting = {s.id for s in todo}
     for stage in plan.stages.values():

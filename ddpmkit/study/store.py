@@ -7,31 +7,25 @@ A stage is done when ``out/`` is there, since that folder appears whole or not a
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.study.records import Record, TrainRecord
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ddpmkit.study.stage import Spec, Stage
+
+    S = TypeVar("S", bound=Spec)
+
+R = TypeVar("R", bound=Record)
 FORMAT = 1
-
-
-class Named(Protocol):
-    """A stage, as far as the store needs to know it."""
-
-    @property
-    def kind(self) -> str:
-        """What it does."""
-
-    @property
-    def id(self) -> str:
-        """The hash of all that can change its output."""
-
-    @property
-    def named(self) -> dict[str, Any]:
-        """What the id is the hash of."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +84,10 @@ class Store:
         folder = self.folder(kind, stage)
         if not self.done(kind, stage) or files.verify_folder(folder / "out") is None:
             return False
-        steps = self.result(kind, stage).get("steps") if kind == "train" else None
-        return steps is None or files.verify_folder(folder / "ckpt" / f"{steps:08d}") is not None
+        trained = self.record(TrainRecord, stage) if kind == TrainRecord.kind else None
+        return trained is None or files.verify_folder(folder / "ckpt" / f"{trained.steps:08d}") is not None
 
-    def write_spec(self, stage: Named) -> None:
+    def write_spec(self, stage: Stage[Any]) -> None:
         """Write what a stage's id is the hash of."""
         files.write_json(self.folder(stage.kind, stage.id) / "spec.json", stage.named)
 
@@ -116,6 +110,30 @@ class Store:
         spec: dict[str, Any] = named["spec"]
         return spec
 
+    def read_spec(self, kind: type[S], stage: str) -> S:
+        """Return the spec of a stage as its own type.
+
+        Raises:
+            DdpmkitError: when it is not what the stage's folder is named by.
+        """
+        return kind.from_json(self.spec(kind.kind, stage))
+
+    def arrays(self, kind: str, stage: str, name: str) -> dict[str, np.ndarray[Any, Any]]:
+        """Return a group of arrays of a stage; an output that is damaged is set aside.
+
+        Raises:
+            DdpmkitError: when it is damaged, or not there.
+        """
+        from safetensors.numpy import load
+
+        folder = self.folder(kind, stage) / "out"
+        if files.verify_folder(folder) is None:
+            with contextlib.suppress(FileNotFoundError):  # another reader was faster
+                files.quarantine(folder)
+            raise DdpmkitError(f"the output of {kind} {stage[:12]} is damaged and was set aside", "run the study again")
+        arrays: dict[str, np.ndarray[Any, Any]] = load((folder / f"{name}.safetensors").read_bytes())
+        return arrays
+
     def status(self, kind: str, stage: str) -> dict[str, Any]:
         """Return the stage's status record; empty when it never ran."""
         record = files.read_sealed(self.folder(kind, stage) / "status.json") or {}
@@ -132,6 +150,11 @@ class Store:
                 return False
         except (Timeout, OSError):
             return True
+
+    def record(self, kind: type[R], stage: str) -> R | None:
+        """Return what a finished stage found; None when it is not done, or not what was committed."""
+        found = self._committed(kind.kind, stage)
+        return None if found is None else kind.read(found)
 
     def result(self, kind: str, stage: str) -> dict[str, Any]:
         """Return the numbers of a finished stage; empty when it is not done, or they are not what was committed."""

@@ -94,7 +94,7 @@ def moved_since(plan: Plan, store: Store) -> list[str]:
         if changed:
             moved += 1
             kind, a, b = changed[0]
-            reasons.append(_changed_parts(kind, stages.get(a, {}).get("spec", {}), plan.stages[b].spec))
+            reasons.append(_changed_parts(kind, stages.get(a, {}).get("spec", {}), plan.stages[b].spec.json()))
     if not moved:
         return []
     return [

@@ -106,8 +106,8 @@ def main(descriptor: int) -> None:
     from ddpmkit.errors import DdpmkitError
     from ddpmkit.plugin.registry import Registry
     from ddpmkit.study.config import RunOptions
-    from ddpmkit.study.plan import Stage
-    from ddpmkit.study.stages import execute
+    from ddpmkit.study.execute import execute
+    from ddpmkit.study.stages import read_stage
     from ddpmkit.study.store import Store
 
     if setup is None:  # stopped before it began
@@ -120,7 +120,7 @@ def main(descriptor: int) -> None:
     store, options = Store(Path(setup["out"])), RunOptions(**setup["options"])
     emit({"event": "ready"})
     while not stopping.is_set() and "run" in (message := todo.get()):
-        stage = Stage.from_json(message["run"])
+        stage = read_stage(message["run"])
         state = execute(stage, store, registry, options, emit, stopping.is_set)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -14,8 +15,10 @@ from ddpmkit.cli.plan import axis_rows, cell_rows, print_plan
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.estimate import Guess
-from ddpmkit.study.plan import Plan, Result, Stage
+from ddpmkit.study.plan import Plan, Result
 from ddpmkit.study.runner import Prepared, excluded_lines
+from ddpmkit.study.stage import Stage
+from ddpmkit.study.stages.train import Train
 
 TINY = ["--metrics", "nll", "--train-seeds", "0", "--timesteps", "50", "--backbones", "unet:channels=4:mults=1"]
 MANY = ["--schedules", "linear,cosine,sigmoid,random-walk", "--predictions", "eps,v", "--sampling-steps", "5,6,7,8,9"]
@@ -25,7 +28,9 @@ def planned(**axes: Any) -> Plan:
     """A plan of these axes with one stage a cell; nothing is built."""
     study = make_study({"name": "many", "train_seeds": "0", **axes}, Registry(installed=False))
     cells = study.cells()
-    stages = {s.id: s for c in cells for s in [Stage("train", {"cell": c.label}, (), {}, f"train {c.label}", 1.0)]}
+    fields = dict.fromkeys((f.name for f in dataclasses.fields(Train)), None)
+    specs = [(c.label, Train(**{**fields, "data": c.label})) for c in cells]  # type: ignore[arg-type]
+    stages = {s.id: s for label, spec in specs for s in [Stage(spec, {}, f"train {label}", 1.0)]}
     results = [Result(c.label, 0, 0, "", None, (), None, None) for c in cells]
     return Plan(study, None, cells, stages=stages, results=results)  # type: ignore[arg-type]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,9 @@ from rich.console import Console
 
 from ddpmkit.cli.live import render
 from ddpmkit.study import progress
-from ddpmkit.study.plan import Stage
 from ddpmkit.study.progress import Monitor, PlainLines, clock
+from ddpmkit.study.stage import Spec, Stage
+from ddpmkit.study.stages import KINDS
 
 
 class Clock:
@@ -31,8 +33,30 @@ def watch(monkeypatch):
     return made
 
 
+@dataclass(frozen=True, kw_only=True)
+class Named(Spec):
+    """A stage that is nothing but a name and what it needs."""
+
+    name: str
+    after: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def planned(cls, at):
+        raise NotImplementedError
+
+    def run(self, w):
+        raise NotImplementedError
+
+    @property
+    def needs(self):
+        return self.after
+
+
 def stage(kind, name, work, needs=()):
-    return Stage(kind, {"name": name}, tuple((n.kind, n.id) for n in needs), {}, name, work)
+    like = KINDS[kind]
+    facts = {"kind": kind, "version": 1, "priority": like.priority, "cost": like.cost, "per": like.per}
+    spec = type(kind, (Named,), facts)(name=name, after=tuple((n.kind, n.id) for n in needs))
+    return Stage(spec, {}, name, work)
 
 
 class Study:

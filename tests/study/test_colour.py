@@ -7,11 +7,13 @@ import pytest
 import torch
 from safetensors.numpy import load
 
+from ddpmkit import device as devices
+from ddpmkit import sampling
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.sampling import sample
-from ddpmkit.study import runner, stages
-from ddpmkit.study.config import RunOptions
+from ddpmkit.study import runner
 from ddpmkit.study.runner import How
+from ddpmkit.study.trained import load_trained
 
 EMOJI = Path(__file__).parents[2].parent / "shared" / "data" / "emoji32.npz"
 TINY = {
@@ -58,7 +60,7 @@ def test_stored_samples_are_the_drawn_ones(tmp_path, registry, monkeypatch, make
         drawn.append(sample(*args, **kwargs).contiguous(memory_format=torch.channels_last))
         return drawn[-1]
 
-    monkeypatch.setattr(stages, "sample", channels_last)
+    monkeypatch.setattr(sampling, "sample", channels_last)
     options = {**TINY, "dataset": f"npz:path={tmp_path / 'a.npz'}:validation=10"}
     prepared = runner.prepare(options, out=tmp_path, registry=registry, how=How(device="cpu", executor="inline"))
     outcome = runner.run(prepared)
@@ -78,13 +80,15 @@ def test_stored_samples_are_the_drawn_ones(tmp_path, registry, monkeypatch, make
 
 def again(stage, prepared):
     """The samples of a stage, drawn from the stored weights once more."""
-    cpu = torch.device("cpu")
-    work = stages.Work(
-        stage, prepared.store, prepared.registry, RunOptions(device="cpu"), cpu, lambda _: None, lambda: False
-    )
-    with stages.devices.one_thread():
-        images, denoise, chain = stages.reverse_chain(work)
+    cpu, spec, rebuild = torch.device("cpu"), stage.spec, prepared.registry.rebuild
+    sigma, sampler = rebuild(stage.how["sigma"]), rebuild(stage.how["sampler"])
+    with devices.one_thread():
+        network = load_trained(
+            prepared.store, prepared.registry, spec.train, stage.how, ema=spec.ema, sigma=sigma, device=cpu
+        )
+        denoise, chain = spec.reverse(network, sampler, None)
+        images = network.images
         return sample(
-            denoise, chain, work.component("sampler"), count=stage.spec["count"], shape=images.train.shape[1:],
-            levels=images.levels, seed=stage.spec["seed"], micro_batch=stage.spec["batch"], device=cpu,
+            denoise, chain, sampler, count=spec.count, shape=images.train.shape[1:], levels=images.levels,
+            seed=spec.seed, micro_batch=spec.batch, device=cpu,
         ).numpy()  # fmt: skip

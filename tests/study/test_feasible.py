@@ -14,7 +14,7 @@ from ddpmkit.evaluation.copies import copy_check, no_yardstick
 from ddpmkit.evaluation.feasible import why_not
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import runner
-from ddpmkit.study.plan import bare_name
+from ddpmkit.study.planning import bare_name
 from ddpmkit.study.runner import How
 
 TINY = {
@@ -48,7 +48,7 @@ def plan(tmp_path, digits, train=None, test=None, **options):
 
 
 def metrics_of(prepared):
-    return [[bare_name(m) for m in s.spec["metrics"]] for s in prepared.plan.stages.values() if s.kind == "score"]
+    return [[bare_name(m) for m in s.spec.metrics] for s in prepared.plan.stages.values() if s.kind == "score"]
 
 
 # --- the one rule -------------------------------------------------------------------------------------------------

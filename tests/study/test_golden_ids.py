@@ -1,9 +1,9 @@
 """The ids that stores hold, pinned: of the default study, and of one study for each kind of stage that is rare.
 
 When this fails, something that is hashed has changed, and every store that people have is worth nothing to the new
-version. If that was not meant, undo it: a field that is added belongs into ``AS_BEFORE`` or ``param(before=...)``. If
-the same spec now gives other numbers, raise ``VERSIONS`` in ddpmkit/study/plan.py, or the component's ``version``, say
-so in the changelog, and only then write the file again: ``python tests/study/test_golden_ids.py``.
+version. If that was not meant, undo it: a field that is added is declared by ``added(...)`` or ``param(before=...)``.
+If the same spec now gives other numbers, raise the ``version`` of the kind in ddpmkit/study/stages, or the component's,
+say so in the changelog, and only then write the file again: ``python tests/study/test_golden_ids.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
+from ddpmkit.study.stages import KINDS
 
 FILE = Path(__file__).with_name("golden_ids.json")
 STUDIES: dict[str, dict[str, Any]] = {
@@ -58,10 +59,8 @@ def test_ids_are_those_that_stores_hold(name: str) -> None:
 
 
 def test_every_kind_of_stage_is_pinned() -> None:
-    from ddpmkit.study.plan import VERSIONS
-
     pinned = {key.partition(":")[0] for study in json.loads(FILE.read_text(encoding="utf-8")).values() for key in study}
-    assert pinned == set(VERSIONS)
+    assert pinned == set(KINDS)
 
 
 if __name__ == "__main__":

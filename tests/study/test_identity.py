@@ -21,17 +21,25 @@ from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading, sources_of
-from ddpmkit.study import config, plan
+from ddpmkit.study import config
 from ddpmkit.study.config import make_study, stated_grid
 from ddpmkit.study.identity import value_hash
-from ddpmkit.study.plan import Stage, make_plan
+from ddpmkit.study.plan import make_plan
 from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.stage import Stage, added
+from ddpmkit.study.stages import KINDS, read_stage
+from ddpmkit.study.stages.fit import Fit
+from ddpmkit.study.stages.train import Train
 
 TINY = {
     "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 40, "eval_batch": 32,
     "batch_size": 4, "backbones": "unet:channels=4:mults=1", "features": "pca:k=2", "train_seeds": "0",
 }  # fmt: skip
 INLINE = How(1, "cpu", "inline")
+FIT: dict[str, Any] = {
+    "train": "a" * 64, "weights": "ema 0.9", "batch": 8, "eval_precision": "fp32", "data": "b" * 64, "split": "train",
+    "draws": 4, "seed": 0,
+}  # fmt: skip
 
 
 def ids(plugins: list[str], **options: Any) -> dict[str, list[str]]:
@@ -67,13 +75,18 @@ def test_values_of_another_shape_or_sign_are_others_and_rounding_noise_is_none()
 
 
 def test_a_field_added_later_moves_no_id_where_it_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    old = Stage.planned("train", {"T": 10}, (), {}, "", 1.0)
-    monkeypatch.setitem(plan.AS_BEFORE, "train", {"label_dropout": 0.0})
+    @dataclass(frozen=True, kw_only=True)
+    class Later(Fit):
+        label_dropout: float = added(0.0)
+
+    monkeypatch.setitem(KINDS, "fit", Later)
+    old = Stage(Fit(**FIT), {}, "", 1.0)
     for value, same in ((0.0, True), (0.1, False)):
-        new = Stage.planned("train", {"T": 10, "label_dropout": value}, (), {}, "", 1.0)
+        new = Stage(Later(**FIT, label_dropout=value), {}, "", 1.0)
         assert (new.id == old.id) == same
-        assert new.full == {"T": 10, "label_dropout": value}
-        assert Stage.from_json(json.loads(json.dumps(new.json()))).full == new.full
+        assert new.spec.json() == (old.spec.json() if same else {**old.spec.json(), "label_dropout": value})
+        assert read_stage(json.loads(json.dumps(new.json()))).spec == new.spec
+    assert read_stage(json.loads(json.dumps(old.json()))).spec == Later(**FIT, label_dropout=0.0)
 
 
 def test_a_parameter_added_later_moves_no_id_whatever_becomes_of_its_default() -> None:
@@ -440,7 +453,8 @@ def test_a_spec_that_is_not_what_its_folder_is_named_by_is_refused_by_name(tmp_p
     (training,) = (s for s in prepared.plan.stages.values() if s.kind == "train")
     store = prepared.store
     store.write_spec(training)
-    assert store.spec("train", training.id) == training.spec
+    assert store.spec("train", training.id) == training.spec.json()
+    assert store.read_spec(Train, training.id) == training.spec
     path = store.folder("train", training.id) / "spec.json"
     whole = path.read_text()
     for damaged in (whole.replace("eps", "eqs"), whole.replace('"T": 40', '"T": 44'), "", "null", "[1", "1e999"):
@@ -450,7 +464,8 @@ def test_a_spec_that_is_not_what_its_folder_is_named_by_is_refused_by_name(tmp_p
 
 
 def test_a_record_of_a_stage_that_was_changed_is_no_stage() -> None:
-    stage = Stage.planned("train", {"T": 10}, (), {}, "train a", 1.0)
-    for changed in ({"spec": {"T": 14}}, {"id": "0" * 64}, {"kind": "draw"}):
-        with pytest.raises(DdpmkitError, match="train a"):
-            Stage.from_json({**stage.json(), **changed})
+    stage = Stage(Fit(**FIT), {}, "fit a", 1.0)
+    other = {**stage.spec.json(), "draws": 14}
+    for changed in ({"spec": other}, {"spec": {"T": 14}}, {"id": "0" * 64}, {"kind": "draw"}, {"kind": "none"}):
+        with pytest.raises(DdpmkitError, match="fit a"):
+            read_stage({**stage.json(), **changed})

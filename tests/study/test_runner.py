@@ -81,7 +81,7 @@ class Shuffled(Executor):
 
     def run(self, stages, settings):
         import random
-        from ddpmkit.study.stages import execute
+        from ddpmkit.study.execute import execute
 
         left, dice, met = list(stages), random.Random(self.dice), set()
         while left:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddpmkit.plugin.interfaces import Executor
 
 if TYPE_CHECKING:
-    from ddpmkit.study.plan import Stage
     from ddpmkit.study.runner import RunSettings
+    from ddpmkit.study.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Inline(Executor):
     name = "inline"
     reference = "ddpmkit/builtin/executors/inline.py"
 
-    def run(self, stages: Sequence[Stage], settings: RunSettings) -> None:
+    def run(self, stages: Sequence[Stage[Any]], settings: RunSettings) -> None:
         """Run the stages; each event goes to ``settings.on_event``."""
+        from ddpmkit.study.execute import execute
         from ddpmkit.study.queue import ReadyQueue
-        from ddpmkit.study.stages import execute
 
         ready = ReadyQueue(stages)
         while not settings.should_stop() and (stage := ready.next()) is not None:

@@ -13,10 +13,10 @@ from ddpmkit.plugin.spec import param
 
 if TYPE_CHECKING:
     from ddpmkit.study.leash import Leash
-    from ddpmkit.study.plan import Stage
     from ddpmkit.study.process import Process
     from ddpmkit.study.queue import ReadyQueue
     from ddpmkit.study.runner import RunSettings
+    from ddpmkit.study.stage import Stage
 
     # What a worker said; None when it has ended.
     _Event = tuple[Process, dict[str, Any] | None]
@@ -39,7 +39,7 @@ class Local(Executor):
     reference = "ddpmkit/study/worker.py"
     grace: float = param(30.0, "seconds that what runs is given, once stopped, before it is killed", ge=0)
 
-    def run(self, stages: Sequence[Stage], settings: RunSettings) -> None:
+    def run(self, stages: Sequence[Stage[Any]], settings: RunSettings) -> None:
         """Run the stages; each event goes to ``settings.on_event``.
 
         Raises:
@@ -196,7 +196,7 @@ class _Shift:
                     return
             self._end(worker, event["state"])
 
-    def _again(self, worker: Process, stage: Stage) -> bool:
+    def _again(self, worker: Process, stage: Stage[Any]) -> bool:
         if stage.id in self.repeated:
             return False
         self.repeated.add(stage.id)

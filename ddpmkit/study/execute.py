@@ -1,0 +1,131 @@
+"""Run one stage: at most once at a time, committed whole, and whatever goes wrong stays in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ddpmkit import __version__, files
+from ddpmkit import device as devices
+from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
+from ddpmkit.plugin.culprit import culprit
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.randomness import seeded_libraries
+from ddpmkit.study.config import RunOptions
+from ddpmkit.study.stage import Output, Stage
+from ddpmkit.study.store import Store
+from ddpmkit.study.work import Event, Work
+from ddpmkit.text import one_line
+
+
+def execute(
+    stage: Stage[Any],
+    store: Store,
+    registry: Registry,
+    options: RunOptions,
+    emit: Event,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> str:
+    """Run one stage unless its output is there; return its state and write it to status.json.
+
+    Whatever goes wrong stays in the stage: done, failed, diverged or interrupted. Another process that runs the same
+    stage is waited for.
+    """
+    folder = store.folder(stage.kind, stage.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=1)
+    while True:
+        try:
+            with lock:
+                return _execute_locked(stage, store, registry, options, emit, should_stop)
+        except Timeout:
+            emit({"event": "progress", "stage": stage.id, "done": 0.0, "note": "another process runs it"})
+            if should_stop():
+                return "interrupted"
+
+
+def _execute_locked(
+    stage: Stage[Any],
+    store: Store,
+    registry: Registry,
+    options: RunOptions,
+    emit: Event,
+    should_stop: Callable[[], bool],
+) -> str:
+    folder = store.folder(stage.kind, stage.id)
+    if store.intact(stage.kind, stage.id):
+        return "done"
+    if (folder / "out").exists():  # something is there, but not what was committed
+        place = files.quarantine(folder / "out")
+        print(f"warning: the output of {stage.label} is damaged; set aside as {place.name}", file=sys.stderr)
+    before = store.status(stage.kind, stage.id)
+    status = {
+        "state": "running",
+        "attempt": before.get("attempt", 0) + 1,
+        "seconds": before.get("seconds", 0.0) if before.get("state") != "done" else 0.0,
+        "work": stage.work,
+        "label": stage.label,
+        "how": stage.how,
+        "ddpmkit": __version__,
+    }
+    store.write_spec(stage)
+    files.write_sealed(folder / "status.json", status)
+    emit({"event": "attempt", "stage": stage.id})
+    started, where = time.perf_counter(), None
+    try:
+        device = devices.resolve(options.device)
+        with devices.one_thread(), devices.reproducible(device), seeded_libraries(stage.id, "stage", 0):
+            status["fingerprint"] = devices.fingerprint(device)
+            _same_libraries(stage, registry)
+            work = Work(stage, store, registry, options, device, emit, should_stop)
+            _commit(work, stage.spec.run(work))
+        status["state"] = "done"
+    except Interrupted as err:
+        status.update(state="interrupted", error=str(err))
+    except Diverged as err:
+        status.update(state="diverged", error=str(err))
+    except DdpmkitError as err:
+        status.update(state="failed", error=err.message)
+    except BaseException as err:
+        # Whatever a plugin raises stays in its own cell, an exit too. A second Ctrl-C reaches a stage of this process
+        # as an exception; one that nobody typed is the plugin's.
+        state = "interrupted" if isinstance(err, KeyboardInterrupt) and should_stop() else "failed"
+        status.update(state=state, error=f"{type(err).__name__}: {err}", traceback=traceback.format_exc())
+        where = culprit(err, registry)
+    status["seconds"] += time.perf_counter() - started
+    files.write_sealed(folder / "status.json", status)
+    if status["state"] in ("failed", "diverged"):
+        of = f" [{where}]" if where else ""
+        print(f"warning: {stage.label}: {status['state']}: {one_line(status['error'])}{of}", file=sys.stderr)
+    return str(status["state"])
+
+
+def _same_libraries(stage: Stage[Any], registry: Registry) -> None:
+    """Refuse to run where plugins have changed other things in torch than where the stage was planned.
+
+    Raises:
+        DdpmkitError: with the plugins' names.
+    """
+    planned = stage.spec.changed_by or {}
+    if planned:
+        registry.plugins()  # all of them: a change reaches every cell
+    here = registry.changed_by()
+    if here != planned:
+        names = ", ".join(sorted({*here, *planned}))
+        raise DdpmkitError(
+            f"plugin {names} replaces parts of torch, numpy or scipy in one process and not in another",
+            "make the change where the plugin is imported, so that ids hold it",
+        )
+
+
+def _commit(w: Work, output: Output) -> None:
+    """Commit what a stage found: its record, and a .safetensors file for each named group of arrays."""
+    blobs = {f"{name}.safetensors": files.pack(group) for name, group in output.arrays.items()}
+    text = (json.dumps(output.record.json(), sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+    files.commit_folder(w.folder / "out", {"result.json": text, **blobs}, {"stage": w.stage.id})

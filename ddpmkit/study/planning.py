@@ -1,0 +1,232 @@
+"""What a kind of stage is planned from: a cell's components as objects, the data, and the stages planned so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, log_bounds, prior_bits, tables_for
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin import contract
+from ddpmkit.plugin.interfaces import Backbone, Features, Images
+from ddpmkit.plugin.loader import BUILTIN
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.plugin.sources import reading
+from ddpmkit.study.config import Cell, Settings, Study
+from ddpmkit.study.identity import Identified, Identity, identified
+from ddpmkit.study.stage import Per, Spec, Stage
+
+if TYPE_CHECKING:
+    from torch import nn
+
+S = TypeVar("S", bound=Spec)
+
+
+class Impossible(Exception):  # noqa: N818 - a property of a cell, not a defect
+    """A cell that can't exist; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An extractor of a study, and which metrics are taken of its features."""
+
+    text: str
+    features: Features
+    label: str
+    fingerprint: str
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the stages of one plan have in common."""
+
+    study: Study
+    registry: Registry
+    images: Images
+    data: str  # the hash of the images and labels
+    how: dict[str, Any]  # where they are
+    rates: tuple[float, ...]  # of the averages that one training keeps
+    extractors: tuple[Asked, ...]
+    second_moment: float
+    changed_by: dict[str, str] | None  # enters every id
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in the grid, a cell or a seed of it, as the kinds of stage see it while they are planned.
+
+    Attributes:
+        cell: the cell.
+        parts: its components.
+        context: what all places share.
+        train_seed: the seed of the training; of a cell as a whole there is none, and it is never read.
+        sample_seed: the seed of the samples; the same.
+        planned: the stages of this place and of those that hold it.
+    """
+
+    cell: Cell
+    parts: Parts
+    context: Context
+    train_seed: int = -1
+    sample_seed: int = -1
+    planned: tuple[Stage[Any], ...] = ()
+
+    @property
+    def settings(self) -> Settings:
+        """The cell's settings."""
+        return self.cell.settings
+
+    def all(self, kind: type[S]) -> list[Stage[S]]:
+        """The stages of a kind that are planned here, in order."""
+        return [s for s in self.planned if isinstance(s.spec, kind)]
+
+    def one(self, kind: type[S]) -> Stage[S]:
+        """The one stage of a kind that is planned here."""
+        (found,) = self.all(kind)
+        return found
+
+    def maybe(self, kind: type[S]) -> Stage[S] | None:
+        """The stage of a kind that is planned here, if any is."""
+        return next(iter(self.all(kind)), None)
+
+    def with_stages_of(self, per: Per, kinds: Mapping[str, type[Spec]]) -> Place:
+        """Return the place with the stages of the kinds that are planned that often."""
+        at = self
+        for kind in kinds.values():
+            if kind.per == per:
+                at = replace(at, planned=(*at.planned, *kind.planned(at)))
+        return at
+
+    def stage(self, spec: S, label: str, work: float, *components: str, like: Stage[Any] | None = None) -> Stage[S]:
+        """Make a stage of this place.
+
+        Args:
+            spec: What can change its output.
+            label: What it is, for people; the place is named behind it.
+            work: Its size in units of its kind.
+            components: The cell's components that it builds.
+            like: A stage whose data and components it needs as well.
+        """
+        records = {kind: self.parts.records[kind] for kind in components}
+        return Stage(spec, {**(like.how if like else {}), **self.context.how, **records}, label, work)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A cell's components as objects, checked against each other."""
+
+    schedule: Any
+    sigma: Any
+    weighting: Any
+    backbone: Any
+    sampler: Any
+    strided: Sequence[int]
+    prior_bits: float
+    decoder_fitted: bool
+    noisy: bool  # whether a step of the walk can add noise at all
+    identities: dict[str, Identity]  # what of each enters ids, a plugin's values included
+    records: dict[str, dict[str, Any]]  # how to build each again
+
+    @classmethod
+    def build(cls, s: Settings, context: Context) -> Parts:
+        """Build a cell's components.
+
+        Raises:
+            Impossible: when two of them do not go together, with the reason.
+            DdpmkitError: when one can't be built, or breaks its contract.
+        """
+        registry = context.registry
+        schedule, sigma, weighting, backbone, sampler = (
+            registry.build(kind, getattr(s, kind)) for kind in ("schedule", "sigma", "weighting", "backbone", "sampler")
+        )
+        tables = tables_for(schedule, s.timesteps)
+        varies = sigma.learned or sigma.fitted
+        log_sigma2 = log_bounds(sigma, tables)[1] if varies else fixed_log_variance(sigma, tables)
+        _refuse_pairs(s, sigma, weighting)
+        if s.prediction == "v" and not tables.variance_preserving:
+            raise Impossible(f"v-prediction needs a variance-preserving schedule, and {s.schedule} is none")
+        if s.prediction == "eps" and not tables.signal.all():
+            raise Impossible(f"{s.schedule} leaves no signal at its last step, so eps says nothing of x0 there")
+        log_sigma2 = log_sigma2.copy()
+        log_sigma2[0] = decoder_log_variance(tables, "tilde2" if s.decoder_variance == "fitted" else s.decoder_variance)
+        weights = contract.declared_weights(weighting, sigma, tables, log_sigma2)
+        steps = contract.timesteps(sampler, s.timesteps, s.sampling_steps)
+        strided = tables.strided(steps)
+        kernel = contract.kernel(sampler, strided)
+        found = {
+            "schedule": identified(schedule, registry, tables.a, tables.b2, tables.prior_variance),
+            "sigma": identified(sigma, registry, *log_bounds(sigma, tables)),
+            "sigma of the walk": identified(sigma, registry, *log_bounds(sigma, strided)),
+            "weighting": identified(weighting, registry, weights, contract.vlb_share(weighting, s.timesteps)),
+            "sampler": identified(sampler, registry, *kernel),
+            "backbone": _identified_backbone(backbone, context, learned=sigma.learned),
+        }
+        return cls(
+            schedule,
+            sigma,
+            weighting,
+            backbone,
+            sampler,
+            steps,
+            prior_bits(tables, context.second_moment),
+            s.decoder_variance == "fitted",
+            any(bool(np.any(v)) for v in kernel),
+            {part: identity for part, (identity, _) in found.items()},
+            {part: record for part, (_, record) in found.items()},
+        )
+
+
+def _identified_backbone(backbone: Any, c: Context, *, learned: bool) -> Identified:
+    """A plugin's network is built once without memory, to see which files it reads for that."""
+    if c.registry.is_builtin(backbone):
+        return identified(backbone, c.registry)
+    with reading() as paths:
+        build_without_memory(backbone, c.images, learned=learned)
+    return identified(backbone, c.registry, files=paths)
+
+
+def build_without_memory(backbone: Backbone, images: Images, *, learned: bool) -> nn.Module:
+    """Build a network on torch's meta device, or where it needs real numbers for that, as it is."""
+    import torch
+
+    channels, size = images.train.shape[1], images.train.shape[2]
+    shape = {"in_channels": channels, "out_channels": channels * (2 if learned else 1), "image_size": size}
+    try:
+        with torch.device("meta"):
+            return contract.network(backbone, **shape)
+    except DdpmkitError:
+        return contract.network(backbone, **shape)
+
+
+def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
+    """Refuse sigmas and weightings that do not go together.
+
+    Raises:
+        Impossible: with the reason.
+    """
+    share = contract.vlb_share(weighting, s.timesteps)
+    teaches = weighting.is_bound or share > 0
+    if sigma.learned and not teaches:
+        raise Impossible(f"{s.weighting} has no term that teaches {s.sigma}; hybrid and vlb have")
+    if share > 0 and not sigma.learned:
+        raise Impossible(f"{s.sigma} learns nothing from {s.weighting}'s share of the bound; use simple")
+    if sigma.fitted and weighting.uses_sigma:
+        raise Impossible(f"{s.weighting} needs {s.sigma} for the training that {s.sigma} is fitted to")
+    if s.decoder_variance == "fitted" and weighting.decoder_first and not sigma.learned:
+        raise Impossible(f"{s.weighting} trains on the decoder's variance, which is fitted to the trained network")
+    if s.decoder_variance != "tilde2" and sigma.learned:
+        raise Impossible(f"{s.sigma} gives the decoder its variance too; decoder_variance={s.decoder_variance} can't")
+
+
+def builtin_identity(name: str) -> Identity:
+    """What of a prediction or a metric that comes with ddpmkit enters ids: the same form as a component's."""
+    return {"name": f"{BUILTIN}/{name}", "params": {}, "version": 1}
+
+
+def bare_name(identity: Mapping[str, Any]) -> str:
+    """Return the name without the plugin that brings it."""
+    return str(identity["name"]).rpartition("/")[2]

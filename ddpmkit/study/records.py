@@ -1,0 +1,175 @@
+"""What each kind of stage leaves in ``result.json``, as a type that the stage writes and a report reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ddpmkit.evaluation.nll_bound import Bound
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stage's result; a subclass a kind of stage, its fields JSON values."""
+
+    kind: ClassVar[str]
+
+    def json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> Self:
+        """Read a record back; a field that it lacks is the field's default, or None."""
+        empty = {f.name: None for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
+        known = {f.name for f in fields(cls)}
+        return cls(**{**empty, **{k: v for k, v in found.items() if k in known}})
+
+
+@dataclass(frozen=True)
+class RefRecord(Record):
+    """What makes distances to a reference comparable, and what real images and plain models score.
+
+    Attributes:
+        names: metric -> its column.
+        features: the hash of the extractor; ``features_label`` is its name.
+        extractor: the same hash, under the name that other protocols have for it.
+        reference: the hash of the images.
+        floors: column -> what real images of the other split score, ``n_floor`` of them.
+        baselines: name of a plain model -> its bits/dim on the test split.
+    """
+
+    kind = "ref"
+    label: str
+    names: dict[str, str]
+    features_label: str
+    features: str
+    extractor: str
+    dims: int
+    n_reference: int
+    split: str
+    reference: str
+    resize: str
+    quantiser: str
+    levels: int
+    floors: dict[str, float]
+    n_floor: int
+    baselines: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainRecord(Record):
+    """A training's last numbers, the size of its network, and its schedule at some steps."""
+
+    kind = "train"
+    parameters: int
+    flops: int
+    chain: dict[str, list[float]]
+    loss: float | None
+    eps_mse: float | None
+    steps: int
+
+
+@dataclass(frozen=True)
+class FitRecord(Record):
+    """How a fit was made; the moments are in its arrays."""
+
+    kind = "fit"
+    draws: int
+    split: str
+    T: int
+
+
+@dataclass(frozen=True)
+class SampleRecord(Record):
+    """How many images there are; they are in the arrays, as grey levels (N, C, H, W)."""
+
+    kind = "sample"
+    count: int
+    levels: int
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class DrawRecord(Record):
+    """What was asked; the answers are in the arrays."""
+
+    kind = "draw"
+    evaluations: int
+    images: int
+    split: str
+    T: int
+
+
+@dataclass(frozen=True)
+class BoundRecord(Record):
+    """A bound with its errors, its terms and its curve by step, bits/dim."""
+
+    total: float
+    standard_error: float | None
+    test_set_error: float | None
+    prior: float
+    middle: float
+    decoder: float
+    rate: float
+    distortion: float
+    rmse: float
+    curve: dict[str, list[Any]]  # None where a step has no number
+
+    @classmethod
+    def of(cls, bound: Bound) -> BoundRecord:
+        """Write a bound down; what is not finite is left out, since JSON has no word for it."""
+        return cls(
+            total=bound.total,
+            standard_error=bound.standard_error,
+            test_set_error=bound.test_set_error if math.isfinite(bound.test_set_error) else None,
+            prior=bound.terms.prior,
+            middle=bound.terms.middle,
+            decoder=bound.terms.decoder,
+            rate=bound.rate,
+            distortion=bound.distortion,
+            rmse=bound.rmse,
+            curve={
+                f.name: [v if math.isfinite(v) else None for v in getattr(bound.curve, f.name).tolist()]
+                for f in fields(bound.curve)
+            },
+        )
+
+
+@dataclass(frozen=True)
+class NllRecord(Record):
+    """The bound of a split with x0hat clipped and as it is, which of the two is reported, and under what."""
+
+    kind = "nll"
+    clipped: BoundRecord
+    unclipped: BoundRecord
+    reported: str
+    evaluations: int
+    images: int
+    levels: int
+    data: str
+    split: str
+    decoder: str
+    decoder_variance: str
+    T: int
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> Self:
+        """Read a record back, and the two bounds in it."""
+        bounds = {name: BoundRecord.read(found.get(name) or {}) for name in ("clipped", "unclipped")}
+        return super().read({**found, **bounds})
+
+
+@dataclass(frozen=True)
+class ScoreRecord(Record):
+    """Metric -> value, error, direction and details; what was said of them; which failed, and why."""
+
+    kind = "score"
+    n: int
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)

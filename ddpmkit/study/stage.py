@@ -1,0 +1,159 @@
+"""A stage: one unit of work, named by the hash of all that can change its output.
+
+What a kind of stage is (what enters its id, how it is planned from a cell, how it runs, what it leaves) stands in one
+file of ``study/stages``; here is what all kinds share.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
+
+from ddpmkit import files
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.study.records import Record
+
+if TYPE_CHECKING:
+    from ddpmkit.study.planning import Place
+    from ddpmkit.study.work import Work
+
+# What a unit of its work costs: a training step's share of one image, a network's pass over one, or next to nothing.
+Cost = Literal["training", "pass", "moment"]
+# How often a kind is planned: once a cell, once a train seed of it, once a sample seed of that.
+Per = Literal["cell", "train seed", "sample seed"]
+
+
+def upstream(kind: str, **options: Any) -> Any:
+    """Declare a field that holds the id of the stage of that kind whose output is read."""
+    return field(metadata={"upstream": kind}, **options)
+
+
+def added(before: Any, **metadata: Any) -> Any:
+    """Declare a field that not every spec has: it enters the id only where it differs from ``before``.
+
+    A field that is added to a kind later is declared so, with the value that means how it was before the field existed.
+    That value never changes again, whatever becomes of defaults, and so no id moves that need not.
+    """
+    return field(default=before, metadata={"added": True, **metadata})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(ABC):
+    """What can change a stage's output: its kind, and the fields; the hash of both and of the version is the id."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int]  # raise it when the same spec comes to mean other results
+    priority: ClassVar[int]  # of two stages that can run, the one with the lower number is begun first
+    cost: ClassVar[Cost]
+    per: ClassVar[Per]
+    # What plugins replaced in torch, numpy or scipy, for every stage of the process: plugin -> what it was made of.
+    changed_by: dict[str, str] | None = added(None)
+
+    @classmethod
+    @abstractmethod
+    def planned(cls, at: Place) -> Iterable[Stage[Any]]:
+        """Give the stages of this kind that a place in the grid needs; those before it in the table are planned."""
+
+    @abstractmethod
+    def run(self, w: Work) -> Output:
+        """Do the work, and return what is to be committed.
+
+        Raises:
+            DdpmkitError: when it can't be done.
+            Diverged: when a number is not finite.
+            Interrupted: when asked to stop.
+        """
+
+    def json(self) -> dict[str, Any]:
+        """The fields as JSON values, without those that are as they were before they existed."""
+        stated = {f.name: getattr(self, f.name) for f in fields(self)}
+        left_out = {f.name for f in fields(self) if "added" in f.metadata and stated[f.name] == f.default}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in stated.items() if k not in left_out}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Read a spec back.
+
+        Raises:
+            DdpmkitError: when the record has other fields: it is another ddpmkit's.
+        """
+        stated: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        try:
+            return cls(**stated)
+        except TypeError as err:
+            raise DdpmkitError(f"a {cls.kind} stage of another ddpmkit: {err}", "run the study again") from None
+
+    @property
+    def needs(self) -> tuple[tuple[str, str], ...]:
+        """(kind, id) of the stages whose output is read."""
+        found = ((f.metadata["upstream"], getattr(self, f.name)) for f in fields(self) if "upstream" in f.metadata)
+        return tuple((kind, stage) for kind, stage in found if stage is not None)
+
+
+S_co = TypeVar("S_co", bound=Spec, covariant=True)
+
+
+@dataclass(frozen=True)
+class Stage(Generic[S_co]):
+    """One unit of work.
+
+    Attributes:
+        spec: what can change the output.
+        how: how to find the same things again here, a path or a plugin's version; never hashed.
+        label: for people.
+        work: size in units of its kind, for estimates of time.
+    """
+
+    spec: S_co
+    how: dict[str, Any]
+    label: str
+    work: float
+
+    @property
+    def kind(self) -> str:
+        """What it does."""
+        return self.spec.kind
+
+    @property
+    def needs(self) -> tuple[tuple[str, str], ...]:
+        """(kind, id) of the stages whose output it reads."""
+        return self.spec.needs
+
+    @functools.cached_property
+    def id(self) -> str:
+        """SHA-256 of the canonical JSON of kind, version and spec."""
+        return files.sha256(files.canonical(self.named).encode())
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What the id is the hash of: the content of ``spec.json``."""
+        return {"kind": self.kind, "version": self.spec.version, "spec": self.spec.json()}
+
+    def json(self) -> dict[str, Any]:
+        """The stage as JSON values."""
+        return {
+            "kind": self.kind,
+            "id": self.id,
+            "spec": self.spec.json(),
+            "needs": [list(n) for n in self.needs],
+            "how": self.how,
+            "label": self.label,
+            "work": self.work,
+        }
+
+
+def kinds_of(stages: Iterable[Stage[Any]]) -> list[str]:
+    """Return the kinds of some stages, in the order in which they are begun."""
+    ranks = {s.kind: s.spec.priority for s in stages}
+    return sorted(ranks, key=lambda kind: ranks[kind])
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a stage commits: its record, and a .safetensors file for each named group of arrays."""
+
+    record: Record
+    arrays: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

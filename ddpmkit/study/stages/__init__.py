@@ -1,0 +1,42 @@
+"""The kinds of stage, one a file: what enters its id, how it is planned from a cell, how it runs, what it leaves.
+
+The table is in the order in which a place in the grid is planned: a kind stands below those whose output it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.study.stage import Spec, Stage
+from ddpmkit.study.stages.draw import Draw
+from ddpmkit.study.stages.fit import Fit
+from ddpmkit.study.stages.nll import Nll
+from ddpmkit.study.stages.ref import Ref
+from ddpmkit.study.stages.sample import Sample
+from ddpmkit.study.stages.score import Score
+from ddpmkit.study.stages.train import Train
+
+KINDS: dict[str, type[Spec]] = {kind.kind: kind for kind in (Ref, Train, Fit, Sample, Draw, Nll, Score)}
+
+
+def read_stage(record: Mapping[str, Any]) -> Stage[Any]:
+    """Read a stage back that :meth:`Stage.json` wrote.
+
+    Raises:
+        DdpmkitError: when its spec is not the one that its id was made of.
+    """
+    damaged = DdpmkitError(
+        f"the record of stage '{record.get('label')}' is damaged, or of another ddpmkit", "run the study again"
+    )
+    if record["kind"] not in KINDS:
+        raise damaged
+    try:
+        spec = KINDS[record["kind"]].from_json(record["spec"])
+    except DdpmkitError:
+        raise damaged from None
+    stage = Stage(spec, record["how"], record["label"], record["work"])
+    if stage.id != record["id"]:
+        raise damaged
+    return stage

@@ -1,0 +1,157 @@
+"""draw: what a trained network is asked for the bound; every fixed sigma and decoder reads the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddpmkit.diffusion.tables import Tables
+from ddpmkit.study.records import DrawRecord
+from ddpmkit.study.stage import Output, Stage, added
+from ddpmkit.study.stages.asked import OfNetwork, asked
+from ddpmkit.study.stages.train import Train
+
+if TYPE_CHECKING:
+    from ddpmkit.evaluation.nll_draws import Draws
+    from ddpmkit.plugin.interfaces import Images
+    from ddpmkit.study.planning import Place
+    from ddpmkit.study.trained import Trained
+    from ddpmkit.study.work import Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw(OfNetwork):
+    """An average of a network over one split: every image at every step, up to an error, or so many evaluations."""
+
+    kind = "draw"
+    version = 2
+    priority = 4
+    cost = "pass"
+    per = "train seed"
+    data: str
+    split: str
+    seed: int  # its own noise for each replicate: the interval then holds the Monte-Carlo error
+    full: bool = added(False)
+    se: float | None = added(None)
+    evals: int | None = added(None)
+
+    @classmethod
+    def planned(cls, at: Place) -> Iterable[Stage[Draw]]:
+        """Give one for each split, where the NLL is asked for."""
+        if "nll" not in at.context.study.metrics:
+            return
+        s, train, count = at.settings, at.one(Train), len(at.context.images.test)
+        work = s.timesteps * count if s.nll_full else s.nll_evals
+        for split in ("test", "train"):
+            spec = cls(
+                **asked(at, train),
+                data=at.context.data,
+                split=split,
+                seed=at.train_seed,
+                full=s.nll_full,
+                se=None if s.nll_full else s.nll_se,
+                evals=s.nll_evals if not s.nll_full and s.nll_se is None else None,
+            )
+            label = f"draw {at.cell.label} {split} seed {at.train_seed}"
+            yield at.stage(spec, label, work + 2 * count, "sigma", like=train)
+
+    def run(self, w: Work) -> Output:
+        """Ask the network."""
+        from ddpmkit.study.trained import trained_for
+
+        network = trained_for(self, w)
+        draws, count = answers(
+            network,
+            network.tables,
+            self.split,
+            evals=self.evals,
+            se=self.se,
+            full=self.full,
+            seed=self.seed,
+            batch=self.batch,
+            precision=self.eval_precision,
+            on_progress=w.progress,
+            should_stop=w.should_stop,
+        )
+        record = DrawRecord(evaluations=draws.evaluations, images=count, split=self.split, T=network.tables.T)
+        return Output(record, {"draws": draws.arrays()})
+
+
+def answers(
+    network: Trained,
+    chain: Tables,
+    split: str,
+    *,
+    evals: int | None = None,
+    se: float | None = None,
+    full: bool = False,
+    seed: int,
+    batch: int,
+    precision: str = "fp32",
+    on_progress: Callable[[float], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[Draws, int]:
+    """Ask a trained network what the bound of a split under a chain is made of; return it and the number of images.
+
+    Args:
+        network: The network.
+        chain: Its full chain, or a strided one.
+        split: ``test`` or ``train``.
+        evals: Evaluations for the middle sum, unless ``se`` or ``full``.
+        se: Standard error to reach, bits/dim.
+        full: Every image at every step.
+        seed: Key of all noise.
+        batch: Images per network pass.
+        precision: Of the network.
+        on_progress: Told how far it is, 0 to 1.
+        should_stop: Asked now and then.
+
+    Raises:
+        Diverged: when the network gives a value that is not finite.
+        Interrupted: when asked to stop.
+    """
+    import torch
+
+    from ddpmkit.evaluation.nll_control import LinearGaussian
+    from ddpmkit.evaluation.nll_draw import beside_the_middle, draw
+    from ddpmkit.pixels import to_pixels
+
+    images = network.images
+
+    def pixels(levels: Any) -> torch.Tensor:
+        return to_pixels(torch.from_numpy(levels).to(network.device), images.levels)
+
+    bounded = pixels(split_images(images, split))
+    draws = draw(
+        network.predict(chain, precision),
+        chain,
+        images=bounded,
+        pilot=pixels(images.validation),
+        levels=images.levels,
+        # The number counts the draws of the middle sum; the pilot's and the decoder's come on top.
+        evaluations=beside_the_middle(chain.T, len(bounded)) + evals if evals is not None else None,
+        target_se=se,
+        full=full,
+        seed=seed,
+        micro_batch=batch,
+        linear=LinearGaussian.fit(to_pixels(torch.from_numpy(images.train), images.levels)),
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+    return draws, len(bounded)
+
+
+def split_images(images: Images, split: str) -> np.ndarray[Any, Any]:
+    """Return the images of a split that are bounded: the whole test split, and as many of the training split."""
+    import torch
+
+    from ddpmkit.randomness import permutation
+
+    if split == "test":
+        return images.test
+    order = permutation(0, len(images.train), 0, torch.device("cpu")).numpy()  # the same ones in every cell
+    chosen: np.ndarray[Any, Any] = images.train[np.sort(order[: len(images.test)])]
+    return chosen

@@ -1,0 +1,101 @@
+"""sample: images drawn from a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmkit.diffusion.tables import Tables, log_bounds
+from ddpmkit.study.identity import Identity, hold
+from ddpmkit.study.records import SampleRecord
+from ddpmkit.study.stage import Output, Stage, added
+from ddpmkit.study.stages.asked import OfNetwork, asked
+from ddpmkit.study.stages.fit import Fit, statistics_of
+from ddpmkit.study.stages.train import Train
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin.interfaces import Array, Sampler
+    from ddpmkit.sampling import Denoise
+    from ddpmkit.study.planning import Place
+    from ddpmkit.study.trained import Trained
+    from ddpmkit.study.work import Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(OfNetwork):
+    """A walk over some steps of the chain, so many times."""
+
+    kind = "sample"
+    version = 2
+    priority = 3
+    cost = "pass"
+    per = "sample seed"
+    sampler: Identity
+    times: tuple[int, ...]
+    count: int
+    seed: str  # the same x_T in every cell; another one for each replicate
+    sigma: Identity | None = added(None)  # only where the walk's noise depends on it
+    fit: str | None = added(None, upstream="fit")
+
+    @classmethod
+    def planned(cls, at: Place) -> Iterable[Stage[Sample]]:
+        """Give one, where a metric of samples is asked for."""
+        if not at.context.extractors:
+            return
+        parts, train, fit, s = at.parts, at.one(Train), at.maybe(Fit), at.settings
+        fitted = parts.sigma.fitted and parts.noisy
+        spec = cls(
+            **asked(at, train),
+            seed=f"{at.train_seed}.{at.sample_seed}",
+            sampler=parts.identities["sampler"],
+            times=tuple(parts.strided),
+            count=s.samples,
+            sigma=parts.identities["sigma of the walk"] if parts.sampler.uses_sigma or fitted else None,
+            fit=fit.id if fitted and fit is not None else None,
+        )
+        label = f"sample {at.cell.label} seed {spec.seed}"
+        yield at.stage(spec, label, s.samples * len(parts.strided), "sampler", "sigma", like=train)
+
+    def run(self, w: Work) -> Output:
+        """Draw the images."""
+        from ddpmkit.sampling import sample
+        from ddpmkit.study.trained import trained_for
+
+        network, sampler = trained_for(self, w), w.component("sampler")
+        denoise, chain = self.reverse(network, sampler, statistics_of(self.fit, w))
+        images = network.images
+        drawn = sample(
+            denoise,
+            chain,
+            sampler,
+            count=self.count,
+            shape=images.train.shape[1:],
+            levels=images.levels,
+            seed=self.seed,
+            micro_batch=self.batch,
+            device=w.device,
+            on_progress=lambda n: w.progress(n / self.count),
+            should_stop=w.should_stop,
+        )
+        record = SampleRecord(count=self.count, levels=images.levels, evaluations=self.count * chain.T)
+        return Output(record, {"samples": {"levels": drawn.numpy()}})
+
+    def reverse(
+        self, network: Trained, sampler: Sampler, statistics: Mapping[str, Array] | None
+    ) -> tuple[Denoise, Tables]:
+        """Return the denoiser with the noise of each step, and the chain that is walked.
+
+        Raises:
+            DdpmkitError: when a plugin's sampler or sigma gives other numbers than when the stage was planned.
+        """
+        from ddpmkit.diffusion.variance import step_deviations
+        from ddpmkit.sampling import denoiser
+
+        chain = network.tables.strided(self.times)
+        hold("sampler", self.sampler, *sampler.kernel(chain))
+        if self.sigma is not None:
+            hold("sigma", self.sigma, *log_bounds(network.sigma, chain))
+        levels = network.images.levels
+        deviations = step_deviations(sampler, network.sigma, network.tables, chain, levels, statistics)
+        return denoiser(network.predict(chain, self.eval_precision), deviations), chain

@@ -1,0 +1,62 @@
+"""score: drawn images against the reference, all metrics from one pass through the extractor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmkit.study.identity import Identity
+from ddpmkit.study.planning import bare_name
+from ddpmkit.study.records import ScoreRecord
+from ddpmkit.study.stage import Output, Spec, Stage, upstream
+from ddpmkit.study.stages.ref import Ref
+from ddpmkit.study.stages.sample import Sample
+
+if TYPE_CHECKING:
+    from ddpmkit.study.planning import Place
+    from ddpmkit.study.work import Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Spec):
+    """Samples, a reference, and the metrics that are taken."""
+
+    kind = "score"
+    version = 3
+    priority = 6
+    cost = "moment"
+    per = "sample seed"
+    metrics: tuple[Identity, ...]
+    sample: str = upstream("sample")
+    ref: str = upstream("ref")
+
+    @classmethod
+    def planned(cls, at: Place) -> Iterable[Stage[Score]]:
+        """Give one for each reference."""
+        for asked, ref in zip(at.context.extractors, at.all(Ref), strict=True):
+            sampled = at.one(Sample)
+            spec = cls(changed_by=at.context.changed_by, metrics=ref.spec.metrics, sample=sampled.id, ref=ref.id)
+            label = f"score {at.cell.label} {asked.text} seed {sampled.spec.seed}"
+            yield Stage(spec, ref.how, label, at.settings.samples)
+
+    def run(self, w: Work) -> Output:
+        """Take the metrics; one that can't be taken of these samples costs its own value alone."""
+        from ddpmkit.evaluation.panel import prepare, score
+
+        ref = w.spec(Ref, self.ref)
+        levels = w.arrays("sample", self.sample, "samples")["levels"]
+        taken = w.arrays("ref", self.ref, "features")["reference"]
+        made = prepare(w.images(ref.data), w.component("features"), split=ref.split, taken=taken)
+        made.check_again()
+        panel = score(levels, made, metrics=[bare_name(m) for m in self.metrics], keep=True)
+        for name, why in panel.failed.items():
+            print(f"warning: {w.stage.label}: {name} failed: {why}", file=sys.stderr)
+        record = ScoreRecord(
+            metrics={name: metric.record() for name, metric in panel.items()},
+            notes=list(panel.notes),
+            failed=panel.failed,
+            n=len(levels),
+        )
+        return Output(record)

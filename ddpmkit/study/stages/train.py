@@ -1,0 +1,204 @@
+"""train: a network from its first weights to its last, with the averages that later stages read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddpmkit import files
+from ddpmkit.diffusion.tables import Tables, decoder_log_variance, log_bounds, tables_for
+from ddpmkit.plugin import contract
+from ddpmkit.plugin.interfaces import Backbone, Images, Schedule
+from ddpmkit.study.config import FIELDS, Cell
+from ddpmkit.study.identity import Identity, hold
+from ddpmkit.study.planning import Place, bare_name, builtin_identity
+from ddpmkit.study.records import TrainRecord
+from ddpmkit.study.stage import Output, Spec, Stage, added
+
+if TYPE_CHECKING:
+    import torch
+
+    from ddpmkit.study.work import Work
+    from ddpmkit.training import Progress
+
+# Axes that no training sees: cells that differ in these alone share theirs, and it is not named after one of them.
+AFTER_TRAINING = (
+    "sampler", "sampling_steps", "samples", "ema", "eval_batch", "eval_precision", "reference_split",
+    "nll_evals", "nll_se", "nll_full",
+    "decoder_variance", "fit_images",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Spec):
+    """A network, a forward process, a loss, a course of optimisation, and the seed of all noise in it."""
+
+    kind = "train"
+    version = 2
+    priority = 1  # long stages first keep all workers busy to the end
+    cost = "training"
+    per = "train seed"
+    data: str
+    schedule: Identity
+    weighting: Identity
+    backbone: Identity
+    T: int
+    prediction: Identity
+    steps: int
+    batch_size: int
+    micro_batch: int
+    learning_rate: float
+    lr_decay: str
+    warmup: int
+    weight_decay: float
+    grad_clip: float
+    emas: tuple[float, ...]
+    timestep_sampling: str
+    dropout: float | None
+    precision: str
+    seed: int
+    # Both only where the loss holds the reverse variance, or teaches it.
+    sigma: Identity | None = added(None)
+    decoder_variance: str | None = added(None)
+
+    @classmethod
+    def planned(cls, at: Place) -> Iterable[Stage[Train]]:
+        """Give one."""
+        s, parts = at.settings, at.parts
+        components = ["schedule", "weighting", "backbone"]
+        spec = cls(
+            changed_by=at.context.changed_by,
+            data=at.context.data,
+            schedule=parts.identities["schedule"],
+            weighting=parts.identities["weighting"],
+            backbone=parts.identities["backbone"],
+            T=s.timesteps,
+            prediction=builtin_identity(s.prediction),
+            steps=s.train_steps,
+            batch_size=s.batch_size,
+            micro_batch=min(s.micro_batch, s.batch_size),
+            learning_rate=s.learning_rate,
+            lr_decay=s.lr_decay,
+            warmup=s.warmup,
+            weight_decay=s.weight_decay,
+            grad_clip=s.grad_clip,
+            emas=at.context.rates,
+            timestep_sampling=s.timestep_sampling,
+            dropout=s.dropout,
+            precision=s.precision,
+            seed=at.train_seed,
+        )
+        if parts.weighting.uses_sigma or parts.sigma.learned:
+            spec = replace(spec, sigma=parts.identities["sigma"], decoder_variance=s.decoder_variance)
+            components.append("sigma")
+        yield at.stage(
+            spec, f"train {_shown(at, spec)} seed {at.train_seed}", s.train_steps * s.batch_size, *components
+        )
+
+    def tables(self, schedule: Schedule) -> Tables:
+        """Return the chain that the network is trained on.
+
+        Raises:
+            DdpmkitError: when a plugin's schedule gives other numbers than when the stage was planned.
+        """
+        tables = tables_for(schedule, self.T)
+        hold("schedule", self.schedule, tables.a, tables.b2, tables.prior_variance)
+        return tables
+
+    def run(self, w: Work) -> Output:
+        """Train from the seed; the checkpoints stay in the stage's folder."""
+        import torch
+
+        from ddpmkit import device as devices
+        from ddpmkit.initialise import initialise
+        from ddpmkit.training import Hooks, TrainConfig, build_objective, train
+
+        images, weighting, tables = w.images(self.data), w.component("weighting"), self.tables(w.component("schedule"))
+        stated = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
+        config = TrainConfig(**{**stated, "prediction": bare_name(self.prediction)})
+        sigma = w.component("sigma") if self.sigma is not None else None
+        learned = sigma if sigma is not None and sigma.learned else None
+        backbone = w.component("backbone")
+        net = devices.place(initialise(lambda: network(backbone, images, learned is not None), config.seed), w.device)
+        log_sigma2 = np.log(tables.b2) if sigma is None else log_bounds(sigma, tables)[1]
+        # Only a loss that has the decoder's term knows its variance; nothing else of it depends on this entry.
+        choice = "tilde2" if self.decoder_variance in (None, "fitted") else str(self.decoder_variance)
+        decoder = decoder_log_variance(tables, choice)
+        objective = build_objective(tables, weighting, log_sigma2, decoder, config, images.levels, w.device, learned)
+        metrics = w.folder / "metrics.jsonl"
+
+        def on_resume(step: int) -> None:
+            kept = [row for row in files.read_lines(metrics) if row["step"] <= step]
+            files.write_lines(metrics, map(files.canonical, kept))
+            w.progress(step / config.steps, step=step)
+
+        def on_progress(p: Progress) -> None:
+            files.append_line(metrics, files.canonical(asdict(p)))
+            w.progress(p.step / config.steps, step=p.step, loss=p.loss)
+
+        hooks = Hooks(
+            w.folder / "ckpt",
+            w.options.checkpoint_every,
+            w.options.checkpoint_seconds,
+            w.options.log_every,
+            on_progress,
+            on_resume,
+            w.should_stop,
+        )
+        pixels = torch.from_numpy(images.train).to(w.device)
+        averages = train(net, pixels, objective, config, w.device, hooks)
+        rows = list(files.read_lines(metrics))
+        # The log may have been lost after the last step, or be damaged there.
+        last = next((row for row in rows if row["step"] == config.steps), {"loss": None, "eps_mse": None})
+        record = TrainRecord(
+            parameters=sum(p.numel() for p in net.parameters()),
+            flops=_flops(next(iter(averages.values())), images, w.device),
+            chain=_chain(tables),
+            loss=last["loss"],
+            eps_mse=last["eps_mse"],
+            steps=config.steps,
+        )
+        return Output(record)
+
+
+def _shown(at: Place, spec: Train) -> str:
+    """The cell's label without what no training sees."""
+    unseen = [k for k in FIELDS if k in AFTER_TRAINING or (k == "sigma" and spec.sigma is None)]
+    point = {k: v for k, v in at.cell.point.items() if k not in unseen}
+    if at.cell.point and not point:
+        return at.settings.schedule
+    return Cell(replace(at.settings, **{k: FIELDS[k].default for k in unseen}), point).label
+
+
+def network(backbone: Backbone, images: Images, learned: bool) -> torch.nn.Module:
+    """Build a network for the images; one that learns its variance has twice the channels at its end."""
+    channels, size = images.train.shape[1], images.train.shape[2]
+    outputs = channels * (2 if learned else 1)
+    return contract.network(backbone, in_channels=channels, out_channels=outputs, image_size=size)
+
+
+def _chain(tables: Tables, points: int = 101) -> dict[str, list[float]]:
+    """The schedule as a report draws it, without the schedule: at so many steps, t counted from 1."""
+    shown = np.unique(np.linspace(0, tables.T - 1, points).round().astype(int))
+    shown = shown[tables.snr[shown] > 0]  # where no signal is left, log SNR has no value
+    return {
+        "t": (shown + 1).tolist(),
+        "alpha_bars": tables.alpha_bars[shown].tolist(),
+        "log_snr": np.log(tables.snr[shown]).tolist(),
+    }
+
+
+def _flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:
+    """Floating-point operations of one network evaluation on one image, as torch counts them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ddpmkit.pixels import to_pixels
+
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        net(to_pixels(torch.from_numpy(images.train[:1]).to(device), images.levels), torch.zeros(1, device=device))
+    return int(counter.get_total_flops())

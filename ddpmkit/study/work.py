@@ -1,0 +1,61 @@
+"""What a stage is given when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ddpmkit.plugin.interfaces import Images
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.config import RunOptions
+from ddpmkit.study.data import load_images
+from ddpmkit.study.stage import Spec, Stage
+from ddpmkit.study.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+
+Event = Callable[[dict[str, Any]], None]
+S = TypeVar("S", bound=Spec)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage, and where, on what and for whom it runs."""
+
+    stage: Stage[Any]
+    store: Store
+    registry: Registry
+    options: RunOptions
+    device: torch.device
+    emit: Event
+    should_stop: Callable[[], bool]
+
+    @property
+    def folder(self) -> Path:
+        """The stage's folder."""
+        return self.store.folder(self.stage.kind, self.stage.id)
+
+    def component(self, kind: str) -> Any:
+        """Build the component that the stage was planned with."""
+        return self.registry.rebuild(self.stage.how[kind])
+
+    def images(self, *expected: str) -> Images:
+        """Load the stage's data, and check that they are the data it was planned with."""
+        return load_images(self.registry, self.stage.how, *expected)
+
+    def spec(self, kind: type[S], stage: str) -> S:
+        """Return the spec of a stage that this one reads."""
+        return self.store.read_spec(kind, stage)
+
+    def arrays(self, kind: str, stage: str, name: str) -> dict[str, np.ndarray[Any, Any]]:
+        """Return a group of arrays of a stage that this one reads."""
+        return self.store.arrays(kind, stage, name)
+
+    def progress(self, done: float, **details: Any) -> None:
+        """Tell how far the stage is, 0 to 1."""
+        self.emit({"event": "progress", "stage": self.stage.id, "done": done, **details})
