@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -93,11 +94,14 @@ def sample(
     drawn = []
     for first in range(0, count, micro_batch):
         index = torch.arange(first, first + micro_batch, device=device)
+        asked: Counter[int] = Counter()  # a corrector may ask more than once at one step
 
-        def watched(x: Tensor, t: int, first: int = first) -> Denoised:
+        def watched(x: Tensor, t: int, first: int = first, asked: Counter[int] = asked) -> Denoised:
             if should_stop():
                 raise Interrupted(f"stopped after {first} of {count} images")
-            seed_libraries(seed, "sampling", f"{first}/{t}")  # for a network or a sampler that draws by itself
+            again = f"/{asked[t]}" if asked[t] else ""
+            asked[t] += 1
+            seed_libraries(seed, "sampling", f"{first}/{t}{again}")  # for a network or a sampler that draws by itself
             return denoise(x, t)
 
         def noise(k: int, index: Tensor = index) -> Tensor:

@@ -39,6 +39,7 @@ __all__ = [
 ]
 KEYS = ("images", "samples", "levels", "arr_0", "test_images", "train_images")
 SLIVER = 1 / 8  # of the scale: pixels that use less of it are said, since a wrong scale looks like that
+BELOW_GREY = -0.5  # pixels in [-1, 1] go below it; those in [0, 1] do not, not even where a resize rings
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,9 +217,10 @@ def _of_floats(
             f"'{path}' holds floats outside [{low:g}, {high:g}], {least:.4g} to {most:.4g}",
             f"say which values are black and white, as in --range {'0,255' if least >= 0 else '-1,1'}; or scale them",
         )
-    if span is None and least >= 0:
+    if span is None and (least >= 0 or (least > BELOW_GREY and most > -BELOW_GREY)):
+        around = " and what a resize adds around it" if least < 0 else ""
         raise DdpmkitError(
-            f"'{path}' holds floats in {least:.4g} .. {most:.4g}: a part of [-1, 1], or all of [0, 1]?",
+            f"'{path}' holds floats in {least:.4g} .. {most:.4g}: a part of [-1, 1], or all of [0, 1]{around}?",
             "say which values are black and white: --range 0,1 or --range=-1,1",
         )
     scale = sliver(least, most, low, high)

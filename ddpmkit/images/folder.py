@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -163,7 +164,8 @@ def _read_file(path: Path, shape: tuple[int, ...] | None, count: int) -> Levels:
 def _check(path: Path, image: Image.Image) -> None:
     """Refuse what would have to be changed to become 8-bit grey or RGB levels."""
     frames = getattr(image, "n_frames", 1)
-    if frames > 1:
+    # A phone's JPEG may carry a preview or a map of brightness behind the image; viewers show the image.
+    if frames > 1 and image.format != "MPO":
         raise DdpmkitError(f"'{path}' holds {frames} frames", "write each frame to a file of its own")
     if image.has_transparency_data:
         what = "an alpha channel" if image.mode.endswith(("A", "a")) else "a transparent colour"
@@ -182,7 +184,8 @@ def _deep(image: Image.Image) -> bool:
     arguments = [a for *_, told in tiles for a in (told if isinstance(told, tuple) else (told,))]
     if image.format == "PPM":
         return any(isinstance(a, int) and a > 255 for a in arguments)
-    return any(isinstance(a, str) and ";16" in a for a in arguments)
+    # Not BGR;16: that is 16 bits a pixel, which Pillow widens.
+    return any(isinstance(a, str) and re.search(r";16[BLN]?$", a) and not a.startswith("BGR") for a in arguments)
 
 
 def _said(shape: tuple[int, ...]) -> str:

@@ -14,8 +14,13 @@ from ddpmkit.text import one_line
 _PRESSED = threading.Event()
 
 
-def _note(number: int, frame: FrameType | None) -> None:
+def note_press() -> None:
+    """Say that the KeyboardInterrupt that is about to be raised comes from the keyboard; for handlers of signals."""
     _PRESSED.set()
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    note_press()
     raise KeyboardInterrupt
 
 
@@ -24,7 +29,9 @@ def telling_ctrl_c_apart() -> Iterator[threading.Event]:
     """Yield what is set when a KeyboardInterrupt comes from the keyboard; code can raise one by itself."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield _PRESSED  # we are inside another such block, or no signal can raise anything here
+        if before is not _note:
+            _PRESSED.clear()
+        yield _PRESSED  # we are inside another such block, or another handler will note a press
         return
     _PRESSED.clear()
     signal.signal(signal.SIGINT, _note)

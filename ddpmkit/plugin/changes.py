@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from ddpmkit.errors import DdpmkitError
+
 LIBRARIES = ("torch", "numpy", "scipy", "ddpmkit")
 
 
@@ -81,23 +83,55 @@ def snapshot(libraries: Sequence[str] = LIBRARIES) -> Looks:
     }
 
 
-def replaced(before: Looks, *, by_others: bool = False) -> tuple[str, ...]:
+def replaced(before: Looks) -> tuple[str, ...]:
     """Return the dotted names of functions, classes and methods that are no longer what they were in a snapshot.
 
-    A module that came later is not in the snapshot, and is not looked at. With ``by_others`` only what is now somebody
-    else's code counts, since libraries wrap their own functions while they work (torch its optimisers' steps).
+    A module that came later is not in the snapshot, and is not looked at.
+    """
+    return tuple(sorted(".".join((module, *place, key)) for module, place, key, _ in _replaced(before)))
+
+
+@contextmanager
+def left_alone() -> Iterator[None]:
+    """Put back what is replaced in the libraries while the context is open, and refuse it.
+
+    What runs later in the same process would compute with it, and which stages these are is chance.
+
+    Raises:
+        DdpmkitError: with the names, unless something else was raised.
+    """
+    before = snapshot()
+    found: list[str] = []
+    try:
+        yield
+    finally:
+        for module, place, key, value in list(_replaced(before, by_others=True)):
+            owner = before[module].attributes[place[0]] if place else sys.modules[module]
+            setattr(owner, key, value)
+            found.append(".".join((module, *place, key)))
+    if found:
+        raise DdpmkitError(
+            f"{', '.join(sorted(found)[:3])} was replaced by a component while it worked, and has been put back",
+            "make the change where the plugin is imported, so that ids hold it",
+        )
+
+
+def _replaced(before: Looks, *, by_others: bool = False) -> Iterator[tuple[str, tuple[str, ...], str, Any]]:
+    """Give module, class or nothing, name and former value of everything that is not what it was.
+
+    With ``by_others`` only what is now somebody else's code, or a function of another name: libraries wrap their own
+    functions while they work (torch its optimisers' steps).
     """
     now = snapshot()
-    different = (
-        (module, *place, key)
+    yield from (
+        (module, place, key, value)
         for module, look in before.items()
         if (later := now.get(module, _NOTHING)) is not look
         for place in ((), *((key,) for key in look.classes))
         if not _alike(old := look.at(place), new := later.at(place))
         for key, value in old.items()
-        if new.get(key) is not value and _is_code(place, key, value) and not (by_others and not _others(new.get(key)))
+        if new.get(key) is not value and _is_code(place, key, value) and (not by_others or _others(key, new.get(key)))
     )
-    return tuple(sorted(".".join(key) for key in different))
 
 
 _NOTHING = Look({}, {})
@@ -114,8 +148,10 @@ def _is_code(place: tuple[str, ...], key: str, value: Any) -> bool:
     return callable(value) or isinstance(value, (staticmethod, classmethod, property))
 
 
-def _others(value: Any) -> bool:
+def _others(key: str, value: Any) -> bool:
     function = getattr(value, "__func__", value)  # of a static or class method
+    if getattr(function, "__name__", key) != key:
+        return True
     return str(getattr(function, "__module__", None) or LIBRARIES[0]).partition(".")[0] not in LIBRARIES
 
 

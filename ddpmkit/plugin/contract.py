@@ -13,7 +13,7 @@ import itertools
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -320,10 +320,14 @@ def network(backbone: Backbone, *, in_channels: int, out_channels: int, image_si
     parameters = dict(net.named_parameters())
     if not parameters:
         _refuse(backbone, f"{told}: its network has no parameters, so there is nothing to train")
-    for path, p in (*parameters.items(), *net.named_buffers()):
+    buffers = dict(net.named_buffers())
+    for path, p in (*parameters.items(), *buffers.items()):
         if nn.parameter.is_lazy(p):
             _refuse(backbone, f"{told}: '{path}' of its network has no shape yet", "give the layer its sizes")
-        if p.is_floating_point() and p.device.type != "meta" and not bool(torch.isfinite(p).all()):
+        if not p.is_floating_point() or p.device.type == "meta":
+            continue
+        # A buffer may be infinite, as the mask of an attention is; a number that is none is wrong in either.
+        if bool(torch.isnan(p).any()) or (path in parameters and bool(torch.isinf(p).any())):
             _refuse(backbone, f"{told}: '{path}' of its network starts with values that are not finite")
 
     def checked(module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
@@ -633,6 +637,7 @@ def _text(features: Features, what: str, ask: Callable[[], Any]) -> str:
 # --- executor -----------------------------------------------------------------------------------------------------
 
 STATES = ("done", "failed", "diverged", "interrupted")
+ABOUT_A_STAGE = ("start", "attempt", "progress", "requeued", "end")
 
 
 def event(executor: Executor, found: Any, stages: Mapping[str, Any]) -> dict[str, Any]:
@@ -642,16 +647,28 @@ def event(executor: Executor, found: Any, stages: Mapping[str, Any]) -> dict[str
         DdpmkitError: when it is something else, or an end in no known state.
     """
     told = f"executor '{executor.name}'"
+    if problem := event_problem(found, stages):
+        _refuse(executor, f"{told} {problem}")
+    if not isinstance(found.get("worker", 0), int):
+        _refuse(executor, f"{told} reports {_shown(found['worker'])} as a worker, and that is a number")
+    out: dict[str, Any] = found
+    return out
+
+
+def event_problem(found: Any, stages: Container[str]) -> str:
+    """Say what is wrong with an event of an executor or a worker about one of the stages; nothing if nothing is."""
     if not isinstance(found, dict) or not isinstance(found.get("event"), str):
-        _refuse(executor, f"{told} reports {_shown(found)}, and an event is a dict with the key 'event'")
-    if found["event"] in ("start", "end") and found.get("stage") not in stages:
-        _refuse(
-            executor,
-            f"{told} reports the {found['event']} of {_shown(found.get('stage'))}, which is no stage of this run",
-        )
-    if found["event"] == "end" and found.get("state") not in STATES:
-        _refuse(executor, f"{told} reports an end as {_shown(found.get('state'))}, not as {', '.join(STATES)}")
-    return found
+        return f"reports {_shown(found)}, and an event is a dict with the key 'event'"
+    kind, stage = found["event"], found.get("stage")
+    if kind == "log":
+        return "" if isinstance(found.get("text"), str) else "reports a line of the log without its 'text'"
+    if kind in ABOUT_A_STAGE and not (isinstance(stage, str) and stage in stages):
+        return f"reports the {kind} of {_shown(stage)}, which is no stage of this run"
+    if kind == "end" and found.get("state") not in STATES:
+        return f"reports an end as {_shown(found.get('state'))}, not as {', '.join(STATES)}"
+    if kind == "progress" and not isinstance(found.get("done"), (int, float)):
+        return f"reports progress as {_shown(found.get('done'))}; 'done' is a number from 0 to 1"
+    return ""
 
 
 # --- what all of them share ---------------------------------------------------------------------------------------

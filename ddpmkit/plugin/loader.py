@@ -108,7 +108,7 @@ def load_installed(blocked: Iterable[str] = ()) -> list[Loaded]:
         if name in blocked or ep.name in blocked:
             continue
         loaded = Loaded(name, version, ep.value)
-        module = _imported(loaded, ep.load)
+        module = _imported(loaded, ep.load, itself=True)
         if not loaded.issues:
             _take_in(loaded, module, identity=None)
         out.append(loaded)
@@ -185,14 +185,29 @@ def _run_file(path: Path, module_name: str) -> ModuleType:
     return module
 
 
-def _imported(loaded: Loaded, action: Callable[[], Any]) -> Any:
-    """Import a plugin, and note how long it took, what it brought and what it changed."""
+_first: dict[str, tuple[ModuleType, Sources]] = {}  # of each module, by its name, when its import ran
+
+
+def _imported(loaded: Loaded, action: Callable[[], Any], *, itself: bool = False) -> Any:
+    """Import a plugin, and note how long it took, what it brought and what it changed.
+
+    An import runs once a process. Who loads the plugin again gets what it brought then, if that is still what is there.
+    """
     before, started = set(sys.modules), time.perf_counter()
     with changes.watched(loaded.name), reading() as paths:
         module = _guarded(loaded, "import", action)
     loaded.milliseconds = 1e3 * (time.perf_counter() - started)
-    if isinstance(module, ModuleType):
-        loaded.sources = sources_of(module, set(sys.modules) - before).with_files(paths)
+    if not isinstance(module, ModuleType):
+        return module
+    same, sources = _first.get(module.__name__, (None, None))
+    if same is not module or sources is None:
+        sources = sources_of(module, set(sys.modules) - before, itself=itself).with_files(paths)
+        _first[module.__name__] = module, sources
+    elif changed := sources.changed():
+        text = f"'{changed}' has changed since it was imported, and an import runs once a process: start Python again"
+        loaded.issues.append(Issue(loaded.name, loaded.version, "import", text))
+        return None
+    loaded.sources = sources
     return module
 
 
@@ -220,19 +235,29 @@ def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
     if _guarded(loaded, "register", lambda: manager.register(module, loaded.name)) is None:
         return
     loaded.issues += _unknown_hooks(loaded, module, manager)
-    for kind in KINDS.values():
-        # Called one by one: the combined call drops a None in silence.
-        for implementation in getattr(manager.hook, kind.hook).get_hookimpls():
-            before = len(loaded.issues)
-            returned = _guarded(loaded, "hook", implementation.function)
-            if len(loaded.issues) > before:
-                continue
+    # Called one by one: the combined call drops a None in silence.
+    calls = [(kind, hook) for kind in KINDS.values() for hook in getattr(manager.hook, kind.hook).get_hookimpls()]
+    if loaded.sources is None:
+        answers = [(kind, _answer(loaded, hook)) for kind, hook in calls]
+    else:  # a plugin's, and what they change and read counts as what its import does
+        with changes.watched(loaded.name), reading() as paths:
+            answers = [(kind, _answer(loaded, hook)) for kind, hook in calls]
+        loaded.sources = loaded.sources.with_files(paths)
+    for kind, answer in answers:
+        for returned in answer:
             for cls, problem in _classes(kind, returned):
                 if problem:
                     loaded.issues.append(Issue(loaded.name, loaded.version, "component", problem))
                 else:
                     key = cls.version if identity is None else identity
                     loaded.entries.append(Entry(kind.name, cls, loaded.name, loaded.version, key, loaded.sources))
+
+
+def _answer(loaded: Loaded, hook: Any) -> tuple[Any, ...]:
+    """What a hook returns; nothing where it raises."""
+    before = len(loaded.issues)
+    returned = _guarded(loaded, "hook", hook.function)
+    return (returned,) if len(loaded.issues) == before else ()
 
 
 def _refuse_namesakes(parts: list[Loaded]) -> None:

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +32,7 @@ CACHES = (
     ".nv",
     ".triton",
 )  # in the home; what tools keep for themselves
+TOLD_CACHES = ("XDG_CACHE_HOME", "HF_HOME", "TORCH_HOME", "MPLCONFIGDIR")  # where they are told to keep it
 MACHINE = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/System", "/Library")  # the machine's, not the plugin's
 
 
@@ -44,7 +45,8 @@ class Sources:
 
     def digest(self) -> str:
         """Return one hash of all of it; the folders of the files do not enter."""
-        named = sorted([Path(path).name, content] for path, content in self.files.items())
+        names = _apart(list(self.files))
+        named = sorted([names[path], content] for path, content in self.files.items())
         text = repr((sorted(self.modules.items()), named))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -64,8 +66,10 @@ class Sources:
         return None
 
 
-def sources_of(module: ModuleType, new: Iterable[str] = ()) -> Sources:
-    """Return the modules outside site-packages that a module's import reaches, ``new`` among them; it is not one.
+def sources_of(module: ModuleType, new: Iterable[str] = (), *, itself: bool = False) -> Sources:
+    """Return the modules outside site-packages that a module's import reaches, ``new`` among them.
+
+    The module is one of them if ``itself`` says so: where no hash of its own text stands for it already.
 
     Import statements are followed wherever they stand in the text, in functions too; ``new`` are the names that the
     import brought by other ways.
@@ -81,8 +85,18 @@ def sources_of(module: ModuleType, new: Iterable[str] = ()) -> Sources:
             continue
         found[name] = path
         todo += _imported(name, path)
-    found.pop(module.__name__, None)
+    if not itself:
+        found.pop(module.__name__, None)
     return Sources({name: _sha256(path) for name, path in sorted(found.items())})
+
+
+def _apart(paths: list[str]) -> dict[str, str]:
+    """Name each path by its last parts, as few of them as tell all apart: folders above are the machine's."""
+    parts = {path: Path(path).parts for path in paths}
+    kept = 1
+    while len({p[-kept:] for p in parts.values()}) < len(parts):
+        kept += 1
+    return {path: "/".join(p[-kept:]) for path, p in parts.items()}
 
 
 def foreign(path: Path) -> bool:
@@ -106,7 +120,8 @@ def reading() -> Iterator[set[str]]:
     before = getattr(_local, "paths", None)
     _local.paths = paths
     try:
-        yield paths
+        with _hearing_safetensors():
+            yield paths
     finally:
         _local.paths = before
         if before is not None:
@@ -122,6 +137,27 @@ def _listen() -> None:
     sys.addaudithook(_hear)
 
 
+@contextmanager
+def _hearing_safetensors() -> Iterator[None]:
+    """Hear of the files that safetensors opens: it does so outside Python, where no audit hook is."""
+    replaced = []
+    for name in ("safetensors", "safetensors.torch", "safetensors.numpy"):
+        module = sys.modules.get(name)
+        if module is not None and "safe_open" in vars(module):
+            replaced.append((module, module.safe_open))
+            module.safe_open = partial(_safe_open, module.safe_open)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for module, own in replaced:
+            module.safe_open = own  # type: ignore[attr-defined]
+
+
+def _safe_open(own: Any, filename: Any, *args: Any, **kwargs: Any) -> Any:
+    _hear("open", (filename, "r", 0))
+    return own(filename, *args, **kwargs)
+
+
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     if event != "open":
         return
@@ -134,7 +170,10 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     writes = isinstance(mode, str) and set(mode) & set("wax+")
     if writes or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
         return
-    whole = Path.cwd() / os.fsdecode(path)
+    try:
+        whole = Path.cwd() / os.fsdecode(path)
+    except OSError:  # the working folder is gone, and whoever opens the file will see that
+        return
     if _counts(whole):
         paths.add(str(whole))
 
@@ -142,8 +181,9 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 def _counts(path: Path) -> bool:
     if path.suffix in CODE or any(part.endswith((".dist-info", ".egg-info")) for part in path.parts):
         return False
-    home = Path.home()
-    tools = [*map(Path, MACHINE), *(home / name for name in CACHES)]
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
+    told = [Path(os.environ[name]) for name in TOLD_CACHES if os.environ.get(name)]
+    tools = [*map(Path, MACHINE), *(home / name for name in CACHES), *told]
     return foreign(path.resolve()) and not any(path.is_relative_to(place) for place in tools)
 
 
@@ -151,6 +191,8 @@ def _counts(path: Path) -> bool:
 def _installed() -> tuple[Path, ...]:
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     places |= {*site.getsitepackages(), site.getusersitepackages()}
+    # A folder of distributions that is not Python's own, as pip install --target and clusters' modules make them.
+    places |= {p for p in sys.path if p and next(Path(p).glob("*.dist-info"), None) is not None}
     return (PACKAGE, *(Path(p).resolve() for p in places))
 
 

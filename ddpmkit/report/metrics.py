@@ -31,6 +31,8 @@ LOWER = _set(
 )
 # What makes a bad thing of a good one, wherever it stands: negative log-likelihood, accuracy drop, false positives.
 TURNED = _set("negative neg minus loss error err drop gap false failure miss")
+# A difference of a metric, which may have either sign: "FID improvement", "bits saved".
+CHANGE = _set("improvement gain reduction increase decrease saved saving savings change delta diff difference ratio")
 OWN = _set("fd kid sw nll precision recall density coverage")
 SCORE = _set("score index")  # good, unless the name says of what: a FID score is a FID
 
@@ -63,6 +65,8 @@ def read(metric: str) -> Read:
     if any(name == word or name.startswith(f"{word}-") for word in NOTHING):
         return Read("none", True)
     words = _words(metric)
+    if CHANGE.intersection(words):
+        return Read("lower", False)
     if TURNED.intersection(words) or re.match(r"(1\s*)?[-\u2010-\u2015\u2212]", metric.strip()):
         return Read("lower", True)
     if words[:1] and words[0] in OWN:

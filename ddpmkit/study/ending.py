@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmkit import __version__, files
 from ddpmkit.errors import DdpmkitError, Exit
+from ddpmkit.plugin.blame import note_press
 from ddpmkit.plugin.culprit import culprit
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
@@ -45,6 +46,7 @@ class Stop:
         if self._times > 2:
             os._exit(128 + number)
         if self.signal is not None:
+            note_press()
             raise KeyboardInterrupt
         self.signal = number
         try:

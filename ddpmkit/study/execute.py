@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 from ddpmkit import __version__, files
 from ddpmkit import device as devices
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
+from ddpmkit.plugin import changes
 from ddpmkit.plugin.culprit import culprit
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import seeded_libraries
@@ -84,7 +86,9 @@ def _execute_locked(
             status["fingerprint"] = devices.fingerprint(device)
             _same_libraries(stage, registry)
             work = Work(stage, store, registry, options, device, emit, should_stop)
-            _commit(work, stage.spec.run(work))
+            with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
+                output = stage.spec.run(work)
+            _commit(work, output)
         status["state"] = "done"
     except Interrupted as err:
         status.update(state="interrupted", error=str(err))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import Component
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.plugin.sources import Sources, hashed
+from ddpmkit.plugin.sources import Sources
 
 DIGITS = 10
 NOTHING = 1e-14  # of the largest entry: what is left of a difference that should be zero
@@ -42,9 +43,17 @@ def identified(component: Component, registry: Registry, *values: Any, files: It
         return identity, record
     if values:
         identity = {**identity, "values": record["values"]}
-    named = (v for v in spec.values(component).values() if isinstance(v, str))
-    sources = Sources(**record["sources"]).with_files([*files, *hashed(named)])
-    return {**identity, "sources": sources.digest()}, {**record, "sources": asdict(sources)}
+    # A file that a parameter names is its content, wherever it lies and whatever it is called.
+    named = {k: v for k, v in spec.values(component).items() if isinstance(v, str) and _is_path(v)}
+    sources = Sources(**record["sources"]).with_files([*files, *named.values()])
+    params = {k: v for k, v in identity["params"].items() if k not in named}
+    return {**identity, "params": params, "sources": sources.digest()}, {**record, "sources": asdict(sources)}
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text is a path, and a file is there; a plain word is none, whatever the working folder holds."""
+    path = Path(text)
+    return (path.suffix != "" or path.name != text) and path.is_file()
 
 
 def hold(kind: str, identity: Identity, *values: Any) -> None:

@@ -12,12 +12,15 @@ import subprocess
 import sys
 from types import TracebackType
 
+PATIENCE = 10.0  # seconds for it to kill what is held
 SCRIPT = """
 import os, signal, sys
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     signal.signal(number, signal.SIG_IGN)
 groups = set()
 for line in sys.stdin.buffer:
+    if line[:1] == b".":
+        break
     (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
 for group in groups:
     try:
@@ -49,7 +52,7 @@ class Leash:
 
     def _tell(self, line: str) -> None:
         if self._keeper.stdin is not None:
-            with contextlib.suppress(OSError):  # somebody killed it; the workers watch the parent too
+            with contextlib.suppress(OSError, ValueError):  # somebody killed it, or it is over; workers watch us too
                 self._keeper.stdin.write(line.encode() + b"\n")
                 self._keeper.stdin.flush()
 
@@ -61,7 +64,12 @@ class Leash:
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Kill what is still held."""
+        self._tell(".")  # a child that was forked meanwhile may hold the pipe open: its end alone would not do
         if self._keeper.stdin is not None:
             with contextlib.suppress(OSError):
                 self._keeper.stdin.close()
-        self._keeper.wait()
+        try:
+            self._keeper.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._keeper.kill()
+            self._keeper.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -53,6 +53,7 @@ class Context:
     extractors: tuple[Asked, ...]
     second_moment: float
     changed_by: dict[str, str] | None  # enters every id
+    networks: dict[tuple[Backbone, bool], Identified] = field(default_factory=dict)  # of plugins, as they are met
 
 
 @dataclass(frozen=True)
@@ -184,9 +185,11 @@ def _identified_backbone(backbone: Any, c: Context, *, learned: bool) -> Identif
     """A plugin's network is built once without memory, to see which files it reads for that."""
     if c.registry.is_builtin(backbone):
         return identified(backbone, c.registry)
-    with reading() as paths:
-        build_without_memory(backbone, c.images, learned=learned)
-    return identified(backbone, c.registry, files=paths)
+    if (backbone, learned) not in c.networks:  # many cells have the same one
+        with reading() as paths:
+            build_without_memory(backbone, c.images, learned=learned)
+        c.networks[backbone, learned] = identified(backbone, c.registry, files=paths)
+    return c.networks[backbone, learned]
 
 
 def build_without_memory(backbone: Backbone, images: Images, *, learned: bool) -> nn.Module:

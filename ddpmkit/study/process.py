@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ddpmkit.plugin.contract import event_problem
 from ddpmkit.study.channel import CHUNK, Message, Reader, encode
 from ddpmkit.study.log import NAME, Log
 from ddpmkit.study.worker import THREADS
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 POLL = 0.1  # seconds between two looks at whether the process is there
 LINGER = 5.0  # seconds for what should end at once: a worker that is idle, hung up, or was killed
 ROUNDS = 64  # chunks read of what is left in a pipe, since a child that lives on may fill it for ever
-STATES = ("done", "failed", "diverged", "interrupted")
+SPOKEN = ("ready", "log", "attempt", "progress", "end")  # events that a worker has
 
 
 class Process:
@@ -179,16 +180,8 @@ class Process:
 
     def _is_ours(self, event: Message) -> bool:
         """Whether an event is one that a worker sends, about the stage that it has."""
-        kind = event.get("event")
-        if kind == "log":
-            return isinstance(event.get("text"), str)
-        if kind == "ready":
-            return True
-        if self.stage is None or event.get("stage") != self.stage.id:
-            return False
-        if kind == "progress":
-            return isinstance(event.get("done"), (int, float))
-        return kind == "attempt" or (kind == "end" and event.get("state") in STATES)
+        ours = () if self.stage is None else (self.stage.id,)
+        return event.get("event") in SPOKEN and not event_problem(event, ours)
 
     def _take(self, event: Message) -> None:
         if event["event"] == "ready":

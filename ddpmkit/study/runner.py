@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
-from ddpmkit.plugin import contract
+from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import (
     PLURALS,
@@ -186,12 +187,13 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
             study = _resolve_precision(study, field, how.device)
     store = Store(files.home(out))
     store.check_format()
-    plan = make_plan(study, registry)
-    study = plan.study  # without the metrics that nobody asked for and these data don't allow
-    check_name_is_free(study, store)
-    todo = _todo(plan, store)
-    if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
-        _try_parts(plan, registry)
+    with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
+        plan = make_plan(study, registry)
+        study = plan.study  # without the metrics that nobody asked for and these data don't allow
+        check_name_is_free(study, store)
+        todo = _todo(plan, store)
+        if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
+            _try_parts(plan, registry)
     for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
         print(text, file=sys.stderr)
     for text in [*plan.notes, *moved_since(plan, store)]:
@@ -241,7 +243,7 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     executor = prepared.registry.build("executor", prepared.how.executor)
 
     def count(event: Event) -> None:
-        contract.event(executor, event, plan.stages)
+        event = {"worker": 0, **contract.event(executor, event, plan.stages)}
         if event["event"] == "end":
             ended[event["state"]] += 1
             settle(store, plan.stages[event["stage"]], event)

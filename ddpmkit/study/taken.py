@@ -79,7 +79,7 @@ def moved_since(plan: Plan, store: Store) -> list[str]:
     record = files.read_sealed(store.study(plan.study.name) / "plan.json") or {}
     before = {(r["cell"], r["train_seed"], r["sample_seed"]): r for r in record.get("results", [])}
     stages = {s["id"]: s for s in record.get("stages", [])}
-    moved, reasons = 0, []
+    moved, reasons = 0, list[str]()
     for result in plan.results:
         old = before.get((result.cell, result.train_seed, result.sample_seed))
         if old is None:
@@ -99,19 +99,21 @@ def moved_since(plan: Plan, store: Store) -> list[str]:
         return []
     return [
         f"study '{plan.study.name}' was run before with another {', '.join(dict.fromkeys(reasons))}: {moved} of its "
-        f"{len(plan.results)} results are computed anew and its report is made again; the old stages stay in the store"
+        f"{len(plan.results)} results now rest on other stages and its report is made again; the old stages stay in "
+        "the store"
     ]
 
 
 def _changed_parts(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Which entries of a stage's spec differ, in words; where none does, ddpmkit computes it in another way now."""
     upstream = ("train", "fit", "sample", "draw", "ref")
-    found = [key for key in new if key not in upstream and new[key] != old.get(key)]
+    found = [k for k in dict.fromkeys((*new, *old)) if k not in upstream and new.get(k) != old.get(k)]
     words = {"data": "data set", "changed_by": "set of plugins that replace library parts"}
     named = []
     for key in found:
-        component = isinstance(new[key], dict) and "name" in new[key]
-        named.append(f"{key} '{new[key]['name']}'" if component else words.get(key, key))
+        part = new.get(key, old.get(key))
+        component = isinstance(part, dict) and "name" in part
+        named.append(f"{key} '{part['name']}'" if component else words.get(key, key))
     return " and ".join(named) or f"version of the {kind} stage"
 
 

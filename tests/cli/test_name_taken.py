@@ -210,7 +210,7 @@ def test_a_study_whose_data_set_has_changed_says_that_its_report_is_made_again(
     np.savez(tmp_path / "data.npz", train_images=255 - images[:40], test_images=images[40:])
     for flags in (("-n",), ()):
         assert told(*flags) == [
-            "note: study 'mine' was run before with another data set: 2 of its 2 results are computed anew and its "
-            "report is made again; the old stages stay in the store"
+            "note: study 'mine' was run before with another data set: 2 of its 2 results now rest on other stages "
+            "and its report is made again; the old stages stay in the store"
         ]
     assert told() == []

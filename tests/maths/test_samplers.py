@@ -400,3 +400,29 @@ def test_the_denoiser_tells_the_network_scaled_inputs_and_the_full_chains_time(p
         torch.testing.assert_close(hat, expected * torch.ones_like(x))
     assert [denoise(x, t).sigma for t in range(3)] == [0.0, 0.5, 0.25]
     assert [denoise(x, t).quiet for t in range(3)] == [True, False, False]
+
+
+def test_a_step_that_is_asked_for_twice_has_new_noise_of_its_own_each_time():
+    """A corrector that draws by itself, as Langevin steps do: the generators are seeded anew at each call."""
+
+    from ddpmkit.plugin.interfaces import Denoised
+    from ddpmkit.sampling import sample
+
+    drawn = []
+
+    class Corrector:
+        name = "corrector"
+
+        def sample(self, denoise, tables, noise):
+            x = noise(0)
+            for _ in range(3):
+                denoise(x, 0)
+                drawn.append(torch.randn(4))
+            return x
+
+    tables = tables_for(Linear(), 40).strided([0])
+    options = {"count": 1, "shape": (1, 4, 4), "levels": 17, "seed": 1, "micro_batch": 1, "device": torch.device("cpu")}
+    for _ in range(2):
+        sample(lambda x, t: Denoised(x, 0.0), tables, Corrector(), **options)
+    assert len({tuple(d.tolist()) for d in drawn[:3]}) == 3
+    assert torch.equal(torch.stack(drawn[:3]), torch.stack(drawn[3:]))

@@ -631,3 +631,43 @@ def test_a_wrong_event_is_the_executor_s(event: Any) -> None:
     named("executor", lambda: contract.event(Odd.of(always(None)), event, {"a": None}), event)
     for right in ({"event": "log", "text": "hello"}, {"event": "end", "stage": "a", "state": "failed"}):
         assert contract.event(Odd.of(always(None)), right, {"a": None}) is right
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "log"}, {"event": "log", "text": 3}, {"event": "progress", "stage": "a"},
+        {"event": "progress", "stage": "a", "done": "half"}, {"event": "progress", "done": 0.5},
+        {"event": "attempt", "stage": ["a"]}, {"event": "start", "stage": "a", "worker": "one"}, {"event": "requeued"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_event_of_any_kind_is_looked_at(event: Any) -> None:
+    named("executor", lambda: contract.event(Odd.of(always(None)), event, {"a": None}), event)
+
+
+@pytest.mark.parametrize(("value", "fine"), [(-torch.inf, True), (torch.inf, True), (torch.nan, False)])
+def test_a_buffer_may_be_infinite_and_is_never_nan(value: float, fine: bool) -> None:
+    net = torch.nn.Conv2d(1, 1, 3, padding=1)
+    net.register_buffer("mask", torch.triu(torch.full((4, 4), value), 1))
+    build = lambda: contract.network(OddBackbone.of(always(net)), in_channels=1, out_channels=1, image_size=8)  # noqa: E731
+    if fine:
+        assert build() is net
+    else:
+        assert "'mask' of its network starts with values that are not finite" in named("backbone", build)
+
+
+def test_ctrl_c_inside_a_component_is_no_failure_of_its_own_under_a_study_s_handler(keyboard: None) -> None:
+    import os
+    import signal
+
+    from ddpmkit.plugin.blame import blame
+    from ddpmkit.study.ending import stop_flag
+
+    with stop_flag() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt), blame("features", "odd"):
+            os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(DdpmkitError, match="features 'odd' failed: KeyboardInterrupt"), blame("features", "odd"):
+        raise KeyboardInterrupt  # that nobody typed

@@ -393,6 +393,10 @@ def test_a_package_is_known_by_the_hash_of_all_its_modules(
     assert load_named("plug_package").entries[0].identity == first
     # An edit of what the package imports can change a result, and so it must change the identity.
     (package / "inside.py").write_text(HEAD + schedule("inside").replace("0.1)", "0.2)") + hook("Thing"))
+    with pytest.raises(DdpmkitError, match=r"'plug_package\.inside' has changed since it was imported"):
+        load_named("plug_package")  # what is imported is the old text
+    for name in ("plug_package", "plug_package.inside"):
+        del sys.modules[name]
     assert load_named("plug_package").entries[0].identity != first
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ddpmkit import Schedule, param
 from ddpmkit.errors import DdpmkitError
@@ -291,6 +292,33 @@ def test_a_table_that_changes_between_plan_and_work_is_refused(
     assert "gives other numbers than when the stage was planned" in capsys.readouterr().err
 
 
+WEIGHTING = """
+import pathlib
+from dataclasses import dataclass
+from ddpmkit import Weighting, hookimpl
+@dataclass(frozen=True)
+class Read(Weighting):
+    name = "read"
+    def weights(self, tables, log_sigma2):
+        return tables.snr * float(pathlib.Path({path!r}).read_text())
+@hookimpl
+def ddpmkit_register_weightings():
+    return [Read]
+"""
+
+
+def test_a_weighting_that_changes_between_plan_and_work_is_refused(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place("factor.txt", "1")
+    plugin = place("id_plugin.py", WEIGHTING.format(path=str(tmp_path / "factor.txt")))
+    registry = Registry([str(plugin)], installed=False)
+    prepared = prepare({**TINY, "weightings": "read"}, out=tmp_path / "out", registry=registry, how=INLINE)
+    place("factor.txt", "2")
+    assert run(prepared).code == 1
+    assert "weighting 'id_plugin/read' gives other numbers than when the stage was planned" in capsys.readouterr().err
+
+
 def test_the_folder_of_a_plugin_does_not_matter(tmp_path: Path, place: Place) -> None:
     found = []
     for folder in ("one", "two"):
@@ -382,6 +410,35 @@ def test_a_plugin_that_replaces_parts_of_torch_is_in_every_id(
 def test_an_edit_of_a_plugin_that_replaces_parts_of_torch_moves_every_id(tmp_path: Path) -> None:
     one, other = (built_in_ids(patching(tmp_path, PATCHES["a method"] + edit)) for edit in ("", "# another\n"))
     assert not set(one[0]) & set(other[0])
+
+
+REPLACING = "import torch.nn.functional as F; F.silu = F.relu"
+PUT_BACK = "torch.nn.functional.silu was replaced by a component while it worked"
+
+
+def test_what_a_network_replaces_while_it_is_built_is_put_back_and_refused(place: Place, tmp_path: Path) -> None:
+    plugin = place("id_plugin.py", HEAD + BACKBONE.format(build=REPLACING, forward="pass"))
+    registry, silu = Registry([str(plugin)], installed=False), torch.nn.functional.silu
+    with pytest.raises(DdpmkitError, match=PUT_BACK):
+        prepare({**TINY, "backbones": "net"}, out=tmp_path / "r", registry=registry, how=INLINE)
+    assert torch.nn.functional.silu is silu
+
+
+def test_what_a_network_replaces_while_it_runs_is_put_back_and_fails_its_stage(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = place("id_plugin.py", HEAD + BACKBONE.format(build="", forward=REPLACING))
+    registry, silu = Registry([str(plugin)], installed=False), torch.nn.functional.silu
+    assert run(prepare({**TINY, "backbones": "net"}, out=tmp_path / "r", registry=registry, how=INLINE)).code == 1
+    assert PUT_BACK in capsys.readouterr().err
+    assert torch.nn.functional.silu is silu
+
+
+def test_a_network_is_built_once_while_planning_however_many_cells_have_it(place: Place, tmp_path: Path) -> None:
+    count = f"import os; os.mkdir(os.path.join({str(tmp_path)!r}, 'built'))"  # a second time it would raise
+    plugin = place("id_plugin.py", HEAD + BACKBONE.format(build=count, forward="pass"))
+    ids([str(plugin)], backbones="net", schedules="linear,cosine", samplers="ancestral,ddim", sigmas="beta,beta-tilde")
+    assert (tmp_path / "built").is_dir()
 
 
 # --- what the seed does not reach -----------------------------------------------------------------------------------

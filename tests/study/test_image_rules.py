@@ -396,3 +396,27 @@ def test_labels_of_one_split_alone_are_left_out_aloud(tmp_path, rng):
     found = dataset(tmp_path / "a.npz", train_images=images, test_images=images, train_labels=np.arange(9))
     assert found.labels == {}
     assert found.notes == ("a.npz: train_labels were left out, since the other split has none",)
+
+
+def test_what_a_resize_adds_around_0_and_1_is_asked_about(tmp_path, rng):
+    array = rng.random((4, 8, 8))
+    array[0, 0, 0] = -1e-3
+    with pytest.raises(DdpmkitError, match=r"or all of \[0, 1\] and what a resize adds around it") as caught:
+        read_images(npz(tmp_path / "a.npz", array), 256)
+    assert caught.value.hint.startswith("say which values are black and white")
+    array[0, 0, 0] = -0.9
+    assert read_images(npz(tmp_path / "b.npz", array), 256).shape == (4, 1, 8, 8)
+
+
+def test_sixteen_bits_a_pixel_are_not_sixteen_bits_a_channel(folder):
+    header = struct.pack("<2sIHHI", b"BM", 54 + 32, 0, 0, 54) + struct.pack(
+        "<IiiHHIIiiII", 40, 4, 4, 1, 16, 0, 32, 0, 0, 0, 0
+    )
+    (folder / "a.bmp").write_bytes(header + struct.pack("<16H", *[0x7FFF] * 16))
+    assert set(read_folder(folder).ravel().tolist()) == {255}
+
+
+def test_of_a_phone_s_jpeg_the_image_is_read(folder):
+    first, preview = (Image.new("RGB", (8, 8), colour) for colour in ((200, 10, 10), (0, 0, 0)))
+    first.save(folder / "a.jpg", format="MPO", save_all=True, append_images=[preview])
+    assert read_folder(folder)[0, 0].min() > 150

@@ -48,7 +48,7 @@ class Pca(Features):
             raise DdpmkitError(
                 f"pca: k={self.k} components can't be had from {flat.shape[0]} training images "
                 f"(validation images taken off) of {flat.shape[1]} values each",
-                f"--features pca:k={min(flat.shape)}, or fewer",
+                f"use k <= {min(flat.shape)}",
             )
         mean = flat.mean(0)
         # The eigenvectors of the D x D covariance are those of the SVD, and D is small where N is large.

@@ -123,10 +123,18 @@ class Train(Spec):
         learned = sigma if sigma is not None and sigma.learned else None
         backbone = w.component("backbone")
         net = devices.place(initialise(lambda: network(backbone, images, learned is not None), config.seed), w.device)
-        log_sigma2 = np.log(tables.b2) if sigma is None else log_bounds(sigma, tables)[1]
+        log_sigma2 = np.log(tables.b2)
+        if sigma is not None and self.sigma is not None:
+            bounds = log_bounds(sigma, tables)
+            hold("sigma", self.sigma, *bounds)
+            log_sigma2 = bounds[1]
         # Only a loss that has the decoder's term knows its variance; nothing else of it depends on this entry.
         choice = "tilde2" if self.decoder_variance in (None, "fitted") else str(self.decoder_variance)
         decoder = decoder_log_variance(tables, choice)
+        with_decoder = log_sigma2.copy()
+        with_decoder[0] = decoder
+        weights = contract.checked_weights(weighting, tables, with_decoder)
+        hold("weighting", self.weighting, weights, contract.vlb_share(weighting, self.T))
         objective = build_objective(tables, weighting, log_sigma2, decoder, config, images.levels, w.device, learned)
         metrics = w.folder / "metrics.jsonl"
 
