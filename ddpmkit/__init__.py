@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin.execution import Emit, Job, Pool, ShouldStop, Task
 from ddpmkit.plugin.hookspecs import hookimpl
 from ddpmkit.plugin.interfaces import (
     Backbone,
@@ -36,18 +37,24 @@ __all__ = [
     "Backbone",
     "Dataset",
     "DdpmkitError",
+    "Emit",
     "Executor",
     "Features",
     "Images",
+    "Job",
+    "Pool",
     "Sampler",
     "Schedule",
+    "ShouldStop",
     "Sigma",
+    "Task",
     "Weighting",
     "ablate",
     "build",
     "hookimpl",
     "load_results",
     "param",
+    "run_one",
 ]
 
 
@@ -113,6 +120,31 @@ def ablate(
     write_strips(prepared)
     write_report(outcome.folder)
     return outcome
+
+
+def run_one(
+    job: Job,
+    task: Task,
+    emit: Emit = lambda _: None,
+    should_stop: ShouldStop = lambda: False,
+    *,
+    device: str | None = None,
+) -> str:
+    """Run a stage in this process, for executors; return its state: done, failed, diverged or interrupted.
+
+    Args:
+        job: What it is a part of.
+        task: The stage.
+        emit: Told how far it is.
+        should_stop: Asked at every step.
+        device: Where it runs; the job's first device by default.
+
+    Raises:
+        DdpmkitError: when the task is another ddpmkit's, or a plugin of the job is not here.
+    """
+    from ddpmkit.study.one import run_one as run
+
+    return run(job, task, emit, should_stop, device=device)
 
 
 def load_results(path: str | Path) -> pd.DataFrame:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ddpmkit.diffusion.tables import Tables
+    from ddpmkit.plugin.execution import Emit, Job, Pool, ShouldStop
 
     Array = np.ndarray[Any, np.dtype[np.float64]]
     Levels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -262,8 +263,11 @@ class Executor(Component):
     """Where stages run."""
 
     @abstractmethod
-    def run(self, stages: Sequence[Any], settings: Any) -> None:
-        """Run every stage after the ones it needs; report through ``settings.on_event``."""
+    def open(self, job: Job, emit: Emit, should_stop: ShouldStop) -> Pool:
+        """Return the places in which the stages of a study run, until the pool is closed.
+
+        ``emit`` is told what happens there; ``should_stop`` is asked by stages that run in this process.
+        """
 
 
 @dataclass(frozen=True)
@@ -295,6 +299,6 @@ KINDS: dict[str, Kind] = {
         Kind("sampler", Sampler, ("sample",)),
         Kind("dataset", Dataset, ("load",)),
         Kind("features", Features, ("load",)),
-        Kind("executor", Executor, ("run",)),
+        Kind("executor", Executor, ("open",)),
     )
 }

@@ -7,20 +7,18 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddpmkit import __version__, files
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.blame import note_press
 from ddpmkit.plugin.culprit import culprit
+from ddpmkit.plugin.execution import ShouldStop
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.plan import Plan
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
-
-if TYPE_CHECKING:
-    from ddpmkit.study.runner import RunSettings
 
 WAITS = b"\nstopping: what runs writes its checkpoint first; the same again ends it now\n"
 
@@ -77,21 +75,22 @@ def told(text: str, registry: Registry) -> str:
     return f"executor '{text}'{of}"
 
 
-def execute_with(text: str, registry: Registry, stages: Sequence[Stage[Any]], settings: RunSettings) -> None:
-    """Let an executor run the stages; a second signal cuts it short.
+@contextmanager
+def blamed(text: str, registry: Registry, should_stop: ShouldStop) -> Iterator[None]:
+    """Run stages with an executor inside this block; a second signal cuts it short.
 
     Raises:
         DdpmkitError: for whatever a plugin's executor raises, an exit included.
     """
     try:
-        registry.build("executor", text).run(stages, settings)
+        yield
     except DdpmkitError as err:
         where = culprit(err, registry)
         if where is None or where.raised:  # what a plugin says in its own words stays as it is
             raise
         raise DdpmkitError(f"{err.message} [{where.brief}]", err.hint, code=Exit.FAILED) from err
     except BaseException as err:  # a plugin's code may raise anything
-        if isinstance(err, KeyboardInterrupt) and settings.should_stop():
+        if isinstance(err, KeyboardInterrupt) and should_stop():
             return
         of_plugin = registry.find("executor", text.partition(":")[0]).plugin != BUILTIN
         where = culprit(err, registry)

@@ -12,17 +12,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ddpmkit.plugin.contract import event_problem
+from ddpmkit.plugin.execution import Job, Task
 from ddpmkit.study.channel import CHUNK, Message, Reader, encode
 from ddpmkit.study.log import NAME, Log
+from ddpmkit.study.store import Store
 from ddpmkit.study.worker import THREADS
 
 if TYPE_CHECKING:
     from ddpmkit.study.leash import Leash
-    from ddpmkit.study.stage import Stage
-    from ddpmkit.study.store import Store
 
 POLL = 0.1  # seconds between two looks at whether the process is there
 LINGER = 5.0  # seconds for what should end at once: a worker that is idle, hung up, or was killed
@@ -38,27 +40,24 @@ class Process:
     process has, whoever still holds its pipes.
 
     Attributes:
-        stage: what it is at work on.
+        task: the stage that it is at work on.
         ready: whether it has started, and may have something to save.
         begun: whether it has begun with the stage, and does not wait for another process that has it.
         since: when it was started, on the monotonic clock.
         killed: whether the parent killed it.
     """
 
-    def __init__(
-        self, number: int, store: Store, setup: Message, leash: Leash, tell: Callable[[Process, Message | None], None]
-    ) -> None:
+    def __init__(self, number: int, job: Job, leash: Leash, tell: Callable[[Process, Message | None], None]) -> None:
         """Start the process.
 
         Args:
             number: The worker's number.
-            store: Where the stages' logs go.
-            setup: What the worker is told first.
+            job: What the worker is told first.
             leash: What kills it when the parent is gone.
             tell: Called from another thread with each event, and with None when the process has ended.
         """
-        self.number, self._store, self._leash, self._tell = number, store, leash, tell
-        self.stage: Stage[Any] | None = None
+        self.number, self._job, self._leash, self._tell = number, job, leash, tell
+        self.task: Task | None = None
         self.ready = self.begun = self.killed = False
         self.since = time.monotonic()
         self.last_lines: list[str] = []
@@ -81,13 +80,17 @@ class Process:
         os.set_blocking(self._output, False)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self.send({"setup": setup})
+        self.send({"setup": {"job": job.json(), "device": job.device(number)}})
 
-    def start(self, stage: Stage[Any]) -> None:
+    def start(self, task: Task) -> None:
         """Give the worker a stage."""
-        self.stage, self.begun, self.last_lines = stage, False, []
-        self._log = Log(self._store.folder(stage.kind, stage.id) / NAME)
-        self.send({"run": stage.json()})
+        self.task, self.begun, self.last_lines = task, False, []
+        self._log = Log(self.log_path(task))
+        self.send({"run": asdict(task)})
+
+    def log_path(self, task: Task) -> Path:
+        """Where what a stage prints is kept."""
+        return Store(Path(self._job.out)).folder(task.kind, task.id) / NAME
 
     def send(self, message: Message) -> None:
         """Send a message, and never wait for a worker that does not read; its end is noticed elsewhere."""
@@ -150,7 +153,7 @@ class Process:
                 self._flush()
         self._kill_group()
         self._leash.let_go(self._process.pid)
-        self._finish_log(failed=self.stage is not None)
+        self._finish_log(failed=self.task is not None)
         self._end.close()
         os.close(self._output)
         self._tell(self, None)
@@ -180,7 +183,7 @@ class Process:
 
     def _is_ours(self, event: Message) -> bool:
         """Whether an event is one that a worker sends, about the stage that it has."""
-        ours = () if self.stage is None else (self.stage.id,)
+        ours = () if self.task is None else (self.task.id,)
         return event.get("event") in SPOKEN and not event_problem(event, ours)
 
     def _take(self, event: Message) -> None:

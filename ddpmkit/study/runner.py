@@ -8,24 +8,25 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin import changes, contract
+from ddpmkit.plugin.execution import Event, Job
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import (
     PLURALS,
     SAMPLE_METRICS,
-    RunOptions,
     Study,
     axis_fields,
     make_study,
     read_toml,
 )
-from ddpmkit.study.ending import execute_with, not_run, settle, stop_flag, told
+from ddpmkit.study.dispatch import dispatch
+from ddpmkit.study.ending import blamed, not_run, settle, stop_flag, told
 from ddpmkit.study.plan import Plan, make_plan
 from ddpmkit.study.planning import build_without_memory
 from ddpmkit.study.records import ScoreRecord
@@ -37,30 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-Event = dict[str, Any]
 FEW = 12  # lines about what was excluded
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What an executor gets besides the stages."""
-
-    store: Store
-    registry: Registry
-    options: RunOptions
-    jobs: int
-    devices: tuple[str, ...]
-    on_event: Callable[[Event], None]
-    should_stop: Callable[[], bool]
-
-    def setup(self, device: str) -> dict[str, Any]:
-        """What a worker in another process needs before its first stage, as JSON values."""
-        return {
-            "out": str(self.store.out),
-            "plugins": list(self.registry.options),
-            "installed": self.registry.installed,
-            "options": asdict(replace(self.options, device=device)),
-        }
 
 
 @dataclass(frozen=True)
@@ -252,16 +230,13 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     with stop_flag() as stop:
         if todo:
             how, devices = prepared.how, prepared.how.devices()
-            settings = RunSettings(
-                store,
-                prepared.registry,
-                RunOptions(device=devices[0], checkpoint_every=how.checkpoint_every),
-                how.workers(),
-                devices,
-                count,
-                stop.is_set,
+            registry = prepared.registry
+            places = min(how.workers(), len(todo))
+            job = Job(
+                str(store.out), registry.options, registry.installed, devices, places, how.checkpoint_every, registry
             )
-            execute_with(how.executor, prepared.registry, todo, settings)
+            with blamed(how.executor, registry, stop.is_set):
+                dispatch(executor, job, todo, count, stop.is_set)
             if not stop.is_set() and (missed := not_run(plan, todo, before, store)):
                 text = f"{told(how.executor, prepared.registry)} returned and left {len(missed)} stages that could run"
                 count({"event": "log", "text": f"warning: {text}, such as {missed[0].label}"})

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, TextIO
 
 from ddpmkit.study.channel import CHUNK, Reader, encode
@@ -104,27 +104,25 @@ def main(descriptor: int) -> None:
     setup = todo.get().get("setup")
 
     from ddpmkit.errors import DdpmkitError
+    from ddpmkit.plugin.execution import Job, Task
     from ddpmkit.plugin.registry import Registry
-    from ddpmkit.study.config import RunOptions
-    from ddpmkit.study.execute import execute
-    from ddpmkit.study.stages import read_stage
-    from ddpmkit.study.store import Store
+    from ddpmkit.study.one import run_one
 
     if setup is None:  # stopped before it began
         os._exit(0)
     try:
-        registry = Registry(setup["plugins"], installed=setup["installed"], quiet=True)
+        job = Job.from_json(setup["job"])
+        job = replace(job, registry=Registry(job.plugins, installed=job.installed, quiet=True))
     except DdpmkitError as err:
         emit({"event": "log", "text": f"error: {err.message}"})
         os._exit(2)
-    store, options = Store(Path(setup["out"])), RunOptions(**setup["options"])
     emit({"event": "ready"})
     while not stopping.is_set() and "run" in (message := todo.get()):
-        stage = read_stage(message["run"])
-        state = execute(stage, store, registry, options, emit, stopping.is_set)
+        task = Task(**message["run"])
+        state = run_one(job, task, emit, stopping.is_set, device=setup["device"])
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        emit({"event": "end", "stage": stage.id, "state": state})
+        emit({"event": "end", "stage": task.id, "state": state})
     os._exit(0)  # no interpreter teardown: what a stage left running would hold it up
 
 

@@ -20,7 +20,7 @@ PLUGIN = '''
 """A loud plugin."""
 import atexit, ctypes, os, subprocess, sys, threading, time
 from dataclasses import dataclass
-from ddpmkit import Executor, Features, Schedule, Sigma, hookimpl, param
+from ddpmkit import Executor, Features, Pool, Schedule, Sigma, hookimpl, param
 
 def shout(what):
     print("print", what)
@@ -63,6 +63,15 @@ class Own(Sigma):
         low, high = log_bounds(build("sigma", "learned-range"), tables)
         return low, low + self.width * (high - low)
 
+class Nothing(Pool):
+    places = 0
+
+    def submit(self, place, task):
+        pass
+
+    def poll(self, seconds):
+        pass
+
 @dataclass(frozen=True)
 class Broken(Executor):
     """Broken."""
@@ -72,7 +81,7 @@ class Broken(Executor):
         super().__post_init__()
         if self.how == "refuses":
             raise TypeError("not like this")
-    def run(self, stages, settings):
+    def open(self, job, emit, should_stop):
         if self.how == "raises":
             raise RuntimeError("no cluster")
         if self.how == "exits":
@@ -81,7 +90,8 @@ class Broken(Executor):
             import torch
             torch.zeros(2) @ torch.zeros(3)
         if self.how == "reports":
-            settings.on_event({"event": "end"})
+            emit({"event": "end"})
+        return Nothing()
 
 @hookimpl
 def ddpmkit_register_schedules():
@@ -172,7 +182,7 @@ def line_of(text: str) -> int:
         ("raises", "RuntimeError: no cluster", 'raise RuntimeError("no cluster")', 1),
         ("exits", "SystemExit: 0", "sys.exit(0)", 1),
         ("torch", "RuntimeError: ", "torch.zeros(2) @ torch.zeros(3)", 1),
-        ("reports", "", 'settings.on_event({"event": "end"})', 1),
+        ("reports", "", 'emit({"event": "end"})', 1),
         ("refuses", "TypeError: not like this", "not like this", 2),
     ],
 )

@@ -29,7 +29,8 @@ PLUGIN = '''
 from dataclasses import dataclass, replace
 from itertools import count
 import numpy as np
-from ddpmkit import Backbone, Dataset, Executor, Features, Sampler, Schedule, Sigma, Weighting, build, hookimpl, param
+from ddpmkit import Backbone, Dataset, Executor, Features, Pool, Sampler, Schedule, Sigma, Weighting, build
+from ddpmkit import hookimpl, param
 
 TURN = count()
 
@@ -169,12 +170,25 @@ class Looks(Features):
         return extract
 
 
+class Liar(Pool):
+    places = 1
+
+    def __init__(self, emit):
+        self.emit = emit
+
+    def submit(self, place, task):
+        self.emit({"event": "end", "stage": task.id, "state": "finished"})
+
+    def poll(self, seconds):
+        pass
+
+
 @dataclass(frozen=True)
 class Lies(Executor):
     name = "lies"
 
-    def run(self, stages, settings):
-        settings.on_event({"event": "end", "stage": stages[0].id, "state": "finished"})
+    def open(self, job, emit, should_stop):
+        return Liar(emit)
 
 
 @hookimpl

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
 
+from ddpmkit.plugin.execution import Emit, Job, Pool, ShouldStop, Task
 from ddpmkit.plugin.interfaces import Executor
-
-if TYPE_CHECKING:
-    from ddpmkit.study.runner import RunSettings
-    from ddpmkit.study.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -25,16 +20,26 @@ class Inline(Executor):
     name = "inline"
     reference = "ddpmkit/builtin/executors/inline.py"
 
-    def run(self, stages: Sequence[Stage[Any]], settings: RunSettings) -> None:
-        """Run the stages; each event goes to ``settings.on_event``."""
-        from ddpmkit.study.execute import execute
-        from ddpmkit.study.queue import ReadyQueue
+    def open(self, job: Job, emit: Emit, should_stop: ShouldStop) -> Pool:
+        """Return the one place that there is."""
+        return _Here(job, emit, should_stop)
 
-        ready = ReadyQueue(stages)
-        while not settings.should_stop() and (stage := ready.next()) is not None:
-            settings.on_event({"event": "start", "stage": stage.id, "worker": 0})
-            state = execute(
-                stage, settings.store, settings.registry, settings.options, settings.on_event, settings.should_stop
-            )
-            ready.finished(stage, ok=state == "done")
-            settings.on_event({"event": "end", "stage": stage.id, "worker": 0, "state": state})
+
+@dataclass
+class _Here(Pool):
+    job: Job
+    emit: Emit
+    should_stop: ShouldStop
+    waiting: list[Task] = field(default_factory=list)
+    places: int = 1
+
+    def submit(self, place: int, task: Task) -> None:
+        self.waiting.append(task)
+
+    def poll(self, seconds: float) -> None:
+        from ddpmkit.study.one import run_one
+
+        while self.waiting:
+            task = self.waiting.pop()
+            state = run_one(self.job, task, self.emit, self.should_stop)
+            self.emit({"event": "end", "stage": task.id, "state": state})

@@ -1,0 +1,98 @@
+"""What an executor is given and what it gives back: a job, stages to run, events, and places to run them in.
+
+The loop that hands stages out as their needs are met is ddpmkit's own; an executor submits one, polls, and stops.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin.registry import Registry
+
+# {"event": "progress", "stage": id, "done": 0.5}, {"event": "end", "stage": id, "state": "done"}, {"event": "log",
+# "text": ..}; states are done, failed, diverged, interrupted. docs/plugins.md has them all.
+Event = dict[str, Any]
+Emit = Callable[[Event], None]
+ShouldStop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What whoever runs a stage needs, in this process or in another one, where it goes as JSON.
+
+    Attributes:
+        out: the results folder.
+        plugins: what followed ``-p``.
+        installed: whether installed plugins take part.
+        devices: the devices to spread places over.
+        places: how many stages may run at once.
+        checkpoint_every: steps between two checkpoints of a training.
+        registry: the components, in the process that planned the study; another process makes its own.
+    """
+
+    out: str
+    plugins: tuple[str, ...]
+    installed: bool
+    devices: tuple[str, ...]
+    places: int
+    checkpoint_every: int
+    registry: Registry | None = field(default=None, compare=False, repr=False)
+
+    def json(self) -> dict[str, Any]:
+        """The job as JSON values, without the registry."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "registry"}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        """Read a job back."""
+        stated: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        return cls(**stated)
+
+    def device(self, place: int) -> str:
+        """The device of a place."""
+        return self.devices[place % len(self.devices)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage as an executor sees it.
+
+    Attributes:
+        id: its id.
+        kind: what it does.
+        label: for people.
+        record: the whole stage as JSON values, for whoever runs it.
+    """
+
+    id: str
+    kind: str
+    label: str
+    record: dict[str, Any]
+
+
+class Pool(ABC):
+    """Places in which stages run, for the length of one study.
+
+    Each stage that was submitted ends with one event ``end``, or goes back with ``requeued`` and is handed out again.
+    Events are emitted from within these methods alone, never from another thread.
+    """
+
+    places: int
+
+    @abstractmethod
+    def submit(self, place: int, task: Task) -> None:
+        """Begin a stage in a place that is free, or take it in to begin it at the next :meth:`poll`."""
+
+    @abstractmethod
+    def poll(self, seconds: float) -> None:
+        """Wait for news, for about so many seconds at most, and emit it."""
+
+    def stop(self) -> None:  # noqa: B027 - a pool whose stages ask for themselves has nothing to add
+        """Ask what runs to write its checkpoint and to end; nothing more is submitted. Called once."""
+
+    def close(self, *, now: bool) -> None:  # noqa: B027 - the same
+        """End what is left; ``now``: without waiting, and with an event ``end`` for each stage that is cut off."""

@@ -1,0 +1,59 @@
+"""The loop of a run: stages are handed out as their needs are met, and what becomes of them is passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ddpmkit.plugin.execution import Emit, Event, Job, ShouldStop, Task
+from ddpmkit.plugin.interfaces import Executor
+from ddpmkit.study.queue import ReadyQueue
+from ddpmkit.study.stage import Stage
+
+POLL = 0.2  # seconds between two looks at whether to stop
+
+
+def dispatch(executor: Executor, job: Job, stages: Sequence[Stage[Any]], emit: Emit, should_stop: ShouldStop) -> None:
+    """Run every stage after the ones it needs; those behind a stage that has no output are left.
+
+    Raises:
+        KeyboardInterrupt: when a second signal asks for the end at once; the pool is closed by then.
+    """
+    ready = ReadyQueue(stages)
+    places: dict[int, str] = {}  # place -> the stage that runs there
+    by_id = {s.id: s for s in stages}
+
+    def heard(event: Event) -> None:
+        if event.get("event") in ("end", "requeued") and event.get("stage") in by_id:
+            place = next((p for p, stage in places.items() if stage == event["stage"]), None)
+            if place is not None:
+                del places[place]
+                event = {"worker": place, **event}
+                if event["event"] == "end":
+                    ready.finished(by_id[event["stage"]], ok=event.get("state") == "done")
+                else:
+                    ready.put_back(by_id[event["stage"]])
+        emit(event)
+
+    pool, stopping, now = executor.open(job, heard, should_stop), False, True
+    try:
+        while True:
+            if should_stop() and not stopping:
+                stopping = True
+                pool.stop()
+            for place in range(0 if stopping else pool.places):
+                if place not in places and (stage := ready.next()) is not None:
+                    places[place] = stage.id
+                    emit({"event": "start", "stage": stage.id, "worker": place})
+                    pool.submit(place, Task(stage.id, stage.kind, stage.label, stage.json()))
+            if not places:
+                break
+            pool.poll(POLL)
+        now = False
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a plugin's pool may raise anything; what runs may still write its checkpoint
+        now = False
+        raise
+    finally:
+        pool.close(now=now)

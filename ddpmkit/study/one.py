@@ -1,0 +1,52 @@
+"""One stage, for executors: ``run_one`` in this process, ``python -m ddpmkit.study.one FILE`` in another one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from ddpmkit.plugin.execution import Emit, Job, ShouldStop, Task
+
+
+def run_one(
+    job: Job,
+    task: Task,
+    emit: Emit = lambda _: None,
+    should_stop: ShouldStop = lambda: False,
+    *,
+    device: str | None = None,
+) -> str:
+    """Run a stage unless its output is there; return its state: done, failed, diverged or interrupted.
+
+    Args:
+        job: What it is a part of.
+        task: The stage.
+        emit: Told how far it is.
+        should_stop: Asked at every step.
+        device: Where it runs; the job's first device by default.
+
+    Raises:
+        DdpmkitError: when the task is another ddpmkit's, or a plugin of the job is not here.
+    """
+    from ddpmkit.plugin.registry import Registry
+    from ddpmkit.study.config import RunOptions
+    from ddpmkit.study.execute import execute
+    from ddpmkit.study.stages import read_stage
+    from ddpmkit.study.store import Store
+
+    registry = job.registry or Registry(job.plugins, installed=job.installed, quiet=True)
+    options = RunOptions(device=device or job.device(0), checkpoint_every=job.checkpoint_every)
+    return execute(read_stage(task.record), Store(Path(job.out)), registry, options, emit, should_stop)
+
+
+def main(file: str) -> int:
+    """Run the stage of a file ``{"job": .., "task": ..}`` and print its state; 0 when it is done, else 1."""
+    given = json.loads(Path(file).read_text(encoding="utf-8"))
+    state = run_one(Job.from_json(given["job"]), Task(**given["task"]))
+    print(state)
+    return 0 if state == "done" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
