@@ -8,10 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.registry import Registry
+from typing import Any, Self
 
 # {"event": "progress", "stage": id, "done": 0.5}, {"event": "end", "stage": id, "state": "done"}, {"event": "log",
 # "text": ..}; states are done, failed, diverged, interrupted. docs/plugins.md has them all.
@@ -40,7 +37,7 @@ class Job:
     devices: tuple[str, ...]
     places: int
     checkpoint_every: int
-    registry: Registry | None = field(default=None, compare=False, repr=False)
+    registry: Any = field(default=None, compare=False, repr=False)
 
     def json(self) -> dict[str, Any]:
         """The job as JSON values, without the registry."""

@@ -14,6 +14,7 @@ from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import IMAGE_METRICS, SAMPLE_METRICS, Cell, Study
+from ddpmkit.study.kind import Per
 from ddpmkit.study.planning import Asked, Context, Impossible, Parts, Place
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import KINDS
@@ -129,17 +130,25 @@ def make_plan(study: Study, registry: Registry) -> Plan:
             continue
         plan.cells.append(cell)
         _warn(plan, cell, parts)
-        of_cell = Place(cell, parts, context).with_stages_of("cell", KINDS)
+        of_cell = _planned(Place(cell, parts, context), "cell")
         for train_seed in study.train_seeds:
-            of_training = replace(of_cell, train_seed=train_seed).with_stages_of("train seed", KINDS)
+            of_training = _planned(replace(of_cell, train_seed=train_seed), "train seed")
             for sample_seed in study.sample_seeds:
-                at = replace(of_training, sample_seed=sample_seed).with_stages_of("sample seed", KINDS)
+                at = _planned(replace(of_training, sample_seed=sample_seed), "sample seed")
                 plan.add(at)
                 plan.results.append(_result(at))
     if not plan.cells:
         label, reason = plan.excluded[0]
         raise DdpmkitError(f"no cell is possible; {label}: {reason}", "choose another of the two")
     return plan
+
+
+def _planned(at: Place, per: Per) -> Place:
+    """Return the place with the stages of the kinds that are planned that often."""
+    for kind in KINDS.values():
+        if kind.per == per:
+            at = replace(at, planned=(*at.planned, *kind.planned(at)))
+    return at
 
 
 def _extractors(study: Study, registry: Registry) -> tuple[Asked, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
 from ddpmkit.study.config import Cell, Settings, Study
 from ddpmkit.study.identity import Identified, Identity, identified
-from ddpmkit.study.stage import Per, Spec, Stage
+from ddpmkit.study.stage import Spec, Stage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,14 +93,6 @@ class Place:
     def maybe(self, kind: type[S]) -> Stage[S] | None:
         """The stage of a kind that is planned here, if any is."""
         return next(iter(self.all(kind)), None)
-
-    def with_stages_of(self, per: Per, kinds: Mapping[str, type[Spec]]) -> Place:
-        """Return the place with the stages of the kinds that are planned that often."""
-        at = self
-        for kind in kinds.values():
-            if kind.per == per:
-                at = replace(at, planned=(*at.planned, *kind.planned(at)))
-        return at
 
     def stage(self, spec: S, label: str, work: float, *components: str, like: Stage[Any] | None = None) -> Stage[S]:
         """Make a stage of this place.

@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from ddpmkit.study.kind import kinds_of
 from ddpmkit.study.runner import Prepared
-from ddpmkit.study.stage import kinds_of
 from ddpmkit.text import inert
 
 

@@ -7,23 +7,13 @@ file of ``study/stages``; here is what all kinds share.
 from __future__ import annotations
 
 import functools
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.study.records import Record
-
-if TYPE_CHECKING:
-    from ddpmkit.study.planning import Place
-    from ddpmkit.study.work import Work
-
-# What a unit of its work costs: a training step's share of one image, a network's pass over one, or next to nothing.
-Cost = Literal["training", "pass", "moment"]
-# How often a kind is planned: once a cell, once a train seed of it, once a sample seed of that.
-Per = Literal["cell", "train seed", "sample seed"]
 
 
 def upstream(kind: str, **options: Any) -> Any:
@@ -41,31 +31,13 @@ def added(before: Any, **metadata: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec(ABC):
+class Spec:
     """What can change a stage's output: its kind, and the fields; the hash of both and of the version is the id."""
 
     kind: ClassVar[str]
     version: ClassVar[int]  # raise it when the same spec comes to mean other results
-    priority: ClassVar[int]  # of two stages that can run, the one with the lower number is begun first
-    cost: ClassVar[Cost]
-    per: ClassVar[Per]
     # What plugins replaced in torch, numpy or scipy, for every stage of the process: plugin -> what it was made of.
     changed_by: dict[str, str] | None = added(None)
-
-    @classmethod
-    @abstractmethod
-    def planned(cls, at: Place) -> Iterable[Stage[Any]]:
-        """Give the stages of this kind that a place in the grid needs; those before it in the table are planned."""
-
-    @abstractmethod
-    def run(self, w: Work) -> Output:
-        """Do the work, and return what is to be committed.
-
-        Raises:
-            DdpmkitError: when it can't be done.
-            Diverged: when a number is not finite.
-            Interrupted: when asked to stop.
-        """
 
     def json(self) -> dict[str, Any]:
         """The fields as JSON values, without those that are as they were before they existed."""
@@ -143,12 +115,6 @@ class Stage(Generic[S_co]):
             "label": self.label,
             "work": self.work,
         }
-
-
-def kinds_of(stages: Iterable[Stage[Any]]) -> list[str]:
-    """Return the kinds of some stages, in the order in which they are begun."""
-    ranks = {s.kind: s.spec.priority for s in stages}
-    return sorted(ranks, key=lambda kind: ranks[kind])
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from ddpmkit.cli.live import render
 from ddpmkit.study import progress
+from ddpmkit.study.kind import Kind
 from ddpmkit.study.progress import Monitor, PlainLines, clock
-from ddpmkit.study.stage import Spec, Stage
+from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import KINDS
 
 
@@ -34,7 +35,7 @@ def watch(monkeypatch):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named(Spec):
+class Named(Kind):
     """A stage that is nothing but a name and what it needs."""
 
     name: str

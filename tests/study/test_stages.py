@@ -14,11 +14,12 @@ from ddpmkit import DdpmkitError
 from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
+from ddpmkit.study.kind import Kind
 from ddpmkit.study.plan import make_plan
 from ddpmkit.study.planning import Place
 from ddpmkit.study.records import Record
 from ddpmkit.study.runner import How, prepare, run
-from ddpmkit.study.stage import Output, Spec, Stage, upstream
+from ddpmkit.study.stage import Output, Stage, upstream
 from ddpmkit.study.stages import KINDS, read_stage
 from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.trained import open_training
@@ -39,7 +40,7 @@ class BrightRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bright(Spec):
+class Bright(Kind):
     """How bright samples are."""
 
     kind = "bright"
@@ -95,7 +96,7 @@ def test_a_new_kind_is_in_the_dry_run_and_moves_no_other_id(
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-def test_a_kind_says_what_it_is_and_stands_below_what_it_reads(kind: type[Spec]) -> None:
+def test_a_kind_says_what_it_is_and_stands_below_what_it_reads(kind: type[Kind]) -> None:
     assert kind.kind == next(name for name, other in KINDS.items() if other is kind)
     assert kind.__doc__
     order = list(KINDS)

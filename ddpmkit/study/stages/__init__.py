@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.study.stage import Spec, Stage
+from ddpmkit.study.kind import Kind
+from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages.draw import Draw
 from ddpmkit.study.stages.fit import Fit
 from ddpmkit.study.stages.nll import Nll
@@ -18,7 +19,7 @@ from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.stages.score import Score
 from ddpmkit.study.stages.train import Train
 
-KINDS: dict[str, type[Spec]] = {kind.kind: kind for kind in (Ref, Train, Fit, Sample, Draw, Nll, Score)}
+KINDS: dict[str, type[Kind]] = {kind.kind: kind for kind in (Ref, Train, Fit, Sample, Draw, Nll, Score)}
 
 
 def read_stage(record: Mapping[str, Any]) -> Stage[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit.study.stage import Spec, Stage, upstream
+from ddpmkit.study.kind import Kind
+from ddpmkit.study.stage import Stage, upstream
 
 if TYPE_CHECKING:
     from ddpmkit.study.planning import Place
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfNetwork(Spec):
+class OfNetwork(Kind):
     """A stage that runs one average of a trained network."""
 
     train: str = upstream("train")

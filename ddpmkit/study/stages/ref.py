@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.study.config import IMAGE_METRICS
 from ddpmkit.study.identity import Identity, identified
+from ddpmkit.study.kind import Kind
 from ddpmkit.study.planning import Place, bare_name, builtin_identity
 from ddpmkit.study.records import RefRecord
-from ddpmkit.study.stage import Output, Spec, Stage
+from ddpmkit.study.stage import Output, Stage
 
 if TYPE_CHECKING:
     from ddpmkit.study.work import Work
@@ -20,7 +21,7 @@ TITLES = {"kid": "KID", "sw": "SW"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ref(Spec):
+class Ref(Kind):
     """One extractor over one split of the data."""
 
     kind = "ref"

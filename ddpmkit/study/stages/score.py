@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ddpmkit.study.identity import Identity
+from ddpmkit.study.kind import Kind
 from ddpmkit.study.planning import bare_name
 from ddpmkit.study.records import ScoreRecord
-from ddpmkit.study.stage import Output, Spec, Stage, upstream
+from ddpmkit.study.stage import Output, Stage, upstream
 from ddpmkit.study.stages.ref import Ref
 from ddpmkit.study.stages.sample import Sample
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Spec):
+class Score(Kind):
     """Samples, a reference, and the metrics that are taken."""
 
     kind = "score"

@@ -14,9 +14,10 @@ from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Backbone, Images, Schedule
 from ddpmkit.study.config import FIELDS, Cell
 from ddpmkit.study.identity import Identity, hold
+from ddpmkit.study.kind import Kind
 from ddpmkit.study.planning import Place, bare_name, builtin_identity
 from ddpmkit.study.records import TrainRecord
-from ddpmkit.study.stage import Output, Spec, Stage, added
+from ddpmkit.study.stage import Output, Stage, added
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ AFTER_TRAINING = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Spec):
+class Train(Kind):
     """A network, a forward process, a loss, a course of optimisation, and the seed of all noise in it."""
 
     kind = "train"
