@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ddpmkit.diffusion.tables import Tables
     from ddpmkit.plugin.interfaces import (
         Array,
         Backbone,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
         Sigma,
         Weighting,
     )
+    from ddpmkit.plugin.tables import Tables
 
 NAME = re.compile(r"[a-z][a-z0-9_+-]*")
 LOG_LIMIT = 700.0  # of a log-variance: its exponential must be a float64 above 0

@@ -12,23 +12,23 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
+from ddpmkit.plugin.tables import Array as Array
+from ddpmkit.plugin.tables import Tables
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from ddpmkit.diffusion.tables import Tables
-
-    Array = np.ndarray[Any, np.dtype[np.float64]]
-    Levels = np.ndarray[Any, np.dtype[np.uint8]]
-    # denoise(x, t): x is (B, ...), t the step's index in the tables it was given with.
-    Denoise = Callable[[Tensor, int], "Denoised"]
-    # noise(k) -> unit normal of the shape of x for the k-th step counted from the noise end; k = 0 is x_T itself.
-    Noise = Callable[[int], Tensor]
+# Text, as Array is: an annotation loads neither numpy nor torch.
+Levels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+# denoise(x, t): x is (B, ...), t the step's index in the tables it was given with.
+Denoise: TypeAlias = "Callable[[Tensor, int], Denoised]"
+# noise(k) -> unit normal of the shape of x for the k-th step counted from the noise end; k = 0 is x_T itself.
+Noise: TypeAlias = "Callable[[int], Tensor]"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from ddpmkit.errors import DdpmkitError
@@ -69,7 +69,7 @@ class UNet(Backbone):
             )
         from ddpmkit.builtin.backbones._unet import UNetModule
 
-        return UNetModule(self, in_channels, out_channels, image_size, num_classes)
+        return UNetModule(in_channels, out_channels, image_size, num_classes, **asdict(self))
 
     def _works(self, image_size: int) -> str:
         """Name the network nearest to this one that fits images of a size."""
