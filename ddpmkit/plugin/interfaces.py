@@ -44,6 +44,10 @@ class Component(ABC):
         """Check every field against its declaration."""
         spec.validate(self)
 
+    def __str__(self) -> str:
+        """The component as spec text, ``cosine:s=0.01``: its name, and the parameters that differ from the defaults."""
+        return spec.format(self)
+
     @classmethod
     def description(cls) -> str:
         """The class's own docstring, or an empty string."""

@@ -6,10 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import spec
-from ddpmkit.plugin.interfaces import Backbone
-from ddpmkit.plugin.spec import param
+from ddpmkit import Backbone, DdpmkitError, param
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,4 +78,4 @@ class UNet(Backbone):
             attention = (resolutions[-1],)
         unit = math.lcm(4, self.heads)
         channels = -(-self.channels // unit) * unit
-        return f"as in {spec.format(replace(self, mults=mults, attention=attention, channels=channels))}"
+        return f"as in {replace(self, mults=mults, attention=attention, channels=channels)}"

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ddpmkit import Array, Sigma, Tables, param
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
-from ddpmkit.plugin.interfaces import Sigma
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array
 
 
 @dataclass(frozen=True)
@@ -49,4 +42,6 @@ class Analytic(Sigma):
 
     def largest_last_variance(self, levels: int) -> float:
         """Return (pixels 2/(K-1) sqrt(pi/2))^2, for which E|sigma z| is that many grey levels."""
+        import math
+
         return (self.pixels * 2 / (levels - 1) * math.sqrt(math.pi / 2)) ** 2
