@@ -32,10 +32,9 @@ Noise: TypeAlias = "Callable[[int], Tensor]"
 
 
 @dataclass(frozen=True)
-class Component(ABC):
+class Component(spec.Spelled, ABC):
     """What all kinds share: a name, a reference, an integer version, and parameters that check themselves."""
 
-    name: ClassVar[str]
     reference: ClassVar[str] = ""
     used_by: ClassVar[str] = ""  # whose code or papers use it, and under which name
     version: ClassVar[int] = 1  # raise it when the same parameters come to mean other numbers
@@ -302,3 +301,8 @@ KINDS: dict[str, Kind] = {
         Kind("executor", Executor, ("run",)),
     )
 }
+
+
+def kind_of(cls: type) -> Kind | None:
+    """Return the kind that a class of components belongs to."""
+    return next((kind for kind in KINDS.values() if issubclass(cls, kind.interface)), None)
