@@ -1,7 +1,5 @@
 """Ancestral sampling: Algorithm 2 of DDPM, over any subset of the steps."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +27,7 @@ class Ancestral(Sampler):
         """Return indices that rise to T-1."""
         return spaced(self.spacing, T, count)
 
-    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> "Tensor":
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
         import math
 

@@ -1,7 +1,5 @@
 """DDIM: the same marginals with less noise in each step, or none."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +39,7 @@ class Ddim(Sampler):
         on_eps = np.sqrt(np.maximum(tables.noise2_before - variance, 0))
         return variance, tables.signal_before - on_eps * tables.signal / np.sqrt(tables.noise2)
 
-    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> "Tensor":
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
         import math
 

@@ -1,7 +1,5 @@
 """DPM-Solver++ (2M): a second-order step of the probability-flow ODE in the estimate of x0."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +34,7 @@ class DpmSolver(Sampler):
 
         return np.zeros(tables.T), np.zeros(tables.T)
 
-    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> "Tensor":
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
         import math
 

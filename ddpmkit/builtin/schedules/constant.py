@@ -1,7 +1,5 @@
 """The same beta at every step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Schedule, param, scaled_endpoints

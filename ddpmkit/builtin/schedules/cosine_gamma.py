@@ -1,7 +1,5 @@
 """A power-of-cosine alpha-bar (Chen 2023)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Schedule, betas_from_alpha_bars, param

@@ -1,7 +1,5 @@
 """beta_t = 1 / (T - t + 1)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Schedule

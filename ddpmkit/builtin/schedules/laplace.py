@@ -1,7 +1,5 @@
 """Log-SNR with a Laplace density (Hang et al. 2024)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Schedule, betas_from_alpha_bars, param

@@ -1,7 +1,5 @@
 """Betas whose square roots rise linearly."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Schedule, param, scaled_endpoints

@@ -1,7 +1,5 @@
 """The simple forward process: add noise, scale nothing."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Schedule, param

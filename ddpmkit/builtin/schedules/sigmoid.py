@@ -1,7 +1,5 @@
 """Betas that follow a sigmoid (the one in beta space)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Schedule, param, scaled_endpoints

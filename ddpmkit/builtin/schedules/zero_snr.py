@@ -1,7 +1,5 @@
 """Any schedule, rescaled so that the last step keeps nothing of the image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, DdpmkitError, Schedule, param

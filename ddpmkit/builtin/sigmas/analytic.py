@@ -1,7 +1,6 @@
 """Analytic-DPM: the best variance for the mean that the network predicts."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,6 +41,4 @@ class Analytic(Sigma):
 
     def largest_last_variance(self, levels: int) -> float:
         """Return (pixels 2/(K-1) sqrt(pi/2))^2, for which E|sigma z| is that many grey levels."""
-        import math
-
         return (self.pixels * 2 / (levels - 1) * math.sqrt(math.pi / 2)) ** 2

@@ -1,7 +1,5 @@
 """sigma_t^2 = beta_t."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Sigma, Tables

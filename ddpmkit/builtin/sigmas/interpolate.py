@@ -1,7 +1,5 @@
 """Between beta-tilde and beta."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Sigma, Tables, param

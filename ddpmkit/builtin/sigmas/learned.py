@@ -1,7 +1,5 @@
 """A learned variance without bounds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +30,6 @@ class Learned(Sigma):
 
         return LearnedRange().log_bounds(tables)
 
-    def from_network(self, low: Tensor, high: Tensor, out: Tensor) -> Tensor:
+    def from_network(self, low: "Tensor", high: "Tensor", out: "Tensor") -> "Tensor":
         """Return log beta_t + u, like ``out`` (B, C, H, W)."""
         return high + out

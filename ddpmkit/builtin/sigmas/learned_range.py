@@ -1,7 +1,5 @@
 """A learned variance between beta-tilde and beta."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Sigma, Tables

@@ -1,7 +1,5 @@
 """The variance that makes the bound smallest."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

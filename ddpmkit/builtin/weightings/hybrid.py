@@ -1,7 +1,5 @@
 """L_hybrid: L_simple for the mean, a little of the bound for the variance."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The SNR, truncated from above (Min-SNR)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Tables, Weighting, param

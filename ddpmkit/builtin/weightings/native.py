@@ -1,7 +1,5 @@
 """Uniform in the prediction's own space."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Tables, Weighting

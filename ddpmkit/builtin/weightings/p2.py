@@ -1,7 +1,5 @@
 """P2 weighting."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Tables, Weighting, param

@@ -1,7 +1,5 @@
 """L_simple."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Tables, Weighting

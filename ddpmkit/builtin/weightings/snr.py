@@ -1,7 +1,5 @@
 """Weighting by the signal-to-noise ratio."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Tables, Weighting

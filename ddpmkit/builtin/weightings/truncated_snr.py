@@ -1,7 +1,5 @@
 """The SNR, truncated from below at 1."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Tables, Weighting

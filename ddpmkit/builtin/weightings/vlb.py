@@ -1,7 +1,5 @@
 """The full variational bound."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ddpmkit import Array, Tables, Weighting
