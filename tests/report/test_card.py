@@ -198,3 +198,12 @@ def test_the_baseline_of_the_committed_report_is_kept(capsys, written):
         (written / name).unlink()
     capsys.readouterr()
     assert check(capsys, written)[0] == 0
+
+
+def test_the_plugin_of_a_part_is_needed_too():
+    part = {"kind": "schedule", "name": "flat", "params": {}, "plugin": "theirs", "plugin_version": "0.3"}
+    schedule = {"kind": "schedule", "name": "zero-snr", "params": {"base": "flat"}, "plugin": "ddpmkit"}
+    found = components(
+        {"how": {"schedule": {**schedule, "parts": {"base": {**part, "parts": {"of": part}}}}, "x": "y"}}
+    )
+    assert [f["plugin"] for f in found] == ["ddpmkit", "theirs", "theirs"]
