@@ -297,6 +297,18 @@ def test_a_plugin_s_schedule_inside_a_built_in_one_moves_its_ids(place: Place, t
     assert plain[0] == ids([], schedules="zero-snr", predictions="v", metrics="fd")["train"][0]
 
 
+def test_a_file_that_a_part_names_is_its_content(place: Place, tmp_path: Path) -> None:
+    plugin = place("id_plugin.py", HEAD + SCHEDULE.format(beta="0.02"))
+    found = []
+    for name, text in (("one/table.txt", "a"), ("two/table.txt", "a"), ("one/table.txt", "b")):
+        table = spec.encode(str(place(name, text)))
+        part = spec.encode(f"mine:path={table}")
+        asked = {"schedules": f"zero-snr:base={part}", "predictions": "v", "metrics": "fd"}
+        found.append(ids([str(plugin)], **asked)["train"])
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
 @pytest.mark.parametrize("schedule", ["mine", "zero-snr:base=mine"])
 def test_a_table_that_changes_between_plan_and_work_is_refused(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], schedule: str
