@@ -5,57 +5,112 @@ Plugin authors need nothing deeper than this module, and importing it loads neit
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DAMAGE, DdpmkitError
 from ddpmkit.plugin.execution import Emit, Job, Pool, ShouldStop, Task
 from ddpmkit.plugin.hookspecs import hookimpl
 from ddpmkit.plugin.interfaces import (
+    Array,
     Backbone,
     Dataset,
+    Denoise,
+    Denoised,
     Executor,
     Features,
     Images,
+    Levels,
+    Noise,
     Sampler,
     Schedule,
     Sigma,
     Weighting,
 )
 from ddpmkit.plugin.spec import param
+from ddpmkit.plugin.tables import Tables
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
+    from ddpmkit.diffusion.alpha_bars import betas_from_alpha_bars
+    from ddpmkit.diffusion.clipping import Clip, clipped
+    from ddpmkit.diffusion.endpoints import scaled_endpoints
+    from ddpmkit.diffusion.spacing import SPACING_HELP, Spacing, spaced
+    from ddpmkit.diffusion.tables import tables_for
+    from ddpmkit.images.layout import channels_first
+    from ddpmkit.pixels import quantise, to_pixels
     from ddpmkit.study.runner import Outcome
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DAMAGE",
+    "SPACING_HELP",
+    "Array",
     "Backbone",
+    "Clip",
     "Dataset",
     "DdpmkitError",
+    "Denoise",
+    "Denoised",
     "Emit",
     "Executor",
     "Features",
     "Images",
     "Job",
+    "Levels",
+    "Noise",
     "Pool",
     "Sampler",
     "Schedule",
     "ShouldStop",
     "Sigma",
+    "Spacing",
+    "Tables",
     "Task",
     "Weighting",
     "ablate",
+    "betas_from_alpha_bars",
     "build",
+    "channels_first",
+    "clipped",
     "hookimpl",
     "load_results",
     "param",
+    "quantise",
     "run_one",
+    "scaled_endpoints",
+    "spaced",
+    "tables_for",
+    "to_pixels",
 ]
+
+# Loaded when first asked for; some of them load numpy or torch.
+_WHERE = {
+    "betas_from_alpha_bars": "ddpmkit.diffusion.alpha_bars",
+    "Clip": "ddpmkit.diffusion.clipping",
+    "clipped": "ddpmkit.diffusion.clipping",
+    "scaled_endpoints": "ddpmkit.diffusion.endpoints",
+    "SPACING_HELP": "ddpmkit.diffusion.spacing",
+    "Spacing": "ddpmkit.diffusion.spacing",
+    "spaced": "ddpmkit.diffusion.spacing",
+    "tables_for": "ddpmkit.diffusion.tables",
+    "channels_first": "ddpmkit.images.layout",
+    "quantise": "ddpmkit.pixels",
+    "to_pixels": "ddpmkit.pixels",
+}
+
+if not TYPE_CHECKING:  # a type checker sees the imports above, and that there is nothing else
+
+    def __getattr__(name: str) -> Any:
+        if name not in _WHERE:
+            raise AttributeError(f"module 'ddpmkit' has no attribute '{name}'")
+        globals()[name] = value = getattr(importlib.import_module(_WHERE[name]), name)
+        return value
 
 
 def __dir__() -> list[str]:

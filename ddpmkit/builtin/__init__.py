@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ddpmkit import hookimpl
 from ddpmkit.builtin.backbones.unet import UNet
 from ddpmkit.builtin.datasets.digits import Digits
 from ddpmkit.builtin.datasets.npz import Npz
@@ -45,7 +46,6 @@ from ddpmkit.builtin.weightings.simple import Simple
 from ddpmkit.builtin.weightings.snr import Snr
 from ddpmkit.builtin.weightings.truncated_snr import TruncatedSnr
 from ddpmkit.builtin.weightings.vlb import Vlb
-from ddpmkit.plugin.hookspecs import hookimpl
 
 
 @hookimpl

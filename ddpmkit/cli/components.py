@@ -95,7 +95,8 @@ def _print_one(entry: Entry, d: dict[str, Any], *, first: bool) -> None:
         print(f"code       {d['file']}:{d['line']}")
     for p in d["parameters"]:
         allowed = f" {p['allowed']}" if p["allowed"] else ""
-        print(f"  {p['name']}={p['default']}   {p['help']} ({p['type']}{allowed})")
+        written = f", with parameters as in {p['name']}={p['default']}%3Akey=value" if p.get("part") else ""
+        print(f"  {p['name']}={p['default']}   {p['help']} ({p['type']}{allowed}{written})")
 
 
 def plugins(
@@ -175,6 +176,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
                 "default": spec.encode(p.default),
                 "allowed": p.allowed,
                 "help": p.help,
+                **({"part": True} if p.part else {}),
             }
             for p in spec.parameters(cls)
         ],

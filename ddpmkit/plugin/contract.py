@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.blame import blame
-from ddpmkit.plugin.interfaces import Images, Kind, Schedule
+from ddpmkit.plugin.interfaces import Images, Kind, Schedule, kind_of
 from ddpmkit.text import one_line
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ddpmkit.diffusion.tables import Tables
     from ddpmkit.plugin.interfaces import (
         Array,
         Backbone,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
         Sigma,
         Weighting,
     )
+    from ddpmkit.plugin.tables import Tables
 
 NAME = re.compile(r"[a-z][a-z0-9_+-]*")
 LOG_LIMIT = 700.0  # of a log-variance: its exponential must be a float64 above 0
@@ -76,7 +76,9 @@ def class_problem(kind: Kind, cls: Any) -> str:
     try:
         with blame(kind.name, name):  # the author's own __post_init__ may raise anything
             try:
-                spec.parameters(cls)
+                for p in spec.parameters(cls):
+                    if p.part and not kind_of(p.part):
+                        return f"{label} field '{p.name}' has type {p.part.__name__}; name the kind, as Schedule"
                 cls()
             except (TypeError, ValueError) as err:
                 return f"{label} {err}"

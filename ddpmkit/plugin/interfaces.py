@@ -12,31 +12,31 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
+from ddpmkit.plugin.tables import Array as Array
+from ddpmkit.plugin.tables import Tables
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from ddpmkit.diffusion.tables import Tables
     from ddpmkit.plugin.execution import Emit, Job, Pool, ShouldStop
 
-    Array = np.ndarray[Any, np.dtype[np.float64]]
-    Levels = np.ndarray[Any, np.dtype[np.uint8]]
-    # denoise(x, t): x is (B, ...), t the step's index in the tables it was given with.
-    Denoise = Callable[[Tensor, int], "Denoised"]
-    # noise(k) -> unit normal of the shape of x for the k-th step counted from the noise end; k = 0 is x_T itself.
-    Noise = Callable[[int], Tensor]
+# Text, as Array is: an annotation loads neither numpy nor torch.
+Levels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+# denoise(x, t): x is (B, ...), t the step's index in the tables it was given with.
+Denoise: TypeAlias = "Callable[[Tensor, int], Denoised]"
+# noise(k) -> unit normal of the shape of x for the k-th step counted from the noise end; k = 0 is x_T itself.
+Noise: TypeAlias = "Callable[[int], Tensor]"
 
 
 @dataclass(frozen=True)
-class Component(ABC):
+class Component(spec.Spelled, ABC):
     """What all kinds share: a name, a reference, an integer version, and parameters that check themselves."""
 
-    name: ClassVar[str]
     reference: ClassVar[str] = ""
     used_by: ClassVar[str] = ""  # whose code or papers use it, and under which name
     version: ClassVar[int] = 1  # raise it when the same parameters come to mean other numbers
@@ -44,6 +44,10 @@ class Component(ABC):
     def __post_init__(self) -> None:
         """Check every field against its declaration."""
         spec.validate(self)
+
+    def __str__(self) -> str:
+        """The component as spec text, ``cosine:s=0.01``: its name, and the parameters that differ from the defaults."""
+        return spec.format(self)
 
     @classmethod
     def description(cls) -> str:
@@ -302,3 +306,8 @@ KINDS: dict[str, Kind] = {
         Kind("executor", Executor, ("open",)),
     )
 }
+
+
+def kind_of(cls: type) -> Kind | None:
+    """Return the kind that a class of components belongs to."""
+    return next((kind for kind in KINDS.values() if issubclass(cls, kind.interface)), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -11,9 +13,18 @@ from typing import Any
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import changes, spec
-from ddpmkit.plugin.interfaces import KINDS, Component
+from ddpmkit.plugin.interfaces import KINDS, kind_of
 from ddpmkit.plugin.loader import BUILTIN, Entry, Issue, Loaded, load_builtin, load_installed, load_named
 from ddpmkit.plugin.sources import Sources
+
+# A part enters ids with all that identifies it. But ids of zero-snr are older than parts with parameters, and hold the
+# name of its base alone; this is what the names stood for then, and they stand for it whatever becomes of defaults.
+BY_NAME: dict[str, dict[str, Any]] = {
+    "linear": {"beta_1": 1e-4, "beta_T": 0.02, "scaled": True},
+    "cosine": {"s": 0.008, "max_beta": 0.999},
+    "sigmoid": {"beta_1": 1e-4, "beta_T": 0.02, "span": 6.0},
+    "quadratic": {"beta_1": 1e-4, "beta_T": 0.02},
+}
 
 
 class Registry:
@@ -102,38 +113,53 @@ class Registry:
         if kind not in KINDS:
             raise DdpmkitError(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}", f"kinds: {', '.join(KINDS)}")
         name, raw = spec.parse(text)
-        return spec.construct(self.find(kind, name).cls, raw, kind=kind)
+        return spec.construct(self.find(kind, name).cls, raw, kind=kind, build=self._part)
 
-    def record(self, obj: Component) -> dict[str, Any]:
+    def called(self, obj: Any) -> str:
+        """Return the name by which a component is found: its own, or plugin/name where that is not enough."""
+        entry = self._entry(obj)
+        if entry.plugin == BUILTIN:
+            return entry.name
+        try:
+            return entry.name if self.find(entry.kind, entry.name) is entry else entry.qualified
+        except DdpmkitError:  # two plugins have it
+            return entry.qualified
+
+    def record(self, obj: Any) -> dict[str, Any]:
         """Write down a component so that it can be built again: every parameter, defaults included."""
         entry = self._entry(obj)
         record = {
             "kind": entry.kind,
             "name": entry.name,
-            "params": spec.values(obj),
+            "params": spec.values(obj, called=self.called),
             "plugin": entry.plugin,
             "plugin_version": entry.plugin_version,
             "version": entry.identity,
         }
-        return record if entry.sources is None else {**record, "sources": asdict(entry.sources)}
+        parts, sources = spec.parts(obj), self._sources(obj)
+        if parts:
+            record["parts"] = {key: self.record(part) for key, part in parts.items()}
+        return record if sources is None else {**record, "sources": asdict(sources)}
 
-    def identity(self, obj: Component) -> dict[str, Any]:
+    def identity(self, obj: Any) -> dict[str, Any]:
         """Return what of a component enters ids: who makes it, its parameters, and its version.
 
         Of a plugin's also the version of its distribution and a hash of what its import brought: the modules outside
-        site-packages and the files that were read.
+        site-packages and the files that were read. Parts enter with their own identities.
         """
-        entry = self._entry(obj)
-        out = {"name": entry.qualified, "params": spec.hashed_values(obj), "version": entry.identity}
-        if entry.sources is not None:
-            out |= {"sources": entry.sources.digest()}
-            if not isinstance(entry.identity, str):  # an installed one; a file or module is its own hash
-                out |= {"distribution": entry.plugin_version}
+        entry, params = self._entry(obj), spec.hashed_values(obj)
+        params |= {key: self._identity_of_part(part) for key, part in spec.parts(obj).items() if key in params}
+        out: dict[str, Any] = {"name": entry.qualified, "params": params, "version": entry.identity}
+        sources = self._sources(obj)
+        if sources is not None:
+            out |= {"sources": sources.digest()}
+        if entry.sources is not None and not isinstance(entry.identity, str):  # a file or module is its own hash
+            out |= {"distribution": entry.plugin_version}
         return out
 
-    def is_builtin(self, obj: Component) -> bool:
-        """Whether a component comes with ddpmkit, and not from a plugin."""
-        return self._entry(obj).plugin == BUILTIN
+    def is_builtin(self, obj: Any) -> bool:
+        """Whether a component comes with ddpmkit, its parts too, and nothing of it from a plugin."""
+        return all(self._entry(part).plugin == BUILTIN for part in spec.whole(obj))
 
     def changed_by(self) -> dict[str, str]:
         """Return the plugins that have replaced something in torch, numpy or scipy, each with what it was made of.
@@ -155,7 +181,23 @@ class Registry:
             out[plugin] = f"{loaded[plugin].version} {sources.digest() if sources else ''}".strip()
         return out
 
-    def _entry(self, obj: Component) -> Entry:
+    def _part(self, cls: type[spec.Spelled], text: str) -> Any:
+        kind = kind_of(cls)
+        if kind is None:
+            raise TypeError(f"{cls.__name__} is no kind of component")
+        return self.build(kind.name, text)
+
+    def _identity_of_part(self, part: Any) -> Any:
+        found, name = self.identity(part), part.name
+        before = {"name": f"{BUILTIN}/{name}", "params": BY_NAME.get(name), "version": 1}
+        return name if found == before else found
+
+    def _sources(self, obj: Any) -> Sources | None:
+        """What the imports of a component and of its parts brought; None for built-ins."""
+        found = [s for part in spec.whole(obj) if (s := self._entry(part).sources) is not None]
+        return functools.reduce(operator.or_, found) if found else None
+
+    def _entry(self, obj: Any) -> Entry:
         entry = next((e for e in self._entries() if e.cls is type(obj)), None)
         if entry is None:
             raise DdpmkitError(f"'{obj.name}' is a component that no plugin registered", "build it by its name")
@@ -167,6 +209,7 @@ class Registry:
         Raises:
             DdpmkitError: when its plugin is not here any more, or brings another version of it.
         """
+        parts = {key: self.rebuild(part) for key, part in record.get("parts", {}).items()}
         qualified = f"{record['plugin']}/{record['name']}"
         try:
             entry = self.find(record["kind"], qualified)
@@ -185,7 +228,7 @@ class Registry:
                 "run the study again: its stages get new ids",
             )
         try:
-            return spec.from_values(entry.cls, record["params"])
+            return spec.from_values(entry.cls, {**record["params"], **parts}, self._part)
         except (TypeError, ValueError) as err:
             raise DdpmkitError(
                 f"{record['kind']} '{record['name']}' does not take the stored parameters any more: {err}",

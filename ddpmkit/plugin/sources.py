@@ -50,6 +50,10 @@ class Sources:
         text = repr((sorted(self.modules.items()), named))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def __or__(self, other: Sources) -> Sources:
+        """Return what both hold."""
+        return Sources({**self.modules, **other.modules}, {**self.files, **other.files})
+
     def with_files(self, paths: Iterable[str]) -> Sources:
         """Return the same with more files."""
         return Sources(self.modules, {**self.files, **hashed(paths)})

@@ -1,7 +1,8 @@
 """Components as text: ``cosine:s=0.01`` <-> ``Cosine(s=0.01)``, exactly and in both directions.
 
 A comma always separates two specs and a colon two parameters; tuples are written ``1/2/2``. Inside a value the
-characters ``% , : /`` are written ``%25 %2C %3A %2F`` (the last one only inside a tuple).
+characters ``% , : /`` are written ``%25 %2C %3A %2F`` (the last one only inside a tuple). A parameter may be a
+component, a part of the whole: its value is then its spec, ``zero-snr:base=cosine%3As=0.01``.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import numbers
 import re
 import types
 import typing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Union
+from typing import Any, ClassVar, Literal, Union
 from urllib.parse import quote, unquote
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
@@ -23,6 +25,16 @@ from ddpmkit.plugin.blame import blame
 
 SCALARS = (int, float, bool, str)
 _NUMBER_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+class Spelled:
+    """What has a spec: a name and declared parameters. Every component is one, and may be a part of another."""
+
+    name: ClassVar[str]
+
+
+Build = Callable[[type[Spelled], str], Spelled]  # the type of a part, and its spec, to the part
+Called = Callable[[Spelled], str]  # a part to the name that finds it
 
 
 def param(
@@ -42,6 +54,9 @@ def param(
     things were before it existed. It enters ids only where it differs from that, so that old results stay found; and
     ``before`` never changes again, whatever becomes of the default. One that only ``locates`` something whose content
     is hashed by itself, a path, never enters ids.
+
+    A parameter may be a component: ``base: Schedule = param(build("schedule", "linear"), "the schedule that is bent")``
+    is set by ``name:base=cosine``, and what identifies the part enters ids with the whole.
     """
     bounds = {k: v for k, v in {"ge": ge, "gt": gt, "le": le, "lt": lt}.items() if v is not None}
     return dataclasses.field(
@@ -62,6 +77,12 @@ class Parameter:
     locates: bool = False  # it says where something is, and what it finds is hashed by itself
 
     @property
+    def part(self) -> type[Spelled] | None:
+        """The class, if the parameter is a component."""
+        inner = _optional(self.type) or self.type
+        return inner if _is_part(inner) else None
+
+    @property
     def type_name(self) -> str:
         """The type in the words that error messages use."""
         return type_name(self.type)
@@ -74,6 +95,8 @@ class Parameter:
 
 def type_name(tp: Any) -> str:
     """Name a parameter type as users see it: ``float``, ``one of a, b``, ``tuple of int``, ``int or none``."""
+    if _is_part(tp):
+        return str(tp.__name__).lower()
     if _optional(tp) is not None:
         return f"{type_name(_optional(tp))} or none"
     if typing.get_origin(tp) is Literal:
@@ -151,8 +174,8 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
     return name, raw
 
 
-def construct(cls: type[Any], raw: dict[str, str], *, kind: str) -> Any:
-    """Build a component of class ``cls`` from raw parameter texts.
+def construct(cls: type[Any], raw: dict[str, str], *, kind: str, build: Build | None = None) -> Any:
+    """Build a component of class ``cls`` from raw parameter texts; ``build`` makes its parts from theirs.
 
     Raises:
         DdpmkitError: for an unknown parameter, or a value of the wrong type or out of bounds.
@@ -164,10 +187,10 @@ def construct(cls: type[Any], raw: dict[str, str], *, kind: str) -> Any:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise DdpmkitError(
                 f"{kind} '{cls.name}' has no parameter '{key}'; {takes}{did_you_mean(key, known)}",
-                f"ddpmkit show {cls.name}",
+                _meant_for_a_part(cls, raw, key) or f"ddpmkit show {cls.name}",
             )
         try:
-            values[key] = decode(known[key].type, text)
+            values[key] = decode(known[key].type, text, build)
         except ValueError:
             raise DdpmkitError(must_be(cls.name, known[key], text), f"ddpmkit show {cls.name}") from None
     with blame(kind, cls.name):
@@ -179,6 +202,16 @@ def construct(cls: type[Any], raw: dict[str, str], *, kind: str) -> Any:
             named = text if text.startswith(f"{cls.name}:") else f"{cls.name}: {text}"
             raise DdpmkitError(named, f"ddpmkit show {cls.name}") from None
     return obj
+
+
+def _meant_for_a_part(cls: type[Any], raw: dict[str, str], key: str) -> str:
+    """How a parameter is written that follows a part, as in ``zero-snr:base=cosine:s=0.01``; empty if none does."""
+    parts = {p.name for p in parameters(cls) if p.part}
+    before = list(raw)[: list(raw).index(key)]
+    if not before or before[-1] not in parts:
+        return ""
+    part = before[-1]
+    return f"a parameter of {part} is written {cls.name}:{part}={raw[part]}%3A{key}={quote(raw[key])}"
 
 
 def validate(obj: Any) -> None:
@@ -197,21 +230,46 @@ def validate(obj: Any) -> None:
             raise ValueError(must_be(obj.name, p, value))
 
 
-def format(obj: Any, *, full: bool = False) -> str:
-    """Write a component as spec text; only what differs from the defaults, or everything when ``full``."""
+def format(obj: Any, *, full: bool = False, called: Called | None = None) -> str:
+    """Write a component as spec text; only what differs from the defaults, or everything when ``full``.
+
+    ``called`` gives the names of its parts, where their own would not find them.
+    """
     parts = [obj.name]
     for p in parameters(type(obj)):
         value = getattr(obj, p.name)
         if full or value != p.default:
+            if isinstance(value, Spelled):
+                value = _format_part(value, full=full, called=called)
             parts.append(f"{p.name}={encode(value, optional=_optional(p.type) is not None)}")
     return ":".join(parts)
 
 
-def values(obj: Any) -> dict[str, Any]:
-    """Every parameter of a component as JSON values, defaults included."""
+def _format_part(part: Spelled, *, full: bool, called: Called | None) -> str:
+    _, colon, rest = format(part, full=full, called=called).partition(":")
+    return (called(part) if called else part.name) + colon + rest
+
+
+def parts(obj: Any) -> dict[str, Spelled]:
+    """The parameters of a component that are components."""
+    found = {p.name: getattr(obj, p.name) for p in parameters(type(obj))}
+    return {name: value for name, value in found.items() if isinstance(value, Spelled)}
+
+
+def whole(obj: Any) -> Iterator[Any]:
+    """Give a component, its parts, and theirs."""
+    yield obj
+    for part in parts(obj).values():
+        yield from whole(part)
+
+
+def values(obj: Any, *, called: Called | None = None) -> dict[str, Any]:
+    """Every parameter of a component as JSON values, defaults included; a part as its spec, defaults included."""
     out: dict[str, Any] = {}
     for p in parameters(type(obj)):
         value = getattr(obj, p.name)
+        if isinstance(value, Spelled):
+            value = _format_part(value, full=True, called=called)
         out[p.name] = list(value) if isinstance(value, tuple) else value
     return out
 
@@ -223,8 +281,12 @@ def hashed_values(obj: Any) -> dict[str, Any]:
     return {k: v for k, v in stated.items() if k not in left_out}
 
 
-def from_values(cls: type[Any], stored: dict[str, Any]) -> Any:
-    """Rebuild a component from what :func:`values` or :func:`hashed_values` gave."""
+def from_values(cls: type[Any], stored: dict[str, Any], build: Build | None = None) -> Any:
+    """Rebuild a component from what :func:`values` or :func:`hashed_values` gave; ``build`` makes parts from specs."""
+    types_of_parts = {p.name: p.part for p in parameters(cls) if p.part}
+    if build is not None:
+        made = {k: build(tp, stored[k]) for k, tp in types_of_parts.items() if isinstance(stored.get(k), str)}
+        stored = {**stored, **made}
     known = {p.name: p.before for p in parameters(cls) if p.before is not dataclasses.MISSING}
     obj = cls(**{**known, **{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}})
     validate(obj)
@@ -241,7 +303,7 @@ def encode(value: Any, *, optional: bool = False) -> str:
         return "/".join(encode(v).replace("/", "%2F") if isinstance(v, str) else encode(v) for v in value)
     if isinstance(value, float):
         return repr(value)
-    text = str(value)
+    text = format(value) if isinstance(value, Spelled) else str(value)
     if optional and text == "none":
         return "%6Eone"
     # White space at the ends would be stripped from a list, and a line break would end a command.
@@ -251,15 +313,19 @@ def encode(value: Any, *, optional: bool = False) -> str:
     return "%20" * left + middle + "%20" * right
 
 
-def decode(tp: Any, text: str) -> Any:
-    """Read one parameter value of type ``tp``.
+def decode(tp: Any, text: str, build: Build | None = None) -> Any:
+    """Read one parameter value of type ``tp``; ``build`` makes a part from its spec.
 
     Raises:
         ValueError: when the text is no such value.
     """
     inner = _optional(tp)
     if inner is not None:
-        return None if text == "none" else decode(inner, text)
+        return None if text == "none" else decode(inner, text, build)
+    if _is_part(tp):
+        if build is None:
+            raise ValueError(text)
+        return build(tp, unquote(text))
     origin = typing.get_origin(tp)
     if origin is Literal:
         for choice in typing.get_args(tp):
@@ -293,6 +359,10 @@ def _optional(tp: Any) -> Any:
     return None
 
 
+def _is_part(tp: Any) -> bool:
+    return isinstance(tp, type) and issubclass(tp, Spelled)
+
+
 def _carriable(tp: Any) -> bool:
     inner = _optional(tp)
     if inner is not None:
@@ -302,7 +372,7 @@ def _carriable(tp: Any) -> bool:
         return all(isinstance(a, SCALARS) for a in args)
     if typing.get_origin(tp) is tuple:
         return len(args) == 2 and args[1] is Ellipsis and args[0] in SCALARS
-    return tp in SCALARS
+    return tp in SCALARS or _is_part(tp)
 
 
 def _plain(tp: Any, value: Any) -> Any:
@@ -359,8 +429,10 @@ def must_be(name: str, p: Parameter, value: Any) -> str:
     """Say what a parameter must be: ``cosine: s must be a float >= 0, got 'abc'``."""
     words = p.type_name
     article = "" if words.startswith("one of") else ("an " if words[0] in "aeiou" else "a ")
-    shown = value if isinstance(value, str) else encode(value) if isinstance(value, (*SCALARS, tuple)) else value
-    return f"{name}: {p.name} must be {article}{words}{' ' + p.allowed if p.allowed else ''}, got '{shown}'"
+    plain = (*SCALARS, tuple, Spelled)
+    shown = value if isinstance(value, str) else encode(value) if isinstance(value, plain) else value
+    how = f"; build('{words}', '{value}') makes one" if p.part and isinstance(value, str) else ""
+    return f"{name}: {p.name} must be {article}{words}{' ' + p.allowed if p.allowed else ''}, got '{shown}'{how}"
 
 
 def _raw_name(tp: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ddpmkit import __version__, files
@@ -108,8 +108,15 @@ def card_markdown(records: Records) -> str:
 
 
 def components(stage: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the components of a stage as they were recorded, versions included."""
-    return [v for v in stage.get("how", {}).values() if isinstance(v, dict) and "plugin" in v]
+    """Return the components of a stage and their parts as they were recorded, versions included."""
+
+    def whole(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield record
+        for part in record.get("parts", {}).values():
+            yield from whole(part)
+
+    recorded = (v for v in stage.get("how", {}).values() if isinstance(v, dict) and "plugin" in v)
+    return [part for record in recorded for part in whole(record)]
 
 
 def stage_ids(result: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

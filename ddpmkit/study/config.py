@@ -240,7 +240,9 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     base = replace(Settings(), **{field: values[0] for field, values in ordered.items()})
     if features is None:
         features = registry.build("dataset", base.dataset).default_features
-    canonical = tuple(dict.fromkeys(spec.format(registry.build("features", f)) for f in _words(features)))
+    canonical = tuple(
+        dict.fromkeys(spec.format(registry.build("features", f), called=registry.called) for f in _words(features))
+    )
     study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, canonical, only, by_default)
     labels = [c.label for c in replace(study, only=()).cells()] if only else []
     for label in only:
@@ -328,7 +330,8 @@ def _values(field: str, value: Any, registry: Registry) -> tuple[Any, ...]:
                 if name.startswith(f"{BUILTIN}/")
                 else name.rpartition("/")[0]
             )
-            read: Any = f"{qualifier}/{spec.format(obj)}" if qualifier else spec.format(obj)
+            stated = spec.format(obj, called=registry.called)
+            read: Any = f"{qualifier}/{stated}" if qualifier else stated
         else:
             try:
                 read = spec.decode(FIELDS[field].type, text)

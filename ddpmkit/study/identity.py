@@ -44,10 +44,27 @@ def identified(component: Component, registry: Registry, *values: Any, files: It
     if values:
         identity = {**identity, "values": record["values"]}
     # A file that a parameter names is its content, wherever it lies and whatever it is called.
-    named = {k: v for k, v in spec.values(component).items() if isinstance(v, str) and _is_path(v)}
-    sources = Sources(**record["sources"]).with_files([*files, *named.values()])
-    params = {k: v for k, v in identity["params"].items() if k not in named}
+    named = [path for part in spec.whole(component) for path in _paths(part).values()]
+    sources = Sources(**record["sources"]).with_files([*files, *named])
+    params = _without_paths(identity["params"], component)
     return {**identity, "params": params, "sources": sources.digest()}, {**record, "sources": asdict(sources)}
+
+
+def _paths(component: Any) -> dict[str, str]:
+    """The parameters of a component, its parts aside, that name a file."""
+    parts = spec.parts(component)
+    stated = {k: v for k, v in spec.values(component).items() if k not in parts}
+    return {k: v for k, v in stated.items() if isinstance(v, str) and _is_path(v)}
+
+
+def _without_paths(params: dict[str, Any], component: Any) -> dict[str, Any]:
+    """What of the parameters stays when files are known by their content, in the identities of parts as well."""
+    paths = _paths(component)
+    kept = {k: v for k, v in params.items() if k not in paths}
+    for name, part in spec.parts(component).items():
+        if isinstance(kept.get(name), dict):
+            kept[name] = {**kept[name], "params": _without_paths(kept[name]["params"], part)}
+    return kept
 
 
 def _is_path(text: str) -> bool:

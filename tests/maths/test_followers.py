@@ -159,7 +159,7 @@ def test_spacings():
 
 
 def test_dynamic_clipping_scales_each_image_by_its_own_quantile():
-    from ddpmkit.builtin.samplers._clip import clipped
+    from ddpmkit.diffusion.clipping import clipped
 
     x = torch.stack([torch.linspace(-0.5, 0.5, 1001), torch.linspace(-4, 4, 1001)])
     found = clipped(x, "dynamic")

@@ -41,7 +41,7 @@ from ddpmkit.plugin.interfaces import Schedule
 torch.set_num_threads(1)
 H = 2.047095585180641  # 1/2 log2(2 pi e), the entropy of N(0, 1)
 VP = [Linear(), Cosine(), Quadratic(), Sigmoid(), Cosine(s=0.1, max_beta=0.9), Linear(beta_1=1e-3, beta_T=0.01)]
-VP += [Constant(), CosineGamma(), Jsd(), Laplace(), OneMinusT(), SigmoidGamma(), Warmup(), ZeroSnr(), ZeroSnr("cosine")]
+VP += [Constant(), CosineGamma(), Jsd(), Laplace(), OneMinusT(), SigmoidGamma(), Warmup(), ZeroSnr(), ZeroSnr(Cosine())]
 SCALED = (Linear, Quadratic, Sigmoid, Constant, Warmup)  # by 1000/T, so that ten steps are too few
 
 

@@ -94,7 +94,7 @@ def test_gamma_schedules_are_their_own_closed_forms():
 def test_zero_snr_moves_the_last_step_to_nothing_and_leaves_the_first(base):
     plain = {"linear": Linear(), "cosine": Cosine(), "sigmoid": Sigmoid(), "quadratic": Quadratic()}[base]
     root = np.sqrt(np.cumprod(1 - plain.betas(1000)))
-    got = tables_for(ZeroSnr(base=base), 1000)
+    got = tables_for(ZeroSnr(base=plain), 1000)
     np.testing.assert_allclose(got.signal, (root - root[-1]) * root[0] / (root[0] - root[-1]), rtol=1e-7, atol=1e-12)
     assert got.signal[-1] == 0
     assert got.noise2[-1] == 1

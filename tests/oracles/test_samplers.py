@@ -152,7 +152,7 @@ def test_even_steps_are_diffusers_linspace(count):
 
 def test_dynamic_clipping_is_diffusers_once_its_ceiling_is_lifted():
     """sample_max_value is 1 by default there, and dynamic thresholding is then static clipping."""
-    from ddpmkit.builtin.samplers._clip import clipped
+    from ddpmkit.diffusion.clipping import clipped
 
     x = 3 * torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     lifted = DDPMScheduler(thresholding=True, sample_max_value=1e9)._threshold_sample(x)

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Literal, Union
 import numpy as np
 import pytest
 
-from ddpmkit import DdpmkitError, Schedule, param
+from ddpmkit import Dataset, DdpmkitError, Schedule, Sigma, param
 from ddpmkit.plugin import spec
+from ddpmkit.plugin.interfaces import Component, kind_of
 from ddpmkit.plugin.registry import Registry
 
 # Everything the grammar gives a meaning to, and what shells, JSON and URLs give one to.
@@ -70,10 +71,35 @@ class Everything(Schedule):
         return np.full(T, 0.1)
 
 
+REGISTRY = Registry(installed=False)
+ENTRIES = REGISTRY.entries()
+
+
+@dataclass(frozen=True)
+class Whole(Schedule):
+    """Parts of three kinds beside a value of its own."""
+
+    name = "whole"
+    reference = "none"
+    base: Schedule = param(REGISTRY.build("schedule", "cosine:s=0.01"), "a schedule")
+    sigma: Sigma | None = param(None, "a sigma, or none")
+    data: Dataset = param(REGISTRY.build("dataset", "npz"), "a data set, whose path may be anything")
+    w: float = param(0.5, "a float")
+
+    def betas(self, T: int) -> Any:
+        return self.base.betas(T)
+
+
+def build(tp: type, text: str) -> Any:
+    kind = kind_of(tp)
+    assert kind is not None
+    return REGISTRY.build(kind.name, text)
+
+
 def read(text: str, cls: type = Everything) -> Any:
     name, raw = spec.parse(text)
     assert name == cls.name
-    return spec.construct(cls, raw, kind="schedule")
+    return spec.construct(cls, raw, kind="schedule", build=build)
 
 
 def draw(tp: Any, bounds: dict[str, float], rng: random.Random) -> Any:
@@ -86,6 +112,8 @@ def draw(tp: Any, bounds: dict[str, float], rng: random.Random) -> Any:
     if typing.get_origin(tp) is tuple:
         out = tuple(draw(typing.get_args(tp)[0], bounds, rng) for _ in range(rng.randrange(4)))
         return tuple(v for v in out if v != "")
+    if isinstance(tp, type) and issubclass(tp, Component):
+        return draw_part(tp, rng)
     if tp is bool:
         return rng.random() < 0.5
     if tp is str:
@@ -98,8 +126,20 @@ def draw(tp: Any, bounds: dict[str, float], rng: random.Random) -> Any:
     return value if low < value < high else (low + high) / 2
 
 
-ENTRIES = Registry(installed=False).entries()
-CLASSES = [pytest.param(e.cls, id=f"{e.kind}-{e.name}") for e in ENTRIES] + [pytest.param(Everything, id="everything")]
+def draw_part(interface: type, rng: random.Random) -> Any:
+    """Any built-in of the kind, with parameters and parts that are drawn too."""
+    while True:
+        cls = rng.choice([e.cls for e in ENTRIES if issubclass(e.cls, interface)])
+        try:
+            return cls(**{p.name: draw(p.type, p.bounds, rng) for p in spec.parameters(cls)})
+        except ValueError:
+            continue  # a check between fields
+
+
+CLASSES = [pytest.param(e.cls, id=f"{e.kind}-{e.name}") for e in ENTRIES] + [
+    pytest.param(Everything, id="everything"),
+    pytest.param(Whole, id="whole"),
+]
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -131,7 +171,7 @@ def test_round_trip_of_drawn_values(cls: type) -> None:
             assert back == obj, text
             # == takes 1 and 1.0 and True for the same; a record does not.
             assert repr(back) == repr(obj), text
-        assert spec.from_values(cls, json.loads(json.dumps(spec.values(obj)))) == obj
+        assert spec.from_values(cls, json.loads(json.dumps(spec.values(obj))), build) == obj
     # A comma separates specs wherever it stands.
     texts = [spec.format(obj) for obj in objects]
     assert spec.split(",".join(texts)) == texts
@@ -149,6 +189,26 @@ def test_awkward_strings_survive(field: str, value: str) -> None:
     text = spec.format(obj)
     assert spec.split(f"{text},everything") == [text, "everything"]
     assert read(text) == obj
+
+
+def test_drawn_parts_are_deep() -> None:
+    # Or the round trips above would show little.
+    rng = random.Random("whole")
+    drawn = [draw_part(Schedule, rng) for _ in range(400)]
+    assert max(len(list(spec.whole(obj))) for obj in drawn) >= 3
+    assert len({type(obj) for obj in drawn}) > 10
+
+
+def test_the_absent_part_and_a_part_that_is_called_none_differ() -> None:
+    @dataclass(frozen=True)
+    class Nothing(Sigma):
+        name = "none"
+
+        def log_bounds(self, tables: object) -> Any:
+            raise NotImplementedError
+
+    assert read("whole:sigma=none", Whole).sigma is None
+    assert spec.format(Whole(sigma=Nothing())) == "whole:sigma=%6Eone"
 
 
 def test_the_absent_value_and_the_word_none_differ() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.report.card import card, card_markdown, command
+from ddpmkit.report.card import card, card_markdown, command, components
 from ddpmkit.report.frames import read_study
 from ddpmkit.report.write import write_report
 from ddpmkit.study.config import make_study
@@ -198,3 +198,11 @@ def test_the_baseline_of_the_committed_report_is_kept(capsys, written):
         (written / name).unlink()
     capsys.readouterr()
     assert check(capsys, written)[0] == 0
+
+
+def test_the_plugin_of_a_part_is_needed_too():
+    part = {"kind": "schedule", "name": "flat", "params": {}, "plugin": "theirs", "plugin_version": "0.3"}
+    whole = {"kind": "schedule", "name": "zero-snr", "params": {"base": "flat"}, "plugin": "ddpmkit"}
+    schedule = {**whole, "parts": {"base": {**part, "parts": {"of": part}}}}
+    found = components({"how": {"schedule": schedule, "data": "b"}})
+    assert [f["plugin"] for f in found] == ["ddpmkit", "theirs", "theirs"]

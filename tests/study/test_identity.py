@@ -278,14 +278,47 @@ def test_a_schedule_s_values_are_in_its_ids(place: Place, tmp_path: Path, how: s
     assert found[0] == found[2]
 
 
+@pytest.mark.parametrize("how", ["betas", "helper"])
+def test_a_plugin_s_schedule_inside_a_built_in_one_moves_its_ids(place: Place, tmp_path: Path, how: str) -> None:
+    read = f"float(pathlib.Path({str(tmp_path / 'beta.txt')!r}).read_text())"
+    text = "import pathlib\n" + HEAD + ("import id_helper_a\n" if how == "helper" else "") + SCHEDULE.format(beta=read)
+    found = []
+    for value in ("1", "2", "1"):
+        place("beta.txt", f"0.0{value if how == 'betas' else 1}")
+        place("id_helper_a.py", f"VALUE = {value}\n")
+        path = place("id_plugin.py", text)
+        found.append(ids([str(path)], schedules="zero-snr:base=mine,zero-snr,mine", predictions="v", metrics="fd"))
+    # Cells in the order of the flag: over the plugin's, over linear, the plugin's own.
+    over, plain, own = zip(*(f["train"] for f in found), strict=True)
+    assert over[0] == over[2] != over[1]
+    assert own[0] == own[2] != own[1]
+    assert len(set(plain)) == 1
+    assert len({over[0], plain[0], own[0]}) == 3
+    assert plain[0] == ids([], schedules="zero-snr", predictions="v", metrics="fd")["train"][0]
+
+
+def test_a_file_that_a_part_names_is_its_content(place: Place, tmp_path: Path) -> None:
+    plugin = place("id_plugin.py", HEAD + SCHEDULE.format(beta="0.02"))
+    found = []
+    for name, text in (("one/table.txt", "a"), ("two/table.txt", "a"), ("one/table.txt", "b")):
+        table = spec.encode(str(place(name, text)))
+        part = spec.encode(f"mine:path={table}")
+        asked = {"schedules": f"zero-snr:base={part}", "predictions": "v", "metrics": "fd"}
+        found.append(ids([str(plugin)], **asked)["train"])
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+@pytest.mark.parametrize("schedule", ["mine", "zero-snr:base=mine"])
 def test_a_table_that_changes_between_plan_and_work_is_refused(
-    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], schedule: str
 ) -> None:
     place("beta.txt", "0.02")
     read = f"float(pathlib.Path({str(tmp_path / 'beta.txt')!r}).read_text())"
     plugin = place("id_plugin.py", "import pathlib\n" + HEAD + SCHEDULE.format(beta=read))
     registry = Registry([str(plugin)], installed=False)
-    prepared = prepare({**TINY, "schedules": "mine"}, out=tmp_path / "out", registry=registry, how=INLINE)
+    asked = {**TINY, "schedules": schedule, "predictions": "v"}
+    prepared = prepare(asked, out=tmp_path / "out", registry=registry, how=INLINE)
     place("beta.txt", "0.03")
     outcome = run(prepared)
     assert outcome.code == 1

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from ddpmkit.builtin.backbones.unet import UNet
 
 
 def groups(channels: int) -> int:
@@ -87,36 +83,54 @@ class Stage(nn.Module):
 
 
 class UNetModule(nn.Module):
-    """forward(x, t, y=None); see :class:`ddpmkit.builtin.backbones.unet.UNet` for the parameters."""
+    """forward(x, t, y=None); the keywords are the parameters of the component ``unet``, see ``ddpmkit show unet``."""
 
-    def __init__(self, p: UNet, cin: int, cout: int, size: int, classes: int | None) -> None:
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        size: int,
+        classes: int | None,
+        *,
+        channels: int,
+        mults: tuple[int, ...],
+        blocks: int,
+        attention: tuple[int, ...],
+        middle_attention: bool,
+        heads: int,
+        fourier: bool,
+        octaves: tuple[int, ...],
+    ) -> None:
         super().__init__()
-        self.p, width = p, 4 * p.channels
-        self.embed = nn.Sequential(nn.Linear(p.channels, width), nn.SiLU(), nn.Linear(width, width))
+        self.channels, self.octaves = channels, octaves if fourier else ()
+        width = 4 * channels
+        self.embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
         self.labels = nn.Embedding(classes, width) if classes else None
-        seen = cin * (1 + 2 * len(p.octaves)) if p.fourier else cin
-        self.conv_in = nn.Conv2d(seen, p.channels, 3, padding=1)
+        self.conv_in = nn.Conv2d(cin * (1 + 2 * len(self.octaves)), channels, 3, padding=1)
 
-        here, resolution, skips = p.channels, size, [p.channels]
+        def heads_at(resolution: int) -> int | None:
+            return heads if resolution in attention else None
+
+        here, resolution, skips = channels, size, [channels]
         self.down = nn.ModuleList()
-        for level, mult in enumerate(p.mults):
-            for _ in range(p.blocks):
-                self.down.append(Stage(here, p.channels * mult, width, self._heads(resolution)))
-                here = p.channels * mult
+        for level, mult in enumerate(mults):
+            for _ in range(blocks):
+                self.down.append(Stage(here, channels * mult, width, heads_at(resolution)))
+                here = channels * mult
                 skips.append(here)
-            if level < len(p.mults) - 1:
+            if level < len(mults) - 1:
                 self.down.append(nn.Conv2d(here, here, 3, stride=2, padding=1))
                 skips.append(here)
                 resolution //= 2
 
-        self.middle1 = Stage(here, here, width, p.heads if p.middle_attention else None)
+        self.middle1 = Stage(here, here, width, heads if middle_attention else None)
         self.middle2 = Stage(here, here, width, None)
 
         self.up = nn.ModuleList()
-        for level, mult in reversed(list(enumerate(p.mults))):
-            for _ in range(p.blocks + 1):
-                self.up.append(Stage(here + skips.pop(), p.channels * mult, width, self._heads(resolution)))
-                here = p.channels * mult
+        for level, mult in reversed(list(enumerate(mults))):
+            for _ in range(blocks + 1):
+                self.up.append(Stage(here + skips.pop(), channels * mult, width, heads_at(resolution)))
+                here = channels * mult
             if level > 0:
                 self.up.append(nn.Conv2d(here, here, 3, padding=1))
                 resolution *= 2
@@ -124,17 +138,14 @@ class UNetModule(nn.Module):
         self.norm_out = nn.GroupNorm(groups(here), here)
         self.conv_out = zero(nn.Conv2d(here, cout, 3, padding=1))
 
-    def _heads(self, resolution: int) -> int | None:
-        return self.p.heads if resolution in self.p.attention else None
-
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """X (B, cin, H, W), t float32 (B,) in [0, 1000), y int64 (B,) or None -> (B, cout, H, W)."""
-        emb = self.embed(position_embedding(t, self.p.channels).to(x.dtype))
+        emb = self.embed(position_embedding(t, self.channels).to(x.dtype))
         if self.labels is not None and y is not None:
             emb = emb + self.labels(y)
         emb = F.silu(emb)
-        if self.p.fourier:
-            phases = [(2.0**n * math.pi) * x for n in self.p.octaves]
+        if self.octaves:
+            phases = [(2.0**n * math.pi) * x for n in self.octaves]
             x = torch.cat([x, *(f.sin() for f in phases), *(f.cos() for f in phases)], dim=1)
         h = self.conv_in(x)
         skips = [h]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import spec
-from ddpmkit.plugin.interfaces import Backbone
-from ddpmkit.plugin.spec import param
+from ddpmkit import Backbone, DdpmkitError, param
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,7 +66,7 @@ class UNet(Backbone):
             )
         from ddpmkit.builtin.backbones._unet import UNetModule
 
-        return UNetModule(self, in_channels, out_channels, image_size, num_classes)
+        return UNetModule(in_channels, out_channels, image_size, num_classes, **asdict(self))
 
     def _works(self, image_size: int) -> str:
         """Name the network nearest to this one that fits images of a size."""
@@ -81,4 +78,4 @@ class UNet(Backbone):
             attention = (resolutions[-1],)
         unit = math.lcm(4, self.heads)
         channels = -(-self.channels // unit) * unit
-        return f"as in {spec.format(replace(self, mults=mults, attention=attention, channels=channels))}"
+        return f"as in {replace(self, mults=mults, attention=attention, channels=channels)}"

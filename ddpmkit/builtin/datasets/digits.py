@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from ddpmkit.plugin.interfaces import Dataset, Images
+from ddpmkit import Dataset, Images
 
 SPLIT_SEED = 0
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit.errors import DAMAGE, DdpmkitError
-from ddpmkit.plugin.interfaces import Dataset, Images
-from ddpmkit.plugin.spec import param
+from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, param
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +92,7 @@ class Npz(Dataset):
         """The images as (N, C, H, W), and in which order of their axes they were read."""
         import numpy as np
 
-        from ddpmkit.images.layout import channels_first
+        from ddpmkit import channels_first
 
         if key not in held:
             raise DdpmkitError(

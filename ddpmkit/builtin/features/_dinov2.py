@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,11 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from ddpmkit import Array, DdpmkitError, Levels
 from ddpmkit.builtin.features._vit import HEAD, VisionTransformer
-from ddpmkit.errors import DdpmkitError
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array, Levels
 
 SIZE = 224
 BATCH = 8  # the network always sees this many images, padded: floating point differs between batch sizes

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array, Levels
+from ddpmkit import Array, Levels
 
 LAYER = "2048"
 BATCH = 16  # the network always sees this many images, padded: floating point differs between batch sizes

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.interfaces import Images
+from ddpmkit import Array, DdpmkitError, Images, Levels
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ddpmkit.plugin.interfaces import Array, Levels
 
 BATCH = 256  # the network always sees this many images, padded: floating point differs between batch sizes
 
@@ -42,7 +40,7 @@ def shipped(net: nn.Module, weights: Path, sha256: str, levels: int) -> Callable
     import torch
     from safetensors.torch import load
 
-    from ddpmkit.pixels import to_pixels
+    from ddpmkit import to_pixels
 
     try:
         blob = weights.read_bytes()

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ddpmkit import Array, Features, Images, Levels
 from ddpmkit.builtin.features._shipped import check_images, shipped
-from ddpmkit.plugin.interfaces import Features, Images
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array, Levels
 
 WEIGHTS = Path(__file__).with_name("digits.safetensors")
 SHA256 = "2c427a2d33ed3742d4a8dd74efce5810e7048c97f546ea54173df174eb074ab2"

@@ -6,14 +6,9 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.interfaces import Features, Images
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array, Levels
+from ddpmkit import Array, DdpmkitError, Features, Images, Levels, param
 
 
 @dataclass(frozen=True)

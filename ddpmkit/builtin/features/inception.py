@@ -10,14 +10,9 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.interfaces import Features, Images
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array, Levels
+from ddpmkit import Array, DdpmkitError, Features, Images, Levels, param
 
 # One file under two names; the eight digits in them begin its hash.
 NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")

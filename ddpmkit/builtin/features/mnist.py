@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ddpmkit import Array, Features, Images, Levels
 from ddpmkit.builtin.features._shipped import check_images, shipped
-from ddpmkit.plugin.interfaces import Features, Images
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array, Levels
 
 WEIGHTS = Path(__file__).with_name("mnist.safetensors")
 SHA256 = "b05e787bd8d365afcbd5473205e102f67922cd7f7c01e5e4e11e97bad5f1cab0"

@@ -5,14 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.interfaces import Features, Images
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array, Levels
+from ddpmkit import Array, DdpmkitError, Features, Images, Levels, param
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.interfaces import Features, Images
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array, Levels
+from ddpmkit import Array, DdpmkitError, Features, Images, Levels
 
 MOST = 4096  # above, one covariance takes more memory and time than it can be worth
 

@@ -1,22 +1,12 @@
 """Ancestral sampling: Algorithm 2 of DDPM, over any subset of the steps."""
 
-from __future__ import annotations
-
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from ddpmkit.builtin.samplers._clip import clipped
-from ddpmkit.builtin.samplers._spacing import HELP, spaced
-from ddpmkit.plugin.interfaces import Sampler
-from ddpmkit.plugin.spec import param
+from ddpmkit import SPACING_HELP, Clip, Denoise, Noise, Sampler, Spacing, Tables, clipped, param, spaced
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Denoise, Noise
 
 
 @dataclass(frozen=True)
@@ -30,15 +20,17 @@ class Ancestral(Sampler):
     name = "ancestral"
     reference = "Ho et al. 2020 (arXiv 2006.11239), Algorithm 2; fewer steps: Nichol & Dhariwal 2021, section 4"
     used_by = "nearly everyone; fewer steps: OpenAI's respacing (spacing=openai), diffusers"
-    spacing: Literal["even", "quadratic", "trailing", "openai"] = param("even", HELP)
-    clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
+    spacing: Spacing = param("even", SPACING_HELP)
+    clip: Clip = param("static", "what is done to x0hat beyond [-1, 1]")
 
-    def timesteps(self, T: int, count: int) -> Sequence[int]:
+    def timesteps(self, T: int, count: int) -> list[int]:
         """Return indices that rise to T-1."""
         return spaced(self.spacing, T, count)
 
-    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> "Tensor":
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
+        import math
+
         # Plain floats: a numpy scalar times a tensor would be numpy's product, and a copy to the host.
         on_x0, on_xt = tables.posterior_x0.tolist(), tables.posterior_xt.tolist()
         x: Tensor = noise(0) * math.sqrt(tables.prior_variance)

@@ -1,22 +1,12 @@
 """DDIM: the same marginals with less noise in each step, or none."""
 
-from __future__ import annotations
-
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from ddpmkit.builtin.samplers._clip import clipped
-from ddpmkit.builtin.samplers._spacing import HELP, spaced
-from ddpmkit.plugin.interfaces import Sampler
-from ddpmkit.plugin.spec import param
+from ddpmkit import SPACING_HELP, Array, Clip, Denoise, Noise, Sampler, Spacing, Tables, clipped, param, spaced
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array, Denoise, Noise
 
 
 @dataclass(frozen=True)
@@ -33,11 +23,11 @@ class Ddim(Sampler):
     used_by = "nearly everyone; eps after clipping: OpenAI derives it again, diffusers and Analytic-DPM do not"
     uses_sigma = False
     eta: float = param(0.0, "0 deterministic, 1 as noisy as ancestral", ge=0, le=1)
-    spacing: Literal["even", "quadratic", "trailing", "openai"] = param("even", HELP)
-    clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
+    spacing: Spacing = param("even", SPACING_HELP)
+    clip: Clip = param("static", "what is done to x0hat beyond [-1, 1]")
     rederive: bool = param(True, "derive eps again from the clipped x0hat")
 
-    def timesteps(self, T: int, count: int) -> Sequence[int]:
+    def timesteps(self, T: int, count: int) -> list[int]:
         """Return indices that rise to T-1."""
         return spaced(self.spacing, T, count)
 
@@ -49,8 +39,10 @@ class Ddim(Sampler):
         on_eps = np.sqrt(np.maximum(tables.noise2_before - variance, 0))
         return variance, tables.signal_before - on_eps * tables.signal / np.sqrt(tables.noise2)
 
-    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> "Tensor":
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
+        import math
+
         import numpy as np
 
         variance, _ = self.kernel(tables)

@@ -1,22 +1,12 @@
 """DPM-Solver++ (2M): a second-order step of the probability-flow ODE in the estimate of x0."""
 
-from __future__ import annotations
-
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from ddpmkit.builtin.samplers._clip import clipped
-from ddpmkit.builtin.samplers._spacing import HELP, spaced
-from ddpmkit.plugin.interfaces import Sampler
-from ddpmkit.plugin.spec import param
+from ddpmkit import SPACING_HELP, Array, Clip, Denoise, Noise, Sampler, Spacing, Tables, clipped, param, spaced
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array, Denoise, Noise
 
 
 @dataclass(frozen=True)
@@ -31,10 +21,10 @@ class DpmSolver(Sampler):
     reference = "Lu et al. 2022 (arXiv 2211.01095), Algorithm 2"
     used_by = "diffusers (DPMSolverMultistepScheduler), k-diffusion (sample_dpmpp_2m)"
     uses_sigma = False
-    spacing: Literal["even", "quadratic", "trailing", "openai"] = param("even", HELP)
-    clip: Literal["static", "dynamic", "none"] = param("static", "what is done to x0hat beyond [-1, 1]")
+    spacing: Spacing = param("even", SPACING_HELP)
+    clip: Clip = param("static", "what is done to x0hat beyond [-1, 1]")
 
-    def timesteps(self, T: int, count: int) -> Sequence[int]:
+    def timesteps(self, T: int, count: int) -> list[int]:
         """Return indices that rise to T-1."""
         return spaced(self.spacing, T, count)
 
@@ -44,8 +34,10 @@ class DpmSolver(Sampler):
 
         return np.zeros(tables.T), np.zeros(tables.T)
 
-    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, tables: Tables, noise: Noise) -> "Tensor":
         """Walk the chain from its last step to its first; see :class:`ddpmkit.Sampler`."""
+        import math
+
         signal, deviation = tables.signal.tolist(), (tables.noise2**0.5).tolist()
         x: Tensor = noise(0) * math.sqrt(tables.prior_variance)
         before: Tensor | None = None  # the estimate of the step before, and the log-SNR step that followed it

@@ -1,16 +1,8 @@
 """The same beta at every step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ddpmkit.builtin.schedules._endpoints import scaled_endpoints
-from ddpmkit.plugin.interfaces import Schedule
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array
+from ddpmkit import Array, Schedule, param, scaled_endpoints
 
 
 @dataclass(frozen=True)

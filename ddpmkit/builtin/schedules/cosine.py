@@ -1,15 +1,8 @@
 """Betas from a cosine-shaped alpha-bar (Improved DDPM)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ddpmkit.plugin.interfaces import Schedule
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array
+from ddpmkit import Array, Schedule, betas_from_alpha_bars, param
 
 
 @dataclass(frozen=True)
@@ -34,4 +27,4 @@ class Cosine(Schedule):
 
         u = np.arange(T + 1) / T
         f = np.cos((u + self.s) / (1 + self.s) * np.pi / 2) ** 2
-        return np.asarray(np.minimum(1 - f[1:] / f[:-1], self.max_beta))
+        return betas_from_alpha_bars(f, self.max_beta)

@@ -1,14 +1,8 @@
 """beta_t = 1 / (T - t + 1)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ddpmkit.plugin.interfaces import Schedule
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array
+from ddpmkit import Array, Schedule
 
 
 @dataclass(frozen=True)

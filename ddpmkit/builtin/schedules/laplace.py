@@ -1,16 +1,8 @@
 """Log-SNR with a Laplace density (Hang et al. 2024)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ddpmkit.builtin.schedules._gamma import betas_from_alpha_bars
-from ddpmkit.plugin.interfaces import Schedule
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array
+from ddpmkit import Array, Schedule, betas_from_alpha_bars, param
 
 
 @dataclass(frozen=True)

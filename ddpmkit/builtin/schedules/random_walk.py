@@ -1,15 +1,8 @@
 """The simple forward process: add noise, scale nothing."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ddpmkit.plugin.interfaces import Schedule
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array
+from ddpmkit import Array, Schedule, param
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,9 @@
-"""Any of the common schedules, rescaled so that the last step keeps nothing of the image."""
-
-from __future__ import annotations
+"""Any schedule, rescaled so that the last step keeps nothing of the image."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
-from ddpmkit.plugin.interfaces import Schedule
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.plugin.interfaces import Array
+from ddpmkit import Array, DdpmkitError, Schedule, param
+from ddpmkit.builtin.schedules.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -23,23 +17,25 @@ class ZeroSnr(Schedule):
     name = "zero-snr"
     reference = "Lin et al. 2024 (arXiv 2305.08891), algorithm 1"
     used_by = "diffusers (rescale_betas_zero_snr)"
-    base: Literal["linear", "cosine", "sigmoid", "quadratic"] = param("linear", "the schedule that is rescaled")
+    base: Schedule = param(Linear(), "the schedule that is rescaled, any variance-preserving one")
 
     def betas(self, T: int) -> Array:
         """Return beta_t, float64 (T,), the last one exactly 1.
 
         Raises:
-            DdpmkitError: when T is too small for the base schedule.
+            DdpmkitError: when the base is not variance-preserving, or T is too small for it.
         """
         import numpy as np
 
-        from ddpmkit.builtin.schedules.cosine import Cosine
-        from ddpmkit.builtin.schedules.linear import Linear
-        from ddpmkit.builtin.schedules.quadratic import Quadratic
-        from ddpmkit.builtin.schedules.sigmoid import Sigmoid
+        from ddpmkit import tables_for
 
-        base = {"linear": Linear, "cosine": Cosine, "sigmoid": Sigmoid, "quadratic": Quadratic}[self.base]()
-        root = np.exp(np.cumsum(np.log1p(-base.betas(T))) / 2)
+        base = tables_for(self.base, T)
+        if not base.variance_preserving:
+            raise DdpmkitError(
+                f"zero-snr: its base '{self.base}' is not variance-preserving, and has no alpha-bar to rescale",
+                "as in zero-snr:base=cosine",
+            )
+        root = base.signal
         shifted = (root - root[-1]) * root[0] / (root[0] - root[-1])
         squared = np.concatenate([[1.0], shifted**2])
         return np.asarray(1 - squared[1:] / squared[:-1])

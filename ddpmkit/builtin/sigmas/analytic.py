@@ -1,19 +1,11 @@
 """Analytic-DPM: the best variance for the mean that the network predicts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ddpmkit import Array, Sigma, Tables, param
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
-from ddpmkit.plugin.interfaces import Sigma
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,8 @@
 """sigma_t^2 = beta_t."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ddpmkit.plugin.interfaces import Sigma
-
-if TYPE_CHECKING:
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array
+from ddpmkit import Array, Sigma, Tables
 
 
 @dataclass(frozen=True)

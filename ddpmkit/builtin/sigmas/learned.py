@@ -1,18 +1,12 @@
 """A learned variance without bounds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ddpmkit.builtin.sigmas.learned_range import LearnedRange
-from ddpmkit.plugin.interfaces import Sigma
+from ddpmkit import Array, Sigma, Tables
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array
 
 
 @dataclass(frozen=True)
@@ -32,8 +26,10 @@ class Learned(Sigma):
 
     def log_bounds(self, tables: Tables) -> tuple[Array, Array]:
         """Return (log beta-tilde_t, log beta_t), each float64 (T,); u = 0 is the second."""
+        from ddpmkit.builtin.sigmas.learned_range import LearnedRange
+
         return LearnedRange().log_bounds(tables)
 
-    def from_network(self, low: Tensor, high: Tensor, out: Tensor) -> Tensor:
+    def from_network(self, low: "Tensor", high: "Tensor", out: "Tensor") -> "Tensor":
         """Return log beta_t + u, like ``out`` (B, C, H, W)."""
         return high + out

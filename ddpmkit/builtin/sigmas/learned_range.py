@@ -1,17 +1,10 @@
 """A learned variance between beta-tilde and beta."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ddpmkit import Array, Sigma, Tables
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
-from ddpmkit.plugin.interfaces import Sigma
-
-if TYPE_CHECKING:
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,10 @@
 """The variance that makes the bound smallest."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ddpmkit import Array, Sigma, Tables
 from ddpmkit.builtin.sigmas.analytic import Analytic
-from ddpmkit.plugin.interfaces import Sigma
-
-if TYPE_CHECKING:
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,9 @@
 """L_hybrid: L_simple for the mean, a little of the bound for the variance."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ddpmkit.plugin.interfaces import Weighting
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array
+from ddpmkit import Array, Tables, Weighting, param
 
 
 @dataclass(frozen=True)

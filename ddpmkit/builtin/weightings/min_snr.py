@@ -1,16 +1,8 @@
 """The SNR, truncated from above (Min-SNR)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ddpmkit.plugin.interfaces import Weighting
-from ddpmkit.plugin.spec import param
-
-if TYPE_CHECKING:
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array
+from ddpmkit import Array, Tables, Weighting, param
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,8 @@
 """The SNR, truncated from below at 1."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ddpmkit.plugin.interfaces import Weighting
-
-if TYPE_CHECKING:
-    from ddpmkit.diffusion.tables import Tables
-    from ddpmkit.plugin.interfaces import Array
+from ddpmkit import Array, Tables, Weighting
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Literal
 from ddpmkit.errors import DdpmkitError
 
 Spacing = Literal["even", "quadratic", "trailing", "openai"]
-HELP = (
+SPACING_HELP = (  # what a parameter of this type says of itself
     "which steps are visited: even, both ends included; quadratic, more of them where little noise is left; trailing, "
     "T-1 and down by T/K; openai, as improved-diffusion rounds even steps"
 )

@@ -1,4 +1,4 @@
-"""What the schedules between two endpoints share: the scaling by 1000/T and its guard."""
+"""The scaling by 1000/T of schedules that run between two betas, and its guard."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from ddpmkit.errors import DdpmkitError
 
 def scaled_endpoints(name: str, beta_1: float, beta_T: float, T: int) -> tuple[float, float]:
     """Return (beta_1, beta_T) * 1000/T, so that alpha-bar reaches the same end whatever T is.
+
+    Nichol & Dhariwal 2021 (arXiv 2102.09672), code: get_named_beta_schedule. ``name`` is the schedule's, for the error.
 
     Raises:
         DdpmkitError: when an endpoint reaches 1; the smallest T that works is named.
