@@ -10,15 +10,36 @@ import importlib.abc
 import importlib.machinery
 import operator
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 LIBRARIES = ("torch", "numpy", "scipy", "ddpmkit")
-Place = tuple[str, ...]  # module; or module, class
-Looks = dict[Place, dict[str, Any]]  # what stands in it, by name
 
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What stood in a module, and in the classes that were made in it, by name."""
+
+    attributes: dict[str, Any]
+    classes: dict[str, dict[str, Any]]
+
+    def still_so(self, module: ModuleType) -> bool:
+        """Whether every object that was there is there, at the same place among the others."""
+        return _alike(self.attributes, vars(module)) and all(
+            _alike(attributes, vars(self.attributes[key])) for key, attributes in self.classes.items()
+        )
+
+    def at(self, place: tuple[str, ...]) -> dict[str, Any]:
+        """Return what stood in the module, which is (), or in a class of it, which is its name."""
+        return self.classes.get(place[0], {}) if place else self.attributes
+
+
+Looks = dict[str, Look]  # module -> what stood in it
+
+_last: Looks = {}  # hardly anything differs from one look to the next, and comparing is cheaper than copying
 _made: dict[str, tuple[str, ...]] = {}  # plugin -> the attributes that it replaced in this process
 
 
@@ -49,12 +70,15 @@ def watched(plugin: str) -> Iterator[None]:
 
 
 def snapshot(libraries: Sequence[str] = LIBRARIES) -> Looks:
-    """Return what the modules of the libraries that are imported, and the classes made in them, consist of."""
-    out: Looks = {}
-    for name, module in list(sys.modules.items()):
-        if isinstance(module, ModuleType) and name.partition(".")[0] in libraries:
-            _look(name, module, out)
-    return out
+    """Return what the modules of the libraries that are imported, and the classes made in them, consist of.
+
+    A module that nothing changed since it was last looked at has the very same Look.
+    """
+    return {
+        name: _look(name, module)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in libraries and isinstance(module, ModuleType)
+    }
 
 
 def replaced(before: Looks, *, by_others: bool = False) -> tuple[str, ...]:
@@ -65,22 +89,27 @@ def replaced(before: Looks, *, by_others: bool = False) -> tuple[str, ...]:
     """
     now = snapshot()
     different = (
-        (*place, key)
-        for place, old in before.items()
-        if not _alike(old, new := now.get(place, {}))
+        (module, *place, key)
+        for module, look in before.items()
+        if (later := now.get(module, _NOTHING)) is not look
+        for place in ((), *((key,) for key in look.classes))
+        if not _alike(old := look.at(place), new := later.at(place))
         for key, value in old.items()
         if new.get(key) is not value and _is_code(place, key, value) and not (by_others and not _others(new.get(key)))
     )
     return tuple(sorted(".".join(key) for key in different))
 
 
-def _alike(old: dict[str, Any], new: dict[str, Any]) -> bool:
+_NOTHING = Look({}, {})
+
+
+def _alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     # There are a hundred thousand of them, and hardly ever one that changed: C does the looking.
     return len(old) == len(new) and all(map(operator.is_, old.values(), new.values()))
 
 
-def _is_code(place: Place, key: str, value: Any) -> bool:
-    if len(place) == 1:
+def _is_code(place: tuple[str, ...], key: str, value: Any) -> bool:
+    if not place:
         return callable(value) and not key.startswith("__")
     return callable(value) or isinstance(value, (staticmethod, classmethod, property))
 
@@ -90,11 +119,18 @@ def _others(value: Any) -> bool:
     return str(getattr(function, "__module__", None) or LIBRARIES[0]).partition(".")[0] not in LIBRARIES
 
 
-def _look(name: str, module: ModuleType, out: Looks) -> None:
-    out[(name,)] = attributes = dict(vars(module))
-    for key, value in attributes.items():
-        if issubclass(type(value), type) and value.__module__ == name and not key.startswith("__"):
-            out[name, key] = dict(vars(value))
+def _look(name: str, module: ModuleType) -> Look:
+    last = _last.get(name)
+    if last is not None and last.still_so(module):
+        return last
+    attributes = dict(vars(module))
+    classes = {
+        key: dict(vars(value))
+        for key, value in attributes.items()
+        if issubclass(type(value), type) and value.__module__ == name and not key.startswith("__")
+    }
+    _last[name] = Look(attributes, classes)
+    return _last[name]
 
 
 def _default_dtype() -> Any:
@@ -123,7 +159,7 @@ class _Arrival(importlib.abc.MetaPathFinder):
     def _arrived(self, name: str) -> None:
         # A library may change itself while it is imported: when its root is there, all of it is looked at again.
         if "." in name:
-            _look(name, sys.modules[name], self.into)
+            self.into[name] = _look(name, sys.modules[name])
         else:
             self.into.update(snapshot((name,)))
 
