@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 from ddpmkit.plugin.interfaces import Dataset, Images
 
@@ -24,12 +26,10 @@ class Digits(Dataset):
     def load(self) -> Images:
         """Return the images, uint8 levels 0 .. 16, (N, 1, 8, 8)."""
         import numpy as np
-        from sklearn.datasets import load_digits
 
-        pixels, labels = load_digits(return_X_y=True)
+        pixels, digits = _parsed()
         order = np.random.default_rng(SPLIT_SEED).permutation(len(pixels))
-        images = pixels.astype(np.uint8).reshape(-1, 1, 8, 8)[order]
-        classes = labels.astype(np.int64)[order]
+        images, classes = pixels[order], digits[order]  # copies, each time anew
         return Images(
             train=images[:900],
             validation=images[900:1000],
@@ -37,3 +37,13 @@ class Digits(Dataset):
             levels=17,
             labels={"train": classes[:900], "validation": classes[900:1000], "test": classes[1000:]},
         )
+
+
+@functools.cache
+def _parsed() -> tuple[Any, Any]:
+    """Return all images and their labels as scikit-learn has them, in a text file that takes long to read."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return pixels.astype(np.uint8).reshape(-1, 1, 8, 8), labels.astype(np.int64)
