@@ -19,10 +19,15 @@ from ddpmkit.study.stages import RunOptions, execute
 from ddpmkit.study.store import Store
 
 TINY = {
-    "train_steps": 6, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 64,
+    "train_steps": 6, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 8,
     "batch_size": 8, "micro_batch": 5, "dropout": 0.2, "backbones": "unet:channels=4:mults=1", "features": "pca:k=4",
     "train_seeds": "0",
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few(few_digits):
+    TINY["dataset"] = few_digits
 
 
 @pytest.fixture(scope="module")

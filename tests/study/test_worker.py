@@ -22,7 +22,7 @@ from ddpmkit.study.log import HEAD, LAST, TAIL, Log
 from ddpmkit.study.runner import How, prepare, run
 
 TINY = {
-    "train_steps": 3, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 16,
+    "train_steps": 3, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 24, "eval_batch": 16,
     "batch_size": 8, "features": "pca:k=4", "train_seeds": "0", "metrics": "nll",
 }  # fmt: skip
 
@@ -125,6 +125,11 @@ class Acts(Backbone):
 def ddpmkit_register_backbones():
     return [Acts]
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few(few_digits):
+    TINY["dataset"] = few_digits
 
 
 @pytest.fixture(scope="module")
