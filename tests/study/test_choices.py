@@ -16,8 +16,9 @@ from ddpmkit.study.runner import How, prepare, run
 from ddpmkit.study.store import Store
 
 TINY = {
-    "train_steps": 8, "samples": 12, "sampling_steps": 3, "nll_evals": 64, "timesteps": 50, "eval_batch": 64,
-    "batch_size": 8, "backbones": "unet:channels=4:mults=1", "features": "pca:k=4", "train_seeds": "0",
+    "train_steps": 8, "samples": 12, "sampling_steps": 3, "nll_evals": 64, "timesteps": 50, "eval_batch": 256,
+    "batch_size": 8, "backbones": "unet:channels=4:mults=1:middle_attention=false", "features": "pca:k=4",
+    "train_seeds": "0",
 }  # fmt: skip
 FIXED = {
     "sigmas": "beta,beta-tilde,analytic,optimal", "samplers": "ancestral,ddim", "axis": ["ema=0.1,0.9"],
@@ -116,13 +117,13 @@ def test_a_fit_and_a_draw_stopped_on_their_way_give_the_same_bytes(everything, r
                 assert a.read_bytes() == b.read_bytes(), (stage.label, name)
 
 
-SHORT = {"schedules": "cosine", "timesteps": 12, "eval_batch": 256}  # so that a full sweep is soon done
+SHORT = {"schedules": "cosine", "timesteps": 12}  # so that a full sweep is soon done
 
 
 def test_a_full_sweep_and_a_target_error_are_studies_too(everything, registry):
-    out, _ = everything
-    swept, one = study(out, registry, name="swept", nll_full=True, sigmas="beta,beta-tilde", **SHORT)
-    sampled, two = study(out, registry, name="sampled", sigmas="beta,beta-tilde", nll_se=0.1, **SHORT)
+    out, short = everything[0], {**SHORT, "sigmas": "beta,beta-tilde"}
+    swept, one = study(out, registry, name="swept", nll_full=True, **short)
+    sampled, two = study(out, registry, name="sampled", nll_se=0.1, **short)
     assert (one.code, two.code) == (0, 0)
     a, b = bounds(out, swept), bounds(out, sampled)
     for cell in ("beta", "beta-tilde"):
@@ -316,7 +317,7 @@ def test_evaluate_tells_the_flow_s_likelihood_apart_from_the_bound(registry, tmp
     np.savez(path, train_images=levels, test_images=levels[:20])
     prepared, outcome = study(
         tmp_path, registry, dataset=f"npz:path={path}:validation=20", metrics="nll", features="pixels",
-        weightings="hybrid", sigmas="learned-range", eval_batch=8,
+        weightings="hybrid", sigmas="learned-range", timesteps=24,
     )  # fmt: skip
     assert outcome.code == 0
     train = next(s.id for s in prepared.plan.stages.values() if s.kind == "train")

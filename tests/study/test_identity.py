@@ -319,30 +319,42 @@ PATCHES = {
     "nothing": "import torch, numpy\n",
     "the default dtype": "import torch\ntorch.set_default_dtype(torch.float64)\n",
 }
+# Each in a process of its own, since what is replaced there stays replaced; forked when the imports are done.
 PRINT_IDS = """
-import json, sys
+import json, os, sys
 {first}
 sys.path.insert(0, {tests!r})
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
-r = Registry({plugins!r}, installed=False)
-made = make_plan(make_study({options!r}, r), r)
-import torch
-print(json.dumps([sorted(made.stages), made.warnings, str(torch.get_default_dtype())]))
+
+def print_ids(plugins):
+    r = Registry(plugins, installed=False)
+    made = make_plan(make_study({options!r}, r), r)
+    import torch
+    print(json.dumps([sorted(made.stages), made.warnings, str(torch.get_default_dtype())]), flush=True)
+
+for plugins in {cases!r}:
+    child = os.fork()
+    if not child:
+        print_ids(plugins)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 """
 
 
-def built_in_ids(plugins: list[str], first: str = "") -> Any:
-    """The ids of a study of built-ins alone, in a process of its own, since what is replaced there stays replaced."""
-    code = PRINT_IDS.format(first=first, tests=str(Path(__file__).parent), plugins=plugins, options=TINY)
+def built_in_ids(cases: list[list[str]], first: str = "") -> list[Any]:
+    """The ids of a study of built-ins alone, with each of several lists of plugins."""
+    code = PRINT_IDS.format(first=first, tests=str(Path(__file__).parent), cases=cases, options=TINY)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
-def clean() -> Any:
-    return built_in_ids([])
+def patched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What is imported first -> the patch, or nothing at all -> the ids."""
+    cases = [[], *(patching(tmp_path_factory.mktemp("patching"), patch) for patch in PATCHES.values())]
+    return {first: dict(zip(("", *PATCHES), built_in_ids(cases, first), strict=True)) for first in ("", "import torch")}
 
 
 def patching(tmp_path: Path, patch: str) -> list[str]:
@@ -355,9 +367,9 @@ def patching(tmp_path: Path, patch: str) -> list[str]:
 @pytest.mark.parametrize("first", ["", "import torch"])
 @pytest.mark.parametrize("which", PATCHES)
 def test_a_plugin_that_replaces_parts_of_torch_is_in_every_id(
-    tmp_path: Path, clean: Any, which: str, first: str
+    patched: dict[str, dict[str, Any]], which: str, first: str
 ) -> None:
-    found = built_in_ids(patching(tmp_path, PATCHES[which]), first)
+    clean, found = patched[""][""], patched[first][which]
     if which in ("nothing", "the default dtype"):
         assert found == clean
         return
@@ -367,7 +379,9 @@ def test_a_plugin_that_replaces_parts_of_torch_is_in_every_id(
 
 @pytest.mark.slow
 def test_an_edit_of_a_plugin_that_replaces_parts_of_torch_moves_every_id(tmp_path: Path) -> None:
-    one, other = (built_in_ids(patching(tmp_path, PATCHES["a method"] + edit)) for edit in ("", "# another\n"))
+    (tmp_path / "edited").mkdir()
+    places = {tmp_path: "", tmp_path / "edited": "# another\n"}
+    one, other = built_in_ids([patching(place, PATCHES["a method"] + edit) for place, edit in places.items()])
     assert not set(one[0]) & set(other[0])
 
 
