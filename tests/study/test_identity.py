@@ -319,7 +319,7 @@ PATCHES = {
     "nothing": "import torch, numpy\n",
     "the default dtype": "import torch\ntorch.set_default_dtype(torch.float64)\n",
 }
-# Each in a process of its own, since what is replaced there stays replaced; forked when the imports are done.
+# Each in a process of its own, since what is replaced there stays replaced; forked when all is imported and read.
 PRINT_IDS = """
 import json, os, sys
 {first}
@@ -327,6 +327,7 @@ sys.path.insert(0, {tests!r})
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
+Registry(installed=False).build("dataset", "digits").load()
 
 def print_ids(plugins):
     r = Registry(plugins, installed=False)
