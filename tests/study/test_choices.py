@@ -16,7 +16,7 @@ from ddpmkit.study.runner import How, prepare, run
 from ddpmkit.study.store import Store
 
 TINY = {
-    "train_steps": 8, "samples": 12, "sampling_steps": 3, "nll_evals": 64, "timesteps": 50, "eval_batch": 256,
+    "train_steps": 8, "samples": 12, "sampling_steps": 3, "nll_evals": 64, "timesteps": 50, "eval_batch": 64,
     "batch_size": 8, "backbones": "unet:channels=4:mults=1:middle_attention=false", "features": "pca:k=4",
     "train_seeds": "0",
 }  # fmt: skip

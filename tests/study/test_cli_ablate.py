@@ -17,7 +17,7 @@ BASE = [
     "--features", "pca:k=4", "--train-seeds", "0", "--axis", "nll_evals=16", "--axis", "eval_batch=64",
     "--executor", "inline", "--device", "cpu",
 ]  # fmt: skip
-SMALL = ["--backbones", "unet:channels=4:mults=1"]
+SMALL = ["--backbones", "unet:channels=4:mults=1:middle_attention=false"]
 
 PLUGIN = """
 from dataclasses import dataclass

@@ -12,8 +12,8 @@ from ddpmkit.cli import main
 
 TINY = [
     "--train-steps", "3", "--batch-size", "8", "--samples", "4", "--sampling-steps", "2", "--timesteps", "50",
-    "--features", "pca:k=4", "--train-seeds", "0", "--axis", "nll_evals=16", "--axis", "eval_batch=16",
-    "--backbones", "unet:channels=4:mults=1", "--executor", "inline", "--device", "cpu",
+    "--features", "pca:k=4", "--train-seeds", "0", "--axis", "nll_evals=16", "--axis", "eval_batch=64",
+    "--backbones", "unet:channels=4:mults=1:middle_attention=false", "--executor", "inline", "--device", "cpu",
 ]  # fmt: skip
 
 PLUGIN = '''

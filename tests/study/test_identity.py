@@ -28,7 +28,7 @@ from ddpmkit.study.plan import Stage, make_plan
 from ddpmkit.study.runner import How, prepare, run
 
 TINY = {
-    "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 40, "eval_batch": 32,
+    "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 40, "eval_batch": 64,
     "batch_size": 4, "backbones": "unet:channels=4:mults=1", "features": "pca:k=2", "train_seeds": "0",
 }  # fmt: skip
 INLINE = How(1, "cpu", "inline")
