@@ -104,7 +104,7 @@ def test_evaluate_reads_and_writes_in_the_home_folder(home: Path, capsys: pytest
     assert nothing_here()
 
 
-def test_from_python_too(home: Path) -> None:
+def test_from_python_too(home: Path, no_pictures: None) -> None:
     outcome = ddpmkit.ablate(
         out="~/r", train_steps=2, batch_size=4, samples=4, sampling_steps=3, train_seeds=0, timesteps=40, metrics="fd",
         executor="inline", backbones="unet:channels=4:mults=1", features="pca:k=2", name="mine",

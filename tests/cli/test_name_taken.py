@@ -19,6 +19,8 @@ from ddpmkit.cli.studies import ablate
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import AXIS_ONLY, FIELDS, PLURALS, make_study, read_toml
 
+pytestmark = pytest.mark.usefixtures("no_pictures_in_module")
+
 REGISTRY = Registry(installed=False)
 
 

@@ -10,6 +10,8 @@ import pytest
 from ddpmkit import files
 from ddpmkit.cli import main
 
+pytestmark = pytest.mark.usefixtures("no_pictures_in_module")
+
 TINY = [
     "--train-steps", "3", "--batch-size", "8", "--samples", "4", "--sampling-steps", "2", "--timesteps", "50",
     "--features", "pca:k=4", "--train-seeds", "0", "--axis", "nll_evals=16", "--axis", "eval_batch=64",
