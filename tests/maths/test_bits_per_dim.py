@@ -47,6 +47,7 @@ def exact(**options):
     return bits_per_dim(predict, options.pop("x0", GAUSSIAN), **options)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("prediction", "how"),
     [("eps", {"evals": 8000}), ("x0", {"evals": 8000}), ("v", {"evals": 8000}), ("x0", {"full": True})],
@@ -114,6 +115,7 @@ def test_levels_and_pixels_are_the_same_images():
     assert len(totals) == 1
 
 
+@pytest.mark.long
 def test_a_single_image_with_the_exact_denoiser_costs_what_the_decoder_says():
     """Middle terms are free under beta-tilde; 1.305378 bits/dim for black-and-white-between, 256 levels, linear."""
     x0 = torch.full((3, 1, 2, 2), 1 / 255)  # level 128

@@ -40,6 +40,7 @@ def measured(levels, seed, chain=TABLES, **how):
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_interval_of_a_full_sweep_holds_the_truth(count):
     found = [measured(IMAGES[:count], seed, full=True) for seed in range(50)]
@@ -77,6 +78,7 @@ def test_short_chains_of_one_image_have_an_error_too(steps):
     assert all(np.isfinite(b.curve.standard_error).all() for b in found)
 
 
+@pytest.mark.long
 def test_two_sigmas_of_one_image_differ_with_an_error_that_is_measured():
     x = to_pixels(torch.from_numpy(IMAGES[:1]), K)
     rows = []

@@ -192,6 +192,7 @@ def test_the_estimate_hits_the_known_answer_in_every_term(world):
         assert bound.total == pytest.approx(prior + middle + decoder, abs=4 * bound.standard_error)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "evaluations"),
     [("linear-beta", 384), ("cosine-beta", 384), ("linear-tilde", 160), ("short", 160)],
@@ -217,6 +218,7 @@ def test_the_standard_error_is_honest(name, evaluations):
         assert covered >= 0.87
 
 
+@pytest.mark.long
 def test_a_network_that_is_wrong_at_one_step_the_pilot_never_saw_is_found_out():
     """The random shifts reach every step in proportion; fixed quantiles would pass over it, or always hit it."""
     world = World(*WORLDS["linear-beta"])

@@ -42,6 +42,7 @@ def respaced(T: int, count: int) -> list[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("T", [1000, 4000, 100])
 def test_openai_is_the_running_sum_for_every_count(T: int) -> None:
     for count in range(2, T + 1):

@@ -21,6 +21,7 @@ def rng():
     return np.random.default_rng(6)
 
 
+@pytest.mark.long
 def test_equal_distributions_are_seldom_told_apart(rng, monkeypatch):
     """The p-value is valid: below 0.1 in at most a tenth of 60 repetitions, and four standard errors."""
     monkeypatch.setattr(two_sample, "TREES", 10)
@@ -28,6 +29,7 @@ def test_equal_distributions_are_seldom_told_apart(rng, monkeypatch):
     assert np.mean(np.array(p) < 0.1) <= 0.1 + 4 * np.sqrt(0.09 / 60)
 
 
+@pytest.mark.long
 def test_a_small_shift_is_found_and_the_auc_is_that_of_the_best_classifier(rng):
     x, y = rng.normal(size=(600, 2)), rng.normal(size=(600, 2))
     x[:, 0] += 1.0

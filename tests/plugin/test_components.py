@@ -336,6 +336,7 @@ def test_backbone_sees_time_and_labels(text: str) -> None:
             assert (base - other).abs().max() > 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", NETWORKS)
 def test_backbone_samples_do_not_see_each_other(text: str) -> None:
     net = built(text)

@@ -72,6 +72,7 @@ def test_one_seed_has_four_digits_and_no_more_than_it_means(value, text):
     assert main_table(summarise(study({"a": [value]}))).rows[0][2] == text
 
 
+@pytest.mark.long
 def test_random_numbers_of_any_size_are_written_with_two_digits_of_their_half_width_and_never_cut():
     rng = random.Random(24)
     for _ in range(20):  # studies of 20 metrics: a column each

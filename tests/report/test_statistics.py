@@ -144,6 +144,7 @@ def test_contrast_numbers_are_those_of_the_paired_test():
     assert got.n == 6
 
 
+@pytest.mark.long
 def test_no_effect_gives_a_false_verdict_in_at_most_6_of_100_studies():
     rng = np.random.default_rng(11)
     studies = rng.normal(50, 2, (700, 7, 3))

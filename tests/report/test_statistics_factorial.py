@@ -154,6 +154,7 @@ def test_verdicts_do_not_depend_on_order_or_on_a_shift_that_a_seed_gives_all_cel
             assert contrast.p == pytest.approx(same.p, rel=1e-6)
 
 
+@pytest.mark.long
 def test_no_effect_gives_a_false_verdict_in_at_most_6_of_100_factorial_studies():
     """Cells and effects of a two by three grid are one family: eight contrasts, all of nothing."""
     rng = np.random.default_rng(12)

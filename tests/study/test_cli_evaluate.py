@@ -96,6 +96,7 @@ def test_the_split_of_the_reference_is_a_choice(evaluate, folder):
     assert [by_split[s]["n_reference"] for s in ("test", "train")] == [797, 900]
 
 
+@pytest.mark.long
 def test_images_against_images_with_and_without_a_training_set(evaluate, folder, archive):
     """Both with 256 levels; the floor is one half of the reference against the other."""
     code, out, err = evaluate("--samples", archive, "--reference", folder)

@@ -25,6 +25,7 @@ def study(tmp_path_factory):
     return out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 @pytest.mark.parametrize(
     "command",

@@ -110,6 +110,7 @@ def trial(store: Path, out: Path, file: str, damaged: bytes | None, right: dict[
             assert attempt == 0, f"{file}: a failure that stays"
 
 
+@pytest.mark.long
 def test_one_damage_to_each_file(
     store: Path, right: dict[str, list[tuple[Any, ...]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +140,7 @@ def test_every_damage_to_every_file(
             shutil.rmtree(out)
 
 
+@pytest.mark.long
 def test_what_was_damaged_is_named_and_mended(store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The records of a finished stage are written again from the plan, whatever became of them."""
     out = tmp_path / "results"

@@ -396,14 +396,18 @@ RANDOM = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", RANDOM)
-def test_a_network_that_draws_by_itself_gives_the_same_numbers_twice(place: Place, tmp_path: Path, which: str) -> None:
+def test_a_network_that_draws_by_itself_gives_the_same_numbers_twice(
+    place: Place, tmp_path: Path, few_digits: str, which: str
+) -> None:
     plugin = str(place("id_plugin.py", HEAD + BACKBONE.format(build="", forward=RANDOM[which])))
     found = []
     for out in ("one", "two"):
         np.random.seed(len(found))
         registry = Registry([plugin], installed=False)
-        outcome = run(prepare({**TINY, "backbones": "net"}, out=tmp_path / out, registry=registry, how=INLINE))
+        options = {**TINY, "backbones": "net", "dataset": few_digits}
+        outcome = run(prepare(options, out=tmp_path / out, registry=registry, how=INLINE))
         assert outcome.code == 0
         found.append(
             {p.parts[-3]: p.read_bytes() for p in outcome.folder.parent.parent.glob("store/*/*/*/out/COMMIT.json")}
@@ -411,12 +415,13 @@ def test_a_network_that_draws_by_itself_gives_the_same_numbers_twice(place: Plac
     assert found[0] == found[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", RANDOM)
 def test_a_network_that_draws_by_itself_goes_on_after_a_stop_as_if_there_was_none(
-    place: Place, tmp_path: Path, which: str
+    place: Place, tmp_path: Path, few_digits: str, which: str
 ) -> None:
     plugin = str(place("id_plugin.py", HEAD + BACKBONE.format(build="", forward=RANDOM[which])))
-    options = {**TINY, "backbones": "net", "metrics": "nll"}
+    options = {**TINY, "backbones": "net", "metrics": "nll", "dataset": few_digits}
 
     def weights() -> bytes:
         registry = Registry([plugin], installed=False)
@@ -431,6 +436,7 @@ def test_a_network_that_draws_by_itself_goes_on_after_a_stop_as_if_there_was_non
     assert weights() == whole
 
 
+@pytest.mark.long
 def test_a_stage_leaves_the_caller_s_random_state_alone(tmp_path: Path) -> None:
     import random
 

@@ -334,6 +334,7 @@ SPECS = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("spec", "size"), list(itertools.product(SPECS, [1, 2, 3, 5, 6, 7, 8, 12, 28, 32])))
 def test_a_hint_for_a_network_that_does_not_fit_builds_one_that_does(spec, size):
     shape = {"in_channels": 1, "out_channels": 1, "image_size": size}
@@ -393,6 +394,7 @@ def test_dropout_sets_every_kind_of_layer_or_none():
     training.set_dropout(nn.Linear(2, 2), None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("how", "rate"), [("drop", "0.5"), ("drop2d", "0.25")])
 def test_a_network_that_keeps_its_own_dropout_is_told_of_once(ask, capsys, how, rate):
     said = f"warning: backbone 'mlp' keeps its own dropout of {rate}; --dropout sets all layers"
@@ -416,6 +418,7 @@ def losses(prepared) -> list[Any]:
     return [prepared.store.result("train", s.id)["loss"] for s in trains]
 
 
+@pytest.mark.long
 def test_a_network_s_own_dropout_drops_out_unless_it_is_set(ask):
     own, none, same = losses(ask(backbones="mlp:how=drop", axis=["dropout=none,0,0.5"]))
     assert own == same
@@ -438,6 +441,7 @@ def test_dropout_none_is_a_value_of_an_axis_and_survives_toml(tmp_path):
     assert make_study(read_toml(tmp_path / "study.toml"), registry).grid() == alone.grid()
 
 
+@pytest.mark.long
 def test_the_built_in_network_trains_alike_without_dropout_and_with_a_rate_of_nothing(ask):
     first, second = losses(ask(axis=["dropout=none,0"]))
     assert first == second

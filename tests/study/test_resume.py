@@ -50,6 +50,7 @@ def whole(tmp_path_factory, registry):
     return outputs(out)
 
 
+@pytest.mark.long
 def test_every_stage_stopped_again_and_again_gives_the_same_bytes(registry, whole, tmp_path):
     plan = make_plan(make_study(TINY, registry), registry)
     store, options = Store(tmp_path), RunOptions(device="cpu")
@@ -82,6 +83,7 @@ def test_the_time_of_interrupted_attempts_is_counted(registry, tmp_path):
     assert store.status("train", stage.id)["seconds"] > first > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("torn", [0, 1, 4])
 def test_metrics_after_the_checkpoint_torn_or_whole_are_written_once(registry, whole, tmp_path, torn):
     run(prepare(TINY, out=tmp_path, registry=registry, how=How(1, "cpu", "inline", checkpoint_every=3)))
@@ -94,6 +96,7 @@ def test_metrics_after_the_checkpoint_torn_or_whole_are_written_once(registry, w
     assert outputs(tmp_path) == whole
 
 
+@pytest.mark.long
 def test_a_stage_that_another_process_runs_is_waited_for(registry, tmp_path):
     from filelock import FileLock
 

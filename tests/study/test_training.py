@@ -108,6 +108,7 @@ VARIANTS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.long
 @VARIANTS
 def test_stopped_at_every_step_and_resumed_gives_the_same_bytes(tmp_path, changes):
     c = config(**changes)
@@ -124,6 +125,7 @@ def test_stopped_at_every_step_and_resumed_gives_the_same_bytes(tmp_path, change
         assert outcome(folder) == expected, f"stopped after step {step}"
 
 
+@pytest.mark.long
 def test_crashed_at_every_step_and_resumed_gives_the_same_bytes(tmp_path):
     c = config(dropout=0.3, micro_batch=3)
     one_run(c, tmp_path / "whole")
@@ -135,6 +137,7 @@ def test_crashed_at_every_step_and_resumed_gives_the_same_bytes(tmp_path):
         assert outcome(folder) == outcome(tmp_path / "whole"), f"crashed at step {step}"
 
 
+@pytest.mark.long
 def test_stopped_at_every_step_of_one_run_gives_the_same_bytes(tmp_path):
     c = config(dropout=0.3)
     one_run(c, tmp_path / "whole")
@@ -317,6 +320,7 @@ class Nothing(nn.Module):
         return 0 * x + self.bias + (t / 1000).reshape(-1, 1, 1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("choice", ["uniform", "stratified", "importance"])
 def test_every_choice_of_steps_estimates_the_same_loss_and_the_better_ones_with_less_noise(choice):
     """The mean loss is that of (1 + (t/T)^2) w_t, here P2's w_t = 1 / (1 + SNR_t)."""
