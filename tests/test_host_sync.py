@@ -155,6 +155,7 @@ def test_a_host_sync_in_the_loop_is_caught(fake, monkeypatch):
         run_training("simple")
 
 
+@pytest.mark.long
 def test_a_tensor_left_on_the_cpu_is_caught(fake, monkeypatch):
     from ddpmkit import training
 

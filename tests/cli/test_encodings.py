@@ -50,6 +50,7 @@ class Streams:
         return self.raw[name].getvalue().decode(self.encoding)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", HARD)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_report_goes_out_in_every_form(

@@ -143,6 +143,7 @@ def test_what_only_looks_like_a_home_stays(home: Path) -> None:
         assert ddpmkit.build("dataset", f"npz:path={path}").path == path
 
 
+@pytest.mark.long
 def test_any_path_is_what_the_shell_would_have_made_of_it(home: Path) -> None:
     rng = random.Random(19)
     for _ in range(200):

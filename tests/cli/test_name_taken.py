@@ -172,6 +172,7 @@ def test_every_setting_is_said_by_a_flag_that_exists() -> None:
     assert list(AXIS_ONLY) == without
 
 
+@pytest.mark.long
 def test_of_any_two_grids_every_difference_is_told() -> None:
     from ddpmkit.study.taken import differences
 

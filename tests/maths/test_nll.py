@@ -163,6 +163,7 @@ def linear():
     return World(*WORLDS["linear-beta"])
 
 
+@pytest.mark.long
 def test_the_known_answer_is_what_a_full_sweep_over_all_steps_gives(linear):
     """The integrals of this file against plain Monte Carlo of them: every image, every step, many draws."""
     rng = np.random.default_rng(1)
@@ -314,6 +315,7 @@ def test_a_chain_of_two_steps_works():
     assert got.unclipped.total == pytest.approx(sum(world.truth(False)), abs=4 * got.unclipped.standard_error)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("T", [2, 50, 1000])
 def test_progress_ends_at_one_and_the_evaluations_are_those_that_were_made(T):
     world, seen, rows = World(Cosine(), Beta(), T), [], []

@@ -201,6 +201,7 @@ def test_what_a_full_sweep_keeps_does_not_grow_with_the_steps():
     assert more < whole + 3 * 600 + 40 * COUNT  # three sums a step, and not one number an image and step
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [{"evaluations": 40_000}, {"full": True}], ids=["drawn", "full"])
 def test_the_error_of_the_test_set_is_the_spread_of_its_images_and_not_of_the_noise(how):
     world = World(wrong=0.4)  # so that images far from the mean cost more

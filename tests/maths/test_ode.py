@@ -130,6 +130,7 @@ def test_hutchinson_is_right_in_the_mean_and_exact_where_dimensions_do_not_mix()
     assert found[0].evaluations == (12 + 24) * 4 * 12 * 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("levels", [17, 256])
 def test_grey_levels_are_dequantised_and_offset(levels):
     """Levels spread widely over a broad Gaussian: -log2 of density times bin width is the discrete NLL."""
@@ -172,6 +173,7 @@ def test_a_network_is_asked_between_its_steps(prediction):
     assert max(times) == pytest.approx(999, abs=1e-3)
 
 
+@pytest.mark.long
 def test_a_chain_that_loses_all_its_signal_is_cut_before():
     world = Gaussian(np.eye(2), Jsd())
     assert world.tables.signal[-1] == 0

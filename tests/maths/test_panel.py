@@ -96,6 +96,7 @@ def test_noise_of_one_level_is_found_by_the_two_sample_test(digits, reference, r
     assert got["recall"].value > 0.9
 
 
+@pytest.mark.long
 def test_one_pass_through_the_extractor_feeds_all_metrics(digits, few_trees):
     passes = []
 

@@ -86,6 +86,7 @@ def test_every_sampler_takes_it_and_keeps_its_default(sampler: str) -> None:
     assert list(plain.timesteps(1000, 21)) == visited("even", 1000, 21)
 
 
+@pytest.mark.long
 def test_every_spacing_of_any_chain_rises_to_its_last_step() -> None:
     rng = random.Random(26)
     for _ in range(300):

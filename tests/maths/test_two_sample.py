@@ -47,6 +47,7 @@ def test_what_can_be_separated_is(rng):
     assert got.details["p"] < 1e-5
 
 
+@pytest.mark.long
 def test_copies_of_the_reference_are_far_below_one_half(rng):
     x = rng.normal(size=(300, 4))
     got = two_sample_test(x, x)

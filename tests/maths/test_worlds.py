@@ -124,6 +124,7 @@ WALKS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sigma", ["beta", "beta-tilde", "interpolate:w=0.3", ANY_SIZE, "optimal"])
 @pytest.mark.parametrize("text", WALKS)
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "zero-snr", "random-walk"])

@@ -215,6 +215,7 @@ def test_plugins_lists_the_builtins_first(capsys: Capsys) -> None:
     assert row[4] == "ok"
 
 
+@pytest.mark.long
 def test_plugins_json(install: Callable[..., str], capsys: Capsys) -> None:
     module = install("sound")
     install("broken", "raise RuntimeError('boom')")

@@ -711,6 +711,7 @@ def test_features_that_differ_have_another_fingerprint_and_label() -> None:
     assert [f.label() for f in several] == ["digits", "pca16", "pca8"]
 
 
+@pytest.mark.long
 def test_digit_features_are_the_network_of_the_shipped_file(digits: Images) -> None:
     from safetensors.numpy import load_file
 

@@ -273,6 +273,7 @@ def test_a_spec_may_break_and_copies_as_it_is():
     assert str(breaks("unet:a=1/2<b>")) == "unet:<wbr>a=<wbr>1/<wbr>2&lt;b&gt;"
 
 
+@pytest.mark.long
 def test_the_charts_show_what_the_table_says(study):
     records, summary, _ = make([study])
     drawn = {c.stem: c for c in charts(records, summary)}

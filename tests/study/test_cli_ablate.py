@@ -207,6 +207,7 @@ def table(text: str) -> list[list[str]]:
     return [line.split("\t") for line in text.splitlines()]
 
 
+@pytest.mark.long
 def test_a_dry_run_prints_the_plan_and_writes_nothing(ablate, tmp_path):
     code, printed, said = ablate("--schedules", "linear,cosine", "--sigmas", "beta,beta-tilde", "--dry-run")
     assert code == 0
@@ -221,6 +222,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(ablate, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_dry_run_as_json(ablate, tmp_path):
     code, printed, _ = ablate("--schedules", "linear,cosine", "--sigmas", "beta,beta-tilde", "-n", "--json")
     found = json.loads(printed)
@@ -310,6 +312,7 @@ def test_a_cell_that_diverges_is_exit_1_and_counted(ablate, plugin, tmp_path, ca
     assert [(p["state"], "loss is" in p["error"]) for p in found["problems"]] == [("diverged", True)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_a_plugin_is_given_before_or_after_the_command(plugin, tmp_path, capsys, place):
     args = [

@@ -257,6 +257,7 @@ def test_evaluate_keeps_what_the_samples_allow(capsys, five, tmp_path, digits):
     assert "copy: failed, the samples are the held-out images themselves" in err
 
 
+@pytest.mark.long
 def test_evaluate_counts_what_is_visible_and_asks_for_the_range(capsys, tmp_path, digits):
     """A notebook's copies are no samples; floats in [0, 1] are the same images once the range is said."""
     folder = tmp_path / "samples"

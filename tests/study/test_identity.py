@@ -207,6 +207,7 @@ HELPERS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", HELPERS)
 def test_an_edit_of_what_a_backbone_s_import_reaches_moves_its_ids(place: Place, tmp_path: Path, which: str) -> None:
     head, file, text = HELPERS[which]
@@ -226,6 +227,7 @@ def test_an_edit_of_what_a_backbone_s_import_reaches_moves_its_ids(place: Place,
     assert found[0]["ref"] == found[1]["ref"]
 
 
+@pytest.mark.long
 def test_what_a_backbone_reads_while_it_is_built_moves_its_ids(place: Place, tmp_path: Path) -> None:
     build = f"import json, pathlib; json.loads(pathlib.Path({str(tmp_path / 'size.json')!r}).read_text())"
     found = []
@@ -237,6 +239,7 @@ def test_what_a_backbone_reads_while_it_is_built_moves_its_ids(place: Place, tmp
     assert found[0] == found[2]
 
 
+@pytest.mark.long
 def test_a_file_that_a_parameter_names_is_part_of_the_component(place: Place) -> None:
     plugin = place("id_plugin.py", HEAD + BACKBONE.format(build="", forward="pass"))
     found = []
@@ -246,6 +249,7 @@ def test_a_file_that_a_parameter_names_is_part_of_the_component(place: Place) ->
     assert found[0] != found[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["betas", "import"])
 def test_a_schedule_s_values_are_in_its_ids(place: Place, tmp_path: Path, how: str) -> None:
     read = f"float(pathlib.Path({str(tmp_path / 'beta.txt')!r}).read_text())"

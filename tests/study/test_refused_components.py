@@ -270,6 +270,7 @@ def errors(prepared) -> str:
     return next((error for error in found if error), "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -290,6 +291,7 @@ def test_what_breaks_its_contract_in_a_stage_fails_there_by_name(ask, options, t
     assert told in errors(ask(**options))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options", [{"samplers": "walk"}, {"backbones": "mlp"}, {"dataset": "held"}, {"features": "looks"}], ids=str
 )
@@ -346,6 +348,7 @@ def test_a_hint_for_a_network_that_does_not_fit_builds_one_that_does(spec, size)
         assert hinted.build(**shape)(x, torch.zeros(2)).shape == x.shape
 
 
+@pytest.mark.long
 def test_images_of_seven_by_seven_are_told_what_to_type(tmp_path, capsys):
     images = np.random.default_rng(0).integers(0, 256, (40, 7, 7), dtype=np.uint8)
     np.savez(tmp_path / "seven.npz", train_images=images, test_images=images[:20])

@@ -325,6 +325,7 @@ def only(out: Path, kind: str) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_damaged_images_are_set_aside_and_drawn_again(study, registry, tmp_path):
     study(tmp_path, registry)
     expected = results(tmp_path)

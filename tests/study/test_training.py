@@ -148,6 +148,7 @@ def test_stopped_at_every_step_of_one_run_gives_the_same_bytes(tmp_path):
     assert outcome(tmp_path / "often") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_dropout_changes_the_outcome_and_so_does_the_seed(tmp_path):
     # Otherwise the tests above would hold of a loop that ignores both.
     for name, changes in {"a": {}, "b": {"dropout": 0.3}, "c": {"seed": 1}}.items():
@@ -156,6 +157,7 @@ def test_dropout_changes_the_outcome_and_so_does_the_seed(tmp_path):
     assert len(models) == 3
 
 
+@pytest.mark.long
 def test_training_leaves_the_global_random_state_out_of_it(tmp_path):
     for name, seed in (("a", 1), ("b", 2)):
         torch.manual_seed(seed)
@@ -296,6 +298,7 @@ def test_the_loop_averages_the_weights_after_every_step():
     torch.testing.assert_close(average.outer.weight.double(), naive, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_several_averages_are_kept_in_one_training_and_are_those_of_trainings_of_their_own():
     c = config(emas=(0.0, 0.5, 0.9))
     net = fresh()
