@@ -26,8 +26,20 @@ def keyboard():
 @pytest.fixture
 def no_pictures(monkeypatch):
     """For tests that write reports and look at none of their pictures, which cost more than all the rest."""
+    _leave_out_pictures(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def no_pictures_in_module():
+    """The same for all tests of a module, and the studies that they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        _leave_out_pictures(patch)
+        yield
+
+
+def _leave_out_pictures(patch):
     from ddpmkit.report import charts, figures, html
 
     for module in (charts, html):
-        monkeypatch.setattr(module, "charts", lambda records, summary: iter(()))
-    monkeypatch.setattr(figures, "write_figures", lambda records, summary: [])
+        patch.setattr(module, "charts", lambda records, summary: iter(()))
+    patch.setattr(figures, "write_figures", lambda records, summary: [])

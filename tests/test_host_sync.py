@@ -97,6 +97,7 @@ def run_training(weighting: str, steps: int = 3, sigma: str = "beta", timesteps:
     raise AssertionError("the loop was to be stopped")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("weighting", "sigma"),
     [("simple", "beta"), ("vlb", "beta"), ("hybrid", "learned-range"), ("vlb", "learned")],
@@ -106,21 +107,25 @@ def test_training_steps_stay_on_the_device_and_never_wait_for_it(fake, weighting
     assert run_training(weighting, sigma=sigma, timesteps=timesteps) == 3
 
 
+@pytest.mark.long
 def test_training_steps_of_every_layer_stay_on_the_device_and_never_wait_for_it(fake):
     assert run_training("simple", backbone=WHOLE) == 3
 
 
+@pytest.mark.long
 def test_the_report_is_the_one_host_sync_of_training(fake):
     with pytest.raises((DataDependentOutputException, NotImplementedError, RuntimeError)):
         run_training("simple", steps=CONFIG.steps)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["beta-tilde", "learned-range"])
 @pytest.mark.parametrize("spec", ["ancestral", "ddim", "ddim:eta=1", "dpm-solver++"])
 def test_sampling_stays_on_the_device_and_never_waits_for_it(fake, spec, kind):
     check_sampling(spec, kind)
 
 
+@pytest.mark.long
 def test_sampling_with_every_layer_stays_on_the_device_and_never_waits_for_it(fake):
     check_sampling("ancestral", "learned-range", WHOLE)
 
@@ -150,6 +155,7 @@ def test_a_host_sync_in_the_loop_is_caught(fake, monkeypatch):
         run_training("simple")
 
 
+@pytest.mark.long
 def test_a_tensor_left_on_the_cpu_is_caught(fake, monkeypatch):
     from ddpmkit import training
 

@@ -48,6 +48,7 @@ def dry(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
+@pytest.mark.long
 def test_five_thousand_cells_are_some_twenty_lines(dry: Any) -> None:
     rates = [f"{i / 10000}" for i in range(1, 251)]
     plan = planned(schedules="linear,cosine", predictions="eps,x0", ema="0.9,0.95,0.98,0.99,0.999", learning_rate=rates)
@@ -73,6 +74,7 @@ def test_twenty_cells_are_listed_and_one_more_is_not(dry: Any) -> None:
         assert ("learning_rate=0.01\t0.01\n" in out) == listed
 
 
+@pytest.mark.long
 def test_the_impossible_ones_are_counted_by_their_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["ablate", *TINY, *MANY, "--axis", "ema=0.9,0.99,0.999", "-n", "--out", str(tmp_path)]
     assert main(["--no-plugins", *args]) == 0
@@ -96,6 +98,7 @@ def test_few_impossible_ones_are_named_each() -> None:
     assert excluded_lines(plan)[-1] == "excluded: 18 more cells, for other reasons"
 
 
+@pytest.mark.long
 def test_of_any_grid_the_counts_add_up() -> None:
     rng = random.Random(25)
     for _ in range(40):

@@ -50,6 +50,7 @@ class Streams:
         return self.raw[name].getvalue().decode(self.encoding)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", HARD)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_report_goes_out_in_every_form(
@@ -137,6 +138,7 @@ def test_every_command_can_speak(
         assert len(streams.said("stderr").splitlines()) == 2
 
 
+@pytest.mark.long
 def test_a_sparkline_falls_and_shades_differ_in_ascii(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     streams = Streams(monkeypatch, "ascii")
@@ -165,6 +167,7 @@ def test_a_name_that_is_no_text_can_be_said(tmp_path: Path, monkeypatch: pytest.
     assert "wrote" in streams.said("stderr")
 
 
+@pytest.mark.long
 def test_files_are_utf8_whatever_the_streams_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = results(tmp_path / "r.csv", ["linear", "cosiné →"])
     Streams(monkeypatch, "ascii")
@@ -177,6 +180,7 @@ def test_files_are_utf8_whatever_the_streams_are(tmp_path: Path, monkeypatch: py
             assert "cosiné →" in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "env",
     [
@@ -200,6 +204,7 @@ def test_a_process_of_that_encoding_ends_well(env: dict[str, str], tmp_path: Pat
     assert b"FD-digits v" in done.stdout
 
 
+@pytest.mark.long
 def test_any_text_can_be_printed_to_any_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(17)
     for n in range(15):

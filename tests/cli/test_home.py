@@ -58,6 +58,7 @@ def nothing_here() -> bool:
     return list(Path().iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Tight layout not applied")  # pytest's folders make a very long label
 def test_a_study_lives_in_the_home_folder_from_end_to_end(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images(home / "x.npz")
@@ -104,7 +105,8 @@ def test_evaluate_reads_and_writes_in_the_home_folder(home: Path, capsys: pytest
     assert nothing_here()
 
 
-def test_from_python_too(home: Path) -> None:
+@pytest.mark.long
+def test_from_python_too(home: Path, no_pictures: None) -> None:
     outcome = ddpmkit.ablate(
         out="~/r", train_steps=2, batch_size=4, samples=4, sampling_steps=3, train_seeds=0, timesteps=40, metrics="fd",
         executor="inline", backbones="unet:channels=4:mults=1", features="pca:k=2", name="mine",
@@ -141,6 +143,7 @@ def test_what_only_looks_like_a_home_stays(home: Path) -> None:
         assert ddpmkit.build("dataset", f"npz:path={path}").path == path
 
 
+@pytest.mark.long
 def test_any_path_is_what_the_shell_would_have_made_of_it(home: Path) -> None:
     rng = random.Random(19)
     for _ in range(200):

@@ -20,6 +20,8 @@ from ddpmkit.cli.studies import ablate
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import AXIS_ONLY, FIELDS, PLURALS, make_study, read_toml
 
+pytestmark = pytest.mark.usefixtures("no_pictures_in_module")
+
 REGISTRY = Registry(installed=False)
 
 
@@ -80,6 +82,7 @@ def test_of_many_differences_three_are_named_and_the_rest_is_counted(said: Any) 
     assert re.fullmatch(r"--train-seeds 0-2 there, 0 now; (--[^;]+ there, [^;]+ now; ){2}and 2 more", told)
 
 
+@pytest.mark.long
 def test_a_long_list_is_shortened_and_counted(said: Any) -> None:
     told, _ = said("--timesteps", ",".join(str(t) for t in range(50, 90)))
     assert told.startswith("--timesteps 50 there, 50,51,52,")
@@ -87,6 +90,7 @@ def test_a_long_list_is_shortened_and_counted(said: Any) -> None:
     assert len(told) < 120
 
 
+@pytest.mark.long
 def test_the_hint_is_a_command_that_works_and_again_the_next_time(
     study: Path, said: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +173,7 @@ def test_every_setting_is_said_by_a_flag_that_exists() -> None:
     assert list(AXIS_ONLY) == without
 
 
+@pytest.mark.long
 def test_of_any_two_grids_every_difference_is_told() -> None:
     from ddpmkit.study.taken import differences
 

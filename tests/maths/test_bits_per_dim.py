@@ -47,6 +47,7 @@ def exact(**options):
     return bits_per_dim(predict, options.pop("x0", GAUSSIAN), **options)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("prediction", "how"),
     [("eps", {"evals": 8000}), ("x0", {"evals": 8000}), ("v", {"evals": 8000}), ("x0", {"full": True})],
@@ -92,6 +93,7 @@ def test_a_strided_chain_keeps_the_density_and_tells_the_network_the_full_time(c
     assert got.total == pytest.approx(own_cost(GAUSSIAN), abs=4 * got.standard_error)
 
 
+@pytest.mark.long
 def test_names_objects_and_numbers_are_the_same_choice():
     tables = tables_for(ddpmkit.build("schedule", "linear"), 1000)
     choices = [
@@ -104,6 +106,7 @@ def test_names_objects_and_numbers_are_the_same_choice():
     assert totals == pytest.approx([totals[0]] * 4, rel=1e-9)
 
 
+@pytest.mark.long
 def test_levels_and_pixels_are_the_same_images():
     pixels = -1 + 2 * GREY.double() / 255
     options = {"timesteps": 1000, "evals": 1500, "prediction": "x0", "clip": True}
@@ -114,6 +117,7 @@ def test_levels_and_pixels_are_the_same_images():
     assert len(totals) == 1
 
 
+@pytest.mark.long
 def test_a_single_image_with_the_exact_denoiser_costs_what_the_decoder_says():
     """Middle terms are free under beta-tilde; 1.305378 bits/dim for black-and-white-between, 256 levels, linear."""
     x0 = torch.full((3, 1, 2, 2), 1 / 255)  # level 128
@@ -125,6 +129,7 @@ def test_a_single_image_with_the_exact_denoiser_costs_what_the_decoder_says():
     assert beta.total - beta.terms.prior == pytest.approx(1.305378 + 0.486419, abs=2e-6)
 
 
+@pytest.mark.long
 def test_clipping_and_the_decoder_are_choices():
     wild = {"predict": lambda xt, t: 3 * unit_gaussian(xt, t), "prediction": "x0", "evals": 2000, "sigma": "beta-tilde"}
     loose, tight = (bits_per_dim(x0=GREY, clip=c, **wild) for c in (False, True))

@@ -40,6 +40,7 @@ def measured(levels, seed, chain=TABLES, **how):
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_interval_of_a_full_sweep_holds_the_truth(count):
     found = [measured(IMAGES[:count], seed, full=True) for seed in range(50)]
@@ -51,6 +52,7 @@ def test_the_interval_of_a_full_sweep_holds_the_truth(count):
     assert np.median([b.interval[1] - b.interval[0] for b in found]) < 7 * spread
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_interval_of_sampled_steps_holds_the_truth_where_the_decoder_has_most_of_the_noise(count):
     """A small decoder variance: with two draws an image and t_15 the interval held it in some 80 of 100."""
@@ -68,6 +70,7 @@ def test_the_interval_of_sampled_steps_holds_the_truth_where_the_decoder_has_mos
     assert short >= 7  # the interval that knew nothing of the decoder's few draws fails here
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [[11], [4, 11], [0, 5, 11]])
 def test_short_chains_of_one_image_have_an_error_too(steps):
     chain = TABLES.strided(steps)
@@ -77,6 +80,7 @@ def test_short_chains_of_one_image_have_an_error_too(steps):
     assert all(np.isfinite(b.curve.standard_error).all() for b in found)
 
 
+@pytest.mark.long
 def test_two_sigmas_of_one_image_differ_with_an_error_that_is_measured():
     x = to_pixels(torch.from_numpy(IMAGES[:1]), K)
     rows = []

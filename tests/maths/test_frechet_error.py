@@ -35,6 +35,7 @@ def interval_holds(found: Metric, value: float, truth: float) -> bool:
     return abs(value - truth) <= 1.959964 * found.se
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("n", "d", "scale"), [(1000, 16, 1.5), (400, 16, 1.02)], ids=["far", "near"])
 def test_the_interval_of_the_debiased_value_covers_and_that_of_the_plain_value_does_not(rng, n, d, scale):
     """300 repetitions at a known distance; the plain value is too large by about a standard error or more."""

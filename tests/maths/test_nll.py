@@ -163,6 +163,7 @@ def linear():
     return World(*WORLDS["linear-beta"])
 
 
+@pytest.mark.long
 def test_the_known_answer_is_what_a_full_sweep_over_all_steps_gives(linear):
     """The integrals of this file against plain Monte Carlo of them: every image, every step, many draws."""
     rng = np.random.default_rng(1)
@@ -192,6 +193,7 @@ def test_the_estimate_hits_the_known_answer_in_every_term(world):
         assert bound.total == pytest.approx(prior + middle + decoder, abs=4 * bound.standard_error)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "evaluations"),
     [("linear-beta", 384), ("cosine-beta", 384), ("linear-tilde", 160), ("short", 160)],
@@ -217,6 +219,7 @@ def test_the_standard_error_is_honest(name, evaluations):
         assert covered >= 0.87
 
 
+@pytest.mark.long
 def test_a_network_that_is_wrong_at_one_step_the_pilot_never_saw_is_found_out():
     """The random shifts reach every step in proportion; fixed quantiles would pass over it, or always hit it."""
     world = World(*WORLDS["linear-beta"])
@@ -312,6 +315,7 @@ def test_a_chain_of_two_steps_works():
     assert got.unclipped.total == pytest.approx(sum(world.truth(False)), abs=4 * got.unclipped.standard_error)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("T", [2, 50, 1000])
 def test_progress_ends_at_one_and_the_evaluations_are_those_that_were_made(T):
     world, seen, rows = World(Cosine(), Beta(), T), [], []

@@ -103,6 +103,7 @@ def recorded():
     return world, found, tuple(np.concatenate([c[k] for c in calls]) for k in range(3))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("clip", [True, False])
 @pytest.mark.parametrize("sigma", [Beta(), Interpolate()], ids=lambda s: s.name)
 def test_the_bound_of_draws_is_what_evaluating_each_of_them_gives(recorded, sigma, clip):
@@ -189,6 +190,7 @@ def test_importance_and_full_sweep_agree(clip):
         assert a.total == pytest.approx(b.total, abs=4 * math.hypot(a.standard_error, b.standard_error))
 
 
+@pytest.mark.long
 def test_what_a_full_sweep_keeps_does_not_grow_with_the_steps():
     def kept(steps):
         middle = World(steps=steps).draw(full=True, decoder_draws=1).middle
@@ -199,6 +201,7 @@ def test_what_a_full_sweep_keeps_does_not_grow_with_the_steps():
     assert more < whole + 3 * 600 + 40 * COUNT  # three sums a step, and not one number an image and step
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [{"evaluations": 40_000}, {"full": True}], ids=["drawn", "full"])
 def test_the_error_of_the_test_set_is_the_spread_of_its_images_and_not_of_the_noise(how):
     world = World(wrong=0.4)  # so that images far from the mean cost more
@@ -257,6 +260,7 @@ def test_a_network_with_variances_of_its_own_that_are_beta_gives_the_bound_of_be
                 assert own.standard_error == pytest.approx(fixed.standard_error, rel=1e-4)
 
 
+@pytest.mark.long
 def test_a_variance_that_differs_from_pixel_to_pixel_enters_each_pixels_kl():
     world, calls = World(), []
 
@@ -435,6 +439,7 @@ def test_a_target_error_beyond_reason_is_refused_with_one_that_is_within_reach()
     assert "is within reach, as in --nll-se" in caught.value.hint
 
 
+@pytest.mark.long
 def test_the_first_stage_of_a_target_does_not_enter_the_estimate():
     """Only the second stage's draws are kept: their noise and shifts are those of another stream."""
     world = World()
@@ -464,6 +469,7 @@ def test_a_budget_that_makes_no_sense_is_refused(world, options, message):
         world.draw(**options)
 
 
+@pytest.mark.long
 def test_the_budget_is_kept_and_counts_everything(world):
     for asked in (1000, 2000):
         before = world.calls
@@ -472,6 +478,7 @@ def test_the_budget_is_kept_and_counts_everything(world):
         assert asked <= found.evaluations < asked + 16
 
 
+@pytest.mark.long
 def test_with_one_draw_at_t_1_its_error_is_bounded_from_above(world):
     one, two = (
         [world.bound(world.draw(seed=s, decoder_draws=n), decoder="continuous") for s in range(20)] for n in (1, 2)

@@ -55,6 +55,7 @@ def covariance(d):
     return a @ a.T + 0.05 * np.eye(d)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sd", [1.0, 0.5, 0.1, 0.01])
 @pytest.mark.parametrize("schedule", [Linear(), Cosine(), RandomWalk()], ids=str)
 def test_a_gaussian_costs_what_its_flow_says(schedule, sd):
@@ -69,6 +70,7 @@ def test_a_gaussian_costs_what_its_flow_says(schedule, sd):
         np.testing.assert_allclose(got.images, -density, atol=3e-4)
 
 
+@pytest.mark.long
 def test_a_full_covariance_needs_the_whole_trace():
     world = Gaussian(covariance(6))
     got = ode_likelihood(world.predict, world.tables, world.x0, levels=None, steps=40)
@@ -77,6 +79,7 @@ def test_a_full_covariance_needs_the_whole_trace():
     assert got.test_set_error == pytest.approx(got.images.std(ddof=1) / math.sqrt(12))
 
 
+@pytest.mark.long
 def test_a_mixture_of_gaussians_costs_its_log_sum_exp():
     """Nothing here is linear: two clusters apart, and the exact posterior mean as the denoiser."""
     tables = tables_for(Cosine(), 1000)  # it ends at the prior to five digits
@@ -98,6 +101,7 @@ def test_a_mixture_of_gaussians_costs_its_log_sum_exp():
     np.testing.assert_allclose(got.images, expected, atol=1e-3)
 
 
+@pytest.mark.long
 def test_the_error_falls_with_the_fourth_power_of_the_step_and_doubling_sees_it():
     world = Gaussian(0.01 * np.eye(2))
     misses = {}
@@ -126,6 +130,7 @@ def test_hutchinson_is_right_in_the_mean_and_exact_where_dimensions_do_not_mix()
     assert found[0].evaluations == (12 + 24) * 4 * 12 * 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("levels", [17, 256])
 def test_grey_levels_are_dequantised_and_offset(levels):
     """Levels spread widely over a broad Gaussian: -log2 of density times bin width is the discrete NLL."""
@@ -145,6 +150,7 @@ def test_grey_levels_are_dequantised_and_offset(levels):
         assert got.total - math.log2(127.5) < 2  # not the 7 or 8 bits of anyone else's convention
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 def test_a_network_is_asked_between_its_steps(prediction):
     world = Gaussian(0.3 * np.eye(4))
@@ -167,6 +173,7 @@ def test_a_network_is_asked_between_its_steps(prediction):
     assert max(times) == pytest.approx(999, abs=1e-3)
 
 
+@pytest.mark.long
 def test_a_chain_that_loses_all_its_signal_is_cut_before():
     world = Gaussian(np.eye(2), Jsd())
     assert world.tables.signal[-1] == 0

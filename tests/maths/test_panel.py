@@ -40,6 +40,7 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.mark.long
 def test_the_floor_is_what_real_images_score(digits, reference):
     assert set(reference.floor) == {*METRICS, "fd-debiased"} - {"copy"}
     assert reference.floor["fd"]["n"] == 797
@@ -48,6 +49,7 @@ def test_the_floor_is_what_real_images_score(digits, reference):
     assert abs(reference.floor["kid"]["value"]) < 3 * reference.floor["kid"]["se"]
 
 
+@pytest.mark.long
 def test_a_copy_of_the_training_set_is_flagged_by_the_copy_check_and_by_nothing_else(digits, reference):
     got = score(digits.train, reference)
     assert got["copy"].details["flag"] is True
@@ -59,6 +61,7 @@ def test_a_copy_of_the_training_set_is_flagged_by_the_copy_check_and_by_nothing_
     assert got["c2st"].details["p"] > 0.1
 
 
+@pytest.mark.long
 def test_new_images_are_not_flagged(digits):
     """Half of the test images against the other half and the training set: real, and no copies."""
     held = Images(digits.train, digits.validation, digits.test[:400], 17, {})
@@ -68,6 +71,7 @@ def test_new_images_are_not_flagged(digits):
     assert got["c2st"].details["p"] > 0.01
 
 
+@pytest.mark.long
 def test_a_dropped_class_is_found_by_recall_and_coverage(digits, reference):
     kept = digits.train[digits.labels["train"] != 8][:797]
     got = score(kept, reference, metrics=["precision", "recall", "coverage"])
@@ -80,6 +84,7 @@ def test_a_dropped_class_is_found_by_recall_and_coverage(digits, reference):
     assert got["precision"].value > floor["precision"]["value"] - 0.03
 
 
+@pytest.mark.long
 def test_noise_of_one_level_is_found_by_the_two_sample_test(digits, reference, rng):
     noisy = np.clip(np.rint(digits.train[:797] + rng.normal(size=(797, 1, 8, 8))), 0, 16).astype(np.uint8)
     got = score(noisy, reference)
@@ -91,6 +96,7 @@ def test_noise_of_one_level_is_found_by_the_two_sample_test(digits, reference, r
     assert got["recall"].value > 0.9
 
 
+@pytest.mark.long
 def test_one_pass_through_the_extractor_feeds_all_metrics(digits, few_trees):
     passes = []
 
@@ -120,6 +126,7 @@ def test_one_pass_through_the_extractor_feeds_all_metrics(digits, few_trees):
     assert score(digits.train[:100], again)["fd"].value == got["fd"].value
 
 
+@pytest.mark.long
 def test_the_values_are_those_of_the_metrics_by_themselves(digits, reference, few_trees):
     extract = build("features", "digits").load(digits)
     x, y = extract(digits.train[:300]), extract(digits.test)
@@ -134,6 +141,7 @@ def test_the_values_are_those_of_the_metrics_by_themselves(digits, reference, fe
     assert "copy" not in alone
 
 
+@pytest.mark.long
 def test_the_order_of_the_samples_and_their_batches_do_not_matter(digits, reference, rng):
     order = rng.permutation(300)
     names = ["kid", "precision", "recall", "density", "coverage", "sw", "copy"]
@@ -144,6 +152,7 @@ def test_the_order_of_the_samples_and_their_batches_do_not_matter(digits, refere
     assert fd[1].details["plain"] == pytest.approx(fd[0].details["plain"], rel=1e-10)
 
 
+@pytest.mark.long
 def test_any_metric_with_an_error_can_be_paired(digits, reference, few_trees):
     """The same images, one level brighter in one set: shared noise."""
     a = score(digits.train[:400], reference)
@@ -154,6 +163,7 @@ def test_any_metric_with_an_error_can_be_paired(digits, reference, few_trees):
         assert 0 < se < 1.2 * np.hypot(a[name].se, b[name].se), name
 
 
+@pytest.mark.long
 def test_the_record_is_json_and_names_everything_that_matters(digits, reference, few_trees):
     import json
 
@@ -168,6 +178,7 @@ def test_the_record_is_json_and_names_everything_that_matters(digits, reference,
     assert got["notes"] == ["fd: N = 300 is below 8 x 64 dimensions: the bias is known only roughly"]
 
 
+@pytest.mark.long
 def test_what_differs_between_two_protocols_is_named(digits, reference):
     a = score(digits.train[:300], reference, metrics=["fd"]).protocol
     b = score(digits.train[:200], prepare(digits, build("features", "pca:k=4")), metrics=["fd"]).protocol
@@ -198,6 +209,7 @@ def test_the_word_fid_is_for_one_file():
     assert distance_label(build("features", "pca:k=8")) == "FD-pca8"
 
 
+@pytest.mark.long
 def test_stored_statistics_allow_the_frechet_distance_alone(digits, reference, few_trees):
     features = build("features", "digits")
     stored = statistics(reference.mu, reference.cov, digits, features, n=797)
@@ -213,6 +225,7 @@ def test_stored_statistics_allow_the_frechet_distance_alone(digits, reference, f
             statistics(mu, cov, digits, features)
 
 
+@pytest.mark.long
 def test_images_against_images(digits, few_trees):
     """Without a data set: the extractor is fitted on the reference, and there is no training set to copy from."""
     got = score(digits.train[:100], digits.test, features=build("features", "pca:k=8"))
@@ -238,6 +251,7 @@ BAD = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", BAD)
 def test_samples_that_make_no_panel_are_refused(digits, reference, case):
     change, message = BAD[case]
@@ -246,6 +260,7 @@ def test_samples_that_make_no_panel_are_refused(digits, reference, case):
     assert caught.value.hint
 
 
+@pytest.mark.long
 def test_requests_that_make_no_panel_are_refused(digits, reference):
     with pytest.raises(DdpmkitError, match="unknown metric 'fdd'; did you mean 'fd'"):
         score(digits.train, reference, metrics=["fdd"])
@@ -282,6 +297,7 @@ def test_features_that_are_not_finite_or_too_few_are_refused(digits):
         score(digits.train[:4], good)
 
 
+@pytest.mark.long
 def test_a_check_that_says_nothing_here_does_not_cost_the_other_metrics(digits, reference, few_trees):
     got = score(digits.test, reference)
     assert "copy" not in got

@@ -126,6 +126,7 @@ def test_samples_of_a_gaussian_have_the_mean_and_the_variance_that_the_algebra_s
     assert float(x.var()) == pytest.approx(variance, rel=5 * math.sqrt(2 / n), abs=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sampler", "sigma", "mu", "s", "T"),
     [

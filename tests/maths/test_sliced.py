@@ -45,6 +45,7 @@ def test_nothing_to_oneself_in_any_order_and_the_same_directions_every_time(rng)
     assert sliced_wasserstein(x, y, seed=1).value != sliced_wasserstein(x, y).value
 
 
+@pytest.mark.long
 def test_the_error_is_the_spread_over_samples(rng):
     y = rng.normal(size=(300, 4))
     runs = [sliced_wasserstein(rng.normal(size=(300, 4)) * 1.1 + 0.5, y, directions=64) for _ in range(120)]

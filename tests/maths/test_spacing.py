@@ -42,6 +42,7 @@ def respaced(T: int, count: int) -> list[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("T", [1000, 4000, 100])
 def test_openai_is_the_running_sum_for_every_count(T: int) -> None:
     for count in range(2, T + 1):
@@ -85,6 +86,7 @@ def test_every_sampler_takes_it_and_keeps_its_default(sampler: str) -> None:
     assert list(plain.timesteps(1000, 21)) == visited("even", 1000, 21)
 
 
+@pytest.mark.long
 def test_every_spacing_of_any_chain_rises_to_its_last_step() -> None:
     rng = random.Random(26)
     for _ in range(300):

@@ -21,6 +21,7 @@ def rng():
     return np.random.default_rng(6)
 
 
+@pytest.mark.long
 def test_equal_distributions_are_seldom_told_apart(rng, monkeypatch):
     """The p-value is valid: below 0.1 in at most a tenth of 60 repetitions, and four standard errors."""
     monkeypatch.setattr(two_sample, "TREES", 10)
@@ -28,6 +29,7 @@ def test_equal_distributions_are_seldom_told_apart(rng, monkeypatch):
     assert np.mean(np.array(p) < 0.1) <= 0.1 + 4 * np.sqrt(0.09 / 60)
 
 
+@pytest.mark.long
 def test_a_small_shift_is_found_and_the_auc_is_that_of_the_best_classifier(rng):
     x, y = rng.normal(size=(600, 2)), rng.normal(size=(600, 2))
     x[:, 0] += 1.0
@@ -45,6 +47,7 @@ def test_what_can_be_separated_is(rng):
     assert got.details["p"] < 1e-5
 
 
+@pytest.mark.long
 def test_copies_of_the_reference_are_far_below_one_half(rng):
     x = rng.normal(size=(300, 4))
     got = two_sample_test(x, x)

@@ -110,6 +110,7 @@ def test_an_estimate_of_the_x0_variance_stays_between_nothing_and_that_of_the_ra
     assert kind.x0_variance(blind, {"eps_squared": np.ones(1000)})[-1] == 1.0
 
 
+@pytest.mark.long
 def test_the_fit_finds_the_moments_of_a_gaussian_and_its_own_seed():
     chain, s2 = tables(T=50), 0.16
     images = (math.sqrt(s2) * torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)

@@ -124,6 +124,7 @@ WALKS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sigma", ["beta", "beta-tilde", "interpolate:w=0.3", ANY_SIZE, "optimal"])
 @pytest.mark.parametrize("text", WALKS)
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "zero-snr", "random-walk"])
@@ -216,6 +217,7 @@ def mixture_moments():
     return mean, torch.einsum("k,kij->ij", SHARES, COVARIANCES) + torch.einsum("k,ki,kj->ij", SHARES, apart, apart)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "sigma", "count"),
     [
@@ -283,6 +285,7 @@ def on_the_line(m, v):
     return quad(eps_squared, -9, 9, **options)[0], quad(variance, -9, 9, **options)[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_analytic_finds_what_is_not_known_of_x0_in_a_world_that_is_not_gaussian(schedule):
     """S^2 / m^2 (1 - E eps-hat^2) = E Var(x0 | x_t) for any data; Bao et al. 2022, theorem 1 and lemma 7."""

@@ -194,6 +194,7 @@ def test_show_of_a_builtin_imports_no_plugin(install: Callable[..., str], capsys
     assert module not in sys.modules
 
 
+@pytest.mark.long
 def test_a_class_without_source_can_be_listed_and_shown(write: Callable[..., str], capsys: Capsys) -> None:
     # Made by a factory, typed into a notebook, or shipped as .pyc alone.
     made = PLUGIN.replace("return [Thing]", "return [dataclass(frozen=True)(type('Made', (Thing,), {'name': 'made'}))]")
@@ -214,6 +215,7 @@ def test_plugins_lists_the_builtins_first(capsys: Capsys) -> None:
     assert row[4] == "ok"
 
 
+@pytest.mark.long
 def test_plugins_json(install: Callable[..., str], capsys: Capsys) -> None:
     module = install("sound")
     install("broken", "raise RuntimeError('boom')")
@@ -264,6 +266,7 @@ def test_strict_plugins_fail(install: Callable[..., str], capsys: Capsys) -> Non
 # --- -p ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_p_before_and_after_the_command_and_both(write: Callable[..., str], capsys: Capsys) -> None:
     first, second = write("first"), write("second")
     for argv, expected in (

@@ -487,6 +487,7 @@ def test_a_network_that_is_none_or_starts_out_of_range_is_refused(seed: int) -> 
         named("backbone", lambda given=given: network(given), given)  # type: ignore[misc]
 
 
+@pytest.mark.long
 def test_the_checks_of_a_network_wait_for_no_device() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 

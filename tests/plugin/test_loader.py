@@ -295,6 +295,7 @@ def test_one_bad_class_beside_a_good_one(install: Install) -> None:
     ]
 
 
+@pytest.mark.long
 def test_one_bad_hook_beside_a_good_one(install: Install) -> None:
     bad = "@hookimpl\ndef ddpmkit_register_sigmas():\n    raise RuntimeError('no')\n"
     install("mixed", schedule("good") + bad + hook("Thing"))

@@ -142,6 +142,7 @@ def test_two_plugins_with_one_name_clash_only_when_the_bare_name_is_used(install
     assert caught.value.hint == "write the full name, plugin/name"
 
 
+@pytest.mark.long
 def test_a_clash_is_found_whether_or_not_anything_was_listed_before(install: Install, write: Write) -> None:
     install("dist-a", source("twin"))
     path = write(source("twin"))
@@ -234,6 +235,7 @@ def test_a_file_works_without_installed_plugins(write: Write) -> None:
     assert Registry([write(source("mine"))], installed=False).build("schedule", "mine:w=2").w == 2.0
 
 
+@pytest.mark.long
 def test_the_public_function_takes_what_p_takes(write: Write, install: Install) -> None:
     install("watch", source("watched"))
     assert ddpmkit.build("schedule", "mine:w=2", plugins=[write(source("mine"))]).w == 2.0

@@ -260,6 +260,7 @@ def test_a_name_goes_before_a_folder_of_that_name(results, tmp_path, monkeypatch
     assert find_study("b-old", results) == results / "studies" / "b-old"
 
 
+@pytest.mark.long
 def test_the_report_changes_nothing_in_the_results_folder(report, results):
     def state():
         return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in results.rglob("*")}
@@ -270,6 +271,7 @@ def test_the_report_changes_nothing_in_the_results_folder(report, results):
     assert state() == before
 
 
+@pytest.mark.long
 def test_the_report_needs_neither_torch_nor_matplotlib(results):
     script = (
         "import sys\n"
@@ -283,6 +285,7 @@ def test_the_report_needs_neither_torch_nor_matplotlib(results):
     assert run.stdout.startswith("cell\tseeds")
 
 
+@pytest.mark.long
 def test_a_report_of_500_results_takes_little_more_than_ten_times_one_of_50(report, tmp_path):
     spent = {}
     for name, count in (("small", 5), ("large", 50)):
@@ -296,6 +299,7 @@ def test_a_report_of_500_results_takes_little_more_than_ten_times_one_of_50(repo
     assert spent["large"] < 3 * 10 * spent["small"]
 
 
+@pytest.mark.long
 def test_written_files_are_the_printed_ones_and_the_same_every_time(report, no_pictures, tmp_path):
     folder = write_study(tmp_path, cells=("linear", "cosine"))
     write_report(folder)
@@ -306,6 +310,7 @@ def test_written_files_are_the_printed_ones_and_the_same_every_time(report, no_p
     assert {name: (folder / name).read_bytes() for name in first} == first
 
 
+@pytest.mark.long
 def test_a_csv_made_elsewhere_gets_the_same_statistics(report, tmp_path):
     rows = [
         f"{s},{n},NLL,{3 - 0.5 * i + 0.01 * n * (i + 1)}" for i, s in enumerate(("ours", "theirs")) for n in range(4)
@@ -336,6 +341,7 @@ def test_a_report_goes_to_a_file_and_says_so(report, tmp_path):
     assert (tmp_path / "deep" / "r.md").read_text() == printed
 
 
+@pytest.mark.long
 def test_conditions_pivots_and_two_studies_from_the_command_line(report):
     code, out, _ = report("b-old", "--where", "cell!=sigmoid", "--metrics", "NLL", "--sort", "-cell")
     assert code == 0

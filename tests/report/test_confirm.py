@@ -87,6 +87,7 @@ def test_what_does_not_repeat_is_not_confirmed():
     assert "Not confirmed" in got.notes[-1]
 
 
+@pytest.mark.long
 def test_selection_of_nothing_is_confirmed_no_more_often_than_alpha():
     """Eight cells that are all alike: the winner of the study is confirmed in at most half of 5 % of the studies."""
     rng = np.random.default_rng(7)

@@ -62,6 +62,7 @@ def test_a_guess_is_said_to_be_one(metric):
     assert not any("guessed" in n for n in said.notes)
 
 
+@pytest.mark.long
 def test_the_user_says_it_on_the_command_line(tmp_path, capsys):
     path = tmp_path / "theirs.csv"
     study("cost").results[["cell", "train_seed", "metric", "value"]].to_csv(path, index=False)
@@ -74,6 +75,7 @@ def test_the_user_says_it_on_the_command_line(tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("metric", "said"),
     [

@@ -119,6 +119,7 @@ def test_samples_are_those_of_the_cells_first_finished_result(tmp_path):
     assert samples_of(study.records, "sigmoid") is None
 
 
+@pytest.mark.long
 def test_a_study_has_its_pictures_and_they_decode(study):
     names = {"samples.png", "samples.svg", "metrics.png", "metrics.svg", *(f"samples-cell-{i}.png" for i in range(3))}
     assert set(study.drawn) == names
@@ -132,6 +133,7 @@ def test_a_study_has_its_pictures_and_they_decode(study):
                 assert np.asarray(picture.convert("L")).std() > 5  # not a blank sheet
 
 
+@pytest.mark.long
 def test_a_cells_picture_is_its_first_hundred_samples_enlarged(study):
     with Image.open(study.drawn["samples-cell-1.png"]) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
@@ -144,6 +146,7 @@ def test_a_cells_picture_is_its_first_hundred_samples_enlarged(study):
         np.testing.assert_array_equal(small[y : y + 8, x : x + 8], bright(study.images["cosine", 0][i, 0]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("channels", "size", "count"), [(3, 32, 120), (1, 28, 5), (1, 8, 1)])
 def test_colour_large_and_few_samples_are_drawn_too(tmp_path, channels, size, count):
     study = Study(tmp_path, cells=("linear", "cosine"), seeds=(0,), channels=channels, size=size, count=count)
@@ -153,6 +156,7 @@ def test_colour_large_and_few_samples_are_drawn_too(tmp_path, channels, size, co
     assert drawn["samples.png"].stat().st_size > 0
 
 
+@pytest.mark.long
 def test_the_metrics_picture_grows_with_metrics_and_cells(tmp_path):
     def size(name, cells):
         with Image.open(Study(tmp_path / name, cells=cells, count=1).draw()["metrics.png"]) as picture:
@@ -171,6 +175,7 @@ def test_a_study_without_anything_has_no_pictures(tmp_path):
     assert not (study.folder / "figures").exists()
 
 
+@pytest.mark.long
 def test_cells_without_samples_are_left_out_and_the_others_drawn(tmp_path):
     drawn = Study(tmp_path, missing=[("cosine", s) for s in range(3)]).draw()
     assert "samples-cell-1.png" not in drawn
@@ -182,6 +187,7 @@ def drawn_again(tmp_path_factory):
     return Study(tmp_path_factory.mktemp("again")).draw()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_same_records_give_the_same_bytes(study, drawn_again, ending):
     first = {n: p.read_bytes() for n, p in study.drawn.items() if n.endswith(ending)}
@@ -190,6 +196,7 @@ def test_the_same_records_give_the_same_bytes(study, drawn_again, ending):
     assert [n for n in first if first[n] != second[n]] == []
 
 
+@pytest.mark.long
 def test_pictures_name_no_time_and_no_machine(study):
     for name, path in study.drawn.items():
         text = path.read_bytes()
@@ -201,6 +208,7 @@ def test_pictures_name_no_time_and_no_machine(study):
 MARKUP = ("$x^$", "$\\frac{1}{$", "a_b^c", "<script>", "-->", "%s", "a & b")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("labels", [MARKUP, ("evil\x1b[31m",), ("\u202ereversed",)], ids=["markup", "escape", "bidi"])
 def test_any_label_can_be_drawn(tmp_path, labels):
     drawn = Study(tmp_path, cells=("linear", *labels), seeds=(0, 1), count=4).draw()
@@ -220,6 +228,7 @@ def test_any_metric_name_can_be_drawn(tmp_path, metric):
     assert "metrics.png" in {p.name for p in drawn}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spread", [1.0, 10.0])
 def test_the_names_of_the_reference_lines_do_not_lie_on_each_other(study, spread):
     references = {"per-pixel categorical": {"NLL": 2.4353}, "uniform": {"NLL": 2.4353 + spread}}

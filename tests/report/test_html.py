@@ -80,6 +80,7 @@ def page(study):
     return page_of(study)
 
 
+@pytest.mark.long
 def test_the_page_is_one_file_that_asks_for_nothing(page):
     reader = Reader(page)
     for tag, attributes in reader.tags:
@@ -93,6 +94,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(page):
     assert "default-src 'none'" in policy
 
 
+@pytest.mark.long
 def test_links_inside_the_page_lead_somewhere(page):
     reader = Reader(page)
     ids = {a["id"] for _, a in reader.tags if "id" in a}
@@ -101,6 +103,7 @@ def test_links_inside_the_page_lead_somewhere(page):
         assert part in ids
 
 
+@pytest.mark.long
 def test_the_tables_have_the_digits_of_every_other_form(study, page):
     _, summary, _ = make([study])
     expected = [line.split("\t") for line in to_tsv(summary).splitlines() if line]
@@ -110,6 +113,7 @@ def test_the_tables_have_the_digits_of_every_other_form(study, page):
         assert any(all(cell in shown for cell, shown in zip(row, r, strict=True)) for r in heads), row
 
 
+@pytest.mark.long
 def test_verdicts_stand_beside_the_numbers(page):
     rows = [[" ".join(c.split()) for c in row] for row in Reader(page).rows]
     linear = next(r for r in rows if r[0] == "linear")
@@ -118,6 +122,7 @@ def test_verdicts_stand_beside_the_numbers(page):
     assert [c.split()[-1] for c in cosine[2:]] == ["worse", "better"]
 
 
+@pytest.mark.long
 def test_the_samples_in_the_page_are_those_of_the_store(study, page):
     plan = json.loads((study / "plan.json").read_text())
     strips = [a for t, a in Reader(page).tags if t == "img" and a.get("class") == "pixels"]
@@ -133,6 +138,7 @@ def test_the_samples_in_the_page_are_those_of_the_store(study, page):
             np.testing.assert_array_equal(pixels[y : y + 8, x : x + 8], np.round(images[i, 0] * 255 / 16))
 
 
+@pytest.mark.long
 def test_cells_at_other_seeds_are_said_to_have_other_noise(maker):
     folder = maker.write(schedules=("a", "b", "c"), failed=[("c", 0)])
     text = " ".join("".join(Reader(page_of(folder)).text).split())
@@ -149,6 +155,7 @@ def hostile(maker, text, **how):
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", [" ".join(HOSTILE), *ACTING], ids=["all", "script", "image", "double", "single"])
 def test_no_text_from_outside_acts_in_the_page(maker, page, text):
     plain = Reader(page)
@@ -209,6 +216,7 @@ def test_latex_names_what_a_stock_font_lacks():
     assert escape("a_b^c") == r"a\_b\textasciicircum{}c"
 
 
+@pytest.mark.long
 def test_a_report_outlives_the_plugin_that_made_the_study(maker):
     """Specs that nothing registers, of a plugin that is not there: every form is made all the same."""
     folder = maker.write(schedules=("gone/cubic:beta_T=0.03", "gone/cubic:beta_T=0.04"), plugin="ddpmkit-gone")
@@ -219,6 +227,7 @@ def test_a_report_outlives_the_plugin_that_made_the_study(maker):
     assert "ddpmkit-gone 9.9" in "".join(Reader((folder / "report.html").read_text()).text)
 
 
+@pytest.mark.long
 def test_a_failure_is_on_the_page_where_it_happened(maker):
     folder = maker.write(failed=[("cosine", 1)], error="x0hat is not finite at step 3")
     text = " ".join("".join(Reader(page_of(folder)).text).split())
@@ -264,6 +273,7 @@ def test_a_spec_may_break_and_copies_as_it_is():
     assert str(breaks("unet:a=1/2<b>")) == "unet:<wbr>a=<wbr>1/<wbr>2&lt;b&gt;"
 
 
+@pytest.mark.long
 def test_the_charts_show_what_the_table_says(study):
     records, summary, _ = make([study])
     drawn = {c.stem: c for c in charts(records, summary)}
@@ -289,6 +299,7 @@ def test_the_charts_show_what_the_table_says(study):
     assert list(curves[0].get_xdata()) == [50, 100, 150, 200, 250]
 
 
+@pytest.mark.long
 def test_the_same_records_give_the_same_page(study, page):
     assert page_of(study) == page
 

@@ -42,6 +42,7 @@ def test_channels_without_colours_are_grey_tiles(rng, channels, shape):
             np.testing.assert_array_equal(drawn[:, y : y + 4, x : x + 5, colour], images[:, i])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_every_picture_takes_any_number_of_channels(rng, channels):
     images = rng.integers(0, 17, (5, channels, 4, 4)).astype(np.uint8)
@@ -74,6 +75,7 @@ def done(tmp_path_factory):
     return study(tmp_path_factory.mktemp("pictures"), 4)
 
 
+@pytest.mark.long
 def test_a_study_of_latents_has_its_results_and_its_pictures(done, capsys):
     prepared = done
     write_strips(prepared)
@@ -86,6 +88,7 @@ def test_a_study_of_latents_has_its_results_and_its_pictures(done, capsys):
     assert "data:image/png" in (prepared.folder / "report.html").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("place", "name", "lost"),
     [

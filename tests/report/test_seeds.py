@@ -108,6 +108,7 @@ def brute_force(rows, cell, base):
     return gaps
 
 
+@pytest.mark.long
 def test_random_missing_rows_are_paired_as_a_brute_force_reference_pairs_them():
     rng = random.Random(9)
     moved = 0

@@ -144,9 +144,10 @@ def test_contrast_numbers_are_those_of_the_paired_test():
     assert got.n == 6
 
 
+@pytest.mark.long
 def test_no_effect_gives_a_false_verdict_in_at_most_6_of_100_studies():
     rng = np.random.default_rng(11)
-    studies = rng.normal(50, 2, (2000, 7, 3))
+    studies = rng.normal(50, 2, (700, 7, 3))
     wrong = sum(
         any(c.verdict in ("better", "worse") for c in contrasts(as_cells(study), "base").values()) for study in studies
     )

@@ -368,6 +368,7 @@ def test_a_level_with_a_diverged_cell_is_not_called_better():
     assert any("fewer than 4" in n for n in summary.notes)
 
 
+@pytest.mark.long
 def test_verdicts_of_a_grid_do_not_depend_on_the_order_of_its_cells():
     expected = summarise(grid(FOUR, POINTS), "linear beta")
     for order in itertools.permutations(FOUR):
@@ -622,6 +623,7 @@ def test_a_result_is_counted_once_and_as_bad_as_its_worst_metric():
     assert summarise(records(rows)).counts == {"a": {"done": 3}, "b": {"done": 1, "diverged": 2}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("levels", [(100, 1), (20, 5)])
 def test_a_study_of_500_results_takes_little_more_than_ten_times_one_of_50(levels):
     def spent(levels):

@@ -17,7 +17,8 @@ from ddpmkit.study.store import Store
 
 TINY = {
     "train_steps": 8, "samples": 12, "sampling_steps": 3, "nll_evals": 64, "timesteps": 50, "eval_batch": 64,
-    "batch_size": 8, "backbones": "unet:channels=4:mults=1", "features": "pca:k=4", "train_seeds": "0",
+    "batch_size": 8, "backbones": "unet:channels=4:mults=1:middle_attention=false", "features": "pca:k=4",
+    "train_seeds": "0",
 }  # fmt: skip
 FIXED = {
     "sigmas": "beta,beta-tilde,analytic,optimal", "samplers": "ancestral,ddim", "axis": ["ema=0.1,0.9"],
@@ -58,6 +59,7 @@ def bounds(out, prepared, split="nll"):
     return {r.cell: Store(out).result("nll", getattr(r, split)) for r in prepared.plan.results}
 
 
+@pytest.mark.long
 def test_every_choice_ends_with_finite_numbers(everything):
     out, found = everything
     for prepared, _ in found.values():
@@ -68,6 +70,7 @@ def test_every_choice_ends_with_finite_numbers(everything):
                 assert record["split"] == ("test" if split == "nll" else "train")
 
 
+@pytest.mark.long
 def test_fixed_and_fitted_sigmas_of_one_network_are_bounds_from_the_same_draws(everything):
     out, found = everything
     prepared = found["fixed"][0]
@@ -86,6 +89,7 @@ def test_fixed_and_fitted_sigmas_of_one_network_are_bounds_from_the_same_draws(e
     assert records["beta ddim ema=0.1"] != records["beta ddim ema=0.9"]
 
 
+@pytest.mark.long
 def test_a_learned_sigma_gives_the_decoder_its_variance(everything):
     out, found = everything
     assert {r["decoder_variance"] for r in bounds(out, found["learned"][0]).values()} == {"learned"}
@@ -102,6 +106,7 @@ def test_a_learned_sigma_gives_the_decoder_its_variance(everything):
     assert len(middle) == 1
 
 
+@pytest.mark.long
 def test_a_fit_and_a_draw_stopped_on_their_way_give_the_same_bytes(everything, registry, few_digits, tmp_path):
     out, _ = everything
     shutil.copytree(out / "store" / "train", tmp_path / "store" / "train")
@@ -116,13 +121,14 @@ def test_a_fit_and_a_draw_stopped_on_their_way_give_the_same_bytes(everything, r
                 assert a.read_bytes() == b.read_bytes(), (stage.label, name)
 
 
-SHORT = {"schedules": "cosine", "timesteps": 12, "eval_batch": 256}  # so that a full sweep is soon done
+SHORT = {"schedules": "cosine", "timesteps": 12}  # so that a full sweep is soon done
 
 
+@pytest.mark.long
 def test_a_full_sweep_and_a_target_error_are_studies_too(everything, registry):
-    out, _ = everything
-    swept, one = study(out, registry, name="swept", nll_full=True, sigmas="beta,beta-tilde", **SHORT)
-    sampled, two = study(out, registry, name="sampled", sigmas="beta,beta-tilde", nll_se=0.1, **SHORT)
+    out, short = everything[0], {**SHORT, "sigmas": "beta,beta-tilde"}
+    swept, one = study(out, registry, name="swept", nll_full=True, **short)
+    sampled, two = study(out, registry, name="sampled", nll_se=0.1, **short)
     assert (one.code, two.code) == (0, 0)
     a, b = bounds(out, swept), bounds(out, sampled)
     for cell in ("beta", "beta-tilde"):
@@ -132,6 +138,7 @@ def test_a_full_sweep_and_a_target_error_are_studies_too(everything, registry):
         assert a[cell]["clipped"]["total"] == pytest.approx(b[cell]["clipped"]["total"], abs=5 * error)
 
 
+@pytest.mark.long
 def test_the_panel_of_a_study_has_a_column_a_metric_and_pixels_are_looked_at_once(few_digits, tmp_path, monkeypatch):
     monkeypatch.setattr(two_sample, "TREES", 5)
     metrics = "fd,kid,precision,recall,density,coverage,sw,c2st,copy"
@@ -158,6 +165,7 @@ def test_the_panel_of_a_study_has_a_column_a_metric_and_pixels_are_looked_at_onc
     assert {"forward.png", "reverse.png"} <= {p.name for p in (out.folder / "figures").iterdir()}
 
 
+@pytest.mark.long
 def test_the_reference_can_be_the_training_split(registry, tmp_path):
     prepared, _ = study(tmp_path, registry, metrics="fd", axis=["reference_split=test,train"])
     refs = [Store(tmp_path).result("ref", s.id) for s in prepared.plan.stages.values() if s.kind == "ref"]
@@ -178,6 +186,7 @@ def evaluate(capsys, *args):
     return code, out, err
 
 
+@pytest.mark.long
 def test_evaluate_bounds_one_training_as_its_study_does(everything, capsys):
     out = everything[0]
     code, printed, _ = evaluate(
@@ -203,6 +212,7 @@ def test_evaluate_bounds_one_training_as_its_study_does(everything, capsys):
     assert found["evaluations"] < found["full_sweep"]
 
 
+@pytest.mark.long
 def test_evaluate_takes_fewer_steps_and_other_decoders(everything, capsys):
     out, train = str(everything[0]), training(everything)[:12]
     base, bits = ("--nll", train, "--out", out, "--nll-evals", "64", "--ema", "0.9"), {}
@@ -218,6 +228,7 @@ def test_evaluate_takes_fewer_steps_and_other_decoders(everything, capsys):
     assert "10 of 50 steps" in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -248,6 +259,7 @@ def test_a_bad_request_to_evaluate_a_training_is_two_lines(everything, capsys, a
     assert len(said.splitlines()) == 2
 
 
+@pytest.mark.long
 def test_a_training_is_named_by_what_it_sees(everything):
     prepared = everything[1]["fixed"][0]
     labels = [s.label for s in prepared.plan.stages.values() if s.kind == "train"]
@@ -256,6 +268,7 @@ def test_a_training_is_named_by_what_it_sees(everything):
     assert "train learned-range hybrid seed 0" in learned
 
 
+@pytest.mark.long
 def test_a_training_keeps_its_schedule_for_the_report(everything):
     chain = Store(everything[0]).result("train", training(everything))["chain"]
     betas = ddpmkit.build("schedule", "linear").betas(50)
@@ -269,6 +282,7 @@ def test_a_training_keeps_its_schedule_for_the_report(everything):
 # --- confirmation -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_confirm_runs_two_cells_on_fresh_seeds_and_tells_them_apart_from_the_study(
     few_digits, no_pictures, tmp_path, capsys
 ):
@@ -309,6 +323,7 @@ def test_only_names_cells_of_the_grid(registry, tmp_path):
         prepare({**TINY, "schedules": "linear,cosine", "sigmas": "beta,beta-tilde", "only": "cosin beta"}, out=tmp_path)
 
 
+@pytest.mark.long
 def test_evaluate_tells_the_flow_s_likelihood_apart_from_the_bound(registry, tmp_path, capsys):
     """Images of 2x2 grey pixels: the exact divergence takes a gradient a pixel."""
     levels = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 1), dtype=np.uint8)
@@ -316,7 +331,7 @@ def test_evaluate_tells_the_flow_s_likelihood_apart_from_the_bound(registry, tmp
     np.savez(path, train_images=levels, test_images=levels[:20])
     prepared, outcome = study(
         tmp_path, registry, dataset=f"npz:path={path}:validation=20", metrics="nll", features="pixels",
-        weightings="hybrid", sigmas="learned-range", eval_batch=8,
+        weightings="hybrid", sigmas="learned-range", timesteps=24,
     )  # fmt: skip
     assert outcome.code == 0
     train = next(s.id for s in prepared.plan.stages.values() if s.kind == "train")

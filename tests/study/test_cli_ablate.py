@@ -17,7 +17,7 @@ BASE = [
     "--features", "pca:k=4", "--train-seeds", "0", "--axis", "nll_evals=16", "--axis", "eval_batch=64",
     "--executor", "inline", "--device", "cpu",
 ]  # fmt: skip
-SMALL = ["--backbones", "unet:channels=4:mults=1"]
+SMALL = ["--backbones", "unet:channels=4:mults=1:middle_attention=false"]
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -179,6 +179,7 @@ def test_a_bad_npz_file_is_exit_2_two_lines_and_nothing_written(ablate, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_an_npz_file_that_is_fine_is_trained_on(ablate, tmp_path):
     save(tmp_path / "data.npz")
     code, _, said = ablate("--dataset", f"npz:path={tmp_path / 'data.npz'}:levels=17:validation=5")
@@ -206,6 +207,7 @@ def table(text: str) -> list[list[str]]:
     return [line.split("\t") for line in text.splitlines()]
 
 
+@pytest.mark.long
 def test_a_dry_run_prints_the_plan_and_writes_nothing(ablate, tmp_path):
     code, printed, said = ablate("--schedules", "linear,cosine", "--sigmas", "beta,beta-tilde", "--dry-run")
     assert code == 0
@@ -220,6 +222,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(ablate, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_dry_run_as_json(ablate, tmp_path):
     code, printed, _ = ablate("--schedules", "linear,cosine", "--sigmas", "beta,beta-tilde", "-n", "--json")
     found = json.loads(printed)
@@ -246,6 +249,7 @@ def copy(done, tmp_path):
     return tmp_path / "out"
 
 
+@pytest.mark.long
 def test_a_study_leaves_its_files(done):
     study = done / "studies" / "mine"
     for name in ("study.toml", "plan.json", "results.csv", "report.md", "report.json"):
@@ -254,6 +258,7 @@ def test_a_study_leaves_its_files(done):
     assert not list(done.rglob(".tmp*"))
 
 
+@pytest.mark.long
 def test_the_second_time_all_is_cached(ablate, copy):
     code, printed, said = ablate("--schedules", "linear,cosine", "--name", "mine", "--dry-run", out=copy)
     assert code == 0
@@ -261,12 +266,14 @@ def test_the_second_time_all_is_cached(ablate, copy):
     assert "nothing to do" in said
 
 
+@pytest.mark.long
 def test_the_results_as_json_are_the_report(ablate, copy):
     code, printed, _ = ablate("--schedules", "linear,cosine", "--name", "mine", "--json", out=copy)
     assert code == 0
     assert json.loads(printed) == json.loads((copy / "studies" / "mine" / "report.json").read_text())
 
 
+@pytest.mark.long
 def test_a_study_file_gives_the_same_study_and_flags_override_it(ablate, copy):
     file = str(copy / "studies" / "mine" / "study.toml")
     code, printed, _ = ablate(file, "--json", "-n", out=copy)
@@ -278,6 +285,7 @@ def test_a_study_file_gives_the_same_study_and_flags_override_it(ablate, copy):
     assert found["stages"]["train"]["cached"] == 1
 
 
+@pytest.mark.long
 def test_a_name_used_by_another_grid_is_exit_2_and_nothing_changes(ablate, copy):
     before = {str(p): p.read_bytes() for p in copy.rglob("*") if p.is_file()}
     code, printed, said = ablate("--schedules", "linear", "--name", "mine", out=copy)
@@ -287,6 +295,7 @@ def test_a_name_used_by_another_grid_is_exit_2_and_nothing_changes(ablate, copy)
     assert {str(p): p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.long
 def test_a_cell_that_diverges_is_exit_1_and_counted(ablate, plugin, tmp_path, capsys):
     code, printed, said = ablate(
         "-p", plugin, "--schedules", "flat", "--weightings", "simple,explodes", "--name", "bad"
@@ -303,6 +312,7 @@ def test_a_cell_that_diverges_is_exit_1_and_counted(ablate, plugin, tmp_path, ca
     assert [(p["state"], "loss is" in p["error"]) for p in found["problems"]] == [("diverged", True)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_a_plugin_is_given_before_or_after_the_command(plugin, tmp_path, capsys, place):
     args = [
@@ -321,6 +331,7 @@ def test_a_plugin_is_given_before_or_after_the_command(plugin, tmp_path, capsys,
     assert json.loads(capsys.readouterr().out)["cells"] == ["linear", "flat:beta=0.2"]
 
 
+@pytest.mark.long
 def test_status_prints_stages_by_kind_and_state(done, capsys):
     code = main(["status", "mine", "--out", str(done)])
     printed, said = capsys.readouterr()
@@ -330,6 +341,7 @@ def test_status_prints_stages_by_kind_and_state(done, capsys):
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_status_as_json_and_of_the_newest_study(done, capsys):
     assert main(["status", "--out", str(done), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -338,6 +350,7 @@ def test_status_as_json_and_of_the_newest_study(done, capsys):
     assert found["problems"] == []
 
 
+@pytest.mark.long
 def test_status_says_what_is_still_to_do(copy, capsys):
     shutil.rmtree(copy / "store" / "nll")
     for path in (copy / "store" / "score").glob("*/*/out"):
@@ -351,6 +364,7 @@ def test_status_says_what_is_still_to_do(copy, capsys):
     assert kinds["train"] == {"done": 2}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "first"),
     [(["nowhere"], "error: there is no study 'nowhere'"), (["--out", "nowhere"], "error: there are no studies")],
@@ -363,6 +377,7 @@ def test_status_of_a_study_that_is_not_there(done, capsys, args, first):
     assert is_two_lines(said)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", ["", "[]", "{}", "5"])
 @pytest.mark.parametrize("command", ["status", "ablate"])
 def test_a_garbled_plan_is_no_internal_error(ablate, copy, capsys, command, content):
@@ -375,6 +390,7 @@ def test_a_garbled_plan_is_no_internal_error(ablate, copy, capsys, command, cont
     assert code in (0, 2)
 
 
+@pytest.mark.long
 def test_status_needs_no_torch(done):
     code = (
         "import sys; from ddpmkit.cli import main; "

@@ -53,6 +53,7 @@ def is_two_lines(said):
     return len(lines) == 2 and lines[0].startswith("error: ") and lines[1].startswith("hint: ") and len(lines[1]) > 6
 
 
+@pytest.mark.long
 def test_a_folder_against_a_data_set(evaluate, folder, digits):
     code, out, err = evaluate("--samples", folder, "--reference", "digits", "--features", "digits")
     assert code == 0
@@ -96,6 +97,7 @@ def test_the_split_of_the_reference_is_a_choice(evaluate, folder):
     assert [by_split[s]["n_reference"] for s in ("test", "train")] == [797, 900]
 
 
+@pytest.mark.long
 def test_images_against_images_with_and_without_a_training_set(evaluate, folder, archive):
     """Both with 256 levels; the floor is one half of the reference against the other."""
     code, out, err = evaluate("--samples", archive, "--reference", folder)
@@ -111,6 +113,7 @@ def test_images_against_images_with_and_without_a_training_set(evaluate, folder,
     assert "COPIES" in out
 
 
+@pytest.mark.long
 def test_statistics_are_kept_and_used_again(evaluate, folder, archive, tmp_path):
     kept = tmp_path / "kept.safetensors"
     args = ("--samples", folder, "--features", "pixels", "--metrics", "fd", "--json")
@@ -128,6 +131,7 @@ def test_statistics_are_kept_and_used_again(evaluate, folder, archive, tmp_path)
     assert "the statistics were made with the extractor" in err
 
 
+@pytest.mark.long
 def test_statistics_of_pytorch_fid(evaluate, folder, tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, mu=np.zeros(64), sigma=np.eye(64))

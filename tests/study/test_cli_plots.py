@@ -18,13 +18,14 @@ from ddpmkit.plots import Strip, forward_strips, terminal_strips
 def study(tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
     ddpmkit.ablate(
-        schedules="cosine,linear", train_steps=4, samples=4, sampling_steps=3, timesteps=50, eval_batch=8, batch_size=8,
-        backbones="unet:channels=4:mults=1", features="pca:k=4", train_seeds="0", metrics="fd", name="tiny",
-        out=out, executor="inline", on_event=lambda _: None,
+        schedules="cosine,linear", train_steps=4, samples=4, sampling_steps=3, timesteps=50, eval_batch=64,
+        batch_size=8, backbones="unet:channels=4:mults=1", features="pca:k=4", train_seeds="0", metrics="fd",
+        name="tiny", out=out, executor="inline", on_event=lambda _: None,
     )  # fmt: skip
     return out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 @pytest.mark.parametrize(
     "command",

@@ -10,10 +10,12 @@ import pytest
 from ddpmkit import cli, files
 from ddpmkit.cli import main
 
+pytestmark = pytest.mark.usefixtures("no_pictures_in_module")
+
 TINY = [
     "--train-steps", "3", "--batch-size", "8", "--samples", "4", "--sampling-steps", "2", "--timesteps", "50",
-    "--features", "pca:k=4", "--train-seeds", "0", "--axis", "nll_evals=16", "--axis", "eval_batch=16",
-    "--backbones", "unet:channels=4:mults=1", "--executor", "inline", "--device", "cpu",
+    "--features", "pca:k=4", "--train-seeds", "0", "--axis", "nll_evals=16", "--axis", "eval_batch=64",
+    "--backbones", "unet:channels=4:mults=1:middle_attention=false", "--executor", "inline", "--device", "cpu",
 ]  # fmt: skip
 
 PLUGIN = '''
@@ -119,6 +121,7 @@ def as_script(*args):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.long
 def test_json_is_json_to_the_very_end_of_the_process(plugin):
     code, printed, said = as_script("-p", str(plugin), "ls", "schedule", "--json")
     assert code == 0, said
@@ -129,6 +132,7 @@ def test_json_is_json_to_the_very_end_of_the_process(plugin):
     assert "write at exit" in said
 
 
+@pytest.mark.long
 def test_a_piped_table_holds_rows_alone(plugin):
     code, printed, _ = as_script("-p", str(plugin), "--no-plugins", "ls", "schedule")
     assert code == 0
@@ -138,6 +142,7 @@ def test_a_piped_table_holds_rows_alone(plugin):
     assert printed.startswith("schedule loud ")
 
 
+@pytest.mark.long
 def test_a_closed_standard_output_or_error_is_no_failure(plugin):
     for closed in (">&-", "2>&-", "<&-", ">&- 2>&- <&-"):
         command = f'"{sys.executable}" -m ddpmkit -p "{plugin}" ls schedule --json {closed}'
@@ -161,6 +166,7 @@ def test_a_plan_as_json_whatever_is_printed_while_planning(plugin, tmp_path, cap
     assert captured.readouterr().out == "data again\n"
 
 
+@pytest.mark.long
 def test_results_as_json_of_a_run_in_this_process(plugin, tmp_path, capfd):
     args = ["ablate", *TINY, "--schedules", "loud", "--metrics", "nll", "--json", "--out", str(tmp_path)]
     assert main([*args, "-p", str(plugin)]) == 0
@@ -238,6 +244,7 @@ def bounded(capsys, plugin, taught, training, *args):
     return code, *capsys.readouterr()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("training", "args", "sigma"),
     [
@@ -255,11 +262,13 @@ def test_a_learned_sigma_is_bounded_whoever_made_it_and_is_the_default(capsys, p
     assert math.isfinite(found["clipped"]["total"])
 
 
+@pytest.mark.long
 def test_the_default_is_what_is_said_in_full(capsys, plugin, taught):
     plain, full = (bounded(capsys, plugin, taught, "own", *a) for a in ([], ["--sigma", "own:width=0.7"]))
     assert json.loads(plain[1])["clipped"] == json.loads(full[1])["clipped"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("training", "sigma", "message"),
     [

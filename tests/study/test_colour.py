@@ -43,6 +43,7 @@ def registry():
     return Registry(installed=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make",
     [

@@ -154,6 +154,7 @@ def test_the_default_name_depends_on_the_grid_alone(study):
     assert study(schedules="cosine,linear", samples=9, train_seeds="0").name != one.name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["toy+aug", "d" * 90])
 def test_every_data_set_has_a_default_name(tmp_path, name):
     plugin = tmp_path / "data_plugin.py"

@@ -19,10 +19,15 @@ from ddpmkit.report.frames import read_study
 from ddpmkit.study.runner import How, prepare, run
 
 TINY = {
-    "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 40, "eval_batch": 32,
-    "batch_size": 4, "backbones": "unet:channels=4:mults=1", "features": "pca:k=2", "train_seeds": "0", "name": "whole",
+    "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 24, "eval_batch": 32,
+    "batch_size": 4, "features": "pca:k=2", "train_seeds": "0", "name": "whole",
+    "backbones": "unet:channels=4:mults=1:middle_attention=false",
 }  # fmt: skip
-WIDER = {**TINY, "samplers": "ancestral,ddim", "sigmas": "beta,beta-tilde", "name": "wider"}
+# A second cell that reads the training, the draws and the reference of the first, and draws and scores by itself.
+WIDER = {
+    **TINY, "samplers": "ancestral,ddim", "sigmas": "beta-tilde,beta", "name": "wider",
+    "only": ["beta-tilde ancestral", "beta ddim"],
+}  # fmt: skip
 INLINE = How(1, "cpu", "inline", checkpoint_every=2)
 NUMBERS = ["cell", "train_seed", "sample_seed", "metric", "value", "standard_error", "evaluations", "parameters"]
 REGISTRY = Registry(installed=False)
@@ -54,6 +59,11 @@ def numbers(options: dict[str, Any], out: Path) -> tuple[int, list[tuple[Any, ..
     outcome = run(prepare(options, out=out, registry=REGISTRY, how=INLINE))
     frame = read_study(outcome.folder).results
     return int(outcome.code), [tuple(map(repr, row)) for row in frame[NUMBERS].itertuples(index=False)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few(few_digits: str) -> None:
+    TINY["dataset"] = WIDER["dataset"] = few_digits
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +110,7 @@ def trial(store: Path, out: Path, file: str, damaged: bytes | None, right: dict[
             assert attempt == 0, f"{file}: a failure that stays"
 
 
+@pytest.mark.long
 def test_one_damage_to_each_file(
     store: Path, right: dict[str, list[tuple[Any, ...]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +140,7 @@ def test_every_damage_to_every_file(
             shutil.rmtree(out)
 
 
+@pytest.mark.long
 def test_what_was_damaged_is_named_and_mended(store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The records of a finished stage are written again from the plan, whatever became of them."""
     out = tmp_path / "results"

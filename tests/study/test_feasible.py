@@ -54,6 +54,7 @@ def metrics_of(prepared):
 # --- the one rule -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_rule_says_no_exactly_where_a_metric_raises():
     """Random sizes, k and repeats: what is called feasible gives a number, what is not raises the same reason."""
     rng = np.random.default_rng(0)
@@ -138,6 +139,7 @@ def test_what_was_asked_for_by_name_is_refused_before_anything_runs(tmp_path, di
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_study_whose_test_images_are_training_images_has_its_distance(tmp_path, digits, capsys):
     prepared = plan(tmp_path, digits, test=digits.train[:20], features="pca:k=2")
     outcome = runner.run(prepared)
@@ -163,6 +165,7 @@ def runner_results(prepared):
 # --- one fails, the others stand ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "value", [RuntimeError("no luck"), DdpmkitError("says nothing", "x"), float("nan"), float("inf")]
 )
@@ -254,6 +257,7 @@ def test_evaluate_keeps_what_the_samples_allow(capsys, five, tmp_path, digits):
     assert "copy: failed, the samples are the held-out images themselves" in err
 
 
+@pytest.mark.long
 def test_evaluate_counts_what_is_visible_and_asks_for_the_range(capsys, tmp_path, digits):
     """A notebook's copies are no samples; floats in [0, 1] are the same images once the range is said."""
     folder = tmp_path / "samples"

@@ -148,6 +148,7 @@ def test_a_missing_file_is_noticed(committed, name):
     assert files.verify_folder(committed) is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["a.bin", "b.bin", files.COMMIT])
 def test_truncation_at_every_length_is_noticed(committed, name):
     whole = (committed / name).read_bytes().rstrip(b"\n")
@@ -166,6 +167,7 @@ def test_every_flipped_bit_of_the_data_is_noticed(committed, name):
         assert files.verify_folder(committed) is None, f"bit {bit} of {name}"
 
 
+@pytest.mark.long
 def test_every_flipped_bit_of_the_commit_is_noticed_or_harmless(committed):
     """The record that guards the others is guarded too: it must not crash its reader, nor give another step."""
     whole = (committed / files.COMMIT).read_bytes()

@@ -33,7 +33,7 @@ from ddpmkit.study.stages.fit import Fit
 from ddpmkit.study.stages.train import Train
 
 TINY = {
-    "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 40, "eval_batch": 32,
+    "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 40, "eval_batch": 64,
     "batch_size": 4, "backbones": "unet:channels=4:mults=1", "features": "pca:k=2", "train_seeds": "0",
 }  # fmt: skip
 INLINE = How(1, "cpu", "inline")
@@ -221,6 +221,7 @@ HELPERS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", HELPERS)
 def test_an_edit_of_what_a_backbone_s_import_reaches_moves_its_ids(place: Place, tmp_path: Path, which: str) -> None:
     head, file, text = HELPERS[which]
@@ -240,6 +241,7 @@ def test_an_edit_of_what_a_backbone_s_import_reaches_moves_its_ids(place: Place,
     assert found[0]["ref"] == found[1]["ref"]
 
 
+@pytest.mark.long
 def test_what_a_backbone_reads_while_it_is_built_moves_its_ids(place: Place, tmp_path: Path) -> None:
     build = f"import json, pathlib; json.loads(pathlib.Path({str(tmp_path / 'size.json')!r}).read_text())"
     found = []
@@ -251,6 +253,7 @@ def test_what_a_backbone_reads_while_it_is_built_moves_its_ids(place: Place, tmp
     assert found[0] == found[2]
 
 
+@pytest.mark.long
 def test_a_file_that_a_parameter_names_is_part_of_the_component(place: Place) -> None:
     plugin = place("id_plugin.py", HEAD + BACKBONE.format(build="", forward="pass"))
     found = []
@@ -260,6 +263,7 @@ def test_a_file_that_a_parameter_names_is_part_of_the_component(place: Place) ->
     assert found[0] != found[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["betas", "import"])
 def test_a_schedule_s_values_are_in_its_ids(place: Place, tmp_path: Path, how: str) -> None:
     read = f"float(pathlib.Path({str(tmp_path / 'beta.txt')!r}).read_text())"
@@ -393,30 +397,43 @@ PATCHES = {
     "nothing": "import torch, numpy\n",
     "the default dtype": "import torch\ntorch.set_default_dtype(torch.float64)\n",
 }
+# Each in a process of its own, since what is replaced there stays replaced; forked when all is imported and read.
 PRINT_IDS = """
-import json, sys
+import json, os, sys
 {first}
 sys.path.insert(0, {tests!r})
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
-r = Registry({plugins!r}, installed=False)
-made = make_plan(make_study({options!r}, r), r)
-import torch
-print(json.dumps([sorted(made.stages), made.warnings, str(torch.get_default_dtype())]))
+Registry(installed=False).build("dataset", "digits").load()
+
+def print_ids(plugins):
+    r = Registry(plugins, installed=False)
+    made = make_plan(make_study({options!r}, r), r)
+    import torch
+    print(json.dumps([sorted(made.stages), made.warnings, str(torch.get_default_dtype())]), flush=True)
+
+for plugins in {cases!r}:
+    child = os.fork()
+    if not child:
+        print_ids(plugins)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 """
 
 
-def built_in_ids(plugins: list[str], first: str = "") -> Any:
-    """The ids of a study of built-ins alone, in a process of its own, since what is replaced there stays replaced."""
-    code = PRINT_IDS.format(first=first, tests=str(Path(__file__).parent), plugins=plugins, options=TINY)
+def built_in_ids(cases: list[list[str]], first: str = "") -> list[Any]:
+    """The ids of a study of built-ins alone, with each of several lists of plugins."""
+    code = PRINT_IDS.format(first=first, tests=str(Path(__file__).parent), cases=cases, options=TINY)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
-def clean() -> Any:
-    return built_in_ids([])
+def patched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What is imported first -> the patch, or nothing at all -> the ids."""
+    cases = [[], *(patching(tmp_path_factory.mktemp("patching"), patch) for patch in PATCHES.values())]
+    return {first: dict(zip(("", *PATCHES), built_in_ids(cases, first), strict=True)) for first in ("", "import torch")}
 
 
 def patching(tmp_path: Path, patch: str) -> list[str]:
@@ -429,9 +446,9 @@ def patching(tmp_path: Path, patch: str) -> list[str]:
 @pytest.mark.parametrize("first", ["", "import torch"])
 @pytest.mark.parametrize("which", PATCHES)
 def test_a_plugin_that_replaces_parts_of_torch_is_in_every_id(
-    tmp_path: Path, clean: Any, which: str, first: str
+    patched: dict[str, dict[str, Any]], which: str, first: str
 ) -> None:
-    found = built_in_ids(patching(tmp_path, PATCHES[which]), first)
+    clean, found = patched[""][""], patched[first][which]
     if which in ("nothing", "the default dtype"):
         assert found == clean
         return
@@ -441,7 +458,9 @@ def test_a_plugin_that_replaces_parts_of_torch_is_in_every_id(
 
 @pytest.mark.slow
 def test_an_edit_of_a_plugin_that_replaces_parts_of_torch_moves_every_id(tmp_path: Path) -> None:
-    one, other = (built_in_ids(patching(tmp_path, PATCHES["a method"] + edit)) for edit in ("", "# another\n"))
+    (tmp_path / "edited").mkdir()
+    places = {tmp_path: "", tmp_path / "edited": "# another\n"}
+    one, other = built_in_ids([patching(place, PATCHES["a method"] + edit) for place, edit in places.items()])
     assert not set(one[0]) & set(other[0])
 
 
@@ -484,14 +503,18 @@ RANDOM = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", RANDOM)
-def test_a_network_that_draws_by_itself_gives_the_same_numbers_twice(place: Place, tmp_path: Path, which: str) -> None:
+def test_a_network_that_draws_by_itself_gives_the_same_numbers_twice(
+    place: Place, tmp_path: Path, few_digits: str, which: str
+) -> None:
     plugin = str(place("id_plugin.py", HEAD + BACKBONE.format(build="", forward=RANDOM[which])))
     found = []
     for out in ("one", "two"):
         np.random.seed(len(found))
         registry = Registry([plugin], installed=False)
-        outcome = run(prepare({**TINY, "backbones": "net"}, out=tmp_path / out, registry=registry, how=INLINE))
+        options = {**TINY, "backbones": "net", "dataset": few_digits}
+        outcome = run(prepare(options, out=tmp_path / out, registry=registry, how=INLINE))
         assert outcome.code == 0
         found.append(
             {p.parts[-3]: p.read_bytes() for p in outcome.folder.parent.parent.glob("store/*/*/*/out/COMMIT.json")}
@@ -499,12 +522,13 @@ def test_a_network_that_draws_by_itself_gives_the_same_numbers_twice(place: Plac
     assert found[0] == found[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", RANDOM)
 def test_a_network_that_draws_by_itself_goes_on_after_a_stop_as_if_there_was_none(
-    place: Place, tmp_path: Path, which: str
+    place: Place, tmp_path: Path, few_digits: str, which: str
 ) -> None:
     plugin = str(place("id_plugin.py", HEAD + BACKBONE.format(build="", forward=RANDOM[which])))
-    options = {**TINY, "backbones": "net", "metrics": "nll"}
+    options = {**TINY, "backbones": "net", "metrics": "nll", "dataset": few_digits}
 
     def weights() -> bytes:
         registry = Registry([plugin], installed=False)
@@ -519,6 +543,7 @@ def test_a_network_that_draws_by_itself_goes_on_after_a_stop_as_if_there_was_non
     assert weights() == whole
 
 
+@pytest.mark.long
 def test_a_stage_leaves_the_caller_s_random_state_alone(tmp_path: Path) -> None:
     import random
 

@@ -192,6 +192,7 @@ def test_an_array_that_declares_more_than_memory_holds(tmp_path):
         read_images(tmp_path / "a.npz")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_a_damaged_file_is_never_a_crash(tmp_path, rng, suffix):
     path, chance = tmp_path / f"a{suffix}", random.Random(0)

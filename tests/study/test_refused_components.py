@@ -284,6 +284,7 @@ def errors(prepared) -> str:
     return next((error for error in found if error), "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -304,6 +305,7 @@ def test_what_breaks_its_contract_in_a_stage_fails_there_by_name(ask, options, t
     assert told in errors(ask(**options))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options", [{"samplers": "walk"}, {"backbones": "mlp"}, {"dataset": "held"}, {"features": "looks"}], ids=str
 )
@@ -348,6 +350,7 @@ SPECS = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("spec", "size"), list(itertools.product(SPECS, [1, 2, 3, 5, 6, 7, 8, 12, 28, 32])))
 def test_a_hint_for_a_network_that_does_not_fit_builds_one_that_does(spec, size):
     shape = {"in_channels": 1, "out_channels": 1, "image_size": size}
@@ -359,6 +362,7 @@ def test_a_hint_for_a_network_that_does_not_fit_builds_one_that_does(spec, size)
         assert hinted.build(**shape)(x, torch.zeros(2)).shape == x.shape
 
 
+@pytest.mark.long
 def test_images_of_seven_by_seven_are_told_what_to_type(tmp_path, capsys):
     images = np.random.default_rng(0).integers(0, 256, (40, 7, 7), dtype=np.uint8)
     np.savez(tmp_path / "seven.npz", train_images=images, test_images=images[:20])
@@ -407,6 +411,7 @@ def test_dropout_sets_every_kind_of_layer_or_none():
     training.set_dropout(nn.Linear(2, 2), None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("how", "rate"), [("drop", "0.5"), ("drop2d", "0.25")])
 def test_a_network_that_keeps_its_own_dropout_is_told_of_once(ask, capsys, how, rate):
     said = f"warning: backbone 'mlp' keeps its own dropout of {rate}; --dropout sets all layers"
@@ -430,6 +435,7 @@ def losses(prepared) -> list[Any]:
     return [prepared.store.result("train", s.id)["loss"] for s in trains]
 
 
+@pytest.mark.long
 def test_a_network_s_own_dropout_drops_out_unless_it_is_set(ask):
     own, none, same = losses(ask(backbones="mlp:how=drop", axis=["dropout=none,0,0.5"]))
     assert own == same
@@ -452,6 +458,7 @@ def test_dropout_none_is_a_value_of_an_axis_and_survives_toml(tmp_path):
     assert make_study(read_toml(tmp_path / "study.toml"), registry).grid() == alone.grid()
 
 
+@pytest.mark.long
 def test_the_built_in_network_trains_alike_without_dropout_and_with_a_rate_of_nothing(ask):
     first, second = losses(ask(axis=["dropout=none,0"]))
     assert first == second

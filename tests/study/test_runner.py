@@ -158,6 +158,7 @@ def finished(study, tmp_path_factory, registry):
     return out, study(out, registry, **GRID)
 
 
+@pytest.mark.long
 def test_a_study_ends_with_every_stage_done(finished):
     out, outcome = finished
     assert outcome.code == Exit.DONE
@@ -166,6 +167,7 @@ def test_a_study_ends_with_every_stage_done(finished):
     assert len(results(out)) == 23
 
 
+@pytest.mark.long
 def test_a_second_run_runs_nothing_and_changes_no_number(study, finished, registry):
     out, first = finished
     before = snapshot(out / "store")
@@ -176,6 +178,7 @@ def test_a_second_run_runs_nothing_and_changes_no_number(study, finished, regist
     assert snapshot(out / "store") == before
 
 
+@pytest.mark.long
 def test_another_study_shares_what_it_can(study, finished, registry, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
@@ -184,6 +187,7 @@ def test_another_study_shares_what_it_can(study, finished, registry, tmp_path):
     assert more.ran == 1 + 2 + 2 + 4 + 2
 
 
+@pytest.mark.long
 def test_the_order_of_stages_changes_no_number(study, finished, bad, tmp_path):
     events = []
     study(tmp_path, bad, "shuffled:dice=1", events.append, **GRID)
@@ -230,6 +234,7 @@ def by_workers(study, tmp_path_factory, bad):
     return out, outcome, events, [str(w.message) for w in caught]
 
 
+@pytest.mark.long
 def test_worker_processes_give_the_numbers_of_this_process(study, by_workers, bad, tmp_path):
     study(tmp_path, bad, "inline", schedules="flat")
     expected = results(tmp_path)
@@ -237,6 +242,7 @@ def test_worker_processes_give_the_numbers_of_this_process(study, by_workers, ba
     assert results(by_workers[0]) == expected
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_costs_its_stage_and_not_the_study(by_workers):
     _, outcome, events, _ = by_workers
     assert outcome.code == Exit.FAILED
@@ -244,15 +250,18 @@ def test_a_worker_that_dies_costs_its_stage_and_not_the_study(by_workers):
     assert outcome.states["done"] == 8
 
 
+@pytest.mark.long
 def test_a_stage_whose_worker_died_counts_as_failed(by_workers):
     # Every stage ends as done, failed, diverged or interrupted; what waits for it is blocked.
     assert by_workers[1].states == {"done": 8, "failed": 1, "blocked": 6}
 
 
+@pytest.mark.long
 def test_a_worker_that_died_leaves_no_open_pipe(by_workers):
     assert by_workers[3] == []
 
 
+@pytest.mark.long
 def test_a_cell_that_raises_or_diverges_does_not_stop_the_grid(study, bad, tmp_path, capsys):
     outcome = study(
         tmp_path, bad, backbones="raises,unet:channels=4:mults=1", weightings="simple,explodes", schedules="flat"
@@ -265,6 +274,7 @@ def test_a_cell_that_raises_or_diverges_does_not_stop_the_grid(study, bad, tmp_p
     assert "diverged: the loss is" in said
 
 
+@pytest.mark.long
 def test_a_failed_stage_is_tried_again_and_a_diverged_one_is_not(study, bad, tmp_path):
     options = {"backbones": "raises,unet:channels=4:mults=1", "weightings": "simple,explodes", "schedules": "flat"}
     first = study(tmp_path, bad, **options)
@@ -285,6 +295,7 @@ def test_how_a_stage_failed_is_in_its_record(study, bad, tmp_path):
     assert record["attempt"] == 1
 
 
+@pytest.mark.long
 def test_a_name_used_by_another_grid_is_refused_and_nothing_changes(study, finished, registry, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
@@ -297,6 +308,7 @@ def test_a_name_used_by_another_grid_is_refused_and_nothing_changes(study, finis
     study(out, registry, name="mine")  # the same grid goes on under its name
 
 
+@pytest.mark.long
 def test_a_plugin_of_ten_lines_takes_part_in_a_grid(study, bad, no_pictures, tmp_path):
     from ddpmkit.report.write import write_report
 
@@ -319,6 +331,7 @@ def only(out: Path, kind: str) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_damaged_images_are_set_aside_and_drawn_again(study, registry, tmp_path):
     study(tmp_path, registry)
     expected = results(tmp_path)
@@ -329,6 +342,7 @@ def test_damaged_images_are_set_aside_and_drawn_again(study, registry, tmp_path)
     assert results(tmp_path) == expected
 
 
+@pytest.mark.long
 def test_a_damaged_last_checkpoint_never_gives_other_numbers(registry, few_digits, tmp_path):
     """Weights of an earlier step must not pass for those of the finished training."""
     how, options = How(1, "cpu", "inline", checkpoint_every=3), {**TINY, "dataset": few_digits}
@@ -345,6 +359,7 @@ def test_a_damaged_last_checkpoint_never_gives_other_numbers(registry, few_digit
     assert found == expected
 
 
+@pytest.mark.long
 def test_a_training_whose_metrics_were_lost_can_still_be_finished(study, registry, tmp_path):
     # A power cut may take the last appended lines, which nobody fsyncs, and leave the checkpoint, which is fsynced.
     study(tmp_path, registry)

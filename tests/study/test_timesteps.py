@@ -100,6 +100,7 @@ def test_importance_is_unbiased_and_draws_in_proportion():
     torch.testing.assert_close(factors, 1 / (50 * p[t]))
 
 
+@pytest.mark.long
 def test_in_the_end_p_is_in_proportion_to_the_root_mean_square_and_never_below_its_floor():
     losses = torch.logspace(0, 1, 40)
     losses[7] = 0.0

@@ -19,7 +19,7 @@ from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.training import Hooks, TrainConfig, build_objective, learning_rate, train
 
 CPU = torch.device("cpu")
-STEPS = 12
+STEPS = 9
 DATA = torch.arange(20 * 16).remainder(17).to(torch.uint8).reshape(20, 1, 4, 4)
 
 
@@ -108,6 +108,7 @@ VARIANTS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.long
 @VARIANTS
 def test_stopped_at_every_step_and_resumed_gives_the_same_bytes(tmp_path, changes):
     c = config(**changes)
@@ -124,6 +125,7 @@ def test_stopped_at_every_step_and_resumed_gives_the_same_bytes(tmp_path, change
         assert outcome(folder) == expected, f"stopped after step {step}"
 
 
+@pytest.mark.long
 def test_crashed_at_every_step_and_resumed_gives_the_same_bytes(tmp_path):
     c = config(dropout=0.3, micro_batch=3)
     one_run(c, tmp_path / "whole")
@@ -135,6 +137,7 @@ def test_crashed_at_every_step_and_resumed_gives_the_same_bytes(tmp_path):
         assert outcome(folder) == outcome(tmp_path / "whole"), f"crashed at step {step}"
 
 
+@pytest.mark.long
 def test_stopped_at_every_step_of_one_run_gives_the_same_bytes(tmp_path):
     c = config(dropout=0.3)
     one_run(c, tmp_path / "whole")
@@ -145,6 +148,7 @@ def test_stopped_at_every_step_of_one_run_gives_the_same_bytes(tmp_path):
     assert outcome(tmp_path / "often") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_dropout_changes_the_outcome_and_so_does_the_seed(tmp_path):
     # Otherwise the tests above would hold of a loop that ignores both.
     for name, changes in {"a": {}, "b": {"dropout": 0.3}, "c": {"seed": 1}}.items():
@@ -153,6 +157,7 @@ def test_dropout_changes_the_outcome_and_so_does_the_seed(tmp_path):
     assert len(models) == 3
 
 
+@pytest.mark.long
 def test_training_leaves_the_global_random_state_out_of_it(tmp_path):
     for name, seed in (("a", 1), ("b", 2)):
         torch.manual_seed(seed)
@@ -197,7 +202,7 @@ def test_with_another_t_the_step_is_another_reading_of_the_same_u(monkeypatch):
 
 
 def test_the_stream_does_not_depend_on_the_batch_size(monkeypatch):
-    small = drawn(monkeypatch, schedule=Linear(), batch_size=4, micro_batch=4)
+    small = drawn(monkeypatch, schedule=Linear(), batch_size=4, micro_batch=4, steps=12)
     large = drawn(monkeypatch, schedule=Linear(), batch_size=8, micro_batch=8, steps=6)
     for mine, theirs in zip(small, large, strict=True):
         assert torch.equal(mine, theirs)
@@ -293,6 +298,7 @@ def test_the_loop_averages_the_weights_after_every_step():
     torch.testing.assert_close(average.outer.weight.double(), naive, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_several_averages_are_kept_in_one_training_and_are_those_of_trainings_of_their_own():
     c = config(emas=(0.0, 0.5, 0.9))
     net = fresh()
@@ -317,6 +323,7 @@ class Nothing(nn.Module):
         return 0 * x + self.bias + (t / 1000).reshape(-1, 1, 1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("choice", ["uniform", "stratified", "importance"])
 def test_every_choice_of_steps_estimates_the_same_loss_and_the_better_ones_with_less_noise(choice):
     """The mean loss is that of (1 + (t/T)^2) w_t, here P2's w_t = 1 / (1 + SNR_t)."""
@@ -409,7 +416,7 @@ def test_dropout_without_a_dropout_layer_is_refused():
 def test_progress_is_the_mean_since_the_last_report():
     rows: dict[int, list[training.Progress]] = {1: [], 5: []}
     for every, into in rows.items():
-        c = config()
+        c = config(steps=12)
         train(fresh(), DATA, objective(c), c, CPU, Hooks(log_every=every, on_progress=into.append))
     assert [p.step for p in rows[5]] == [5, 10, 12]
     single = [p.loss for p in rows[1]]

@@ -15,6 +15,8 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
 
+pytestmark = pytest.mark.usefixtures("no_pictures_in_module")
+
 REGISTRY = Registry(installed=False)
 Warnings = Callable[..., list[str]]
 

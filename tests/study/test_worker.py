@@ -22,7 +22,7 @@ from ddpmkit.study.log import HEAD, LAST, TAIL, Log
 from ddpmkit.study.runner import How, prepare, run
 
 TINY = {
-    "train_steps": 3, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 16,
+    "train_steps": 3, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 24, "eval_batch": 16,
     "batch_size": 8, "features": "pca:k=4", "train_seeds": "0", "metrics": "nll",
 }  # fmt: skip
 
@@ -127,6 +127,11 @@ def ddpmkit_register_backbones():
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few(few_digits):
+    TINY["dataset"] = few_digits
+
+
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory):
     path = tmp_path_factory.mktemp("plugin") / "acts_plugin.py"
@@ -176,12 +181,14 @@ def said(events) -> list[str]:
     return [e["text"] for e in events if e["event"] == "log"]
 
 
+@pytest.mark.long
 def test_the_other_cells_finish_whatever_one_does(wild):
     _, outcome, _, _ = wild
     assert outcome.code == Exit.FAILED
     assert outcome.states == {"done": 2 * 5, "failed": 5, "blocked": 5 * 4}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("cell", "error"),
     [
@@ -200,11 +207,13 @@ def test_how_a_stage_went_is_in_its_record_and_on_the_terminal(wild, cell, error
     assert any(error in text and f"how={cell}" in text for text in said(events))
 
 
+@pytest.mark.long
 def test_a_plugins_line_is_named_where_it_raised(wild):
     line = next(i for i, text in enumerate(PLUGIN.splitlines(), 1) if "sys.exit(0)" in text)
     assert any(f"acts_plugin.py line {line}]" in text and "SystemExit" in text for text in said(wild[2]))
 
 
+@pytest.mark.long
 def test_a_child_that_lives_on_holds_nobody_up_and_ends_with_its_worker(wild):
     assert gone(wild[3])
 
@@ -213,12 +222,14 @@ def logs(out: Path) -> dict[str, Path]:
     return {files.read_json(p.parent / "status.json")["label"]: p for p in (out / "store").glob("*/*/*/log.txt")}
 
 
+@pytest.mark.long
 def test_where_a_crash_was_is_in_the_log(wild):
     (log,) = (p for label, p in logs(wild[0]).items() if "how=crash" in label)
     assert "Segmentation fault" in log.read_text()
     assert "in act" in log.read_text()
 
 
+@pytest.mark.long
 def test_a_flood_is_kept_at_both_ends_and_its_last_lines_are_shown(wild):
     out, _, events, _ = wild
     (log,) = (p for label, p in logs(out).items() if "how=flood" in label)
@@ -234,6 +245,7 @@ def test_a_flood_is_kept_at_both_ends_and_its_last_lines_are_shown(wild):
     assert any(str(log) in t for t in said(events))
 
 
+@pytest.mark.long
 def test_a_stage_that_prints_nothing_leaves_no_log(wild):
     assert not [label for label in logs(wild[0]) if "how=" not in label and "acts" in label]
 
@@ -249,6 +261,7 @@ def numbers(out: Path) -> dict[str, list[str]]:
     return {cell: sorted(values) for cell, values in found.items()}
 
 
+@pytest.mark.long
 def test_random_garbage_on_all_three_descriptors_changes_no_number(registry, tmp_path):
     cells = ["acts", *(f"acts:how=garbage:mark={seed}" for seed in range(6))]
     outcome = study(tmp_path, registry, ",".join(cells), metrics="fd,nll")
@@ -356,6 +369,7 @@ def send_when(mark: Path, *numbers: int, pause: float = 1.0) -> threading.Thread
     return thread
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("how", "number", "code"), [("hang", signal.SIGINT, 130), ("locks", signal.SIGTERM, 143)], ids=["sleep", "lock"]
 )
@@ -373,6 +387,7 @@ def test_a_stage_that_hangs_is_killed_after_the_grace(registry, tmp_path, how, n
     assert all(map(gone, map(int, mark.read_text().split())))
 
 
+@pytest.mark.long
 def test_a_second_signal_kills_what_hangs_at_once(registry, tmp_path):
     mark = tmp_path / "mark"
     sender = send_when(mark, signal.SIGINT, signal.SIGINT)
@@ -383,6 +398,7 @@ def test_a_second_signal_kills_what_hangs_at_once(registry, tmp_path):
     assert all(map(gone, map(int, mark.read_text().split())))
 
 
+@pytest.mark.long
 def test_a_second_signal_interrupts_a_stage_of_this_process(registry, tmp_path):
     mark = tmp_path / "mark"
     sender = send_when(mark, signal.SIGTERM, signal.SIGTERM)
@@ -395,6 +411,7 @@ def test_a_second_signal_interrupts_a_stage_of_this_process(registry, tmp_path):
     assert {r["state"] for r in records(tmp_path).values()} == {"interrupted"}
 
 
+@pytest.mark.long
 def test_a_worker_that_hangs_while_it_starts_is_killed_without_a_grace(registry, tmp_path, monkeypatch):
     mark = tmp_path / "mark"
     monkeypatch.setenv("HANG_IN_WORKER", str(mark))
@@ -437,6 +454,7 @@ def test_what_is_on_the_leash_dies_with_a_parent_that_is_killed():
     os.kill(free, signal.SIGKILL)  # which is alive: it was let go
 
 
+@pytest.mark.long
 def test_a_worker_that_is_terminated_while_idle_costs_nothing(registry, tmp_path):
     """Its stage goes to another worker, once."""
     killed = []
@@ -460,6 +478,7 @@ def test_a_grace_that_is_no_number_is_refused(registry, tmp_path):
         study(tmp_path, registry, "acts", "local:grace=-1")
 
 
+@pytest.mark.long
 def test_results_are_finite(wild):
     values = [json.loads(p.read_text()) for p in (wild[0] / "store" / "nll").glob("*/*/out/result.json")]
     assert values
