@@ -160,13 +160,6 @@ def test_nobody_imports_up() -> None:
     assert wrong == []
 
 
-# Circles that were there when the rule was written; none may join them.
-OLD_CIRCLES = [
-    {"ddpmkit.study.ending", "ddpmkit.study.runner"},
-    {"ddpmkit.study.planning", "ddpmkit.study.stage", "ddpmkit.study.store", "ddpmkit.study.work"},
-]
-
-
 def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
     """The largest sets of modules each of which reaches all others: Tarjan's strongly connected components."""
     index: dict[str, int] = {}
@@ -200,7 +193,7 @@ def test_nobody_imports_in_a_circle() -> None:
         m: {i.target for i in own(m, types=True) if i.target in SOURCES and i.names != ("__version__",)}
         for m in SOURCES
     }
-    assert [c for c in circles(graph) if not any(c <= old for old in OLD_CIRCLES)] == []
+    assert circles(graph) == []
 
 
 def test_the_search_for_circles_finds_them() -> None:
