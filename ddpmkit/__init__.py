@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.tables import tables_for
     from ddpmkit.images.layout import channels_first
     from ddpmkit.pixels import quantise, to_pixels
+    from ddpmkit.study.one import run_one
     from ddpmkit.study.runner import Outcome
 
 __version__ = "0.1.0"
@@ -102,6 +103,7 @@ _WHERE = {
     "channels_first": "ddpmkit.images.layout",
     "quantise": "ddpmkit.pixels",
     "to_pixels": "ddpmkit.pixels",
+    "run_one": "ddpmkit.study.one",
 }
 
 if not TYPE_CHECKING:  # a type checker sees the imports above, and that there is nothing else
@@ -175,31 +177,6 @@ def ablate(
     write_strips(prepared)
     write_report(outcome.folder)
     return outcome
-
-
-def run_one(
-    job: Job,
-    task: Task,
-    emit: Emit = lambda _: None,
-    should_stop: ShouldStop = lambda: False,
-    *,
-    device: str | None = None,
-) -> str:
-    """Run a stage in this process, for executors; return its state: done, failed, diverged or interrupted.
-
-    Args:
-        job: What it is a part of.
-        task: The stage.
-        emit: Told how far it is.
-        should_stop: Asked at every step.
-        device: Where it runs; the job's first device by default.
-
-    Raises:
-        DdpmkitError: when the task is another ddpmkit's, or a plugin of the job is not here.
-    """
-    from ddpmkit.study.one import run_one as run
-
-    return run(job, task, emit, should_stop, device=device)
 
 
 def load_results(path: str | Path) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 # {"event": "progress", "stage": id, "done": 0.5}, {"event": "end", "stage": id, "state": "done"}, {"event": "log",
-# "text": ..}; states are done, failed, diverged, interrupted. docs/plugins.md has them all.
+# "text": ..}; states are done, failed, diverged, interrupted. docs/executors.md has them all.
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
 ShouldStop = Callable[[], bool]

@@ -185,7 +185,9 @@ def _run_file(path: Path, module_name: str) -> ModuleType:
     return module
 
 
-_first: dict[str, tuple[ModuleType, Sources]] = {}  # of each module, by its name, when its import ran
+# Of each module, by its name: what it rests on, its own text included, since its import ran; what its hooks have read.
+_first: dict[str, tuple[ModuleType, Sources]] = {}
+_heard: dict[str, tuple[ModuleType, Sources]] = {}
 
 
 def _imported(loaded: Loaded, action: Callable[[], Any], *, itself: bool = False) -> Any:
@@ -201,14 +203,22 @@ def _imported(loaded: Loaded, action: Callable[[], Any], *, itself: bool = False
         return module
     same, sources = _first.get(module.__name__, (None, None))
     if same is not module or sources is None:
-        sources = sources_of(module, set(sys.modules) - before, itself=itself).with_files(paths)
+        sources = sources_of(module, set(sys.modules) - before, itself=True).with_files(paths)
         _first[module.__name__] = module, sources
-    elif changed := sources.changed():
+    elif _stale(loaded, sources):
+        return None
+    own = set() if itself else {module.__name__}
+    loaded.sources = Sources({k: v for k, v in sources.modules.items() if k not in own}, sources.files)
+    return module
+
+
+def _stale(loaded: Loaded, sources: Sources) -> bool:
+    """Whether something has changed since this process read it; if so, the plugin has an issue."""
+    changed = sources.changed()
+    if changed is not None:
         text = f"'{changed}' has changed since it was imported, and an import runs once a process: start Python again"
         loaded.issues.append(Issue(loaded.name, loaded.version, "import", text))
-        return None
-    loaded.sources = sources
-    return module
+    return changed is not None
 
 
 def _guarded(loaded: Loaded, stage: str, action: Any) -> Any:
@@ -242,7 +252,14 @@ def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
     else:  # a plugin's, and what they change and read counts as what its import does
         with changes.watched(loaded.name), reading() as paths:
             answers = [(kind, _answer(loaded, hook)) for kind, hook in calls]
-        loaded.sources = loaded.sources.with_files(paths)
+        # What a hook read before and did not read again, it kept.
+        same, before = _heard.get(module.__name__, (None, Sources()))
+        kept = Sources({}, {p: c for p, c in before.files.items() if p not in paths}) if same is module else Sources()
+        if _stale(loaded, kept):
+            return
+        heard = kept.with_files(paths)
+        _heard[module.__name__] = module, heard
+        loaded.sources = loaded.sources | heard
     for kind, answer in answers:
         for returned in answer:
             for cls, problem in _classes(kind, returned):

@@ -65,7 +65,7 @@ class Sources:
             if path is None or _sha256(path) != content:
                 return name
         for name, content in self.files.items():
-            if hashed([name]).get(name) != content:
+            if not Path(name).is_file() or _sha256(Path(name)) != content:
                 return name
         return None
 
@@ -97,8 +97,8 @@ def sources_of(module: ModuleType, new: Iterable[str] = (), *, itself: bool = Fa
 def _apart(paths: list[str]) -> dict[str, str]:
     """Name each path by its last parts, as few of them as tell all apart: folders above are the machine's."""
     parts = {path: Path(path).parts for path in paths}
-    kept = 1
-    while len({p[-kept:] for p in parts.values()}) < len(parts):
+    kept, different = 1, len(set(parts.values()))
+    while len({p[-kept:] for p in parts.values()}) < different:
         kept += 1
     return {path: "/".join(p[-kept:]) for path, p in parts.items()}
 
@@ -109,8 +109,9 @@ def foreign(path: Path) -> bool:
 
 
 def hashed(paths: Iterable[str]) -> dict[str, str]:
-    """Return path -> SHA-256 of those that are files."""
-    return {p: _sha256(Path(p)) for p in sorted(set(paths)) if Path(p).is_file()}
+    """Return path -> SHA-256 of those that are files, each under one spelling, the absolute one."""
+    whole = sorted({os.path.abspath(p) for p in paths})  # noqa: PTH100 - resolve() would follow links to other names
+    return {p: _sha256(Path(p)) for p in whole if Path(p).is_file()}
 
 
 @contextmanager

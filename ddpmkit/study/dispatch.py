@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin import contract
 from ddpmkit.plugin.execution import Emit, Event, Job, ShouldStop, Task
 from ddpmkit.plugin.interfaces import Executor
 from ddpmkit.study.queue import ReadyQueue
@@ -17,6 +19,7 @@ def dispatch(executor: Executor, job: Job, stages: Sequence[Stage[Any]], emit: E
     """Run every stage after the ones it needs; those behind a stage that has no output are left.
 
     Raises:
+        DdpmkitError: for an event of the executor that is none.
         KeyboardInterrupt: when a second signal asks for the end at once; the pool is closed by then.
     """
     ready = ReadyQueue(stages)
@@ -24,15 +27,21 @@ def dispatch(executor: Executor, job: Job, stages: Sequence[Stage[Any]], emit: E
     by_id = {s.id: s for s in stages}
 
     def heard(event: Event) -> None:
-        if event.get("event") in ("end", "requeued") and event.get("stage") in by_id:
-            place = next((p for p, stage in places.items() if stage == event["stage"]), None)
-            if place is not None:
-                del places[place]
-                event = {"worker": place, **event}
-                if event["event"] == "end":
-                    ready.finished(by_id[event["stage"]], ok=event.get("state") == "done")
-                else:
-                    ready.put_back(by_id[event["stage"]])
+        event = contract.event(executor, event, by_id)
+        if event["event"] in ("end", "requeued"):
+            stage = by_id[event["stage"]]
+            place = next((p for p, running in places.items() if running == stage.id), None)
+            if place is None:
+                raise DdpmkitError(
+                    f"executor '{executor.name}' reports the {event['event']} of '{stage.label}', which does not run",
+                    "one event for each stage that was submitted: docs/executors.md",
+                )
+            del places[place]
+            event = {"worker": place, **event}
+            if event["event"] == "end":
+                ready.finished(stage, ok=event["state"] == "done")
+            else:
+                ready.put_back(stage)
         emit(event)
 
     pool, stopping, now = executor.open(job, heard, should_stop), False, True

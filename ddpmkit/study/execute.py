@@ -17,12 +17,14 @@ from ddpmkit import device as devices
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.plugin import changes
 from ddpmkit.plugin.culprit import culprit
+from ddpmkit.plugin.execution import Emit
+from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import seeded_libraries
 from ddpmkit.study.config import RunOptions
 from ddpmkit.study.stage import Output, Stage
 from ddpmkit.study.store import Store
-from ddpmkit.study.work import Event, Work
+from ddpmkit.study.work import Work
 from ddpmkit.text import one_line
 
 
@@ -31,7 +33,7 @@ def execute(
     store: Store,
     registry: Registry,
     options: RunOptions,
-    emit: Event,
+    emit: Emit,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> str:
     """Run one stage unless its output is there; return its state and write it to status.json.
@@ -57,7 +59,7 @@ def _execute_locked(
     store: Store,
     registry: Registry,
     options: RunOptions,
-    emit: Event,
+    emit: Emit,
     should_stop: Callable[[], bool],
 ) -> str:
     folder = store.folder(stage.kind, stage.id)
@@ -86,6 +88,8 @@ def _execute_locked(
             status["fingerprint"] = devices.fingerprint(device)
             _same_libraries(stage, registry)
             work = Work(stage, store, registry, options, device, emit, should_stop)
+            if _of_plugins(stage.how):
+                registry.plugins()  # all of them, so that what their imports change is there before the work begins
             with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
                 output = stage.spec.run(work)
             _commit(work, output)
@@ -108,6 +112,13 @@ def _execute_locked(
         of = f" [{where}]" if where else ""
         print(f"warning: {stage.label}: {status['state']}: {one_line(status['error'])}{of}", file=sys.stderr)
     return str(status["state"])
+
+
+def _of_plugins(record: Any) -> bool:
+    """Whether a record, or one in it, is of a component that a plugin brings."""
+    if not isinstance(record, dict):
+        return False
+    return record.get("plugin", BUILTIN) != BUILTIN or any(_of_plugins(value) for value in record.values())
 
 
 def _same_libraries(stage: Stage[Any], registry: Registry) -> None:

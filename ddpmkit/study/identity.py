@@ -19,7 +19,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import Component
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.plugin.sources import Sources
+from ddpmkit.plugin.sources import Sources, hashed
 
 DIGITS = 10
 NOTHING = 1e-14  # of the largest entry: what is left of a difference that should be zero
@@ -43,11 +43,13 @@ def identified(component: Component, registry: Registry, *values: Any, files: It
         return identity, record
     if values:
         identity = {**identity, "values": record["values"]}
-    # A file that a parameter names is its content, wherever it lies and whatever it is called.
-    named = [path for part in spec.whole(component) for path in _paths(part).values()]
-    sources = Sources(**record["sources"]).with_files([*files, *named])
-    params = _without_paths(identity["params"], component)
-    return {**identity, "params": params, "sources": sources.digest()}, {**record, "sources": asdict(sources)}
+    # A file that a parameter names is its content in that parameter, wherever it lies and whatever it is called.
+    named = hashed(path for part in spec.whole(component) for path in _paths(part).values())
+    sources = Sources(**record["sources"]).with_files(files)
+    told = Sources(sources.modules, {p: content for p, content in sources.files.items() if p not in named})
+    params = _with_contents(identity["params"], component)
+    record = {**record, "sources": asdict(sources.with_files(named))}
+    return {**identity, "params": params, "sources": told.digest()}, record
 
 
 def _paths(component: Any) -> dict[str, str]:
@@ -57,14 +59,14 @@ def _paths(component: Any) -> dict[str, str]:
     return {k: v for k, v in stated.items() if isinstance(v, str) and _is_path(v)}
 
 
-def _without_paths(params: dict[str, Any], component: Any) -> dict[str, Any]:
-    """What of the parameters stays when files are known by their content, in the identities of parts as well."""
-    paths = _paths(component)
-    kept = {k: v for k, v in params.items() if k not in paths}
+def _with_contents(params: dict[str, Any], component: Any) -> dict[str, Any]:
+    """The parameters with the hash of a file for its path, in the identities of parts as well."""
+    named = {k: {"file": content} for k, path in _paths(component).items() for content in hashed([path]).values()}
+    out = {**params, **{k: v for k, v in named.items() if k in params}}
     for name, part in spec.parts(component).items():
-        if isinstance(kept.get(name), dict):
-            kept[name] = {**kept[name], "params": _without_paths(kept[name]["params"], part)}
-    return kept
+        if isinstance(out.get(name), dict):
+            out[name] = {**out[name], "params": _with_contents(out[name]["params"], part)}
+    return out
 
 
 def _is_path(text: str) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
+import threading
 from pathlib import Path
 
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.execution import Emit, Job, ShouldStop, Task
 
 
@@ -41,9 +45,20 @@ def run_one(
 
 
 def main(file: str) -> int:
-    """Run the stage of a file ``{"job": .., "task": ..}`` and print its state; 0 when it is done, else 1."""
+    """Run the stage of a file ``{"job": .., "task": ..}`` and print its state; 0 when it is done, else 1.
+
+    SIGTERM and SIGINT ask for a checkpoint and the end.
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
     given = json.loads(Path(file).read_text(encoding="utf-8"))
-    state = run_one(Job.from_json(given["job"]), Task(**given["task"]))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what a component prints is no state
+            state = run_one(Job.from_json(given["job"]), Task(**given["task"]), should_stop=stopping.is_set)
+    except DdpmkitError as err:
+        print(f"error: {err.message}", file=sys.stderr)
+        state = "failed"
     print(state)
     return 0 if state == "done" else 1
 

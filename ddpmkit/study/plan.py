@@ -14,6 +14,7 @@ from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import IMAGE_METRICS, SAMPLE_METRICS, Cell, Study
+from ddpmkit.study.identity import identified
 from ddpmkit.study.kind import Per
 from ddpmkit.study.planning import Asked, Context, Impossible, Parts, Place
 from ddpmkit.study.stage import Stage
@@ -159,7 +160,8 @@ def _extractors(study: Study, registry: Registry) -> tuple[Asked, ...]:
         features = registry.build("features", text)
         metrics = tuple(m for m in chosen if index == 0 or m not in IMAGE_METRICS)
         if metrics:
-            out.append(Asked(text, features, contract.label(features), contract.fingerprint(features), metrics))
+            label, fingerprint = contract.label(features), contract.fingerprint(features)
+            out.append(Asked(text, features, label, fingerprint, identified(features, registry), metrics))
     return tuple(out)
 
 

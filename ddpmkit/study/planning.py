@@ -37,6 +37,7 @@ class Asked:
     features: Features
     label: str
     fingerprint: str
+    identified: Identified
     metrics: tuple[str, ...]
 
 
@@ -188,13 +189,18 @@ def build_without_memory(backbone: Backbone, images: Images, *, learned: bool) -
     """Build a network on torch's meta device, or where it needs real numbers for that, as it is."""
     import torch
 
-    channels, size = images.train.shape[1], images.train.shape[2]
-    shape = {"in_channels": channels, "out_channels": channels * (2 if learned else 1), "image_size": size}
     try:
         with torch.device("meta"):
-            return contract.network(backbone, **shape)
+            return network(backbone, images, learned=learned)
     except DdpmkitError:
-        return contract.network(backbone, **shape)
+        return network(backbone, images, learned=learned)
+
+
+def network(backbone: Backbone, images: Images, *, learned: bool) -> nn.Module:
+    """Build a network for the images; one that learns its variance has twice the channels at its end."""
+    channels, size = images.train.shape[1], images.train.shape[2]
+    outputs = channels * (2 if learned else 1)
+    return contract.network(backbone, in_channels=channels, out_channels=outputs, image_size=size)
 
 
 def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:

@@ -221,7 +221,6 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     executor = prepared.registry.build("executor", prepared.how.executor)
 
     def count(event: Event) -> None:
-        event = {"worker": 0, **contract.event(executor, event, plan.stages)}
         if event["event"] == "end":
             ended[event["state"]] += 1
             settle(store, plan.stages[event["stage"]], event)

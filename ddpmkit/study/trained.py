@@ -20,9 +20,9 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.sampling import Predict, predictor
 from ddpmkit.study.data import load_images
 from ddpmkit.study.identity import hold
-from ddpmkit.study.planning import bare_name
+from ddpmkit.study.planning import bare_name, network
 from ddpmkit.study.stages.asked import OfNetwork
-from ddpmkit.study.stages.train import Train, network
+from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
 from ddpmkit.study.work import Work
 
@@ -92,7 +92,7 @@ def load_trained(
     """
     spec = store.read_spec(Train, training)
     images = load_images(registry, how, spec.data)
-    net = network(registry.rebuild(how["backbone"]), images, sigma.learned)
+    net = network(registry.rebuild(how["backbone"]), images, learned=sigma.learned)
     folder = store.folder("train", training)
     found = checkpoint.newest(folder / "ckpt")
     if found is None or found.step != spec.steps:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ddpmkit.plugin.execution import Emit
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import RunOptions
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-Event = Callable[[dict[str, Any]], None]
 S = TypeVar("S", bound=Spec)
 
 
@@ -32,7 +32,7 @@ class Work:
     registry: Registry
     options: RunOptions
     device: torch.device
-    emit: Event
+    emit: Emit
     should_stop: Callable[[], bool]
 
     @property

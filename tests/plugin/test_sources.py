@@ -167,3 +167,68 @@ def test_a_working_folder_that_is_gone_fails_nobody_s_open(tmp_path: Path, monke
     with reading() as paths:
         (tmp_path / "file.txt").read_text()
     assert paths == {str(tmp_path / "file.txt")}
+
+
+TWO = """
+from dataclasses import dataclass
+from pathlib import Path
+from ddpmkit import Sampler, hookimpl, param
+@dataclass(frozen=True)
+class Two(Sampler):
+    name = "two"
+    teacher: str = param("", "a file")
+    student: str = param("", "a file")
+    def timesteps(self, T, count):
+        return range(T - count, T)
+    def sample(self, denoise, tables, noise):
+        return noise(0)
+@hookimpl
+def ddpmkit_register_samplers():
+    return [Two]
+"""
+
+
+def test_which_parameter_names_which_file_is_part_of_the_identity(write: Write, tmp_path: Path) -> None:
+    plugin = write()
+    plugin.write_text(TWO)
+    (tmp_path / "a.npz").write_text("a")
+    (tmp_path / "b.npz").write_text("b")
+    one = identity(plugin, f"two:teacher={tmp_path}/a.npz:student={tmp_path}/b.npz")
+    assert one != identity(plugin, f"two:teacher={tmp_path}/b.npz:student={tmp_path}/a.npz")
+    assert one != identity(plugin, f"two:teacher={tmp_path}/a.npz")
+
+
+@pytest.mark.parametrize("spelling", ["{0}//w.npz", "{0}/./w.npz", "w.npz", "./w.npz", "other.npz"])
+def test_how_a_file_is_spelt_or_called_does_not_matter(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugin = write()
+    for name in ("w.npz", "other.npz"):
+        (tmp_path / name).write_text("w")
+    registry = Registry([str(plugin)], installed=False)
+
+    def found(text: str) -> Any:
+        # As if it was read on the way to the component's values, too.
+        return identified(registry.build("sampler", f"mine:path={text}"), registry, files=[str(Path.cwd() / text)])[0]
+
+    assert found(spelling.format(tmp_path)) == found(str(tmp_path / "w.npz"))
+
+
+def test_what_a_hook_read_once_stays_among_its_sources(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text("[1]")
+    top = "KEPT = []\ndef once():\n    KEPT or KEPT.append((Path(__file__).parent / 'table.json').read_text())"
+    plugin = write(top=top, hook="once()")
+    assert identity(plugin) == identity(plugin)
+    (tmp_path / "table.json").write_text("[2]")
+    with pytest.raises(DdpmkitError, match=r"table\.json' has changed since it was imported"):
+        identity(plugin)
+
+
+def test_a_module_that_was_edited_in_one_process_is_refused(write: Write) -> None:
+    plugin = write()
+    first = Registry([plugin.stem], installed=False)
+    assert first.build("sampler", "mine")
+    plugin.write_text(plugin.read_text() + "# edited\n")
+    with pytest.raises(DdpmkitError, match=f"'{plugin.stem}' has changed since it was imported"):
+        Registry([plugin.stem], installed=False)

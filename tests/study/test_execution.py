@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ddpmkit import Executor, Pool
+from ddpmkit import DdpmkitError, Executor, Pool
 from ddpmkit.plugin.execution import Job, Task
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
@@ -206,3 +206,59 @@ def test_a_job_and_a_task_survive_json(stages: list[Stage[Any]]) -> None:
     assert [JOB.device(place) for place in range(3)] == ["cpu", "cuda:1", "cpu"]
     task = Task("a", "train", "train a", stages[0].json())
     assert Task(**json.loads(json.dumps(dataclasses.asdict(task)))) == task
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ("end", "an event is a dict"),
+        ({"event": "end", "stage": ["a"], "state": "done"}, "which is no stage of this run"),
+        ({"event": "end", "stage": 0, "state": "done"}, "which is no stage of this run"),
+        ({"event": "end", "stage": "waiting", "state": "done"}, "which does not run"),
+        ({"event": "requeued", "stage": "waiting"}, "which does not run"),
+    ],
+    ids=str,
+)
+def test_an_event_that_can_not_be_is_the_executor_s(stages: list[Stage[Any]], event: Any, told: str) -> None:
+    if isinstance(event, dict) and event["stage"] == "waiting":
+        event = {**event, "stage": stages[-1].id}
+    executor, made = played(random.Random(0), 1)
+    heard: list[Any] = []
+
+    def emit(found: Any) -> None:
+        heard.append(found)
+        if found["event"] == "start":
+            made[0].emit(event)
+
+    with pytest.raises(DdpmkitError, match=told) as caught:
+        dispatch(executor, JOB, stages, emit, lambda: False)
+    assert "executor 'play'" in caught.value.message
+    assert made[0].closed == [False]
+
+
+@pytest.mark.long
+def test_one_stage_in_a_process_of_its_own_stops_with_a_checkpoint(tmp_path: Path) -> None:
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    registry = Registry(installed=False)
+    options = {**TINY, "train_steps": "100000", "metrics": "nll"}
+    prepared = prepare(options, out=tmp_path, registry=registry, how=How(1, "cpu", "inline"))
+    (train,) = (s for s in prepared.plan.stages.values() if s.kind == "train")
+    file = tmp_path / "task.json"
+    job = dataclasses.replace(JOB, out=str(tmp_path), devices=("cpu",))
+    task = Task(train.id, train.kind, train.label, train.json())
+    file.write_text(json.dumps({"job": job.json(), "task": dataclasses.asdict(task)}))
+    command = [sys.executable, "-P", "-m", "ddpmkit.study.one", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        folder = prepared.store.folder("train", train.id)
+        until = time.monotonic() + 120
+        while not (folder / "metrics.jsonl").exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 1
+        assert process.stdout is not None
+        assert process.stdout.read() == "interrupted\n"
+    assert list((folder / "ckpt").glob("*/COMMIT.json"))

@@ -99,9 +99,9 @@ class _Workers(Pool):
             # Where what takes the events in has raised, somebody is still at work and writes a checkpoint.
             patience = LINGER if worker.task is None or now else self.grace
             worker.close(max(begun + patience - time.monotonic(), 0.0))
+        why = "it was killed by a second signal" if now else "the run ended before it did"
         for worker in everyone:
-            if now:
-                self._end(worker, "interrupted", "it was killed by a second signal")
+            self._end(worker, "interrupted", why)
 
     def _busy(self) -> list[Process]:
         return [w for w in self.slots.values() if w.task is not None]
@@ -145,7 +145,7 @@ class _Workers(Pool):
                 del self.slots[worker.number]
             if task is None:
                 return
-            if self.deadline is not None and worker.killed:
+            if self.deadline is not None and (worker.killed or not worker.begun):
                 late = f"it had not ended {self.grace:g} s after the stop" if worker.ready else "it had not begun"
                 self._end(worker, "interrupted", f"it was killed: {late}")
             elif worker.ready and not worker.begun and self._again(worker, task):

@@ -1,6 +1,6 @@
 """The kinds of stage, one a file: what enters its id, how it is planned from a cell, how it runs, what it leaves.
 
-The table is in the order in which a place in the grid is planned: a kind stands below those whose output it reads.
+In the table a kind stands below those whose output it reads.
 """
 
 from __future__ import annotations

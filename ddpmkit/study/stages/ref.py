@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.study.config import IMAGE_METRICS
-from ddpmkit.study.identity import Identity, identified
+from ddpmkit.study.identity import Identity
 from ddpmkit.study.kind import Kind
 from ddpmkit.study.planning import Place, bare_name, builtin_identity
 from ddpmkit.study.records import RefRecord
@@ -40,7 +40,7 @@ class Ref(Kind):
         """Give one for each extractor of the study."""
         context = at.context
         for asked in context.extractors:
-            identity, record = identified(asked.features, context.registry)
+            identity, record = asked.identified
             spec = cls(
                 changed_by=context.changed_by,
                 data=context.data,

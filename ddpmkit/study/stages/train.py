@@ -11,11 +11,11 @@ import numpy as np
 from ddpmkit import files
 from ddpmkit.diffusion.tables import Tables, decoder_log_variance, log_bounds, tables_for
 from ddpmkit.plugin import contract
-from ddpmkit.plugin.interfaces import Backbone, Images, Schedule
+from ddpmkit.plugin.interfaces import Images, Schedule
 from ddpmkit.study.config import FIELDS, Cell
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.kind import Kind
-from ddpmkit.study.planning import Place, bare_name, builtin_identity
+from ddpmkit.study.planning import Place, bare_name, builtin_identity, network
 from ddpmkit.study.records import TrainRecord
 from ddpmkit.study.stage import Output, Stage, added
 
@@ -123,7 +123,8 @@ class Train(Kind):
         sigma = w.component("sigma") if self.sigma is not None else None
         learned = sigma if sigma is not None and sigma.learned else None
         backbone = w.component("backbone")
-        net = devices.place(initialise(lambda: network(backbone, images, learned is not None), config.seed), w.device)
+        built = initialise(lambda: network(backbone, images, learned=learned is not None), config.seed)
+        net = devices.place(built, w.device)
         log_sigma2 = np.log(tables.b2)
         if sigma is not None and self.sigma is not None:
             bounds = log_bounds(sigma, tables)
@@ -180,13 +181,6 @@ def _shown(at: Place, spec: Train) -> str:
     if at.cell.point and not point:
         return at.settings.schedule
     return Cell(replace(at.settings, **{k: FIELDS[k].default for k in unseen}), point).label
-
-
-def network(backbone: Backbone, images: Images, learned: bool) -> torch.nn.Module:
-    """Build a network for the images; one that learns its variance has twice the channels at its end."""
-    channels, size = images.train.shape[1], images.train.shape[2]
-    outputs = channels * (2 if learned else 1)
-    return contract.network(backbone, in_channels=channels, out_channels=outputs, image_size=size)
 
 
 def _chain(tables: Tables, points: int = 101) -> dict[str, list[float]]:
