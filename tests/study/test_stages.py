@@ -137,3 +137,55 @@ def test_a_training_is_opened_from_its_first_digits(tmp_path: Path) -> None:
         open_training(tmp_path, train.id[:8], **wrong)
     with pytest.raises(DdpmkitError, match="no training in the store"):
         open_training(tmp_path, "zz")
+
+
+def test_a_result_names_the_bound_of_each_split_and_the_stages_of_its_own_place() -> None:
+    registry = Registry(installed=False)
+    options = {**TINY, "schedules": "linear,cosine", "train_seeds": "0,1", "sample_seeds": "3,4", "metrics": "fd,nll"}
+    plan = make_plan(make_study(options, registry), registry)
+    specs = {i: s.spec.json() for i, s in plan.stages.items()}
+    for result in plan.results:
+        train = specs[result.train]
+        assert (train["seed"], train["schedule"]["name"]) == (result.train_seed, f"ddpmkit/{result.cell}")
+        for split, bound in (("test", result.nll), ("train", result.nll_train)):
+            assert bound is not None
+            drawn = specs[specs[bound]["draw"]]
+            assert (drawn["split"], drawn["train"]) == (split, result.train)
+        assert result.sample is not None
+        sampled = specs[result.sample]
+        assert (sampled["seed"], sampled["train"]) == (f"{result.train_seed}.{result.sample_seed}", result.train)
+        ((_, score, ref),) = result.scores
+        assert (specs[score]["sample"], specs[score]["ref"]) == (result.sample, ref)
+
+
+@pytest.mark.parametrize(
+    ("options", "fits"),
+    [
+        ({"samplers": "dpm-solver++", "metrics": "fd"}, 0),  # its steps have no variance that could be fitted
+        ({"samplers": "dpm-solver++", "metrics": "nll"}, 1),
+        ({"samplers": "ddim", "metrics": "fd"}, 1),  # Analytic-DDIM
+        ({"samplers": "ancestral", "metrics": "fd"}, 1),
+        ({"sigmas": "beta", "axis": ["decoder_variance=fitted"], "metrics": "fd"}, 0),
+    ],
+    ids=str,
+)
+def test_a_network_is_fitted_only_where_something_reads_it(options: dict[str, Any], fits: int) -> None:
+    registry = Registry(installed=False)
+    plan = make_plan(make_study({**TINY, "sigmas": "analytic", **options}, registry), registry)
+    assert sum(s.kind == "fit" for s in plan.stages.values()) == fits
+
+
+def test_the_weights_of_a_trained_network_are_those_of_the_average_that_is_asked_for(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    options = {**TINY, "axis": ["ema=0.0,0.9"]}
+    prepared = prepare(options, out=tmp_path, registry=Registry(installed=False), how=How(1, "cpu", "inline"))
+    assert run(prepared).code == 0
+    (train,) = (s for s in prepared.plan.stages.values() if s.kind == "train")
+    stored = load_file(prepared.store.folder("train", train.id) / "ckpt" / "00000004" / "ema.safetensors")
+    for rate in (0.0, 0.9):
+        for name, value in open_training(tmp_path, train.id, ema=rate).net.state_dict().items():
+            assert torch.equal(value, stored[f"{rate!r}/{name}"]), name
+    last = {name.removeprefix("0.0/"): value for name, value in stored.items() if name.startswith("0.0/")}
+    assert any(not torch.equal(value, stored[f"0.9/{name}"]) for name, value in last.items())
