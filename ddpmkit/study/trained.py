@@ -56,9 +56,12 @@ class Trained:
         return predictor(self.net, chain, self.prediction, self.device, self.sigma, precision)
 
 
-def trained_for(spec: OfNetwork, w: Work) -> Trained:
-    """Return the network that a stage runs."""
-    data = getattr(spec, "data", None)
+def trained_for(spec: OfNetwork, w: Work, *, data: str | None = None) -> Trained:
+    """Return the network that a stage runs.
+
+    Raises:
+        DdpmkitError: when it was trained on other data than ``data``, the hash of those that the stage looks at.
+    """
     how, sigma = w.stage.how, w.component("sigma")
     found = load_trained(w.store, w.registry, spec.train, how, ema=spec.ema, sigma=sigma, device=w.device)
     if data not in (None, found.spec.data):

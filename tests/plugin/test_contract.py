@@ -651,7 +651,10 @@ def test_an_event_of_any_kind_is_looked_at(event: Any) -> None:
 def test_a_buffer_may_be_infinite_and_is_never_nan(value: float, fine: bool) -> None:
     net = torch.nn.Conv2d(1, 1, 3, padding=1)
     net.register_buffer("mask", torch.triu(torch.full((4, 4), value), 1))
-    build = lambda: contract.network(OddBackbone.of(always(net)), in_channels=1, out_channels=1, image_size=8)  # noqa: E731
+
+    def build() -> torch.nn.Module:
+        return contract.network(OddBackbone.of(always(net)), in_channels=1, out_channels=1, image_size=8)
+
     if fine:
         assert build() is net
     else:

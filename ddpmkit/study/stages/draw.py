@@ -62,7 +62,7 @@ class Draw(OfNetwork):
         """Ask the network."""
         from ddpmkit.study.trained import trained_for
 
-        network = trained_for(self, w)
+        network = trained_for(self, w, data=self.data)
         draws, count = answers(
             network,
             network.tables,

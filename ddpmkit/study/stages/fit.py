@@ -53,7 +53,7 @@ class Fit(OfNetwork):
         from ddpmkit.randomness import permutation
         from ddpmkit.study.trained import trained_for
 
-        network = trained_for(self, w)
+        network = trained_for(self, w, data=self.data)
         images, tables = network.images, network.tables
         order = permutation(self.seed, len(images.train), 0, torch.device("cpu"))
         statistics = fit_statistics(
