@@ -16,8 +16,8 @@ from scipy import linalg
 from threadpoolctl import threadpool_limits
 
 from ddpmkit import device as devices
-from ddpmkit.evaluation.frechet import nuclear_norm, nuclear_norm_of_data
-from ddpmkit.evaluation.frechet_error import debiased_frechet
+from ddpmkit.distances.frechet import nuclear_norm, nuclear_norm_of_data
+from ddpmkit.distances.frechet_error import debiased_frechet
 
 D, FULL, FEW, TURNS = 2048, 5000, 1000, 3
 

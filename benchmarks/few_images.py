@@ -18,7 +18,7 @@ import torch
 import ddpmkit
 from ddpmkit.diffusion.likelihood import middle_constant, middle_factor, prior_kl
 from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
-from ddpmkit.evaluation import Bound, bits_per_dim
+from ddpmkit.likelihood import Bound, bits_per_dim
 
 T, LEVELS, VARIANCE = 50, 17, 0.05
 TABLES = tables_for(ddpmkit.build("schedule", "linear"), T)

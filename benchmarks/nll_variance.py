@@ -23,19 +23,20 @@ from scipy import stats
 from torch import Tensor
 
 import ddpmkit
-from ddpmkit import checkpoint, files
+from ddpmkit import files
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
 from ddpmkit.diffusion.likelihood import decoder_terms, middle_constant, middle_factor, prior_kl
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
-from ddpmkit.evaluation import nll_proposal
-from ddpmkit.evaluation.nll_bound import bound, paired
-from ddpmkit.evaluation.nll_control import Controls, LinearGaussian, scales_of
-from ddpmkit.evaluation.nll_draw import draw, proposal_of
-from ddpmkit.evaluation.nll_draws import Draws, Sampled, Values
+from ddpmkit.likelihood import proposal as proposals
+from ddpmkit.likelihood.ask import draw, proposal_of
+from ddpmkit.likelihood.control_variates import Controls, LinearGaussian, scales_of
+from ddpmkit.likelihood.draws import Draws, Sampled, Values
+from ddpmkit.likelihood.vlb import bound, paired
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import normal, stream_key
 from ddpmkit.sampling import predictor
+from ddpmkit.training import checkpoint
 
 IMAGES = 400  # of the 797 test images
 SWEEPS = 8  # noise draws of every (image, step)
@@ -57,7 +58,7 @@ The network was asked once about every (image, step) with {SWEEPS} independent n
 estimator is repeated on these answers by table look-up: a draw of (image, step) takes one of its noise draws at random.
 That is exact resampling of a world in which the truth is known without error: the mean over all answers (the noise
 controls are centred over the draws of this world). The numbers of evaluations count pilot and decoder. "Ours" is pilot,
-proposal, systematic draws, control variates and errors as in `ddpmkit.evaluation.draw` and `bound`; stratified is one
+proposal, systematic draws, control variates and errors as in `ddpmkit.likelihood.draw` and `bound`; stratified is one
 uniform t in each of n equal slices of 1..T, and the images equally often."""
 
 
@@ -99,7 +100,7 @@ def pilots(out: Path, schedule: str) -> dict[str, np.ndarray]:
     data, tables, predict = trained(out, schedule)
     train, validation = (to_pixels(torch.from_numpy(a), data.levels) for a in (data.train, data.validation))
     linear, c = LinearGaussian.fit(train), Coefficients.of(tables)
-    grid = torch.from_numpy(np.repeat(nll_proposal.pilot_grid(tables.T), nll_proposal.PILOT_IMAGES))
+    grid = torch.from_numpy(np.repeat(proposals.pilot_grid(tables.T), proposals.PILOT_IMAGES))
     which, rows = torch.arange(len(grid)) % len(validation), torch.arange(len(grid))
     controls, key = Controls.of(tables, validation, linear), stream_key(0, "bank-pilot")
     found = [asked(predict, c, validation, controls, which, grid, rows + len(rows) * m, key) for m in range(PILOTS)]
@@ -209,8 +210,8 @@ class World:
         pilot = Values(*(b["pilot_errors"][k, m, every].astype(np.float64) for k in (0, 1)))
         pilot_controls = b["pilot_controls"][m, every].astype(np.float64)
         p = proposal_of(b["pilot_t"], pilot, None, pilot_controls, b["scales"], self.tables, self.dims)
-        size = -(-(n - pairs - decoder_draws * self.count) // nll_proposal.REPLICATES)
-        t, image = (v.numpy() for v in nll_proposal.systematic(p, self.count, size, seed, "nll"))
+        size = -(-(n - pairs - decoder_draws * self.count) // proposals.REPLICATES)
+        t, image = (v.numpy() for v in proposals.systematic(p, self.count, size, seed, "nll"))
         m = rng.integers(0, SWEEPS, len(t))
         errors = Values(*(b["errors"][k, m, image, t].astype(np.float64) for k in (0, 1)))
         controls = b["controls"][m, image, t].astype(np.float64)
@@ -226,7 +227,7 @@ class World:
             None,
             pilot_controls,
             b["scales"],
-            nll_proposal.REPLICATES,
+            proposals.REPLICATES,
         )
         picked = b["decoder"][rng.integers(0, DECODER, (decoder_draws, self.count)), np.arange(self.count)]
         total = pairs + decoder_draws * self.count + len(t)
@@ -279,7 +280,7 @@ def report_live(found: dict[str, np.ndarray], world: World, n: int) -> None:
     print("| sigma | truth | its error | mean | sd | the standard error given | coverage |\n|:--|" + "--:|" * 6)
     for s in SIGMAS:
         total, error, own = found[s], found[f"{s} se"], math.sqrt(world.sweep_variance(s) / (SWEEPS - 1))
-        share = own / (stats.t.ppf(0.975, nll_proposal.REPLICATES - 1) * math.sqrt(np.mean(error**2)))
+        share = own / (stats.t.ppf(0.975, proposals.REPLICATES - 1) * math.sqrt(np.mean(error**2)))
         truth, said = world.truth(s), math.sqrt(np.mean(error**2))
         print(
             f"| {s} | {truth:.4f} | {own:.4f}, {share:.1%} of the half-width | {total.mean():.4f} | "
@@ -289,7 +290,7 @@ def report_live(found: dict[str, np.ndarray], world: World, n: int) -> None:
 
 def covered(total: np.ndarray, error: np.ndarray, truth: float) -> float:
     """The share of 95 % intervals that hold the truth."""
-    half = stats.t.ppf(0.975, nll_proposal.REPLICATES - 1) * error
+    half = stats.t.ppf(0.975, proposals.REPLICATES - 1) * error
     return float(np.mean(np.abs(total - truth) < half))
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.endpoints import scaled_endpoints
     from ddpmkit.diffusion.spacing import SPACING_HELP, Spacing, spaced
     from ddpmkit.diffusion.tables import tables_for
-    from ddpmkit.images.layout import channels_first
+    from ddpmkit.distances.layout import channels_first
     from ddpmkit.pixels import quantise, to_pixels
     from ddpmkit.study.one import run_one
     from ddpmkit.study.runner import Outcome
@@ -100,7 +100,7 @@ _WHERE = {
     "Spacing": "ddpmkit.diffusion.spacing",
     "spaced": "ddpmkit.diffusion.spacing",
     "tables_for": "ddpmkit.diffusion.tables",
-    "channels_first": "ddpmkit.images.layout",
+    "channels_first": "ddpmkit.distances.layout",
     "quantise": "ddpmkit.pixels",
     "to_pixels": "ddpmkit.pixels",
     "run_one": "ddpmkit.study.one",

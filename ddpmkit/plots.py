@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddpmkit.diffusion.tables import Array, Tables, checked_weights, log_bounds
-from ddpmkit.images.shown import as_rgb
+from ddpmkit.report.colour import as_rgb
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,7 +20,7 @@ from ddpmkit import device as devices
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.randomness import normal, stream_key
 from ddpmkit.sampling import denoiser, predictor
-from ddpmkit.training import Hooks, TrainConfig, build_objective, train
+from ddpmkit.training.loop import Hooks, TrainConfig, build_objective, train
 
 META = torch.device("meta")
 CONFIG = TrainConfig(
@@ -157,7 +157,7 @@ def test_a_host_sync_in_the_loop_is_caught(fake, monkeypatch):
 
 @pytest.mark.long
 def test_a_tensor_left_on_the_cpu_is_caught(fake, monkeypatch):
-    from ddpmkit import training
+    from ddpmkit.training import loop as training
 
     original = training.normal
     monkeypatch.setattr(

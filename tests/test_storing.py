@@ -12,14 +12,15 @@ from safetensors.numpy import load as load_arrays
 from safetensors.torch import load as load_tensors
 
 import ddpmkit
-from ddpmkit import checkpoint, files
-from ddpmkit.checkpoint import Checkpoint
+from ddpmkit import files
+from ddpmkit.distances.images import read_statistics, write_statistics
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.images import read_statistics, write_statistics
 from ddpmkit.study import execute
 from ddpmkit.study.records import FitRecord
 from ddpmkit.study.stage import Output
 from ddpmkit.study.store import Store
+from ddpmkit.training import checkpoint
+from ddpmkit.training.checkpoint import Checkpoint
 
 ROOT = Path(ddpmkit.__file__).parent
 

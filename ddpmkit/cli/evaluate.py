@@ -17,7 +17,7 @@ from ddpmkit.files import home
 from ddpmkit.plugin import spec
 
 if TYPE_CHECKING:
-    from ddpmkit.evaluation.panel import Panel, Reference
+    from ddpmkit.distances.panel import Panel, Reference
     from ddpmkit.plugin.interfaces import Features, Images
     from ddpmkit.plugin.registry import Registry
 
@@ -120,7 +120,7 @@ def evaluate(
             "evaluate needs --samples and --reference, or --nll",
             "as in ddpmkit evaluate --samples FOLDER --reference digits",
         )
-    from ddpmkit.images import read_images, read_statistics, write_statistics
+    from ddpmkit.distances.images import read_images, read_statistics, write_statistics
 
     notes: list[str] = []
     span = _span(range_)
@@ -279,7 +279,7 @@ def _reference_images(
     registry: Registry, text: str, span: tuple[float, float] | None, say: Callable[[str], None]
 ) -> tuple[Images, bool]:
     """Return a data set by its name; or the images at a path, as a data set whose splits are the same; and which."""
-    from ddpmkit.images import read_images
+    from ddpmkit.distances.images import read_images
     from ddpmkit.plugin.contract import images as load_images
     from ddpmkit.plugin.interfaces import Images
 
@@ -313,7 +313,7 @@ def _from_dataset(
     held: Images, extractor: Features, split: str, count: int, metrics: list[str] | None, k: int | None
 ) -> Reference:
     from ddpmkit import device as devices
-    from ddpmkit.evaluation.panel import prepare
+    from ddpmkit.distances.panel import prepare
 
     with devices.one_thread():
         prepared = prepare(held, extractor, split=split, floor=count, metrics=metrics, k=k)
@@ -325,7 +325,7 @@ def _from_folder(held: Images, extractor: Features, train: Any, k: int | None) -
     from dataclasses import replace
 
     from ddpmkit import device as devices
-    from ddpmkit.evaluation.panel import floor_of_halves, prepare
+    from ddpmkit.distances.panel import floor_of_halves, prepare
 
     with devices.one_thread():
         whole = prepare(held, extractor)
@@ -336,7 +336,7 @@ def _from_folder(held: Images, extractor: Features, train: Any, k: int | None) -
 
 
 def _from_statistics(stored: Any, extractor: Features, drawn: Any, levels: int) -> Reference:
-    from ddpmkit.evaluation.panel import statistics
+    from ddpmkit.distances.panel import statistics
     from ddpmkit.plugin.contract import fingerprint
     from ddpmkit.plugin.interfaces import Images
 
@@ -357,7 +357,7 @@ def _from_statistics(stored: Any, extractor: Features, drawn: Any, levels: int) 
 
 def _score(drawn: Any, prepared: Reference, metrics: list[str] | None, k: int | None) -> Panel:
     from ddpmkit import device as devices
-    from ddpmkit.evaluation.panel import score
+    from ddpmkit.distances.panel import score
 
     with devices.one_thread():
         return score(drawn, prepared, metrics=metrics, k=k, keep=True)

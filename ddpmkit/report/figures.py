@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import load
 
 from ddpmkit import files
-from ddpmkit.images.shown import as_rgb
+from ddpmkit.report.colour import as_rgb
 from ddpmkit.report.frames import Records
 from ddpmkit.report.metrics import direction, in_words
 from ddpmkit.report.tables import Summary

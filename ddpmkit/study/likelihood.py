@@ -14,7 +14,7 @@ from ddpmkit.diffusion.likelihood import Decoder
 from ddpmkit.diffusion.tables import decoder_log_variance
 from ddpmkit.diffusion.variance import log_variance
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.evaluation.ode import from_network, ode_likelihood
+from ddpmkit.likelihood.probability_flow import from_network, ode_likelihood
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.contract import timesteps
 from ddpmkit.plugin.interfaces import Sigma

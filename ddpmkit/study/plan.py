@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ddpmkit.distances.feasible import why_not
+from ddpmkit.distances.images import sliver
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.evaluation.feasible import why_not
-from ddpmkit.images import sliver
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ddpmkit.evaluation.nll_bound import Bound
+    from ddpmkit.likelihood.vlb import Bound
 
 
 @dataclass(frozen=True)

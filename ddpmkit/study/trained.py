@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ddpmkit import checkpoint, files
 from ddpmkit import device as devices
+from ddpmkit import files
 from ddpmkit.diffusion.gaussian import Prediction
 from ddpmkit.diffusion.tables import Tables, log_bounds
 from ddpmkit.errors import DdpmkitError
@@ -25,6 +25,7 @@ from ddpmkit.study.stages.asked import OfNetwork
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
 from ddpmkit.study.work import Work
+from ddpmkit.training import checkpoint
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import ddpmkit
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
 from ddpmkit.diffusion.objective import loss, prediction_weights
 from ddpmkit.diffusion.tables import decoder_log_variance
-from ddpmkit.training import TrainConfig, build_objective
+from ddpmkit.training.loop import TrainConfig, build_objective
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 OBJECTIVES = {"eps": "pred_noise", "x0": "pred_x0", "v": "pred_v"}

@@ -19,10 +19,10 @@ from transformers import Dinov2Config, Dinov2Model
 
 from ddpmkit import Images
 from ddpmkit.builtin.features import inception
-from ddpmkit.evaluation import frechet_distance, score
-from ddpmkit.evaluation.kid import kernel_distance
-from ddpmkit.evaluation.neighbours import neighbour_metrics
-from ddpmkit.evaluation.panel import prepare
+from ddpmkit.distances import frechet_distance, score
+from ddpmkit.distances.kernel import kernel_distance
+from ddpmkit.distances.neighbours import neighbour_metrics
+from ddpmkit.distances.panel import prepare
 
 pytestmark = [
     pytest.mark.oracles,

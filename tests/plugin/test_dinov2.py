@@ -9,8 +9,8 @@ from scipy.special import erf
 
 from ddpmkit import Images, build
 from ddpmkit import device as devices
+from ddpmkit.distances import distance_label
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.evaluation import distance_label
 
 WIDTH, DEPTH, SIDE = 128, 2, 16
 

@@ -8,8 +8,8 @@ import pytest
 
 from ddpmkit import Images, build
 from ddpmkit.builtin.features import inception
+from ddpmkit.distances import distance_label
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.evaluation import distance_label
 
 GREY = Images(*(np.zeros((3, 1, 8, 8), np.uint8),) * 3, 17, {})
 

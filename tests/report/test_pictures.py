@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpmkit.images.shown import as_rgb
 from ddpmkit.plots import Strip, strips_figure, terminal_strips
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report import figures, write
+from ddpmkit.report.colour import as_rgb
 from ddpmkit.report.figures import tile
 from ddpmkit.study import runner
 from ddpmkit.study.runner import How

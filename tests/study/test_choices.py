@@ -10,7 +10,7 @@ import pytest
 
 import ddpmkit
 from ddpmkit.cli import main
-from ddpmkit.evaluation import two_sample
+from ddpmkit.distances import two_sample
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.runner import How, prepare, run
 from ddpmkit.study.store import Store

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ddpmkit import build
 from ddpmkit.cli import main
-from ddpmkit.evaluation import frechet_distance, two_sample
+from ddpmkit.distances import frechet_distance, two_sample
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ from PIL import Image
 
 from ddpmkit import build, load_results
 from ddpmkit.cli import main
+from ddpmkit.distances import panel, prepare, score, two_sample
+from ddpmkit.distances.copies import copy_check, no_yardstick
+from ddpmkit.distances.feasible import why_not
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.evaluation import panel, prepare, score, two_sample
-from ddpmkit.evaluation.copies import copy_check, no_yardstick
-from ddpmkit.evaluation.feasible import why_not
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import runner
 from ddpmkit.study.planning import bare_name

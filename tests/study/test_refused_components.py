@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 import ddpmkit
-from ddpmkit import DdpmkitError, files, training
+from ddpmkit import DdpmkitError, files
 from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study, read_toml
 from ddpmkit.study.estimate import estimate
 from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.training import loop as training
 
 TINY = {
     "train_steps": 3, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 16,

@@ -15,7 +15,7 @@ from ddpmkit.study.stages.asked import OfNetwork, asked
 from ddpmkit.study.stages.train import Train
 
 if TYPE_CHECKING:
-    from ddpmkit.evaluation.nll_draws import Draws
+    from ddpmkit.likelihood.draws import Draws
     from ddpmkit.plugin.interfaces import Images
     from ddpmkit.study.planning import Place
     from ddpmkit.study.trained import Trained
@@ -115,8 +115,8 @@ def answers(
     """
     import torch
 
-    from ddpmkit.evaluation.nll_control import LinearGaussian
-    from ddpmkit.evaluation.nll_draw import beside_the_middle, draw
+    from ddpmkit.likelihood.ask import beside_the_middle, draw
+    from ddpmkit.likelihood.control_variates import LinearGaussian
     from ddpmkit.pixels import to_pixels
 
     images = network.images

@@ -48,7 +48,7 @@ class Fit(OfNetwork):
         """Take the moments on training images."""
         import torch
 
-        from ddpmkit.evaluation.fit import fit_statistics
+        from ddpmkit.likelihood.fit import fit_statistics
         from ddpmkit.pixels import to_pixels
         from ddpmkit.randomness import permutation
         from ddpmkit.study.trained import trained_for

@@ -19,7 +19,7 @@ from ddpmkit.study.stages.train import Train
 
 if TYPE_CHECKING:
     from ddpmkit.diffusion.likelihood import Decoder
-    from ddpmkit.evaluation.nll_draws import Draws
+    from ddpmkit.likelihood.draws import Draws
     from ddpmkit.plugin.interfaces import Array
     from ddpmkit.study.planning import Place
     from ddpmkit.study.work import Work
@@ -61,7 +61,7 @@ class Nll(Kind):
         import torch
 
         from ddpmkit.diffusion.variance import log_variance
-        from ddpmkit.evaluation.nll_draws import Draws
+        from ddpmkit.likelihood.draws import Draws
         from ddpmkit.pixels import to_pixels
 
         asked = w.spec(Draw, self.draw)
@@ -106,7 +106,7 @@ def bounds(
     levels: int,
 ) -> tuple[BoundRecord, BoundRecord]:
     """Return the bound with x0hat clipped to [-1, 1] and the one with x0hat as it is, bits/dim."""
-    from ddpmkit.evaluation.nll_bound import bound
+    from ddpmkit.likelihood.vlb import bound
 
     clipped, unclipped = (
         bound(draws, tables, log_sigma2, decoder_log_variance, decoder, levels=levels, clip=clip)

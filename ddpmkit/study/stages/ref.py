@@ -54,8 +54,8 @@ class Ref(Kind):
 
     def run(self, w: Work) -> Output:
         """Take the features, the floor of each metric (real against real) and the baselines."""
-        from ddpmkit.evaluation.baselines import categorical_bits, uniform_bits
-        from ddpmkit.evaluation.panel import prepare
+        from ddpmkit.distances.panel import prepare
+        from ddpmkit.likelihood.baselines import categorical_bits, uniform_bits
 
         images, features = w.images(self.data), w.component("features")
         metrics = [bare_name(m) for m in self.metrics]

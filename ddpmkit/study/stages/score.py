@@ -44,7 +44,7 @@ class Score(Kind):
 
     def run(self, w: Work) -> Output:
         """Take the metrics; one that can't be taken of these samples costs its own value alone."""
-        from ddpmkit.evaluation.panel import prepare, score
+        from ddpmkit.distances.panel import prepare, score
 
         ref = w.spec(Ref, self.ref)
         levels = w.arrays("sample", self.sample, "samples")["levels"]

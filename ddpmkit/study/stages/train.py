@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from ddpmkit.study.work import Work
-    from ddpmkit.training import Progress
+    from ddpmkit.training.loop import Progress
 
 # Axes that no training sees: cells that differ in these alone share theirs, and it is not named after one of them.
 AFTER_TRAINING = (
@@ -114,8 +114,8 @@ class Train(Kind):
         import torch
 
         from ddpmkit import device as devices
-        from ddpmkit.initialise import initialise
-        from ddpmkit.training import Hooks, TrainConfig, build_objective, train
+        from ddpmkit.training.initialise import initialise
+        from ddpmkit.training.loop import Hooks, TrainConfig, build_objective, train
 
         images, weighting, tables = w.images(self.data), w.component("weighting"), self.tables(w.component("schedule"))
         stated = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}

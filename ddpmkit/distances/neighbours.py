@@ -1,0 +1,78 @@
+"""Precision, recall, density, coverage: do samples and reference lie in each other's nearest-neighbour balls?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from ddpmkit.distances.frechet import checked_pair
+from ddpmkit.distances.metric import Metric
+from ddpmkit.errors import DdpmkitError
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+CHUNK = 512
+
+
+def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False) -> dict[str, Metric]:
+    """Return precision, recall, density and coverage of samples (N, D) against a reference (M, D).
+
+    The ball of a point has the distance to its k-th nearest other point of its own set as radius. Precision: the share
+    of samples inside a reference ball. Recall: the share of reference points inside a sample ball (Kynkaanniemi et al.
+    2019, arXiv 1904.06991, eq. 1, 2). Density: reference balls around a sample, over k. Coverage: the share of
+    reference balls with a sample inside (Naeem et al. 2020, arXiv 2002.09797, eq. 3, 4). Inside is ``distance <
+    radius``, or ``<=`` when ``inclusive``. Precision and density are means over samples; the error of coverage is the
+    jackknife's; recall has none. Distances are sums of squared differences in float64, so a point is at exactly 0
+    from its copy.
+
+    Args:
+        x: Features of the samples, (N, D).
+        y: Features of the reference, (M, D).
+        k: Neighbours, smaller than both N and M.
+        inclusive: Whether a point on the surface is inside.
+
+    Raises:
+        DdpmkitError: for sets of at most k points, different D, or features that are not finite.
+    """
+    x, y = checked_pair(x, y)
+    n, m = len(x), len(y)
+    reason = too_few(n, m, k)
+    if reason:
+        raise DdpmkitError(reason, "take more samples")
+    inside = np.less_equal if inclusive else np.less
+    radius_x, radius_y = _radii(x, k), _radii(y, k)
+    balls = np.zeros(n)  # reference balls around each sample
+    lone = np.zeros(n)  # reference balls in which a sample is the only one
+    covered, recalled = 0, 0
+    for first in range(0, m, CHUNK):
+        part = slice(first, first + CHUNK)
+        distance = cdist(y[part], x)
+        recalled += int(inside(distance, radius_x).any(1).sum())
+        hit = inside(distance, radius_y[part, None])
+        count = hit.sum(1)
+        covered += int((count > 0).sum())
+        balls += hit.sum(0)
+        lone += hit[count == 1].sum(0)
+    how = {"k": k, "inequality": "<=" if inclusive else "<"}
+    in_any = (balls > 0).astype(np.float64)
+    # Jackknife: without sample j, coverage falls by the balls in which j is alone.
+    pseudo = (n - 1) * (lone - lone.mean()) / m
+    return {
+        "precision": Metric(float(in_any.mean()), "higher", in_any - in_any.mean(), dict(how)),
+        "recall": Metric(recalled / m, "higher", None, dict(how)),
+        "density": Metric(float(balls.mean() / k), "higher", (balls - balls.mean()) / k, dict(how)),
+        "coverage": Metric(covered / m, "higher", pseudo, dict(how)),
+    }
+
+
+def too_few(n: int, m: int, k: int) -> str | None:
+    """Say why N samples and M reference points have no k-th nearest other point; None where they have."""
+    return None if 1 <= k < min(n, m) else f"k = {k} nearest neighbours of {n} samples and {m} reference points"
+
+
+def _radii(x: Array, k: int) -> Array:
+    """The distance from each point to its k-th nearest other point."""
+    # Position 0 of a sorted row is the point itself.
+    rows = (cdist(x[first : first + CHUNK], x) for first in range(0, len(x), CHUNK))
+    return np.concatenate([np.partition(row, k, axis=1)[:, k] for row in rows])

@@ -1,0 +1,304 @@
+"""Training: Algorithm 1 of DDPM as one visible loop.
+
+Everything random comes from counters, so that a run which was killed and resumed gives the same bits as one that was
+not, and every cell of a study sees the same images, steps and noise at the same train seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddpmkit import device as devices
+from ddpmkit.diffusion.gaussian import Coefficients, Prediction, gather, q_sample
+from ddpmkit.diffusion.objective import BoundTerm, Objective, loss, prediction_weights
+from ddpmkit.diffusion.tables import Array, Tables, checked_weights
+from ddpmkit.diffusion.variance import LearnedVariance
+from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
+from ddpmkit.pixels import to_pixels
+from ddpmkit.plugin.contract import dropout_layers, vlb_share
+from ddpmkit.plugin.interfaces import Sigma, Weighting
+from ddpmkit.randomness import normal, permutation, seed_libraries, stream_key, uniform
+from ddpmkit.training import checkpoint, ema
+from ddpmkit.training.timesteps import Timesteps, TimestepSampling, timesteps
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of one training. All of them enter its id.
+
+    Attributes:
+        steps: number of optimiser steps.
+        batch_size: images a step.
+        micro_batch: images the network sees at once; gradients are accumulated.
+        learning_rate: AdamW's, after warm-up.
+        lr_decay: ``cosine`` to zero at the last step, or ``constant``.
+        warmup: steps of linear warm-up.
+        weight_decay: AdamW's.
+        grad_clip: gradients are scaled down to this global norm.
+        emas: rates of the weights' moving averages; all are kept.
+        dropout: rate of every dropout layer; None leaves each with the rate that the network gave it.
+        prediction: what the network estimates.
+        timestep_sampling: how the steps of a batch are drawn.
+        precision: ``fp32``, or ``bf16`` for autocast.
+        seed: the train seed.
+    """
+
+    steps: int
+    batch_size: int
+    micro_batch: int
+    learning_rate: float
+    lr_decay: Literal["cosine", "constant"]
+    warmup: int
+    weight_decay: float
+    grad_clip: float
+    emas: tuple[float, ...]
+    dropout: float | None
+    prediction: Prediction
+    timestep_sampling: TimestepSampling
+    precision: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop says of itself every ``log_every`` steps: means since the last time."""
+
+    step: int
+    loss: float
+    eps_mse: float
+    grad_norm: float
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How the loop meets the outside: where it saves, whom it tells, and when it should stop."""
+
+    folder: Path | None = None
+    checkpoint_every: int = 500
+    checkpoint_seconds: float = 60.0
+    log_every: int = 50
+    on_progress: Callable[[Progress], None] = lambda _: None
+    on_resume: Callable[[int], None] = lambda _: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the rate of step ``step``; see :func:`rate`."""
+    return rate(step, config.learning_rate, steps=config.steps, warmup=config.warmup, lr_decay=config.lr_decay)
+
+
+def rate(step: int, largest: float, *, steps: int, warmup: int, lr_decay: str) -> float:
+    """Return the rate of step ``step`` of a training: linear warm-up, then constant or half a cosine down to zero."""
+    warm = min(1.0, (step + 1) / max(warmup, 1))
+    decay = 0.5 * (1 + math.cos(math.pi * step / steps)) if lr_decay == "cosine" else 1.0
+    return largest * warm * decay
+
+
+def build_objective(
+    tables: Tables,
+    weighting: Weighting,
+    log_sigma2: Array,
+    decoder: float,
+    config: TrainConfig,
+    levels: int,
+    device: torch.device,
+    learned: Sigma | None = None,
+) -> Objective:
+    """Put what the loss needs on the device; ``decoder`` is the log-variance of p(x0 | x1), sigma's entry at t=1.
+
+    With a ``learned`` sigma the loss holds its bound term: alone where the weighting is the bound, otherwise the
+    weighting's share of it, the mean held still.
+
+    Raises:
+        DdpmkitError: when the weighting gives a wrong shape, negative or infinite weights, or only zeros.
+    """
+    with_decoder = log_sigma2.copy()
+    with_decoder[0] = decoder
+    x0_weights = checked_weights(weighting, tables, with_decoder)
+    weights = (
+        x0_weights if weighting.space == "prediction" else prediction_weights(tables, x0_weights, config.prediction)
+    )
+    bound = None
+    if learned is not None:
+        with np.errstate(divide="ignore"):  # beta-tilde_1 is zero, and not used
+            log_tilde = np.log(tables.posterior_variance)
+        log_tilde[0] = 0.0
+        bound = BoundTerm(
+            LearnedVariance(learned, tables, device),
+            torch.from_numpy(log_tilde).float().to(device),
+            torch.from_numpy(tables.posterior_x0**2).float().to(device),
+            1.0 if weighting.is_bound else vlb_share(weighting, tables.T),
+            not weighting.is_bound,
+        )
+        weights = np.zeros_like(weights) if weighting.is_bound else weights
+    return Objective(
+        Coefficients.of(tables, device),
+        config.prediction,
+        torch.from_numpy(weights).float().to(device),
+        math.exp(decoder / 2) if weighting.decoder_first and learned is None else None,
+        levels,
+        bound,
+    )
+
+
+def train(
+    net: nn.Module, data: Tensor, objective: Objective, config: TrainConfig, device: torch.device, hooks: Hooks
+) -> dict[str, nn.Module]:
+    """Train ``net`` on ``data`` and return the moving averages of its weights, by the rate as text.
+
+    Args:
+        net: The backbone, already on the device.
+        data: uint8 grey levels (N, C, H, W), resident on the device.
+        objective: From :func:`build_objective`.
+        config: The settings.
+        device: Where the network and the data are.
+        hooks: Checkpoints, progress, stopping.
+
+    Raises:
+        Diverged: when a loss or a weight is not finite.
+        Interrupted: when asked to stop; a checkpoint of the last finished step has been written.
+    """
+    set_dropout(net, config.dropout)
+    c, shape = objective.coefficients, tuple(data.shape[1:])
+    choice = timesteps(config.timestep_sampling, len(objective.weights), device)
+    time_key, noise_key = stream_key(config.seed, "time"), stream_key(config.seed, "noise")
+    optimizer = devices.adamw(net.parameters(), device, lr=config.learning_rate, weight_decay=config.weight_decay)
+    averages = {repr(rate): ema.average_of(net) for rate in config.emas}
+    sums = torch.zeros(3, device=device)  # weighted loss, eps-MSE, gradient norm, since the last report
+    loop = _Loop(net, averages, optimizer, choice, sums)
+    start = _restore(hooks, loop)
+    order = _Order(config, len(data), device)
+    saved = time.monotonic()
+    net.train()
+    for step in range(start, config.steps):
+        if hooks.should_stop():
+            _save(hooks, step, loop)
+            raise Interrupted(f"stopped after step {step}")
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+
+        index, number = order.batch(step)  # which images, and the number of each since the start; both (B,)
+        x0 = to_pixels(data[index], objective.levels)
+        t, factors = choice.draw(uniform(time_key, number))  # steps, and 1 / (T p_t) unless they are uniform
+        eps = normal(noise_key, number, shape)
+        xt = q_sample(c, x0, t, eps)
+        losses = []
+        for part, first in enumerate(range(0, config.batch_size, config.micro_batch)):
+            cut = slice(first, first + config.micro_batch)
+            seed_libraries(config.seed, "dropout", f"{step}/{part}")  # and whatever else a network may draw
+            with devices.autocast(device, config.precision):
+                out = net(gather(c.input_scale, t[cut], xt) * xt[cut], c.network_time[t[cut]])
+            terms = loss(objective, x0[cut], t[cut], eps[cut], xt[cut], out.float())
+            counted = terms.weighted if factors is None else factors[cut] * terms.weighted
+            (counted.sum() / config.batch_size).backward()
+            losses.append(terms.weighted.detach())
+            sums[0] += counted.detach().sum() / config.batch_size
+            eps_mse = terms.eps_mse if factors is None else factors[cut] * terms.eps_mse
+            sums[1] += eps_mse.sum() / config.batch_size
+        sums[2] += nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        for rate in config.emas:
+            ema.update(averages[repr(rate)], net, ema.decay_at(rate, step))
+        choice.learn(t, torch.cat(losses))
+
+        done = step + 1
+        if done % hooks.log_every == 0 or done == config.steps:
+            _report(hooks, done, sums, (done - 1) % hooks.log_every + 1)  # the loop's one host sync
+        late = time.monotonic() - saved > hooks.checkpoint_seconds
+        if hooks.folder is not None and (done % hooks.checkpoint_every == 0 or done == config.steps or late):
+            _save(hooks, done, loop)
+            saved = time.monotonic()
+    return averages
+
+
+def set_dropout(net: nn.Module, rate: float | None) -> None:
+    """Set the rate of every layer that drops out, of whatever kind; None leaves the network's own rates.
+
+    Raises:
+        DdpmkitError: when a rate above 0 is asked of a network without dropout layers.
+    """
+    layers = dropout_layers(net)
+    if rate and not layers:
+        raise DdpmkitError("this backbone has no dropout layer", "leave out --dropout, or give it an nn.Dropout")
+    for layer, attribute in layers if rate is not None else ():
+        setattr(layer, attribute, rate)
+
+
+class _Order:
+    """Which images each step sees: one keyed permutation an epoch, batches running across their ends."""
+
+    def __init__(self, config: TrainConfig, count: int, device: torch.device) -> None:
+        self.seed, self.size, self.count, self.device = config.seed, config.batch_size, count, device
+        self.offsets = torch.arange(self.size, device=device)
+        self.epochs: dict[int, Tensor] = {}
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return (image indices, running numbers), int64 (B,) each."""
+        first = step * self.size
+        needed = range(first // self.count, (first + self.size - 1) // self.count + 1)
+        self.epochs = {e: self.epochs.get(e, self._permutation(e)) for e in needed}
+        flat = torch.cat([self.epochs[e] for e in needed])
+        begin = first - needed.start * self.count
+        return flat[begin : begin + self.size], self.offsets + first
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch in self.epochs:
+            return self.epochs[epoch]
+        return permutation(self.seed, self.count, epoch, self.device)
+
+
+def _report(hooks: Hooks, step: int, sums: Tensor, count: int) -> None:
+    weighted, eps_mse, norm = (sums / count).tolist()
+    sums.zero_()
+    if not (math.isfinite(weighted) and math.isfinite(norm)):
+        raise Diverged(f"the loss is {weighted} and the gradient's norm {norm} at step {step}")
+    hooks.on_progress(Progress(step, weighted, eps_mse, norm))
+
+
+@dataclass(frozen=True, eq=False)
+class _Loop:
+    """Everything that changes while the loop runs: what a checkpoint holds."""
+
+    net: nn.Module
+    averages: dict[str, nn.Module]
+    optimizer: torch.optim.Optimizer
+    timesteps: Timesteps
+    sums: Tensor
+
+
+def _save(hooks: Hooks, step: int, loop: _Loop) -> None:
+    if hooks.folder is None:
+        return
+    model = dict(loop.net.state_dict())
+    averaged = {f"{rate}/{k}": v for rate, net in loop.averages.items() for k, v in net.state_dict().items()}
+    if not all(bool(torch.isfinite(v).all()) for v in (*model.values(), *averaged.values(), loop.sums)):
+        raise Diverged(f"a weight is not finite at step {step}")
+    optim = {**checkpoint.optimizer_tensors(loop.optimizer, loop.net), "sums/": loop.sums}
+    optim |= {f"timesteps/{k}": v for k, v in loop.timesteps.state().items()}
+    checkpoint.write(hooks.folder, checkpoint.Checkpoint(step, model, averaged, optim))
+
+
+def _restore(hooks: Hooks, loop: _Loop) -> int:
+    found = checkpoint.newest(hooks.folder) if hooks.folder is not None else None
+    if found is None:
+        hooks.on_resume(0)
+        return 0
+    loop.net.load_state_dict(found.model)
+    for rate, net in loop.averages.items():
+        net.load_state_dict(checkpoint.under(found.ema, rate))
+    loop.sums.copy_(found.optim.pop("sums/"))
+    loop.timesteps.restore(checkpoint.under(found.optim, "timesteps"))
+    optim = {k: v for k, v in found.optim.items() if not k.startswith("timesteps/")}
+    checkpoint.restore_optimizer(loop.optimizer, loop.net, optim)
+    hooks.on_resume(found.step)
+    return found.step
