@@ -68,6 +68,9 @@ def ablate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
     executor: Annotated[str, typer.Option(help="Where stages run: local, inline, or a plugin's")] = "local",
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 500,
+    steal: Annotated[
+        bool, typer.Option("--steal", help="Take over stages of processes that may be alive, as of a lost machine")
+    ] = False,
     confirm: Annotated[
         int | None, typer.Option(help="Run the best cell and the baseline again on so many fresh train seeds")
     ] = None,
@@ -98,7 +101,7 @@ def ablate(
         "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
         "preset": preset, "name": name,
     }  # fmt: skip
-    how = How(jobs, device, executor, checkpoint_every)
+    how = How(jobs, device, executor, checkpoint_every, steal)
     try:
         prepared = prepare(settings, out=out, registry=given.registry(plugin), how=how)
     except NameTakenError as taken:
@@ -180,5 +183,7 @@ def status(
     states = sorted({s for counts in found["kinds"].values() for s in counts})
     rows = [(kind, *(str(counts.get(s, 0)) for s in states)) for kind, counts in found["kinds"].items()]
     print_rows(f"study {found['study']}", ("stage", *states), rows)
+    for running in found["running"]:
+        print(f"{running['label']}: {running['where']}", file=sys.stderr)
     for problem in found["problems"]:
         print(f"{problem['label']}: {problem['state']}: {problem['error']}", file=sys.stderr)
