@@ -204,7 +204,7 @@ def _installed() -> tuple[Path, ...]:
 def _inside_installed(name: str) -> bool:
     """Whether a name leads into an imported package that is not foreign; to look for each such name takes long."""
     root, dot, _ = name.partition(".")
-    places = getattr(sys.modules.get(root), "__path__", None)
+    places = getattr(sys.modules.get(root), "__path__", ())
     return bool(dot and places) and not any(foreign(Path(place).resolve()) for place in places)
 
 

@@ -239,7 +239,7 @@ def taught(plugin, tmp_path_factory):
 
 
 def bounded(capsys, plugin, taught, training, *args):
-    command = ["evaluate", "--nll", taught[1][training][:12], "--out", str(taught[0]), "--nll-evals", "16", *args]
+    command = ["likelihood", taught[1][training][:12], "--out", str(taught[0]), "--nll-evals", "16", *args]
     code = main([*command, "--device", "cpu", "--json", "-p", str(plugin)])
     return code, *capsys.readouterr()
 
