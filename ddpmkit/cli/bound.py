@@ -40,7 +40,10 @@ def likelihood(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Bound the negative log-likelihood of one training, bits/dim, with its two errors and its terms."""
+    """Bound the negative log-likelihood of one training.
+
+    In bits/dim, with its Monte-Carlo error, the error that the choice of the test images leaves, and its terms.
+    """
     import json as json_module
 
     from rich.progress import Progress

@@ -75,7 +75,10 @@ def evaluate(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Score any images against any reference: distances with errors and floors, precision and recall, a copy check."""
+    """Score any images against any reference.
+
+    Distances come with errors and floors, precision and recall, a classifier's test and a copy check.
+    """
     import json as json_module
 
     given: Global = context.obj
