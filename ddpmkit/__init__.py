@@ -169,13 +169,12 @@ def ablate(
     from ddpmkit.report.write import write_report
     from ddpmkit.study.progress import Monitor, PlainLines
     from ddpmkit.study.runner import How, prepare, run
-    from ddpmkit.study.strips import write_strips
+    from ddpmkit.study.walks import walks
 
     how = How(jobs, device, executor, checkpoint_every)
     prepared = prepare(options, out=out, registry=Registry(plugins), how=how)
     outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
-    write_strips(prepared)
-    write_report(outcome.folder)
+    write_report(outcome.folder, walks(prepared))
     return outcome
 
 

@@ -12,10 +12,8 @@ from ddpmkit.cli.options import PATH, Out
 from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
 from ddpmkit.files import home
+from ddpmkit.report.forms import ALIASES, FORMATS
 from ddpmkit.text.plain import utf8
-
-FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
-ALIASES = {"table": "terminal", "markdown": "md", "tex": "latex", "tidy": "csv"}
 
 
 def register(app: typer.Typer) -> None:
@@ -61,8 +59,9 @@ def report(
 ) -> None:
     """Show a study again from its records, in any form: means, intervals, paired differences, verdicts, pictures."""
     from ddpmkit import files
-    from ddpmkit.report.views import View
-    from ddpmkit.report.write import make, render, to_terminal
+    from ddpmkit.report.show.terminal import to_terminal
+    from ddpmkit.report.show.views import View
+    from ddpmkit.report.write import make, render
     from ddpmkit.study.store import find_study
 
     form = ALIASES.get(format, format)
@@ -97,7 +96,7 @@ def report(
 
 
 def _check(folders: list[Path], committed: Path | None) -> None:
-    from ddpmkit.report.check import differences
+    from ddpmkit.report.show.check import differences
 
     if len(folders) > 1:
         raise DdpmkitError("--check looks at one study", "ddpmkit report STUDY --check")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.read.reference import Reference
 from ddpmkit.study.records import NllRecord, Record, RefRecord, SampleRecord, ScoreRecord, TrainRecord
 from ddpmkit.study.store import Store
 
@@ -83,7 +84,7 @@ class Records:
     folder: Path
     plan: dict[str, Any]
     results: pd.DataFrame
-    references: list[dict[str, Any]]
+    references: list[Reference]
     problems: list[tuple[str, str, str]]  # label, state, error
     mixed: tuple[str, ...] = ()  # what differs between the fingerprints of the stages
     copies: tuple[str, ...] = ()  # cells some of whose samples are likely copies of training images
@@ -167,7 +168,7 @@ def read_study(folder: Path) -> Records:
             if (scored := store.record(ScoreRecord, score)) and scored.metrics.get("copy", {}).get("flag")
         )
     )
-    references = [ref.json() for ref in refs if ref is not None]
+    references = [Reference(ref) for ref in refs if ref is not None]
     return Records(folder, plan, pd.DataFrame(rows, columns=list(COLUMNS)), references, problems, mixed, copies)
 
 

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 from ddpmkit.errors import DdpmkitError
 
 Direction = Literal["lower", "higher", "none"]
-BASELINE_METRIC = "NLL"  # the one that the data's own baselines stand under
 
 # A p-value says whether there is a difference, not how large it is; a check has a wrong side on either end.
 NOTHING = ("two-sample", "c2st", "copy", "p-value")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from ddpmkit.report.advice import measuring, merged, smallest, to_settle, which_seeds
+
 from ddpmkit.statistics import Components, Pairs, judge, seeds_for_margin, seeds_needed, smallest_visible
 
 

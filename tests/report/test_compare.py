@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
-from ddpmkit.report.frames import COLUMNS, Records
 from ddpmkit.report.notes import notes_of
 from ddpmkit.report.tables import main_table, summarise
 from ddpmkit.report.views import compare
+
+from ddpmkit.report.frames import COLUMNS, Records
 
 HIDDEN = ("copy", "NLL-unclipped", "NLL-train", "FD-x-debiased")
 

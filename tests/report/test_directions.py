@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-
-from ddpmkit.cli import main
 from ddpmkit.report.figures import write_figures
 from ddpmkit.report.foreign import records_of
-from ddpmkit.report.metrics import direction, read
 from ddpmkit.report.tables import main_table, summarise
+
+from ddpmkit.cli import main
+from ddpmkit.report.metrics import direction, read
 
 HIGHER = (
     "PSNR", "SSIM", "MS-SSIM", "psnr_db", "PSNR (dB)", "test/psnr", "IS", "is", "IS-10k", "Inception Score",

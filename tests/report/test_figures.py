@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from ddpmkit.report.figures import _metrics, samples_of, tile, write_figures
+from ddpmkit.report.tables import Summary
 from PIL import Image
 from safetensors.numpy import save
 
-from ddpmkit.report.figures import _metrics, samples_of, tile, write_figures
 from ddpmkit.report.frames import COLUMNS, Records
-from ddpmkit.report.tables import Summary
 from ddpmkit.statistics import contrasts, t_interval
 
 LEVELS = 17  # the digits have grey levels 0 to 16

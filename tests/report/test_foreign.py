@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ddpmkit.report.foreign import read_foreign, records_of
+from ddpmkit.report.tables import all_tables, summarise
 from scipy import stats
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.foreign import read_foreign, records_of
-from ddpmkit.report.tables import all_tables, summarise
 
 A, B = [10.0, 11.0, 12.5], [9.0, 10.4, 11.1]
 

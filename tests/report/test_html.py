@@ -13,15 +13,15 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
-from safetensors.numpy import load
-
-from ddpmkit.cli import main
 from ddpmkit.report.charts import charts
 from ddpmkit.report.html import breaks, kind
 from ddpmkit.report.render import to_latex, to_tsv
 from ddpmkit.report.views import View
 from ddpmkit.report.words import findings, lead
+from PIL import Image
+from safetensors.numpy import load
+
+from ddpmkit.cli import main
 from ddpmkit.report.write import make, render, write_report
 
 ACTING = (

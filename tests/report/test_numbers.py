@@ -7,10 +7,10 @@ import re
 from decimal import Decimal
 
 import pytest
-
 from ddpmkit.report.foreign import records_of
 from ddpmkit.report.render import to_latex, to_markdown, to_tsv, to_wide
 from ddpmkit.report.tables import contrast_table, decimals, main_table, summarise
+
 from ddpmkit.statistics import t_interval
 
 

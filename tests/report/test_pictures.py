@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from ddpmkit.plots import Strip, strips_figure, terminal_strips
-from ddpmkit.plugin.registry import Registry
-from ddpmkit.report import figures, write
 from ddpmkit.report.colour import as_rgb
 from ddpmkit.report.figures import tile
+from PIL import Image
+
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.report import figures, write
 from ddpmkit.study import runner
 from ddpmkit.study.runner import How
 from ddpmkit.study.strips import write_strips

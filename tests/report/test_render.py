@@ -9,11 +9,11 @@ import re
 import unicodedata
 
 import pytest
+from ddpmkit.report.render import to_json, to_markdown, to_terminal, to_tsv
+from ddpmkit.report.tables import Summary, all_tables
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from ddpmkit.report.render import to_json, to_markdown, to_terminal, to_tsv
-from ddpmkit.report.tables import Summary, all_tables
 from ddpmkit.statistics import contrasts, t_interval
 from ddpmkit.text import inert
 

@@ -7,9 +7,9 @@ from statistics import fmean
 
 import pandas as pd
 import pytest
-
 from ddpmkit.report.foreign import records_of
 from ddpmkit.report.tables import summarise
+
 from ddpmkit.statistics import Pairs, equivalence_p, interactions, judge, paired_p
 
 

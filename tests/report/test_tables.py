@@ -12,10 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
-
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.frames import COLUMNS, Records
 from ddpmkit.report.tables import (
     all_tables,
     by_seed,
@@ -26,6 +22,10 @@ from ddpmkit.report.tables import (
     p_text,
     summarise,
 )
+from scipy import stats
+
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.frames import COLUMNS, Records
 from ddpmkit.statistics import Interval, contrasts, seeds_needed, smallest_visible
 
 BLANK = dict.fromkeys(COLUMNS)

@@ -10,12 +10,12 @@ import math
 
 import pandas as pd
 import pytest
-
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.frames import COLUMNS, Records
 from ddpmkit.report.render import to_json, to_latex, to_markdown, to_tidy, to_tsv, to_wide
 from ddpmkit.report.tables import summarise
 from ddpmkit.report.views import View, compare, pivot, select, shown, varying
+
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.frames import COLUMNS, Records
 
 SCHEDULES, SIGMAS = ("linear", "cosine:s=0.01"), ("beta", "beta-tilde", "fixed")
 

@@ -6,12 +6,12 @@ import io
 
 import numpy as np
 import pytest
+from ddpmkit.plots import Strip, forward_strips, terminal_strips
 from PIL import Image
 
 import ddpmkit
 from ddpmkit.cli import main
 from ddpmkit.diffusion.tables import tables_for
-from ddpmkit.plots import Strip, forward_strips, terminal_strips
 
 
 @pytest.fixture(scope="module")
