@@ -50,6 +50,9 @@ def report(
     better: Annotated[
         str | None, typer.Option(help="Which way a metric is better, where its name doesn't say: reward=higher")
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder to write the figures of what is shown into: PNG, SVG and PDF", **PATH)
+    ] = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -61,7 +64,7 @@ def report(
     from ddpmkit import files
     from ddpmkit.report.show.terminal import to_terminal
     from ddpmkit.report.show.views import View
-    from ddpmkit.report.write import make, render
+    from ddpmkit.report.write import make, render, write_pictures
     from ddpmkit.study.store import find_study
 
     form = ALIASES.get(format, format)
@@ -78,6 +81,9 @@ def report(
         return
     view = View(tuple(where or ()), tuple(m.strip() for m in (metrics or "").split(",") if m.strip()), sort, rows, cols)
     records, summary, printed = make(folders, view, baseline=baseline, margin=margin, better=better)
+    if figures is not None:
+        write_pictures(figures, records, summary)
+        print(f"wrote figures into {figures}", file=sys.stderr)
     if form == "terminal" and to is None:
         to_terminal(summary, shown=printed)
         return

@@ -83,6 +83,22 @@ def render(form: str, records: Records, summary: Summary, printed: Sequence[Tabl
     return {"terminal": to_tsv, "md": to_markdown, "latex": to_latex, "json": to_json}[form](summary, printed)
 
 
+def write_pictures(folder: Path, records: Records, summary: Summary) -> None:
+    """Write the figures of what a report shows into a folder, as PNG, SVG and PDF; what can't be drawn is said."""
+    from ddpmkit.report.draw.chart import write_charts
+    from ddpmkit.report.draw.charts import charts
+    from ddpmkit.report.draw.figures import write_figures
+    from ddpmkit.report.draw.save import FORMATS
+    from ddpmkit.report.read.samples import samples_of
+
+    samples: list[CellSamples] = []
+    with isolated("the samples"):
+        samples = samples_of(records)
+    write_figures(folder, summary, samples, FORMATS)
+    with isolated("the charts"):
+        write_charts(folder, charts(records, summary), FORMATS)
+
+
 def write_report(folder: Path, strips: Mapping[str, Strips] | None = None) -> Summary:
     """Write the study's files from its records, and return the summary.
 

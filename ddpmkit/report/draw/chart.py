@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpmkit.report.draw.palette import VARIABLES
-from ddpmkit.report.draw.save import encode, save
+from ddpmkit.report.draw.save import PAGE, encode, save
 from ddpmkit.text import inert
 
 if TYPE_CHECKING:
@@ -45,9 +45,10 @@ class Chart:
             svg = svg.replace(colour, variable)
         return svg
 
-    def write(self, folder: Path) -> list[Path]:
+    def write(self, folder: Path, forms: Sequence[str] = PAGE) -> list[Path]:
         """Write the chart's files, and return their paths."""
-        return save(self.figure, folder / self.stem, {"svg": self._svg})
+        drawn = {"svg": self._svg} if "svg" in forms else {}
+        return save(self.figure, folder / self.stem, forms, encoded=drawn)
 
     @cached_property
     def _svg(self) -> bytes:
@@ -62,6 +63,6 @@ class Chart:
         return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{label}" {size}>'
 
 
-def write_charts(folder: Path, charts: Iterable[Chart]) -> list[Path]:
+def write_charts(folder: Path, charts: Iterable[Chart], forms: Sequence[str] = PAGE) -> list[Path]:
     """Write charts into a folder, and return the paths."""
-    return [path for chart in charts for path in chart.write(folder)]
+    return [path for chart in charts for path in chart.write(folder, forms)]

@@ -31,29 +31,37 @@ def charts(records: Records, summary: Summary) -> Iterator[Chart]:
         values = {c: v for c, v in summary.values.get(metric, {}).items() if v}
         if 1 < len(values) <= MANY and max(map(len, values.values())) > 1:
             alt = f"{metric} of each cell, one line a train seed."
-            yield Chart(f"seeds-{_stem(metric, number)}", "seeds", summary.head(metric), alt, slopes(values))
+            yield Chart(
+                f"seeds-{_stem(metric, number)}",
+                "seeds",
+                summary.head(metric),
+                alt,
+                slopes(values, metric + summary.unit(metric)),
+            )
     axes = list(varying(records))
     if "cell" not in axes and len(axes) >= 2:
         for number, metric in enumerate(summary.metrics):
             for part, (rest, grid) in enumerate(_grids(records, summary, metric, axes)):
                 stem = f"grid-{_stem(metric, number)}" + (f"-{part + 1}" if rest else "")
                 alt = f"Mean {metric} by {axes[0]} and {axes[1]}{rest}."
-                yield Chart(stem, "grid", summary.head(metric) + rest, alt, shaded(grid, axes[0], axes[1]))
+                figure = shaded(grid, axes[0], axes[1], f"mean {metric}{summary.unit(metric)}{rest}")
+                yield Chart(stem, "grid", summary.head(metric) + rest, alt, figure)
     yield from _along_the_way(records)
 
 
 def _effects(summary: Summary, metric: str, stem: str) -> Iterator[Chart]:
     """The differences from the baseline, and the effects of whole axes."""
     title, way, margin = summary.head(metric), summary.way(metric), summary.margins.get(metric)
+    name = short(metric, 20) + summary.unit(metric)
     gaps = _numbered(summary.differences[metric])
     if gaps:
         alt = f"Differences from {summary.baseline} in {metric}, with intervals; the same numbers are in the table."
-        label = f"difference from {short(summary.baseline, 28)}"
+        label = f"{name}: difference from {short(summary.baseline, 28)}"
         yield Chart(f"effects-{stem}", "effects", title, alt, forest(gaps, label, way, margin))
     whole = _numbered({f"{e.axis}: {e.level} - {e.reference}": e.contrast for e in summary.effects.get(metric, ())})
     if whole:
         alt = f"Effects of whole axes on {metric}, with intervals; the same numbers are in the table."
-        figure = forest(whole, "difference over matched cells", way, margin)
+        figure = forest(whole, f"{name}: difference over matched cells", way, margin)
         yield Chart(f"axes-{stem}", "effects", f"{title}, whole axes", alt, figure)
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddpmkit.report.draw.labels import plain, short
-from ddpmkit.report.draw.palette import ON_DARK, ON_LIGHT, SHADES
+from ddpmkit.report.draw.palette import MUTED, ON_DARK, ON_LIGHT, SHADES
 from ddpmkit.report.draw.panel import finish, panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def shaded(grid: Mapping[str, Mapping[str, float]], rows: str, cols: str) -> Figure:
-    """Draw row -> column -> mean; the darker, the larger."""
+def shaded(grid: Mapping[str, Mapping[str, float]], rows: str, cols: str, label: str) -> Figure:
+    """Draw row -> column -> mean; the darker, the larger; the label says of what."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
     from matplotlib.patches import Rectangle
@@ -38,6 +38,7 @@ def shaded(grid: Mapping[str, Mapping[str, float]], rows: str, cols: str) -> Fig
     axis.set_ylim(-len(grid) + 0.5, 0.5)
     axis.set_xticks(range(len(across)), [short(c, 16) for c in across])
     axis.set_yticks([-i for i in range(len(grid))], [short(r, 22) for r in grid])
+    axis.set_title(plain(label), loc="left", fontsize=8, color=MUTED, pad=4)
     axis.set_xlabel(plain(cols))
     axis.set_ylabel(plain(rows))
     for side in axis.spines.values():

@@ -17,6 +17,8 @@ def lines(
     curves: Mapping[str, Sequence[tuple[Any, Any]]], x: str, y: str, yscale: str = "linear", xscale: str = "linear"
 ) -> Figure:
     """Draw name -> curves, each along x and along y; of more names than there are colours the first stands out."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     figure, axis = panel(2.8)
     many = len(curves) > len(SERIES)
     for i, (name, drawn) in enumerate(curves.items()):
@@ -27,14 +29,14 @@ def lines(
     axis.set_yscale(yscale)
     axis.set_xscale(xscale)
     if yscale == "log":
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
         low, high = axis.get_ylim()
         low = max(low, high * 1e-6)  # what is next to nothing must not flatten the rest
         axis.set_ylim(low, high)
         axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
+    for scale, side in ((xscale, axis.xaxis), (yscale, axis.yaxis)):
+        if scale == "log":
+            side.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     if not many:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,10 @@ SILENT: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 FORMATS = tuple(SILENT)
+PAGE = (
+    "png",
+    "svg",
+)  # a PDF costs as much as both, for the letters that it embeds: it is written where it is asked for
 
 
 def encode(figure: Figure, form: str, name: str) -> bytes:
@@ -41,17 +45,20 @@ def encode(figure: Figure, form: str, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def save(figure: Figure, stem: Path, encoded: Mapping[str, bytes] | None = None) -> list[Path]:
-    """Write a figure as ``stem.png``, ``stem.svg`` and ``stem.pdf``, and return the paths.
+def save(
+    figure: Figure, stem: Path, forms: Sequence[str] = PAGE, *, encoded: Mapping[str, bytes] | None = None
+) -> list[Path]:
+    """Write a figure once a form, as ``stem.png`` and so on, and return the paths.
 
     Args:
         figure: The figure.
         stem: Folder and name, without an ending.
+        forms: Some of png, svg, pdf.
         encoded: Form -> the figure in that form, where it has been drawn before.
     """
     drawn = encoded or {}
     out = []
-    for form in FORMATS:
+    for form in forms:
         path = stem.with_name(f"{stem.name}.{form}")  # a name may hold a dot
         files.write_bytes(path, drawn[form] if form in drawn else encode(figure, form, stem.name))
         out.append(path)

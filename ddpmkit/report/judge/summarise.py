@@ -171,7 +171,8 @@ def _references(records: Records, metrics: Sequence[str]) -> dict[str, dict[str,
         real = f"real, {'test' if ref.record.split == 'train' else 'train'} n={ref.record.n_floor}"
         for metric, value in ref.record.floors.items():
             put(real, metric, value, ref.study)
-        if ref.baselines_under in metrics:
+        under = ref.baselines_under
+        if under is not None and under in metrics:
             for name, bits in ref.record.baselines.items():
-                put(name, ref.baselines_under, bits, ref.study)
+                put(name, under, bits, ref.study)
     return out
