@@ -31,7 +31,7 @@ ROWS: list[set[str]] = [
         "statistics",
     },
     {"training", "sampling", "likelihood", "distances"},
-    {"study", "report", "plots"},
+    {"study", "report"},
     {"cli"},
     {"ddpmkit", "__main__"},  # what a user imports
 ]

@@ -14,7 +14,7 @@ import pytest
 from ddpmkit import load_results
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.frames import AXES, COLUMNS, read_study
-from ddpmkit.report.write import to_csv
+from ddpmkit.report.show.csv import to_tidy
 
 SETTINGS = {
     "dataset": "digits",
@@ -228,7 +228,7 @@ def test_problems_name_the_stages_that_are_not_done(tmp_path):
 
 def test_references_are_those_that_are_done(tmp_path):
     references = read_study(Folder(tmp_path, ended={"ref pca": "failed"}).study).references
-    assert [r["label"] for r in references] == ["FD-digits"]
+    assert [r.record.label for r in references] == ["FD-digits"]
 
 
 @pytest.mark.parametrize("content", [None, "", "[1, 2]", "{"])
@@ -242,7 +242,7 @@ def test_a_folder_without_a_plan_is_no_study(tmp_path, content):
 def written(tmp_path, **how):
     folder = Folder(tmp_path, **how)
     records = read_study(folder.study)
-    (folder.study / "results.csv").write_text(to_csv(records))
+    (folder.study / "results.csv").write_text(to_tidy(records))
     return records, folder.study
 
 
@@ -270,7 +270,7 @@ FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1+1", "\r=1+1", "\x1b=1", "\u200
 def test_no_text_in_the_csv_starts_a_formula(tmp_path, column):
     frame = read_study(Folder(tmp_path, cells=("linear",), seeds=(0, 1)).study)
     frame.results[column] = FORMULAS
-    back = pd.read_csv(io.StringIO(to_csv(frame)), dtype=str, keep_default_na=False)
+    back = pd.read_csv(io.StringIO(to_tidy(frame)), dtype=str, keep_default_na=False)
     assert len(back) == len(FORMULAS)
     assert [v for v in back[column] if not v.isprintable() or v.startswith(("=", "+", "-", "@"))] == []
 

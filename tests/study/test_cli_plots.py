@@ -6,12 +6,14 @@ import io
 
 import numpy as np
 import pytest
-from ddpmkit.plots import Strip, forward_strips, terminal_strips
 from PIL import Image
 
 import ddpmkit
 from ddpmkit.cli import main
 from ddpmkit.diffusion.tables import tables_for
+from ddpmkit.report.draw.blocks import terminal_strips
+from ddpmkit.study.forward import forward_strips
+from ddpmkit.study.strips import Strips
 
 
 @pytest.fixture(scope="module")
@@ -70,20 +72,22 @@ def test_a_bad_request_is_two_lines(command, message, tmp_path, capsys, monkeypa
 def test_every_schedule_dissolves_the_same_image_with_the_same_noise():
     image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8) % 17
     chains = {n: tables_for(ddpmkit.build("schedule", n), 1000) for n in ("linear", "cosine")}
-    linear, cosine = forward_strips(image, 17, chains)
-    assert np.array_equal(linear.images[0], image)
-    assert np.array_equal(cosine.images[0], image)
-    last = linear.images[-1].astype(int) - cosine.images[-1]
+    strips = forward_strips(image, 17, chains)
+    linear, cosine = strips.rows.values()
+    assert len(strips.heads) == len(linear)
+    assert np.array_equal(linear[0], image)
+    assert np.array_equal(cosine[0], image)
+    last = linear[-1].astype(int) - cosine[-1]
     assert np.abs(last).max() <= 1  # nothing but the noise is left, to a rounding
     # "much quicker for linear than for cosine": half way the image is worse off
-    error = [np.abs(s.images[6].astype(float) - image).mean() for s in (linear, cosine)]
+    error = [np.abs(row[6].astype(float) - image).mean() for row in (linear, cosine)]
     assert error[0] > 1.1 * error[1]
 
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_in_the_terminal_as_many_pictures_as_fit_with_both_ends(width):
-    strip = Strip("a", np.stack([np.full((1, 8, 8), k, dtype=np.uint8) for k in range(12)]))
-    text = terminal_strips([strip], 12, [str(k) for k in range(12)], width)
+    images = np.stack([np.full((1, 8, 8), k, dtype=np.uint8) for k in range(12)])
+    text = terminal_strips(Strips({"a": images}, tuple(map(str, range(12))), 12), width)
     lines = text.plain.splitlines()
     assert len(lines) == 1 + 4
     assert max(map(len, lines)) <= width
@@ -97,13 +101,13 @@ def test_in_the_terminal_as_many_pictures_as_fit_with_both_ends(width):
 
 
 def test_without_colour_shades_stand_for_brightness():
-    strip = Strip("a", np.stack([np.zeros((1, 2, 2), np.uint8), np.full((1, 2, 2), 16, np.uint8)]))
-    lines = terminal_strips([strip], 17, ["x", "y"], 80, colour=False).plain.splitlines()
+    images = np.stack([np.zeros((1, 2, 2), np.uint8), np.full((1, 2, 2), 16, np.uint8)])
+    lines = terminal_strips(Strips({"a": images}, ("x", "y"), 17), 80, colour=False).plain.splitlines()
     assert lines[1].rstrip() == "a  " + "   ██"
 
 
 def test_coloured_images_keep_their_colours_in_the_terminal():
     red = np.zeros((1, 3, 2, 2), np.uint8)
     red[:, 0] = 255
-    text = terminal_strips([Strip("a", np.concatenate([red, red]))], 256, ["x", "y"], 80)
+    text = terminal_strips(Strips({"a": np.concatenate([red, red])}, ("x", "y"), 256), 80)
     assert {s.style.color.name for s in text.spans if getattr(s.style, "color", None)} == {"#ff0000"}

@@ -12,21 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ddpmkit.report.tables import (
-    all_tables,
-    by_seed,
-    contrast_table,
-    decimals,
-    interval_text,
-    main_table,
-    p_text,
-    summarise,
-)
 from scipy import stats
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.frames import COLUMNS, Records
+from ddpmkit.report.judge.summarise import by_seed, summarise
+from ddpmkit.report.read.reference import Reference
+from ddpmkit.report.show.numbers import decimals, interval_text, p_text
+from ddpmkit.report.show.tables import all_tables, contrast_table, main_table
 from ddpmkit.statistics import Interval, contrasts, seeds_needed, smallest_visible
+from ddpmkit.study.records import RefRecord
 
 BLANK = dict.fromkeys(COLUMNS)
 
@@ -168,7 +163,7 @@ def test_references_stand_below_the_cells_under_their_own_metric():
         "baselines": {"uniform": 4.0875},
     }
     rows = rows_of({"a": HIGH, "b": LOW}, "FD-digits") + rows_of({"a": HIGH, "b": LOW})
-    table = main_table(summarise(records(rows, references=[reference])))
+    table = main_table(summarise(records(rows, references=[Reference(RefRecord.read(reference))])))
     assert table.references == 2
     floor, uniform = table.rows[-2:]
     assert (float(floor[2]), floor[3]) == (pytest.approx(13.8, abs=0.05), "")

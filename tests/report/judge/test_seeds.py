@@ -7,9 +7,9 @@ from statistics import fmean
 
 import pandas as pd
 import pytest
-from ddpmkit.report.foreign import records_of
-from ddpmkit.report.tables import summarise
 
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.foreign import records_of
 from ddpmkit.statistics import Pairs, equivalence_p, interactions, judge, paired_p
 
 

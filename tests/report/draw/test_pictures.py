@@ -1,20 +1,26 @@
 """Pictures of any number of channels; one that can't be drawn costs neither the results nor another picture."""
 
+import hashlib
 import io
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ddpmkit.plots import Strip, strips_figure, terminal_strips
-from ddpmkit.report.colour import as_rgb
-from ddpmkit.report.figures import tile
 from PIL import Image
+from safetensors.numpy import save
 
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.report import figures, write
+from ddpmkit.report import write
+from ddpmkit.report.draw import figures
+from ddpmkit.report.draw.blocks import terminal_strips
+from ddpmkit.report.draw.strips import strips_figure
+from ddpmkit.report.draw.tiles import as_rgb, tile
+from ddpmkit.report.read.samples import samples_of
 from ddpmkit.study import runner
 from ddpmkit.study.runner import How
-from ddpmkit.study.strips import write_strips
+from ddpmkit.study.strips import Strips
+from ddpmkit.study.walks import walks
 
 
 @pytest.fixture
@@ -47,10 +53,10 @@ def test_channels_without_colours_are_grey_tiles(rng, channels, shape):
 def test_every_picture_takes_any_number_of_channels(rng, channels):
     images = rng.integers(0, 17, (5, channels, 4, 4)).astype(np.uint8)
     assert tile(images, 17, 3).shape[2] == 3
-    strips, heads = [Strip("a", images), Strip("b", images)], list("vwxyz")
-    strips_figure(strips, 17, heads).savefig(io.BytesIO(), format="png")
+    strips = Strips({"a": images, "b": images}, tuple("vwxyz"), 17)
+    strips_figure(strips).savefig(io.BytesIO(), format="png")
     for colour in (True, False):
-        assert terminal_strips(strips, 17, heads, 80, colour=colour).plain
+        assert terminal_strips(strips, 80, colour=colour).plain
 
 
 TINY = {
@@ -78,8 +84,7 @@ def done(tmp_path_factory):
 @pytest.mark.long
 def test_a_study_of_latents_has_its_results_and_its_pictures(done, capsys):
     prepared = done
-    write_strips(prepared)
-    write.write_report(prepared.folder)
+    write.write_report(prepared.folder, walks(prepared))
     assert "could not be drawn" not in capsys.readouterr().err
     names = {p.name for p in prepared.folder.rglob("*") if p.is_file()}
     assert names >= {"results.csv", "report.html", "forward.png", "reverse.png", "samples.png", "metrics.png"}
@@ -92,29 +97,32 @@ def test_a_study_of_latents_has_its_results_and_its_pictures(done, capsys):
 @pytest.mark.parametrize(
     ("place", "name", "lost"),
     [
-        (figures, "_write_png", "the samples of linear"),
-        (figures, "_side_by_side", "the cells side by side"),
-        (figures, "_metrics", "the metrics"),
-        (figures, "samples_of", "the samples of linear"),
-        ("ddpmkit.report.charts", "write_charts", "the charts"),
-        ("ddpmkit.report.charts", "charts", "a chart"),
-        ("ddpmkit.report.html", "to_html", "report.html"),
-        ("ddpmkit.report.html", "tile", "the samples of linear"),
+        (figures, "write_samples", "the samples of linear"),
+        (figures, "samples_figure", "the cells side by side"),
+        (figures, "metrics_figure", "the metrics"),
+        ("ddpmkit.report.read.samples", "samples_of", "the samples"),
+        ("ddpmkit.report.read.samples", "load", "the samples of linear"),
+        ("ddpmkit.report.draw.chart", "write_charts", "the charts"),
+        ("ddpmkit.report.draw.charts", "charts", "a chart"),
+        ("ddpmkit.report.show.html", "to_html", "report.html"),
+        ("ddpmkit.report.show.html", "first_samples", "the samples of linear"),
+        ("ddpmkit.report.draw.strips", "strips_figure", "the strips forward"),
     ],
 )
 def test_a_picture_that_fails_costs_itself_alone(done, monkeypatch, capsys, place, name, lost):
     for path in (done.folder / "results.csv", done.folder / "report.json"):
         path.unlink(missing_ok=True)
     # Matplotlib is slow and another test's: here it is about who pays for whom.
-    monkeypatch.setattr(figures, "_save", lambda figure, stem: [])
-    monkeypatch.setattr("ddpmkit.report.charts.charts", lambda records, summary: iter(()))
+    monkeypatch.setattr(figures, "save", lambda figure, stem, forms: [])
+    monkeypatch.setattr("ddpmkit.report.draw.charts.charts", lambda records, summary: iter(()))
     where = f"{place}.{name}" if isinstance(place, str) else f"{place.__name__}.{name}"
 
     def broken(*_args, **_kwargs):
         raise IndexError("no picture")
 
     monkeypatch.setattr(where, broken)
-    write.write_report(done.folder)
+    strips = Strips({"linear": np.zeros((2, 1, 4, 4), np.uint8)}, ("x0", "1 T"), 17)
+    write.write_report(done.folder, {"forward": strips} if lost == "the strips forward" else {})
     err = capsys.readouterr().err
     assert f"warning: {lost} could not be drawn: IndexError: no picture" in err
     assert err.count("could not be drawn") == 1
@@ -122,17 +130,19 @@ def test_a_picture_that_fails_costs_itself_alone(done, monkeypatch, capsys, plac
         assert (done.folder / form).is_file(), form
 
 
-def test_what_is_lost_is_one_picture(tmp_path, monkeypatch, capsys):
+def test_what_is_lost_is_one_picture(tmp_path, capsys):
     """Of three cells the second has damaged samples: the other two are drawn."""
     cells = [{"label": c, "slug": c} for c in "abc"]
-    records = SimpleNamespace(folder=tmp_path, plan={"cells": cells})
-
-    def samples(_records, cell):
-        if cell == "b":
-            raise ValueError("cut short")
-        return np.zeros((4, 1, 4, 4), np.uint8), 17
-
-    monkeypatch.setattr(figures, "samples_of", samples)
-    written = figures.write_figures(records, SimpleNamespace(intervals={}))
+    results = [{"cell": c, "train_seed": 0, "sample_seed": 0, "sample": c * 64} for c in "abc"]
+    records = SimpleNamespace(folder=tmp_path / "studies" / "demo", plan={"cells": cells, "results": results})
+    for r in results:
+        done = tmp_path / "store" / "sample" / r["sample"][:2] / r["sample"] / "out"
+        done.mkdir(parents=True)
+        (done / "samples.safetensors").write_bytes(save({"levels": np.zeros((4, 1, 4, 4), np.uint8)}))
+        (done / "result.json").write_text(json.dumps({"levels": 17}))
+        digest = hashlib.sha256((done / "result.json").read_bytes()).hexdigest()
+        (done / "COMMIT.json").write_text(json.dumps({"files": {"result.json": {"sha256": digest}}}))
+    (tmp_path / "store" / "sample" / "bb" / ("b" * 64) / "out" / "samples.safetensors").write_bytes(b"cut")
+    written = figures.write_figures(tmp_path, SimpleNamespace(intervals={}), samples_of(records))
     assert [p.name for p in written] == ["samples-a.png", "samples-c.png", "samples.png", "samples.svg"]
-    assert capsys.readouterr().err == "warning: the samples of b could not be drawn: ValueError: cut short\n"
+    assert capsys.readouterr().err.startswith("warning: the samples of b could not be drawn: SafetensorError: ")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from ddpmkit.report.confirm import confirm_table, confirmation, confirmed
-from ddpmkit.report.foreign import records_of
-from ddpmkit.report.tables import summarise
 from scipy import stats
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.judge.confirm import confirmation, confirmed
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.foreign import records_of
+from ddpmkit.report.show.tables import confirm_table
 
 STUDY = {"a": [10.0, 11.0, 12.0], "b": [9.0, 10.2, 11.5], "c": [8.5, 10.6, 10.0], "d": [12.0, 12.5, 13.9]}
 FRESH = {"a": [10.2, 11.1, 12.3, 9.0, 10.7], "c": [7.2, 8.0, 9.4, 6.1, 7.5]}

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from ddpmkit.report.notes import notes_of
-from ddpmkit.report.tables import main_table, summarise
-from ddpmkit.report.views import compare
 
 from ddpmkit.report.frames import COLUMNS, Records
+from ddpmkit.report.judge.notes import notes_of
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.compare import compare
+from ddpmkit.report.read.reference import Reference
+from ddpmkit.report.show.tables import main_table
+from ddpmkit.study.records import RefRecord
 
 HIDDEN = ("copy", "NLL-unclipped", "NLL-train", "FD-x-debiased")
 
@@ -43,7 +46,7 @@ def study(name, levels, *, steps=4, floor=1.9, nll=True, seeds=(0, 1, 2), schedu
         "baselines": {"per-pixel categorical": 0.6 * levels, "uniform": 0.25 * levels}, "reference": f"d{levels}" * 8,
         "levels": levels,
     }  # fmt: skip
-    return Records(Path(f"/r{name}/studies/{name}"), plan, frame, [reference], [])
+    return Records(Path(f"/r{name}/studies/{name}"), plan, frame, [Reference(RefRecord.read(reference))], [])
 
 
 def table(*studies):

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ddpmkit.report.foreign import read_foreign, records_of
-from ddpmkit.report.tables import all_tables, summarise
 from scipy import stats
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.foreign import read_foreign, records_of
+from ddpmkit.report.show.tables import all_tables
 
 A, B = [10.0, 11.0, 12.5], [9.0, 10.4, 11.1]
 
@@ -121,7 +122,7 @@ def test_a_mark_at_the_start_of_the_file_and_spaces_in_the_head_do_no_harm(tmp_p
 
 
 def test_the_projects_own_results_come_out_the_same():
-    own = Path(__file__).parents[2] / "results/reference/digits-schedules/results.csv"
+    own = Path(__file__).parents[3] / "results/reference/digits-schedules/results.csv"
     summary = summarise(read_foreign(own))
     assert summary.cells == ("linear", "cosine", "sigmoid")
     assert summary.points["cosine"] == {"schedule": "cosine"}

@@ -9,11 +9,11 @@ import shlex
 import shutil
 
 import pytest
-from ddpmkit.report.card import card, card_markdown, command, components
 
 from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.frames import read_study
+from ddpmkit.report.show.card import card, card_markdown, command, components
 from ddpmkit.report.write import write_report
 from ddpmkit.study.config import make_study
 

@@ -10,12 +10,19 @@ import math
 
 import pandas as pd
 import pytest
-from ddpmkit.report.render import to_json, to_latex, to_markdown, to_tidy, to_tsv, to_wide
-from ddpmkit.report.tables import summarise
-from ddpmkit.report.views import View, compare, pivot, select, shown, varying
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.frames import COLUMNS, Records
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.axes import varying
+from ddpmkit.report.read.compare import compare
+from ddpmkit.report.read.conditions import select
+from ddpmkit.report.show.csv import to_tidy, to_wide
+from ddpmkit.report.show.json import to_json
+from ddpmkit.report.show.latex import to_latex
+from ddpmkit.report.show.markdown import to_markdown
+from ddpmkit.report.show.terminal import to_tsv
+from ddpmkit.report.show.views import View, pivot, shown
 
 SCHEDULES, SIGMAS = ("linear", "cosine:s=0.01"), ("beta", "beta-tilde", "fixed")
 

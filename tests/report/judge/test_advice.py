@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ddpmkit.report.advice import measuring, merged, smallest, to_settle, which_seeds
 
+from ddpmkit.report.judge.advice import measuring, merged, smallest, to_settle, which_seeds
 from ddpmkit.statistics import Components, Pairs, judge, seeds_for_margin, seeds_needed, smallest_visible
 
 
@@ -72,9 +72,9 @@ def test_the_measurement(parts, share):
 def test_the_smallest_gap_takes_the_family_and_the_typical_spread():
     found = [contrast([1.0, 2.0, 1.5])] * 3
     expected = smallest_visible(3, 2.0 / 2**0.5, contrasts=3)
-    assert smallest(found, {0: 1.0, 1: 2.0, 2: 50.0}) == pytest.approx(expected)
-    assert smallest([], {}) is None
-    assert smallest([contrast([1.0])], {}) is None
+    assert smallest(found, [1.0, 2.0, 50.0]) == pytest.approx(expected)
+    assert smallest([], []) is None
+    assert smallest([contrast([1.0])], []) is None
 
 
 def test_one_sentence_names_all_its_metrics():

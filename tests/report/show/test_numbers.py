@@ -7,11 +7,18 @@ import re
 from decimal import Decimal
 
 import pytest
-from ddpmkit.report.foreign import records_of
-from ddpmkit.report.render import to_latex, to_markdown, to_tsv, to_wide
-from ddpmkit.report.tables import contrast_table, decimals, main_table, summarise
 
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.foreign import records_of
+from ddpmkit.report.read.reference import Reference
+from ddpmkit.report.show.csv import to_wide
+from ddpmkit.report.show.latex import to_latex
+from ddpmkit.report.show.markdown import to_markdown
+from ddpmkit.report.show.numbers import decimals
+from ddpmkit.report.show.tables import contrast_table, main_table
+from ddpmkit.report.show.terminal import to_tsv
 from ddpmkit.statistics import t_interval
+from ddpmkit.study.records import RefRecord
 
 
 def study(cells, metric="FD"):
@@ -110,7 +117,9 @@ def test_a_wide_neighbour_cuts_no_number_and_a_narrow_one_draws_none_out():
 def test_what_it_is_held_against_keeps_two_digits_beside_any_interval():
     records = study({"a": around(959847.2, 1126534.9)}, "NLL")
     records.references.append(
-        {"split": "test", "n_floor": 9, "floors": {"NLL": 1.93}, "baselines": {"uniform": 0.00413}}
+        Reference(
+            RefRecord.read({"split": "test", "n_floor": 9, "floors": {"NLL": 1.93}, "baselines": {"uniform": 0.00413}})
+        )
     )
     rows = {r[0]: r[2] for r in main_table(summarise(records)).rows}
     assert (rows["real, train n=9"], rows["uniform"]) == ("1.9", "0.0041")

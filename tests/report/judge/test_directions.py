@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from ddpmkit.report.figures import write_figures
-from ddpmkit.report.foreign import records_of
-from ddpmkit.report.tables import main_table, summarise
 
 from ddpmkit.cli import main
+from ddpmkit.report.draw.figures import write_figures
+from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.metrics import direction, read
+from ddpmkit.report.read.foreign import records_of
+from ddpmkit.report.show.tables import main_table
 
 HIGHER = (
     "PSNR", "SSIM", "MS-SSIM", "psnr_db", "PSNR (dB)", "test/psnr", "IS", "is", "IS-10k", "Inception Score",
@@ -93,10 +94,7 @@ def test_the_axis_of_a_figure_says_the_metrics_own_direction(tmp_path, monkeypat
 
     plain = Axes.set_xlabel
     monkeypatch.setattr(Axes, "set_xlabel", lambda self, text, **how: (seen.append(text), plain(self, text, **how))[1])
-    records = study(metric)
-    import dataclasses
-
-    write_figures(dataclasses.replace(records, folder=tmp_path), summarise(records))
+    write_figures(tmp_path, summarise(study(metric)), [])
     assert seen == [said]
 
 

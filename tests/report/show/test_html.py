@@ -13,15 +13,16 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from ddpmkit.report.charts import charts
-from ddpmkit.report.html import breaks, kind
-from ddpmkit.report.render import to_latex, to_tsv
-from ddpmkit.report.views import View
-from ddpmkit.report.words import findings, lead
 from PIL import Image
 from safetensors.numpy import load
 
 from ddpmkit.cli import main
+from ddpmkit.report.draw.charts import charts
+from ddpmkit.report.show.html import breaks, kind
+from ddpmkit.report.show.latex import to_latex
+from ddpmkit.report.show.terminal import to_tsv
+from ddpmkit.report.show.views import View
+from ddpmkit.report.show.words import findings, lead
 from ddpmkit.report.write import make, render, write_report
 
 ACTING = (
@@ -210,7 +211,7 @@ def test_no_text_from_outside_acts_in_latex(maker, text):
 
 
 def test_latex_names_what_a_stock_font_lacks():
-    from ddpmkit.report.render.latex import escape
+    from ddpmkit.report.show.latex import escape
 
     assert escape("café \u03c3 中 🙂") == "café $\\sigma$ {[}U+4E2D{]} {[}U+1F642{]}"
     assert escape("a_b^c") == r"a\_b\textasciicircum{}c"

@@ -11,12 +11,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from ddpmkit.report.figures import _metrics, samples_of, tile, write_figures
-from ddpmkit.report.tables import Summary
 from PIL import Image
 from safetensors.numpy import save
 
+from ddpmkit.report.draw.figures import write_figures
+from ddpmkit.report.draw.metrics import metrics_figure
+from ddpmkit.report.draw.tiles import tile
 from ddpmkit.report.frames import COLUMNS, Records
+from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.samples import samples_of
 from ddpmkit.statistics import contrasts, t_interval
 
 LEVELS = 17  # the digits have grey levels 0 to 16
@@ -71,7 +74,7 @@ class Study:
         )
 
     def draw(self):
-        return {p.name: p for p in write_figures(self.records, self.summary)}
+        return {p.name: p for p in write_figures(self.folder / "figures", self.summary, samples_of(self.records))}
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +116,10 @@ def test_tile_spreads_the_grey_levels_from_black_to_white(levels):
 
 def test_samples_are_those_of_the_cells_first_finished_result(tmp_path):
     study = Study(tmp_path, missing=[("cosine", 0), *(("sigmoid", s) for s in range(3))])
-    found, levels = samples_of(study.records, "cosine")
-    np.testing.assert_array_equal(found, study.images["cosine", 1])
-    assert levels == LEVELS
-    assert samples_of(study.records, "sigmoid") is None
+    found = {cell.label: cell for cell in samples_of(study.records)}
+    np.testing.assert_array_equal(found["cosine"].images, study.images["cosine", 1])
+    assert found["cosine"].levels == LEVELS
+    assert "sigmoid" not in found
 
 
 @pytest.mark.long
@@ -171,7 +174,7 @@ def test_the_metrics_picture_grows_with_metrics_and_cells(tmp_path):
 def test_a_study_without_anything_has_no_pictures(tmp_path):
     study = Study(tmp_path, cells=("a",), seeds=(0,), missing=[("a", 0)])
     summary = Summary("demo", ("a",), ("NLL",), "a", {"NLL": {}}, {"NLL": {}}, {"a": {"pending": 1}}, {}, ())
-    assert write_figures(study.records, summary) == []
+    assert write_figures(study.folder / "figures", summary, samples_of(study.records)) == []
     assert not (study.folder / "figures").exists()
 
 
@@ -222,9 +225,8 @@ def test_any_metric_name_can_be_drawn(tmp_path, metric):
     study = Study(tmp_path, cells=("a", "b"), seeds=(0, 1), missing=[(c, s) for c in "ab" for s in (0, 1)])
     values = {metric: study.values["NLL"]}
     intervals = {metric: study.summary.intervals["NLL"]}
-    drawn = write_figures(
-        study.records, dataclasses.replace(study.summary, metrics=(metric,), intervals=intervals, values=values)
-    )
+    summary = dataclasses.replace(study.summary, metrics=(metric,), intervals=intervals, values=values)
+    drawn = write_figures(study.folder / "figures", summary, samples_of(study.records))
     assert "metrics.png" in {p.name for p in drawn}
 
 
@@ -232,7 +234,7 @@ def test_any_metric_name_can_be_drawn(tmp_path, metric):
 @pytest.mark.parametrize("spread", [1.0, 10.0])
 def test_the_names_of_the_reference_lines_do_not_lie_on_each_other(study, spread):
     references = {"per-pixel categorical": {"NLL": 2.4353}, "uniform": {"NLL": 2.4353 + spread}}
-    figure = _metrics(dataclasses.replace(study.summary, references=references))
+    figure = metrics_figure(dataclasses.replace(study.summary, references=references))
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for axis in figure.axes for text in axis.texts]
     assert len(boxes) == 2

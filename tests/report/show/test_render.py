@@ -9,11 +9,14 @@ import re
 import unicodedata
 
 import pytest
-from ddpmkit.report.render import to_json, to_markdown, to_terminal, to_tsv
-from ddpmkit.report.tables import Summary, all_tables
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.show.json import to_json
+from ddpmkit.report.show.markdown import to_markdown
+from ddpmkit.report.show.tables import all_tables
+from ddpmkit.report.show.terminal import to_terminal, to_tsv
 from ddpmkit.statistics import contrasts, t_interval
 from ddpmkit.text import inert
 
