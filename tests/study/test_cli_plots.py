@@ -11,8 +11,12 @@ from PIL import Image
 import ddpmkit
 from ddpmkit.cli import main
 from ddpmkit.diffusion.tables import tables_for
+from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.draw.blocks import terminal_strips
+from ddpmkit.report.frames import read_study
+from ddpmkit.report.read.samples import samples_of
 from ddpmkit.study.forward import forward_strips
+from ddpmkit.study.reverse import reverse_strips
 from ddpmkit.study.strips import Strips
 
 
@@ -20,7 +24,7 @@ from ddpmkit.study.strips import Strips
 def study(tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
     ddpmkit.ablate(
-        schedules="cosine,linear", train_steps=4, samples=4, sampling_steps=3, timesteps=50, eval_batch=64,
+        schedules="cosine,linear", train_steps=4, samples=4, sampling_steps="3,7", timesteps=50, eval_batch=64,
         batch_size=8, backbones="unet:channels=4:mults=1", features="pca:k=4", train_seeds="0", metrics="fd",
         name="tiny", out=out, executor="inline", on_event=lambda _: None,
     )  # fmt: skip
@@ -28,7 +32,7 @@ def study(tmp_path_factory):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("suffix", [".png", ".svg"])
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 @pytest.mark.parametrize(
     "command",
     [
@@ -45,10 +49,25 @@ def test_a_plot_is_written_and_said(command, suffix, study, tmp_path, capsys):
     assert f"wrote {path}" in capsys.readouterr().err
     if suffix == ".svg":
         assert "<svg" in path.read_text()
+    elif suffix == ".pdf":
+        assert path.read_bytes().startswith(b"%PDF-")
     else:
         image = np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("L"))
         assert min(image.shape) > 200
         assert image.std() > 10  # something is drawn
+
+
+@pytest.mark.long
+def test_every_row_ends_in_its_cells_own_sample_however_many_steps_it_took(study):
+    registry = Registry(installed=False)
+    strips = reverse_strips(study / "studies" / "tiny", registry)
+    cells = {cell.label: cell for cell in samples_of(read_study(study / "studies" / "tiny"))}
+    assert len(strips.rows) == len(cells) == 4
+    assert strips.heads[0] == "x_T"
+    assert strips.heads[-1] == "x0"
+    for label, row in strips.rows.items():
+        assert len(row) == len(strips.heads) == 4  # the shortest chain has three steps
+        assert np.array_equal(row[-1], cells[label].images[0])
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from ddpmkit.report.draw.figures import write_figures
 from ddpmkit.report.draw.metrics import metrics_figure
+from ddpmkit.report.draw.samples import samples_figure
 from ddpmkit.report.draw.tiles import tile
 from ddpmkit.report.frames import COLUMNS, Records
 from ddpmkit.report.judge.summary import Summary
@@ -120,6 +121,18 @@ def test_samples_are_those_of_the_cells_first_finished_result(tmp_path):
     np.testing.assert_array_equal(found["cosine"].images, study.images["cosine", 1])
     assert found["cosine"].levels == LEVELS
     assert "sigmoid" not in found
+
+
+@pytest.mark.long
+def test_a_row_of_other_noise_says_so(tmp_path):
+    """Two cells have seeds 0 and 1, one has 2 alone: the caption of the first row must not speak for it."""
+    study = Study(tmp_path, missing=[("linear", 2), ("cosine", 0), ("cosine", 1), ("sigmoid", 2)], count=32)
+    cells = samples_of(study.records)
+    assert [(c.label, c.train_seed, c.usual) for c in cells] == [
+        ("linear", 0, True), ("cosine", 2, False), ("sigmoid", 0, True)
+    ]  # fmt: skip
+    said = [axis.get_title(loc="right") for axis in samples_figure(cells).axes]
+    assert said == ["first samples, the same noise in each column", "other noise: train seed 2, sample seed 0", ""]
 
 
 @pytest.mark.long
