@@ -187,6 +187,6 @@ def load_results(path: str | Path) -> pd.DataFrame:
     Raises:
         DdpmkitError: when there are no results at that path.
     """
-    from ddpmkit.report.frames import load_results as load
+    from ddpmkit.report.read.frames import load_results as load
 
     return load(path)

@@ -427,7 +427,7 @@ def test_the_closure_of_imports_is_followed() -> None:
     # Or the test above would pass for a reason of its own.
     assert "torch" in reached("ddpmkit.sampling")
     assert "ddpmkit.plugin.registry" in reached("ddpmkit.study.runner")
-    assert "pandas" in reached("ddpmkit.report.frames")
+    assert "pandas" in reached("ddpmkit.report.read.frames")
 
 
 # --- what is never called ----------------------------------------------------------------------------------------

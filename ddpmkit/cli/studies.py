@@ -133,8 +133,8 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     """Run the cell that looked best and the baseline on fresh seeds, and print what these alone say."""
     from ddpmkit import files
     from ddpmkit.cli.live import watch
-    from ddpmkit.report.frames import read_study
     from ddpmkit.report.judge.confirm import confirmation, confirmed
+    from ddpmkit.report.read.frames import read_study
     from ddpmkit.report.show.tables import confirm_table
     from ddpmkit.report.show.terminal import to_terminal
     from ddpmkit.report.write import write_report

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.frames import Records, read_study
 from ddpmkit.report.isolated import isolated
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.compare import compare
 from ddpmkit.report.read.conditions import select
+from ddpmkit.report.read.frames import Records, read_study
 from ddpmkit.report.show.csv import to_tidy, to_wide
 from ddpmkit.report.show.json import finite, to_json
 from ddpmkit.report.show.latex import to_latex

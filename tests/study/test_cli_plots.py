@@ -13,7 +13,7 @@ from ddpmkit.cli import main
 from ddpmkit.diffusion.tables import tables_for
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.draw.blocks import terminal_strips
-from ddpmkit.report.frames import read_study
+from ddpmkit.report.read.frames import read_study
 from ddpmkit.report.read.samples import samples_of
 from ddpmkit.study.forward import forward_strips
 from ddpmkit.study.reverse import reverse_strips

@@ -14,10 +14,10 @@ from ddpmkit.report.draw.grid import shaded
 from ddpmkit.report.draw.labels import short
 from ddpmkit.report.draw.lines import lines
 from ddpmkit.report.draw.slopes import slopes
-from ddpmkit.report.frames import Records
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.axes import setting_text, varying
 from ddpmkit.report.read.curves import curves_of
+from ddpmkit.report.read.frames import Records
 from ddpmkit.statistics import Contrast
 
 MANY = 24  # cells that still have room in a chart with a place for each

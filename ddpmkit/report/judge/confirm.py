@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.frames import Records
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.frames import Records
 from ddpmkit.statistics import Contrast
 
 

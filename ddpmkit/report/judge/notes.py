@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ddpmkit.report.frames import Records
+from ddpmkit.report.read.frames import Records
 from ddpmkit.statistics import Contrast, Interaction, sign_flip_floor
 
 

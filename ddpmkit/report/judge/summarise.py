@@ -10,7 +10,6 @@ import pandas as pd
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.files import canonical
-from ddpmkit.report.frames import Records
 from ddpmkit.report.judge import advice
 from ddpmkit.report.judge.asked import read_directions, read_margin
 from ddpmkit.report.judge.fairness import unfair
@@ -19,6 +18,7 @@ from ddpmkit.report.judge.notes import contrast_notes, notes_of
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
 from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import meanings
 from ddpmkit.statistics import ALPHA, ROUNDING, Interval, t_interval
 
@@ -36,7 +36,7 @@ def summarise(
     """Turn a study's records into intervals, contrasts, verdicts, variance parts, advice and notes.
 
     Args:
-        records: From :func:`ddpmkit.report.frames.read_study` or :func:`ddpmkit.report.read.foreign.read_foreign`.
+        records: From :func:`ddpmkit.report.read.frames.read_study` or :func:`ddpmkit.report.read.foreign.read_foreign`.
         baseline: The cell that the others are compared with; the first by default. Its levels are the references of the
             axis effects.
         margin: metric -> the gap that does not matter, set before the numbers were seen; or as text

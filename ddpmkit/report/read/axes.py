@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ddpmkit.report.frames import Records
+from ddpmkit.report.read.frames import Records
 
 
 def varying_axes(records: Records) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ddpmkit.report.frames import Records
 from ddpmkit.report.read.axes import setting_text
+from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import meaning
 from ddpmkit.report.read.reference import Reference
 

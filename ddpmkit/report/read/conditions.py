@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
-from ddpmkit.report.frames import Records
 from ddpmkit.report.read.axes import setting_text, settings_of, values_of, varying_axes
+from ddpmkit.report.read.frames import Records
 
 
 def select(records: Records, where: Sequence[str]) -> Records:

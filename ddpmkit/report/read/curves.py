@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ddpmkit import files
-from ddpmkit.report.frames import Records
 from ddpmkit.report.read.axes import out_of
+from ddpmkit.report.read.frames import Records
 from ddpmkit.study.records import NllRecord, TrainRecord
 from ddpmkit.study.store import Store
 

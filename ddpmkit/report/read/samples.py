@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from safetensors.numpy import load
 
-from ddpmkit.report.frames import Records
 from ddpmkit.report.isolated import isolated
 from ddpmkit.report.read.axes import out_of
+from ddpmkit.report.read.frames import Records
 from ddpmkit.study.records import SampleRecord
 from ddpmkit.study.store import Store
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ddpmkit import __version__, files
 from ddpmkit.plugin.spec import encode
-from ddpmkit.report.frames import Records
 from ddpmkit.report.read.axes import out_of
+from ddpmkit.report.read.frames import Records
 from ddpmkit.report.show.markdown import escape
 from ddpmkit.study.store import Store
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.frames import Records, read_study
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.frames import Records, read_study
 from ddpmkit.report.show.csv import to_tidy
 from ddpmkit.report.show.json import to_json
 from ddpmkit.report.show.latex import to_latex

@@ -6,8 +6,8 @@ import csv
 import io
 import math
 
-from ddpmkit.report.frames import TEXT, Records
 from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.frames import TEXT, Records
 from ddpmkit.report.show.numbers import decimals, fitted, fixed
 from ddpmkit.statistics import Interval
 from ddpmkit.text import inert

@@ -16,10 +16,10 @@ from markupsafe import Markup, escape
 from ddpmkit.report.draw.chart import Chart
 from ddpmkit.report.draw.charts import charts
 from ddpmkit.report.draw.samples import STRIP, first_samples
-from ddpmkit.report.frames import Records
 from ddpmkit.report.isolated import isolated
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.axes import out_of, setting_text, varying
+from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.samples import CellSamples, samples_of
 from ddpmkit.report.show.card import card, command, components, stage_ids
 from ddpmkit.report.show.check import digest

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
-from ddpmkit.report.frames import Records
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.axes import setting_text, settings_of, varying_axes
+from ddpmkit.report.read.frames import Records
 from ddpmkit.report.show.numbers import decimals, fitted, interval_text
 from ddpmkit.report.show.tables import Table, all_tables
 

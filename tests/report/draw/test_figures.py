@@ -18,8 +18,8 @@ from ddpmkit.report.draw.figures import write_figures
 from ddpmkit.report.draw.metrics import metrics_figure
 from ddpmkit.report.draw.samples import samples_figure
 from ddpmkit.report.draw.tiles import tile
-from ddpmkit.report.frames import COLUMNS, Records
 from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.frames import COLUMNS, Records
 from ddpmkit.report.read.samples import samples_of
 from ddpmkit.statistics import contrasts, t_interval
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ddpmkit.report.frames import COLUMNS, Records
 from ddpmkit.report.judge.notes import notes_of
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.compare import compare
+from ddpmkit.report.read.frames import COLUMNS, Records
 from ddpmkit.report.read.reference import Reference
 from ddpmkit.report.show.tables import main_table
 from ddpmkit.study.records import RefRecord

@@ -12,7 +12,7 @@ import pytest
 
 from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.report.frames import read_study
+from ddpmkit.report.read.frames import read_study
 from ddpmkit.report.show.card import card, card_markdown, command, components
 from ddpmkit.report.write import write_report
 from ddpmkit.study.config import make_study

@@ -15,8 +15,8 @@ import pytest
 from scipy import stats
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.frames import COLUMNS, Records
 from ddpmkit.report.judge.summarise import by_seed, summarise
+from ddpmkit.report.read.frames import COLUMNS, Records
 from ddpmkit.report.read.reference import Reference
 from ddpmkit.report.show.numbers import decimals, interval_text, p_text
 from ddpmkit.report.show.tables import all_tables, contrast_table, main_table

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.frames import COLUMNS, Records
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.axes import varying
 from ddpmkit.report.read.compare import compare
 from ddpmkit.report.read.conditions import select
+from ddpmkit.report.read.frames import COLUMNS, Records
 from ddpmkit.report.show.csv import to_tidy, to_wide
 from ddpmkit.report.show.json import to_json
 from ddpmkit.report.show.latex import to_latex

@@ -13,7 +13,7 @@ import pytest
 
 from ddpmkit import load_results
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.frames import AXES, COLUMNS, read_study
+from ddpmkit.report.read.frames import AXES, COLUMNS, read_study
 from ddpmkit.report.show.csv import to_tidy
 
 SETTINGS = {
