@@ -13,14 +13,14 @@ from ddpmkit.files import canonical
 from ddpmkit.report.judge import advice
 from ddpmkit.report.judge.asked import read_directions, read_margin
 from ddpmkit.report.judge.fairness import unfair
-from ddpmkit.report.judge.families import Design, Measured, judged
+from ddpmkit.report.judge.families import Design, Judged, Measured, judged
 from ddpmkit.report.judge.notes import contrast_notes, notes_of
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import meanings
-from ddpmkit.statistics import ALPHA, ROUNDING, Interval, t_interval
+from ddpmkit.statistics import ALPHA, ROUNDING, Components, Interval, t_interval
 
 HIDDEN = ("NLL-unclipped", "NLL-train", "copy")  # in the records and the files, not in the main table
 
@@ -89,13 +89,6 @@ def summarise(
             notes.append(f"{m}: train seeds left out because sample seeds are missing: {'; '.join(short)}.")
     notes += unfair(frame[frame["metric"].isin(metrics)], {m: known[m] for m in metrics if m in known}, base)
     notes += contrast_notes(differences, crossed, points, len(seeds))
-    told: list[tuple[str, str]] = []
-    for m in metrics:
-        sampled, undecided = scatter.sampled(m), contrasts[m].open
-        said = advice.to_settle(undecided)
-        said += advice.which_seeds(of_differences[m], sampled) if undecided else []
-        said += advice.measuring(variance[m], "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)")
-        told += [(m, sentence) for sentence in said]
     return Summary(
         study=records.name,
         cells=cells,
@@ -115,12 +108,30 @@ def summarise(
         variance={m: v for m, v in variance.items() if v is not None},
         variance_of_differences={m: v for m, v in of_differences.items() if v is not None},
         smallest={m: v for m, v in smallest.items() if v is not None},
-        advice=tuple(advice.merged(told)),
+        advice=_advice(contrasts, scatter, variance, of_differences),
         train_seeds=tuple(seeds),
         sample_seeds=tuple(int(s) for s in records.plan["grid"].get("sample_seeds", ())),
         alpha=alpha,
         originals={m: own[m] for m in metrics if m in own},
     )
+
+
+def _advice(
+    contrasts: Mapping[str, Judged],
+    scatter: Scatter,
+    variance: Mapping[str, Components | None],
+    of_differences: Mapping[str, Components | None],
+) -> tuple[str, ...]:
+    """What to run next, metric by metric."""
+    told: list[tuple[str, str]] = []
+    for metric, judgement in contrasts.items():
+        sampled = scatter.sampled(metric)
+        said = advice.to_settle(judgement.open)
+        said += advice.which_seeds(of_differences[metric], sampled) if judgement.open else []
+        more = "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)"
+        said += advice.measuring(variance[metric], more)
+        told += [(metric, sentence) for sentence in said]
+    return tuple(advice.merged(told))
 
 
 def _shown(metric: str) -> bool:
