@@ -64,7 +64,7 @@ def report(
     from ddpmkit import files
     from ddpmkit.report.show.terminal import to_terminal
     from ddpmkit.report.show.views import View
-    from ddpmkit.report.write import make, render, write_pictures
+    from ddpmkit.report.write import export_figures, make, render
     from ddpmkit.study.store import find_study
 
     form = ALIASES.get(format, format)
@@ -82,7 +82,7 @@ def report(
     view = View(tuple(where or ()), tuple(m.strip() for m in (metrics or "").split(",") if m.strip()), sort, rows, cols)
     records, summary, printed = make(folders, view, baseline=baseline, margin=margin, better=better)
     if figures is not None:
-        write_pictures(figures, records, summary)
+        export_figures(figures, records, summary)
         print(f"wrote figures into {figures}", file=sys.stderr)
     if form == "terminal" and to is None:
         to_terminal(summary, shown=printed)

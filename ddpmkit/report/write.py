@@ -83,20 +83,28 @@ def render(form: str, records: Records, summary: Summary, printed: Sequence[Tabl
     return {"terminal": to_tsv, "md": to_markdown, "latex": to_latex, "json": to_json}[form](summary, printed)
 
 
-def write_pictures(folder: Path, records: Records, summary: Summary) -> None:
+def export_figures(folder: Path, records: Records, summary: Summary) -> None:
     """Write the figures of what a report shows into a folder, as PNG, SVG and PDF; what can't be drawn is said."""
-    from ddpmkit.report.draw.chart import write_charts
-    from ddpmkit.report.draw.charts import charts
     from ddpmkit.report.draw.figures import write_figures
     from ddpmkit.report.draw.save import FORMATS
+
+    drawn, samples = _pictures(records, summary)
+    write_figures(folder, summary, samples, drawn, FORMATS)
+
+
+def _pictures(records: Records, summary: Summary) -> tuple[list[Chart], list[CellSamples]]:
+    """The charts and the samples; what can't be drawn or read is said and left out."""
+    from ddpmkit.report.draw.charts import charts
     from ddpmkit.report.read.samples import samples_of
 
+    drawn: list[Chart] = []
+    with isolated("a chart"):
+        for chart in charts(records, summary):
+            drawn.append(chart)  # those before a broken one stay
     samples: list[CellSamples] = []
     with isolated("the samples"):
         samples = samples_of(records)
-    write_figures(folder, summary, samples, FORMATS)
-    with isolated("the charts"):
-        write_charts(folder, charts(records, summary), FORMATS)
+    return drawn, samples
 
 
 def write_report(folder: Path, strips: Mapping[str, Strips] | None = None) -> Summary:
@@ -106,12 +114,9 @@ def write_report(folder: Path, strips: Mapping[str, Strips] | None = None) -> Su
         folder: The study's folder.
         strips: Rows of pictures by the name of their figure; the page shows ``forward`` and ``reverse``.
     """
-    from ddpmkit.report.draw.chart import write_charts
-    from ddpmkit.report.draw.charts import charts
     from ddpmkit.report.draw.figures import write_figures
     from ddpmkit.report.draw.save import save
     from ddpmkit.report.draw.strips import strips_figure
-    from ddpmkit.report.read.samples import samples_of
     from ddpmkit.report.show.card import card, card_markdown
     from ddpmkit.report.show.html import to_html
 
@@ -131,17 +136,9 @@ def write_report(folder: Path, strips: Mapping[str, Strips] | None = None) -> Su
     for name, walk in (strips or {}).items():
         with isolated(f"the strips {name}"):
             save(strips_figure(walk), folder / "figures" / name)
-    samples: list[CellSamples] = []
-    with isolated("the samples"):
-        samples = samples_of(records)
-    drawn: list[Chart] = []
-    with isolated("a chart"):
-        for chart in charts(records, summary):
-            drawn.append(chart)  # those before a broken one stay
+    drawn, samples = _pictures(records, summary)
     with isolated("report.html"):
         page = to_html(records, summary, all_tables(summary), drawn=drawn, samples=samples)
         files.write_text(folder / "report.html", page)
-    write_figures(folder / "figures", summary, samples)
-    with isolated("the charts"):
-        write_charts(folder / "figures", drawn)
+    write_figures(folder / "figures", summary, samples, drawn)
     return summary

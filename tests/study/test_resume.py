@@ -168,7 +168,7 @@ from ddpmkit.cli import entry
 from ddpmkit.report.draw import charts, figures
 from ddpmkit.report.show import html
 charts.charts = html.charts = lambda records, summary: iter(())
-figures.write_figures = lambda folder, summary, samples: []
+figures.write_figures = lambda folder, summary, samples, charts: []
 entry()
 """
 INLINE = ("--executor", "inline")  # the same numbers, without the workers' start

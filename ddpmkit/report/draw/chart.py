@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,8 +61,3 @@ class Chart:
         label = inert(self.alt).replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
         size = f'style="width:{width * 1.45:.0f}px" viewBox="{box[1] if box else ""}"'
         return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{label}" {size}>'
-
-
-def write_charts(folder: Path, charts: Iterable[Chart], forms: Sequence[str] = PAGE) -> list[Path]:
-    """Write charts into a folder, and return the paths."""
-    return [path for chart in charts for path in chart.write(folder, forms)]

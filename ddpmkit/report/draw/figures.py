@@ -1,10 +1,11 @@
-"""The figures of a study beside its charts: the samples and the metrics."""
+"""Everything that stands in a folder of figures: samples, metrics, charts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from ddpmkit.report.draw.chart import Chart
 from ddpmkit.report.draw.metrics import metrics_figure
 from ddpmkit.report.draw.samples import samples_figure, write_samples
 from ddpmkit.report.draw.save import PAGE, save
@@ -14,9 +15,21 @@ from ddpmkit.report.read.samples import CellSamples
 
 
 def write_figures(
-    folder: Path, summary: Summary, samples: Sequence[CellSamples], forms: Sequence[str] = PAGE
+    folder: Path,
+    summary: Summary,
+    samples: Sequence[CellSamples],
+    charts: Sequence[Chart] = (),
+    forms: Sequence[str] = PAGE,
 ) -> list[Path]:
-    """Write the figures that are no chart of the page, and return their paths; a cell's own samples are a PNG."""
+    """Write all figures, and return their paths; one that can't be drawn is said, and costs no other.
+
+    Args:
+        folder: Where they go.
+        summary: What the metrics' figure shows.
+        samples: The cells' samples; the picture of one cell is a PNG whatever the forms, since nothing in it is a line.
+        charts: The charts.
+        forms: Some of png, svg, pdf.
+    """
     written: list[Path] = []
     for cell in samples:
         with isolated(f"the samples of {cell.label}"):
@@ -29,4 +42,7 @@ def write_figures(
     if any(summary.intervals.values()):
         with isolated("the metrics"):
             written += save(metrics_figure(summary), folder / "metrics", forms)
+    for chart in charts:
+        with isolated(f"the chart {chart.stem}"):
+            written += chart.write(folder, forms)
     return written
