@@ -171,13 +171,12 @@ def ablate(
     from ddpmkit.report.write import write_report
     from ddpmkit.study.progress import Monitor, PlainLines
     from ddpmkit.study.runner import How, prepare, run
-    from ddpmkit.study.strips import write_strips
+    from ddpmkit.study.walks import walks
 
     how = How(jobs, device, executor, checkpoint_every, steal)
     prepared = prepare(options, out=out, registry=Registry(plugins), how=how)
     outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
-    write_strips(prepared)
-    write_report(outcome.folder)
+    write_report(outcome.folder, walks(prepared))
     return outcome
 
 
@@ -190,6 +189,6 @@ def load_results(path: str | Path) -> pd.DataFrame:
     Raises:
         DdpmkitError: when there are no results at that path.
     """
-    from ddpmkit.report.frames import load_results as load
+    from ddpmkit.report.read.frames import load_results as load
 
     return load(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ ROWS: list[set[str]] = [
         "statistics",
     },
     {"training", "sampling", "likelihood", "distances"},
-    {"study", "report", "plots"},
+    {"study", "report"},
     {"cli"},
     {"ddpmkit", "__main__"},  # what a user imports
 ]
@@ -359,11 +360,74 @@ def test_a_report_outlives_an_uninstalled_plugin(module: str) -> None:
     assert not [m for m in found if room(m) == "builtin"]
 
 
+REPORT = ("read", "judge", "draw", "show")  # each room knows itself and those before it
+
+
+def upwards(module: str, imported: list[Import]) -> list[str]:
+    """What a module of the report imports from a room after its own; what stands in no room is above them all."""
+    parts, wrong = module.split("."), []
+    for i in imported:
+        there = i.target.split(".")
+        if room(i.target) == "report" and parts[2] in REPORT and len(there) > 2:
+            light = there[2] in ("isolated", "forms")  # they import nothing of the report
+            if not light and (there[2] not in REPORT or REPORT.index(there[2]) > REPORT.index(parts[2])):
+                wrong.append(told(module, i))
+    return wrong
+
+
+def test_the_rooms_of_the_report_know_those_before_them() -> None:
+    modules = [m for m in SOURCES if room(m) == "report" and m.count(".") > 2]
+    assert {m.split(".")[2] for m in modules} == set(REPORT)
+    assert [w for m in modules for w in upwards(m, own(m, types=True))] == []
+    for light in ("isolated", "forms"):
+        assert own(f"ddpmkit.report.{light}", types=True) == []
+
+
+def test_a_room_that_looks_up_is_seen() -> None:
+    def line(text: str) -> list[Import]:
+        return list(_imports(ast.parse(text).body, "top"))
+
+    assert upwards("ddpmkit.report.draw.forest", line("from ddpmkit.report.show.tables import Table"))
+    assert upwards("ddpmkit.report.read.compare", line("from ddpmkit.report.write import make"))
+    assert not upwards("ddpmkit.report.show.html", line("from ddpmkit.report.draw.chart import Chart"))
+    assert not upwards("ddpmkit.report.draw.figures", line("from ddpmkit.report.isolated import isolated"))
+
+
+COLOURED = {"color", "c", "fc", "ec", "facecolor", "edgecolor", "mfc", "mec", "colors", "labelcolor", "cmap"}
+
+
+def drawn(tree: ast.AST) -> Iterator[str]:
+    """Where a figure is saved, and where a colour stands in so many words."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "savefig":
+            yield f"{node.lineno}: savefig"
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.fullmatch(r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})", node.value):
+                yield f"{node.lineno}: {node.value}"
+        elif isinstance(node, ast.keyword) and node.arg in COLOURED and isinstance(node.value, ast.Constant):
+            yield from [f"{node.value.lineno}: {node.arg}={node.value.value}"] * (node.value.value != "none")
+
+
+def test_all_figures_have_one_palette_and_one_saver() -> None:
+    places = {m: list(drawn(tree)) for m, tree in TREES.items()}
+    saving = {m for m, found in places.items() if any(w.endswith("savefig") for w in found)}
+    assert saving == {"ddpmkit.report.draw.save"}
+    colours = {m for m, found in places.items() if any(not w.endswith("savefig") for w in found)}
+    assert colours == {"ddpmkit.report.draw.palette"}
+
+
+@pytest.mark.parametrize(
+    "line", ["figure.savefig(f)", "COLOURS = ('#4C72B0',)", "axis.plot(x, color='red')", "axis.imshow(x, cmap='gray')"]
+)
+def test_the_search_for_colours_and_savers_finds_them(line: str) -> None:
+    assert list(drawn(ast.parse(line)))
+
+
 def test_the_closure_of_imports_is_followed() -> None:
     # Or the test above would pass for a reason of its own.
     assert "torch" in reached("ddpmkit.sampling")
     assert "ddpmkit.plugin.registry" in reached("ddpmkit.study.runner")
-    assert "pandas" in reached("ddpmkit.report.frames")
+    assert "pandas" in reached("ddpmkit.report.read.frames")
 
 
 # --- what is never called ----------------------------------------------------------------------------------------

@@ -14,11 +14,14 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ddpmkit.diffusion.tables import Tables
+    from ddpmkit.study.strips import Strips
 
 app = typer.Typer(help="Draw schedules, the forward process, or the reverse process.", no_args_is_help=True)
 
-To = Annotated[Path | None, typer.Option("--to", help="File to write, .png or .svg", **PATH)]
+To = Annotated[Path | None, typer.Option("--to", help="File to write, .png, .svg or .pdf", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
 Schedules = Annotated[str, typer.Argument(help="Comma list of schedules")]
 
@@ -45,8 +48,10 @@ def schedules(
     A line of each schedule goes to the terminal.
     """
     from ddpmkit.cli.console import print_rows
+    from ddpmkit.diffusion.curves import curves
     from ddpmkit.diffusion.tables import prior_bits
-    from ddpmkit.plots import schedules_figure, sparkline
+    from ddpmkit.report.draw.blocks import sparkline
+    from ddpmkit.report.draw.schedules import schedules_figure
 
     given: Global = context.obj
     registry = given.registry(plugin)
@@ -56,11 +61,9 @@ def schedules(
         for name, c in chains.items()
     ]
     print_rows(f"T = {timesteps}", ("schedule", "alpha-bar", "first", "last", "L_T bits/dim"), rows)
-    figure = schedules_figure(
-        chains,
-        {n: registry.build("sigma", n) for n in spec.split(sigmas)},
-        {n: registry.build("weighting", n) for n in spec.split(weightings)},
-    )
+    variances = {n: registry.build("sigma", n) for n in spec.split(sigmas)}
+    weights = {n: registry.build("weighting", n) for n in spec.split(weightings)}
+    figure = schedules_figure({name: curves(chain, variances, weights) for name, chain in chains.items()})
     _write(figure, to or Path("schedules.png"))
 
 
@@ -78,8 +81,9 @@ def forward(
 
     With the same noise, at the same fractions of T.
     """
-    from ddpmkit.plots import FRACTIONS, forward_strips, strips_figure
     from ddpmkit.plugin.contract import images as load_images
+    from ddpmkit.report.draw.strips import strips_figure
+    from ddpmkit.study.forward import forward_strips
 
     given: Global = context.obj
     registry = given.registry(plugin)
@@ -87,9 +91,8 @@ def forward(
     if not 0 <= image < len(data.test):
         raise DdpmkitError(f"there is no test image {image}; there are {len(data.test)}", "use --image 0")
     strips = forward_strips(data.test[image], data.levels, _tables(registry, names, timesteps))
-    heads = ["x0", *(f"{f:.2g} T" for f in FRACTIONS[1:])]
-    _look(strips, data.levels, heads)
-    _write(strips_figure(strips, data.levels, heads), to or Path("forward.png"))
+    _look(strips)
+    _write(strips_figure(strips), to or Path("forward.png"))
 
 
 @app.command()
@@ -104,14 +107,14 @@ def reverse(
 
     The same noise for all, from the study's trained networks.
     """
-    from ddpmkit.plots import strips_figure
+    from ddpmkit.report.draw.strips import strips_figure
     from ddpmkit.study.reverse import reverse_strips
     from ddpmkit.study.store import find_study
 
     given: Global = context.obj
-    strips, levels, heads = reverse_strips(find_study(study, out), given.registry(plugin))
-    _look(strips, levels, heads)
-    _write(strips_figure(strips, levels, heads), to or Path("reverse.png"))
+    strips = reverse_strips(find_study(study, out), given.registry(plugin))
+    _look(strips)
+    _write(strips_figure(strips), to or Path("reverse.png"))
 
 
 def _tables(registry: Any, names: str, timesteps: int) -> dict[str, Tables]:
@@ -121,27 +124,21 @@ def _tables(registry: Any, names: str, timesteps: int) -> dict[str, Tables]:
 
 
 @on_stdout()
-def _look(strips: Any, levels: int, heads: Any) -> None:
+def _look(strips: Strips) -> None:
     """Show strips in the terminal, if stdout is one."""
     if not sys.stdout.isatty():
         return
-    from ddpmkit.plots import HALF, terminal_strips
+    from ddpmkit.report.draw.blocks import HALF, terminal_strips
     from ddpmkit.text.layout import screen
     from ddpmkit.text.plain import carries
 
     console = screen()
     colour = console.color_system is not None and not console.no_color and carries(HALF, console.encoding)
-    console.print(terminal_strips(strips, levels, heads, console.width, colour=colour), end="")
+    console.print(terminal_strips(strips, console.width, colour=colour), end="")
 
 
-def _write(figure: Any, path: Path) -> None:
-    import io
+def _write(figure: Figure, path: Path) -> None:
+    from ddpmkit.report.draw.save import save_as
 
-    from ddpmkit import files
-
-    if path.suffix not in (".png", ".svg"):
-        raise DdpmkitError(f"can't write a figure as '{path.suffix or path}'", "end the file in .png or .svg")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:], bbox_inches="tight", pad_inches=0.08)
-    files.write_bytes(path, buffer.getvalue())
+    save_as(figure, path)
     print(f"wrote {path}", file=sys.stderr)

@@ -12,10 +12,8 @@ from ddpmkit.cli.options import PATH, Out
 from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
 from ddpmkit.files import home
+from ddpmkit.report.forms import ALIASES, FORMATS
 from ddpmkit.text.plain import utf8
-
-FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
-ALIASES = {"table": "terminal", "markdown": "md", "tex": "latex", "tidy": "csv"}
 
 
 def register(app: typer.Typer) -> None:
@@ -52,6 +50,9 @@ def report(
     better: Annotated[
         str | None, typer.Option(help="Which way a metric is better, where its name doesn't say: reward=higher")
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder to write the figures of what is shown into: PNG, SVG and PDF", **PATH)
+    ] = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -64,8 +65,9 @@ def report(
     Means, intervals, paired differences, verdicts and pictures; nothing is computed again, and no plugin is needed.
     """
     from ddpmkit import files
-    from ddpmkit.report.views import View
-    from ddpmkit.report.write import make, render, to_terminal
+    from ddpmkit.report.show.terminal import to_terminal
+    from ddpmkit.report.show.views import View
+    from ddpmkit.report.write import export_figures, make, render
     from ddpmkit.study.store import find_study
 
     form = ALIASES.get(format, format)
@@ -82,6 +84,9 @@ def report(
         return
     view = View(tuple(where or ()), tuple(m.strip() for m in (metrics or "").split(",") if m.strip()), sort, rows, cols)
     records, summary, printed = make(folders, view, baseline=baseline, margin=margin, better=better)
+    if figures is not None:
+        export_figures(figures, records, summary)
+        print(f"wrote figures into {figures}", file=sys.stderr)
     if form == "terminal" and to is None:
         to_terminal(summary, shown=printed)
         return
@@ -100,7 +105,7 @@ def report(
 
 
 def _check(folders: list[Path], committed: Path | None) -> None:
-    from ddpmkit.report.check import differences
+    from ddpmkit.report.show.check import differences
 
     if len(folders) > 1:
         raise DdpmkitError("--check looks at one study", "ddpmkit report STUDY --check")

@@ -16,7 +16,7 @@ from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.config import DEFAULT_METRICS, FIELDS, METRICS
 
 if TYPE_CHECKING:
-    from ddpmkit.report.tables import Summary
+    from ddpmkit.report.judge.summary import Summary
     from ddpmkit.study.runner import Prepared
 
 EXAMPLE = "Example: ddpmkit ablate --schedules linear,cosine:s=0.01 --train-seeds 0-4 -n"
@@ -144,11 +144,12 @@ def ablate(
     """Train, sample, score and compare every cell of a grid. What is done is not done again."""
     from ddpmkit.cli.live import watch
     from ddpmkit.cli.plan import print_plan
-    from ddpmkit.report.render import to_json, to_terminal
+    from ddpmkit.report.show.json import to_json
+    from ddpmkit.report.show.terminal import to_terminal
     from ddpmkit.report.write import write_report
     from ddpmkit.study.runner import How, prepare, run
-    from ddpmkit.study.strips import write_strips
     from ddpmkit.study.taken import NameTakenError
+    from ddpmkit.study.walks import walks
 
     given: Global = context.obj
     settings = {
@@ -171,9 +172,8 @@ def ablate(
         return
     with watch(prepared) as tell:
         outcome = run(prepared, tell)
-    if outcome.code not in (Exit.SIGINT, Exit.SIGTERM):  # who stopped the study does not wait for pictures
-        write_strips(prepared)
-    summary = write_report(outcome.folder)
+    stopped = outcome.code in (Exit.SIGINT, Exit.SIGTERM)  # who stopped the study does not wait for these pictures
+    summary = write_report(outcome.folder, {} if stopped else walks(prepared))
     if json:
         print(to_json(summary), end="", file=data())
     else:
@@ -196,9 +196,10 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     """Run the cell that looked best and the baseline on fresh seeds, and print what these alone say."""
     from ddpmkit import files
     from ddpmkit.cli.live import watch
-    from ddpmkit.report.confirm import confirm_table, confirmation, confirmed
-    from ddpmkit.report.frames import read_study
-    from ddpmkit.report.render import to_terminal
+    from ddpmkit.report.judge.confirm import confirmation, confirmed
+    from ddpmkit.report.read.frames import read_study
+    from ddpmkit.report.show.tables import confirm_table
+    from ddpmkit.report.show.terminal import to_terminal
     from ddpmkit.report.write import write_report
     from ddpmkit.study.runner import prepare_study, run
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.frames import Records, read_study
-from ddpmkit.report.render import to_json, to_latex, to_markdown, to_terminal, to_tidy, to_tsv, to_wide
-from ddpmkit.report.render.json import finite
-from ddpmkit.report.tables import Summary, Table, summarise
-from ddpmkit.report.views import View, compare, select, shown, tables
+from ddpmkit.report.isolated import isolated
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.compare import compare
+from ddpmkit.report.read.conditions import select
+from ddpmkit.report.read.frames import Records, read_study
+from ddpmkit.report.show.csv import to_tidy, to_wide
+from ddpmkit.report.show.json import finite, to_json
+from ddpmkit.report.show.latex import to_latex
+from ddpmkit.report.show.markdown import to_markdown
+from ddpmkit.report.show.tables import Table, all_tables
+from ddpmkit.report.show.terminal import to_tsv
+from ddpmkit.report.show.views import View, shown
 
-FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
-__all__ = ["FORMATS", "make", "read_summary", "render", "to_csv", "to_terminal", "write_report"]
-to_csv = to_tidy
-
-
-def read_summary(folder: Path) -> tuple[Records, Summary]:
-    """Read a study's records and summarise them."""
-    records = read_study(folder)
-    return records, summarise(records)
+if TYPE_CHECKING:
+    from ddpmkit.report.draw.chart import Chart
+    from ddpmkit.report.read.samples import CellSamples
+    from ddpmkit.study.strips import Strips
 
 
 def make(
@@ -59,7 +63,7 @@ def make(
 def _read(path: Path) -> Records:
     if path.is_dir():
         return read_study(path)
-    from ddpmkit.report.foreign import read_foreign
+    from ddpmkit.report.read.foreign import read_foreign
 
     found = read_foreign(path)
     cells = [{**c, "slug": f"{i + 1}"} for i, c in enumerate(found.plan["cells"])]
@@ -73,20 +77,51 @@ def render(form: str, records: Records, summary: Summary, printed: Sequence[Tabl
     if form == "wide":
         return to_wide(records, summary)
     if form == "html":
-        from ddpmkit.report.html import to_html
+        from ddpmkit.report.show.html import to_html
 
         return to_html(records, summary, printed)
     return {"terminal": to_tsv, "md": to_markdown, "latex": to_latex, "json": to_json}[form](summary, printed)
 
 
-def write_report(folder: Path) -> Summary:
-    """Write the study's files from its records, and return the summary."""
-    from ddpmkit.report.card import card, card_markdown
-    from ddpmkit.report.charts import Chart, charts, write_charts
-    from ddpmkit.report.figures import isolated, write_figures
-    from ddpmkit.report.html import to_html
+def export_figures(folder: Path, records: Records, summary: Summary) -> None:
+    """Write the figures of what a report shows into a folder, as PNG, SVG and PDF; what can't be drawn is said."""
+    from ddpmkit.report.draw.figures import write_figures
+    from ddpmkit.report.draw.save import FORMATS
 
-    records, summary = read_summary(folder)
+    drawn, samples = _pictures(records, summary)
+    write_figures(folder, summary, samples, drawn, FORMATS)
+
+
+def _pictures(records: Records, summary: Summary) -> tuple[list[Chart], list[CellSamples]]:
+    """The charts and the samples; what can't be drawn or read is said and left out."""
+    from ddpmkit.report.draw.charts import charts
+    from ddpmkit.report.read.samples import samples_of
+
+    drawn: list[Chart] = []
+    with isolated("a chart"):
+        for chart in charts(records, summary):
+            drawn.append(chart)  # those before a broken one stay
+    samples: list[CellSamples] = []
+    with isolated("the samples"):
+        samples = samples_of(records)
+    return drawn, samples
+
+
+def write_report(folder: Path, strips: Mapping[str, Strips] | None = None) -> Summary:
+    """Write the study's files from its records, and return the summary.
+
+    Args:
+        folder: The study's folder.
+        strips: Rows of pictures by the name of their figure; the page shows ``forward`` and ``reverse``.
+    """
+    from ddpmkit.report.draw.figures import write_figures
+    from ddpmkit.report.draw.save import save
+    from ddpmkit.report.draw.strips import strips_figure
+    from ddpmkit.report.show.card import card, card_markdown
+    from ddpmkit.report.show.html import to_html
+
+    records = read_study(folder)
+    summary = summarise(records)
     texts = {
         "results.csv": to_tidy(records),
         "report.md": to_markdown(summary),
@@ -98,13 +133,12 @@ def write_report(folder: Path) -> Summary:
         files.write_text(folder / name, text)
     files.write_json(folder / "card.json", finite(card(records)))
     # From here on it is pictures: one that can't be drawn is said and left out, and costs nothing else.
-    drawn: list[Chart] = []
-    with isolated("a chart"):
-        for chart in charts(records, summary):
-            drawn.append(chart)  # those before a broken one stay
+    for name, walk in (strips or {}).items():
+        with isolated(f"the strips {name}"):
+            save(strips_figure(walk), folder / "figures" / name)
+    drawn, samples = _pictures(records, summary)
     with isolated("report.html"):
-        files.write_text(folder / "report.html", to_html(records, summary, tables(summary), drawn))
-    write_figures(records, summary)
-    with isolated("the charts"):
-        write_charts(folder / "figures", drawn)
+        page = to_html(records, summary, all_tables(summary), drawn=drawn, samples=samples)
+        files.write_text(folder / "report.html", page)
+    write_figures(folder / "figures", summary, samples, drawn)
     return summary

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,24 +13,30 @@ from ddpmkit import device as devices
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.pixels import quantise
-from ddpmkit.plots import Strip, watched
 from ddpmkit.plugin.contract import walk
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import Key, normal, stream_key
 from ddpmkit.study.stages import read_stage
 from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.store import Store
+from ddpmkit.study.strips import Strips
 from ddpmkit.study.trained import load_trained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpmkit.diffusion.tables import Tables
+    from ddpmkit.plugin.interfaces import Levels
 
 COLUMNS = 12
 Shape = tuple[int, ...]
 
 
 @torch.inference_mode()
-def reverse_strips(folder: Path, registry: Registry) -> tuple[list[Strip], int, list[str]]:
+def reverse_strips(folder: Path, registry: Registry) -> Strips:
     """Sample one image of each cell again and keep x_t along the way.
 
-    Returns (strips, K, column heads); the columns are evenly spread over each cell's own steps, the sample last.
+    The columns are evenly spread over each cell's own steps, the sample last.
 
     Raises:
         DdpmkitError: when no cell has been sampled, or a component is not here any more.
@@ -36,7 +44,8 @@ def reverse_strips(folder: Path, registry: Registry) -> tuple[list[Strip], int, 
     plan, store = files.read_sealed(folder / "plan.json") or {}, Store(folder.parent.parent)
     stages = {s["id"]: s for s in plan["stages"] if s["kind"] == Sample.kind}
     cpu = torch.device("cpu")
-    strips, levels, seen_cells = [], 2, set()
+    walked: dict[str, tuple[Tables, dict[int, Tensor], Tensor]] = {}
+    levels, seen_cells = 2, set()
     for result in plan["results"]:
         if result["cell"] in seen_cells or not result["sample"] or not store.done("sample", result["sample"]):
             continue
@@ -50,21 +59,33 @@ def reverse_strips(folder: Path, registry: Registry) -> tuple[list[Strip], int, 
             denoise, chain = spec.reverse(network, sampler, statistics)
             levels, shape = network.images.levels, network.images.train.shape[1:]
             key, index = stream_key(spec.seed, "sampling"), torch.zeros(1, dtype=torch.int64)
-            seen: dict[int, torch.Tensor] = {}
+            seen: dict[int, Tensor] = {}
 
             def noise(k: int, key: Key = key, index: torch.Tensor = index, shape: Shape = shape) -> torch.Tensor:
                 return normal(key, index, shape, k)
 
-            last = walk(sampler, watched(denoise, seen), chain, noise)
-        shown = np.linspace(chain.T - 1, 0, min(COLUMNS - 1, chain.T)).round().astype(int)
+            last = walk(sampler, _watched(denoise, seen), chain, noise)
+        walked[result["cell"]] = chain, seen, last
+    rows: dict[str, Levels] = {}
+    steps = min((chain.T for chain, _, _ in walked.values()), default=0)
+    for cell, (chain, seen, last) in walked.items():
+        shown = np.linspace(chain.T - 1, 0, min(COLUMNS - 1, steps)).round().astype(int)
         if not set(shown.tolist()) <= seen.keys():
             continue  # a sampler that skips steps of its own has no walk to show
         row = [float(chain.input_scale[t]) * seen[int(t)] for t in shown] + [last]
-        strips.append(Strip(result["cell"], torch.cat([quantise(x, levels) for x in row]).numpy()))
-    if not strips:
+        rows[cell] = torch.cat([quantise(x, levels) for x in row]).numpy()
+    if not rows:
         raise DdpmkitError(f"no cell of study '{plan['study']}' has samples", "ddpmkit ablate --metrics fd,nll")
-    across = min(len(s.images) for s in strips)
-    strips = [Strip(s.label, s.images[:across]) for s in strips]
-    heads = [f"{1 - i / (across - 1):.2g} T" for i in range(across - 1)] + ["x0"]
-    heads[0] = "x_T"
-    return strips, levels, heads
+    between = min(COLUMNS - 1, steps)
+    heads = ("x_T", *(f"{1 - i / between:.2g} T" for i in range(1, between)), "x0")
+    return Strips(rows, heads, levels)
+
+
+def _watched(denoise: Callable[..., Any], seen: dict[int, Tensor]) -> Callable[..., Any]:
+    """Return the denoiser, writing down every x_t that it is shown, by step index."""
+
+    def looking(x: Tensor, t: int) -> Any:
+        seen[t] = x
+        return denoise(x, t)
+
+    return looking

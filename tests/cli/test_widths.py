@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 
 from ddpmkit.cli.console import print_rows
-from ddpmkit.report.render import to_terminal
-from ddpmkit.report.tables import Summary, Table, summarise
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.show.tables import Table
+from ddpmkit.report.show.terminal import to_terminal
 
 WIDTHS = (50, 60, 72, 80, 100, 140)
 NUMBER = re.compile(r"[+-]?\d+\.\d+")
@@ -181,8 +183,8 @@ def test_the_committed_study_at_every_width(tmp_path_factory: pytest.TempPathFac
     from pathlib import Path
 
     import ddpmkit
-    from ddpmkit.report.foreign import read_foreign
-    from ddpmkit.report.tables import all_tables
+    from ddpmkit.report.read.foreign import read_foreign
+    from ddpmkit.report.show.tables import all_tables
 
     file = Path(ddpmkit.__file__).parents[1] / "results/reference/digits-schedules/results.csv"
     summary = summarise(read_foreign(file))

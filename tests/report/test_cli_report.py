@@ -354,3 +354,18 @@ def test_conditions_pivots_and_two_studies_from_the_command_line(report):
         code, out, err = report("b-old", *wrong)
         assert (code, out) == (2, "")
         two_lines(err)
+
+
+@pytest.mark.long
+def test_the_figures_of_what_is_shown_are_written_where_they_are_asked_for(report, results, tmp_path):
+    before = {p: p.read_bytes() for p in results.rglob("*") if p.is_file()}
+    code, out, err = report("b-old", "-f", "csv", "--figures", tmp_path / "figures")
+    assert code == 0
+    assert out.startswith("study,")  # what is printed is another thing
+    assert err == f"wrote figures into {tmp_path / 'figures'}\n"
+    names = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert {f"metrics.{form}" for form in ("png", "svg", "pdf")} <= names
+    stems = {name.rpartition(".")[0] for name in names if not name.startswith("samples-")}
+    assert names >= {f"{stem}.{form}" for stem in stems for form in ("png", "svg", "pdf")}
+    assert any(stem.startswith("effects-") for stem in stems)
+    assert {p: p.read_bytes() for p in results.rglob("*") if p.is_file()} == before

@@ -15,7 +15,7 @@ import pytest
 
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.report.frames import read_study
+from ddpmkit.report.read.frames import read_study
 from ddpmkit.study.runner import How, prepare, run
 
 TINY = {

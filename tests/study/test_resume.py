@@ -163,9 +163,10 @@ LONG = [
 # The command as it is installed, without the pictures of its report, which nobody looks at here.
 COMMAND = """
 from ddpmkit.cli import entry
-from ddpmkit.report import charts, figures, html
+from ddpmkit.report.draw import charts, figures
+from ddpmkit.report.show import html
 charts.charts = html.charts = lambda records, summary: iter(())
-figures.write_figures = lambda records, summary: []
+figures.write_figures = lambda folder, summary, samples, charts: []
 entry()
 """
 INLINE = ("--executor", "inline")  # the same numbers, without the workers' start

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.figures import GRID, tile
+from ddpmkit.report.draw.samples import GRID
+from ddpmkit.report.draw.tiles import tile
 from ddpmkit.study.store import Store, find_study
 from ddpmkit.text import one_line
 from safetensors.numpy import load

@@ -1,0 +1,1 @@
+"""Figures: one palette and one saver, for a report, a page and ``ddpmkit plot``."""

@@ -1,0 +1,109 @@
+"""Small charts, one idea each: effects, seeds in pairs, two axes, training, bits by step, schedules.
+
+Each is a narrow figure of its own, so that a page can set them side by side or below one another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from ddpmkit.report.draw.chart import Chart
+from ddpmkit.report.draw.forest import forest
+from ddpmkit.report.draw.grid import shaded
+from ddpmkit.report.draw.labels import short
+from ddpmkit.report.draw.lines import lines
+from ddpmkit.report.draw.slopes import slopes
+from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.axes import setting_text, varying
+from ddpmkit.report.read.curves import curves_of
+from ddpmkit.report.read.frames import Records
+from ddpmkit.statistics import Contrast
+
+MANY = 24  # cells that still have room in a chart with a place for each
+GRIDS = 6  # grids of one metric; more make no picture that anyone reads
+
+
+def charts(records: Records, summary: Summary) -> Iterator[Chart]:
+    """Draw all that the records have the numbers for."""
+    for number, metric in enumerate(summary.metrics):
+        yield from _effects(summary, metric, _stem(metric, number))
+        values = {c: v for c, v in summary.values.get(metric, {}).items() if v}
+        if 1 < len(values) <= MANY and max(map(len, values.values())) > 1:
+            alt = f"{metric} of each cell, one line a train seed."
+            yield Chart(
+                f"seeds-{_stem(metric, number)}",
+                "seeds",
+                summary.head(metric),
+                alt,
+                slopes(values, metric + summary.unit(metric)),
+            )
+    axes = list(varying(records))
+    if "cell" not in axes and len(axes) >= 2:
+        for number, metric in enumerate(summary.metrics):
+            for part, (rest, grid) in enumerate(_grids(records, summary, metric, axes)):
+                stem = f"grid-{_stem(metric, number)}" + (f"-{part + 1}" if rest else "")
+                alt = f"Mean {metric} by {axes[0]} and {axes[1]}{rest}."
+                figure = shaded(grid, axes[0], axes[1], f"mean {metric}{summary.unit(metric)}{rest}")
+                yield Chart(stem, "grid", summary.head(metric) + rest, alt, figure)
+    yield from _along_the_way(records)
+
+
+def _effects(summary: Summary, metric: str, stem: str) -> Iterator[Chart]:
+    """The differences from the baseline, and the effects of whole axes."""
+    title, way, margin = summary.head(metric), summary.way(metric), summary.margins.get(metric)
+    name = short(metric, 20) + summary.unit(metric)
+    gaps = _numbered(summary.differences[metric])
+    if gaps:
+        alt = f"Differences from {summary.baseline} in {metric}, with intervals; the same numbers are in the table."
+        label = f"{name}: difference from {short(summary.baseline, 28)}"
+        yield Chart(f"effects-{stem}", "effects", title, alt, forest(gaps, label, way, margin))
+    whole = _numbered({f"{e.axis}: {e.level} - {e.reference}": e.contrast for e in summary.effects.get(metric, ())})
+    if whole:
+        alt = f"Effects of whole axes on {metric}, with intervals; the same numbers are in the table."
+        figure = forest(whole, f"{name}: difference over matched cells", way, margin)
+        yield Chart(f"axes-{stem}", "effects", f"{title}, whole axes", alt, figure)
+
+
+def _numbered(contrasts: Mapping[str, Contrast]) -> dict[str, Contrast]:
+    """The contrasts that have a number."""
+    return {name: c for name, c in contrasts.items() if c.n and c.difference == c.difference}
+
+
+def _stem(metric: str, number: int) -> str:
+    """A file name for a metric; a number keeps those apart that would slug alike."""
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", metric).strip("-")[:40]
+    return slug if slug and re.fullmatch(r"[A-Za-z0-9-]+", metric) else f"{slug or 'metric'}-{number + 1}"
+
+
+def _grids(
+    records: Records, summary: Summary, metric: str, axes: Sequence[str]
+) -> list[tuple[str, dict[str, dict[str, float]]]]:
+    """The means by the first two axes, a grid for each point of the others."""
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for cell in records.plan["cells"]:
+        interval = summary.intervals[metric].get(cell["label"])
+        if interval is not None:
+            at = {a: setting_text(cell["settings"][a]) for a in axes}
+            rest = "".join(f", {a} {at[a]}" for a in axes[2:])
+            out.setdefault(rest, {}).setdefault(at[axes[0]], {})[at[axes[1]]] = interval.mean
+    return list(out.items())[:GRIDS]
+
+
+def _along_the_way(records: Records) -> Iterator[Chart]:
+    """What the stages recorded along the way, where they did."""
+    found = curves_of(records)
+    if found.loss:
+        alt = "Training loss by step, a colour a training, a thin line a seed."
+        yield Chart("training", "training", "Loss by step", alt, lines(found.loss, "step", "loss", "log"))
+    if found.bits:
+        alt = "Bits per dimension of each step's term of the bound."
+        figure = lines(found.bits, "t", "bits/dim", "log", "log")
+        yield Chart("bits-by-step", "bits", "Bits/dim by step", alt, figure)
+    for stem, curves, title, label in (
+        ("alpha-bars", found.alpha_bars, "Signal left, alpha-bar", "alpha-bar"),
+        ("log-snr", found.log_snr, "Log signal to noise", "log SNR"),
+    ):
+        if curves:
+            figure = lines(curves, "t", label)
+            yield Chart(f"schedule-{stem}", "schedules", title, f"{title}, by t.", figure)

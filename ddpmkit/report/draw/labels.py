@@ -1,0 +1,16 @@
+"""Labels in a figure: names as they are, acted on by nothing."""
+
+from __future__ import annotations
+
+from ddpmkit.text import inert
+
+
+def plain(text: str) -> str:
+    """A label without what matplotlib would read as mathematics."""
+    return inert(text).replace("$", r"\$")
+
+
+def short(text: str, limit: int = 34) -> str:
+    """A label that leaves room for the drawing."""
+    text = inert(text)
+    return plain(text if len(text) <= limit else text[: limit - 1] + "…")

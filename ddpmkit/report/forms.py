@@ -1,0 +1,6 @@
+"""The forms in which a report is printed."""
+
+from __future__ import annotations
+
+FORMATS = ("terminal", "md", "latex", "html", "csv", "wide", "json")
+ALIASES = {"table": "terminal", "markdown": "md", "tex": "latex", "tidy": "csv"}

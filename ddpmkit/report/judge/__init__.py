@@ -1,0 +1,1 @@
+"""What the numbers say: statistics, fairness, directions, advice, confirmations, in numbers and sentences."""

@@ -1,0 +1,103 @@
+"""What to run next, in words: more seeds of which kind, how many, or a better measurement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from ddpmkit.statistics import ALPHA, Components, Contrast, seeds_for_margin, seeds_needed, smallest_visible
+
+NAMED = 4  # contrasts that one sentence names
+
+
+def smallest(contrasts: Iterable[Contrast], spreads: Sequence[float], alpha: float = ALPHA) -> float | None:
+    """Return the gap that a study as large as this shows with 80 % power, at the typical spread of its differences."""
+    tested = [c for c in contrasts if c.p_holm is not None]
+    if not tested or not spreads:
+        return None
+    typical = sorted(spreads)[len(spreads) // 2]
+    seeds = min(c.n for c in tested)
+    # smallest_visible wants one cell's sd: that of the differences over sqrt 2, at correlation 0.
+    return smallest_visible(seeds, typical / math.sqrt(2), contrasts=len(tested), alpha=alpha)
+
+
+def to_settle(open_: Mapping[str, tuple[Contrast, float]]) -> list[str]:
+    """Say how many train seeds would settle the contrasts that are open, going by the gaps and spreads seen so far.
+
+    Args:
+        open_: cell -> its contrast, and the sd of its differences over seeds.
+    """
+    said, hopeless = [], []
+    for cell, (c, sd) in open_.items():
+        level = c.level or ALPHA
+        ways = [seeds_needed(c.difference, sd, level=level)]
+        if c.margin is not None:
+            ways.append(seeds_for_margin(c.margin, sd, level=level))
+        enough = [n for n in ways if n is not None]
+        if enough and min(enough) <= 100:
+            said.append(f"{cell} {max(min(enough), c.n + 1)}")
+        else:
+            hopeless.append(cell)
+    out = []
+    if said:
+        now = max(c.n for c, _ in open_.values())
+        out.append(
+            f"to settle what is open, going by the gaps seen with {now} train seeds, it takes about this "
+            f"many: {_some(said)} (80 % power)."
+        )
+    if hopeless:
+        without = all(c.margin is None for c, _ in open_.values())
+        margin = "; set a margin to show that it is no larger than what matters" if without else ""
+        out.append(f"{_some(hopeless)}: the gap seen is so small that 100 train seeds would not do{margin}.")
+    return out
+
+
+def which_seeds(parts: Components | None, sampled: bool) -> list[str]:
+    """Say whether train seeds or sample seeds cut the scatter of the differences.
+
+    Args:
+        parts: The split of the paired differences; None where there is none.
+        sampled: Whether the metric depends on a sample seed at all.
+    """
+    if parts is None or not sampled:
+        return []
+    if parts.sample is None:
+        return [
+            "with one sample seed the noise of training and of sampling can't be told apart; "
+            "--sample-seeds 0-2 tells them apart, without training anything again."
+        ]
+    inner, whole = parts.sample / parts.repeats, parts.of_mean()
+    if whole == 0:
+        return []
+    now, share = round(parts.repeats), 100 * inner / whole
+    if inner > parts.train:
+        return [
+            f"{share:.0f} % of the scatter of the differences is sampling: more sample seeds (now {now}) "
+            "help most, and train nothing again."
+        ]
+    return [
+        f"{100 - share:.0f} % of the scatter of the differences is training: only more train seeds help; "
+        f"{now} sample seed{'s are' if now > 1 else ' is'} enough."
+    ]
+
+
+def measuring(parts: Components | None, how: str) -> list[str]:
+    """Say when the Monte-Carlo error of the measurement is most of what separates two train seeds."""
+    if parts is None or not parts.evaluation:
+        return []
+    share = parts.evaluation / parts.repeats / parts.of_mean()
+    if share <= 0.5:
+        return []
+    return [f"{100 * share:.0f} % of the scatter over train seeds is the measurement itself: {how}."]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def merged(told: Iterable[tuple[str, str]]) -> list[str]:
+    """Write ``metric: sentence``, with all metrics of one sentence in front of it."""
+    out: dict[str, list[str]] = {}
+    for metric, sentence in told:
+        out.setdefault(sentence, []).append(metric)
+    return [f"{', '.join(metrics)}: {sentence}" for sentence, metrics in out.items()]

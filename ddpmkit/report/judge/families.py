@@ -1,0 +1,150 @@
+"""The contrasts of one metric: differences and effects of axes in one family, interactions in another, and tested."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddpmkit.report.judge.seeds import BySeed, Numbers, shared
+from ddpmkit.report.read.meaning import Meaning, comparable
+from ddpmkit.statistics import (
+    Contrast,
+    Effect,
+    Interaction,
+    Matched,
+    Pairs,
+    effects,
+    interactions,
+    judge,
+    words,
+)
+
+NOTHING = Contrast(math.nan, None, None, None, None, None, 0, "not comparable")
+
+
+@dataclass(frozen=True)
+class Design:
+    """What all metrics of a study share.
+
+    Attributes:
+        baseline: the cell that the others are compared with.
+        points: cell -> axis -> level, for the axes that vary.
+        broken: cells some of whose results are missing; none of them is called better.
+        alpha: family-wise error rate.
+    """
+
+    baseline: str
+    points: Mapping[str, Mapping[str, str]]
+    broken: frozenset[str]
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric's numbers, and how to read them.
+
+    Attributes:
+        numbers: every cell -> its numbers.
+        meanings: cell -> what its numbers mean; None where it mixes meanings.
+        way: lower, higher or none: which way is better.
+        margin: the gap that does not matter; None where none was said.
+    """
+
+    numbers: Mapping[str, Numbers]
+    meanings: Mapping[str, Meaning | None]
+    way: str
+    margin: float | None
+
+    def alike(self, cells: Sequence[str]) -> bool:
+        """Whether the numbers of these cells may be compared."""
+        return comparable(self.meanings, cells)
+
+    def side_by_side(self, cells: Sequence[str]) -> dict[str, BySeed]:
+        """The cells' values by train seed, over the sample seeds that all of them have."""
+        return shared(self.numbers, cells)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of one metric's contrasts.
+
+    Attributes:
+        differences: cell -> its contrast with the baseline.
+        effects: of whole axes, in one family with the differences.
+        interactions: a family of their own.
+        tested: the contrasts that Holm counts.
+        spreads: the sd over seeds of each tested contrast's differences, where they differ.
+        open: contrast -> what is undecided for want of seeds, with that sd.
+    """
+
+    differences: dict[str, Contrast]
+    effects: tuple[Effect, ...]
+    interactions: tuple[Interaction, ...]
+    tested: tuple[Contrast, ...]
+    spreads: tuple[float, ...]
+    open: dict[str, tuple[Contrast, float]]
+
+
+def judged(design: Design, metric: Measured) -> Judged:
+    """Put one metric's differences and effects into one family, its interactions into another, and test them."""
+    base, values = design.baseline, {c: n.values for c, n in metric.numbers.items()}
+    ranks = words({"lower": True, "higher": False}.get(metric.way))
+    family: dict[tuple[str, ...], Pairs] = {}
+    if values[base]:
+        for cell, mine in values.items():
+            if cell != base and mine and metric.alike((cell, base)):
+                both = metric.side_by_side((cell, base))
+                whole = cell not in design.broken, base not in design.broken
+                family["cell", cell] = Pairs.match(both[cell], both[base], *whole)
+    matched = _effects(design, metric, values)
+    pairs = {**family, **{k: m.pairs for k, m in matched.items()}}
+    tested = judge(pairs, ranks, alpha=design.alpha, margin=metric.margin)
+    squares: list[Matched] = interactions(
+        design.points, values, base, broken=design.broken, comparable=metric.alike, shared=metric.side_by_side
+    )
+    ranking = ("interaction", "interaction") if ranks else None
+    crossed = judge(dict(enumerate(m.pairs for m in squares)), ranking, alpha=design.alpha, margin=metric.margin)
+    counted = [k for k, c in tested.items() if c.p_holm is not None]
+    # Where all differences are the same their spread is not known, rather than zero.
+    spreads = {k: float(np.std(pairs[k].differences, ddof=1)) for k in counted if not tested[k].flat}
+    return Judged(
+        {c: tested.get(("cell", c), NOTHING) for c in values if values[base] and values[c] and c != base},
+        tuple(
+            Effect(m.axes[0], m.levels[0], m.references[0], len(m.cells), len(m.left_out), tested[k])
+            for k, m in matched.items()
+        ),
+        tuple(_interaction(m, crossed[i]) for i, m in enumerate(squares)),
+        tuple(tested[k] for k in counted),
+        tuple(spreads.values()),
+        {
+            k[1] if k[0] == "cell" else f"{k[1]} {k[2]}": (tested[k], sd)
+            for k, sd in spreads.items()
+            if tested[k].verdict == "inconclusive" and (tested[k].p_holm or 0) > design.alpha
+        },
+    )
+
+
+def _effects(
+    design: Design, metric: Measured, values: Mapping[str, Mapping[int, float]]
+) -> dict[tuple[str, ...], Matched]:
+    """The effects of whole axes that are no difference in the table already."""
+    if not any(len(p) > 1 for p in design.points.values()):
+        return {}
+    out = {}
+    for m in effects(
+        design.points, values, design.baseline,
+        broken=design.broken, comparable=metric.alike, shared=metric.side_by_side,
+    ):  # fmt: skip
+        # An effect over one pair that holds the baseline is a difference.
+        groups = m.cells or m.left_out
+        if len(groups) > 1 or design.baseline not in groups[0]:
+            out["effect", *m.axes, *m.levels] = m
+    return out
+
+
+def _interaction(m: Matched, contrast: Contrast) -> Interaction:
+    (a, b), (x, y), (x0, y0) = m.axes, m.levels, m.references
+    return Interaction((a, b), (x, y), (x0, y0), len(m.cells), contrast)

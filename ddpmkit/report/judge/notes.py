@@ -1,0 +1,151 @@
+"""What must be said below a table: how its numbers came about, and what they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from ddpmkit.report.read.frames import Records
+from ddpmkit.statistics import Contrast, Interaction, sign_flip_floor
+
+
+def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[str, int]]) -> list[str]:
+    """Return the notes that follow from the records alone."""
+    frame, plan = records.results, records.plan
+    done = frame[frame["status"] == "done"]
+    notes = []
+    if plan.get("differ"):
+        notes.append(f"The studies, {plan['study']}, differ in: {'; '.join(plan['differ'])}.")
+    own = done["metric"].map(lambda m: records.originals.get(m, m))  # what one of several studies calls it
+    seeds = len(plan["grid"]["train_seeds"])
+    if seeds > 1:
+        notes.append(f"[a, b]: 95 % Student-t interval over {seeds} train seeds; sample seeds are averaged inside.")
+        if len(plan["cells"]) > 1:
+            notes.append(
+                "Differences: paired t test by train seed, Holm over the contrasts of one metric; their intervals are "
+                "at Holm's level, so that they exclude 0 exactly when the verdict says better or worse."
+            )
+    else:
+        notes.append("One train seed: numbers without intervals, and no verdict can be given.")
+    sampled = done[~own.str.startswith("NLL") & ~own.str.endswith("-debiased")]
+    protocols: dict[str, list[str]] = {}
+    told = sampled[["metric", "definition"]].dropna().drop_duplicates()
+    for name, said in zip(told["metric"], told["definition"], strict=True):
+        rest = str(said).partition(" ")[2]
+        if rest and name not in protocols.get(rest, ()):
+            protocols.setdefault(rest, []).append(name)
+    for rest, names in protocols.items():
+        notes.append(f"{', '.join(names)}: {rest}; samples are rounded to the grey levels.")
+    if any(metric.startswith("FD-") for metric in metrics):
+        notes.append("Not FID: FD is over another extractor than Inception's.")
+    drawn = frame.loc[frame["metric"].isin(sampled["metric"].unique()), ["sampler", "sampling_steps"]]
+    steps = ", ".join(f"{r.sampler} {r.sampling_steps} steps" for r in drawn.dropna().drop_duplicates().itertuples())
+    if steps:
+        notes.append(f"Sampling: {steps}. The row 'real, ...' is what real images of that split score.")
+    copied = done.loc[own == "copy"].groupby("cell", sort=False)["value"].mean()
+    if len(copied):
+        text = ", ".join(f"{cell} {v:.2f}" for cell, v in copied.items())
+        notes.append(f"Copy check, 1 is clean and 0 all copies of training images: {text}.")
+    if records.copies:
+        notes.append(f"Some samples are likely copies of training images: {', '.join(records.copies)}.")
+    nll = done[own == "NLL"]
+    if len(nll) and nll["definition"].notna().all():
+        defined = nll[["metric", "definition"]].drop_duplicates()
+        named = zip(defined["metric"], defined["definition"], strict=True)
+        text = "; ".join(" ".join((metric, *str(said).split(" ", 1)[1:])) for metric, said in named)
+        errors = f"Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim"
+        if "test_set_error" in nll and nll["test_set_error"].notna().any():
+            shared = ", the same for all cells" if nll["metric"].nunique() == 1 else ""
+            errors += f", that of the choice of the test images {nll['test_set_error'].max():.3f}{shared}"
+        notes.append(f"{text}; {errors}.")
+        for metric, said in (("NLL-unclipped", "Unclipped"), ("NLL-train", "On images of the training split")):
+            means = done.loc[own == metric].groupby("cell", sort=False)["value"].mean()
+            if len(means):
+                notes.append(f"{said}: " + ", ".join(f"{cell} {v:.3f}" for cell, v in means.items()) + " bits/dim.")
+    costs = []
+    for cell, group in done.groupby("cell", sort=False):
+        row = group.iloc[0]
+        if pd.notna(row["parameters"]) and pd.notna(row["flops"]):
+            costs.append((cell, row["parameters"], row["flops"], group["train_seconds"].mean()))
+    if costs:
+        text = "; ".join(f"{c} {int(p):,} parameters, {f / 1e6:.1f} MFLOP, {t:.0f} s" for c, p, f, t in costs)
+        notes.append(f"Cost (parameters, one evaluation, training of one seed): {text}.")
+    machines = sorted({f for f in done["fingerprint"].dropna() if f})
+    if len(records.mixed) > 0:
+        notes.append(f"Mixed fingerprints, the last digits may differ: {'; '.join(records.mixed)}.")
+    elif len(machines) > 1:
+        notes.append("Mixed fingerprints, the last digits may differ between them: " + " | ".join(machines) + ".")
+    elif machines:
+        notes.append(f"Computed with {machines[0]}.")
+    precisions = sorted({c["settings"]["precision"] for c in plan["cells"] if "precision" in c.get("settings", {})})
+    if len(precisions) > 1:
+        notes.append(f"Cells of different precision are compared: {', '.join(precisions)}.")
+    notes += [f"{text}." for text in plan.get("notes", ())]
+    notes += [f"Excluded: {label}: {reason}." for label, reason in plan.get("excluded", ())]
+    short = {c: s for c, s in states.items() if set(s) - {"done"}}
+    for cell, counts in short.items():
+        verdict = "; it is not called better" if len(states) > 1 else ""
+        notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}{verdict}.")
+    broken = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
+    notes += broken[:5] + ([f"... and {len(broken) - 5} more; ddpmkit status"] if len(broken) > 5 else [])
+    return notes
+
+
+def contrast_notes(
+    differences: Mapping[str, Mapping[str, Contrast]],
+    interactions: Mapping[str, Sequence[Interaction]],
+    points: Mapping[str, Mapping[str, str]],
+    seeds: int,
+) -> list[str]:
+    """Return the notes that follow from the contrasts: pairing, floors, margins, identical cells, interactions."""
+    notes = []
+    told = [(m, cell, c) for m, cells in differences.items() for cell, c in cells.items()]
+    fewer = [f"{cell} {m} {c.n}" for m, cell, c in told if 0 < c.n < seeds]
+    if fewer:
+        notes.append(f"Paired on the seeds that both cells have, fewer than {seeds}: {_some(fewer)}.")
+    floors = sorted({c.n for _, _, c in told if c.p_sign_flip is not None})
+    if floors:
+        notes.append(
+            "The exact sign-flip test needs no normal law, and decides no verdict: its p can't be below "
+            + ", ".join(f"{sign_flip_floor(n):.2g} with {n} seeds" for n in floors)
+            + "."
+        )
+    margins = {m: c.margin for m, _, c in told if c.margin is not None}
+    if margins:
+        text = ", ".join(f"{m} {margin:g}" for m, margin in margins.items())
+        notes.append(
+            f"Margin set beforehand: {text}. 'No gap larger than' it: two one-sided t tests, Holm over those of one "
+            "metric; without a margin nothing is ever called equal."
+        )
+    flat = [f"{cell} {m} {c.difference:+.3g}" for m, cell, c in told if c.flat]
+    if flat:
+        notes.append(
+            f"The same difference on every seed: {_some(flat)}. Were the values rounded? Nothing is known of the"
+            " spread, so there is no interval and no test against a margin; p is the least of the sign-flip test."
+        )
+    if any(c.verdict == "identical" for _, _, c in told):
+        notes.append("Identical: the same numbers on every seed, so there is nothing to test; not counted by Holm.")
+    axes = sorted({a for p in points.values() for a in p})
+    if len(axes) > 1 and not any(interactions.values()):
+        notes.append("The axes are varied one at a time: whether one depends on another can't be seen.")
+    for metric, found in interactions.items():
+        present = [i for i in found if i.contrast.verdict == "interaction"]
+        for i in present:
+            (a, b), (x, y), (x0, y0) = i.axes, i.levels, i.references
+            notes.append(
+                f"{metric}: the effect of {a} ({x} against {x0}) depends on {b}: it is {i.contrast.difference:+.3g} "
+                f"at {y} relative to {y0}. Read the cells, not the effects of {a} and {b} alone."
+            )
+    absent = [
+        m
+        for m, found in interactions.items()
+        if any(i.contrast.p is not None for i in found) and all(i.contrast.verdict != "interaction" for i in found)
+    ]
+    if absent:
+        notes.append(f"{', '.join(absent)}: no interaction of the axes was shown; that is no proof that there is none.")
+    return notes
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,189 @@
+"""From records to a summary: intervals, contrasts, verdicts, variance parts, advice and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.files import canonical
+from ddpmkit.report.judge import advice
+from ddpmkit.report.judge.asked import read_directions, read_margin
+from ddpmkit.report.judge.fairness import unfair
+from ddpmkit.report.judge.families import Design, Judged, Measured, judged
+from ddpmkit.report.judge.notes import contrast_notes, notes_of
+from ddpmkit.report.judge.scatter import Scatter
+from ddpmkit.report.judge.seeds import Numbers, numbers
+from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.frames import Records
+from ddpmkit.report.read.meaning import meanings
+from ddpmkit.statistics import ALPHA, ROUNDING, Components, Interval, t_interval
+
+HIDDEN = ("NLL-unclipped", "NLL-train", "copy")  # in the records and the files, not in the main table
+
+
+def summarise(
+    records: Records,
+    baseline: str | None = None,
+    *,
+    margin: Mapping[str, float] | str | None = None,
+    directions: Mapping[str, str] | str | None = None,
+    alpha: float = ALPHA,
+) -> Summary:
+    """Turn a study's records into intervals, contrasts, verdicts, variance parts, advice and notes.
+
+    Args:
+        records: From :func:`ddpmkit.report.read.frames.read_study` or :func:`ddpmkit.report.read.foreign.read_foreign`.
+        baseline: The cell that the others are compared with; the first by default. Its levels are the references of the
+            axis effects.
+        margin: metric -> the gap that does not matter, set before the numbers were seen; or as text
+            ``NLL=0.05,FD-digits=1``; a number alone where there is one metric.
+        directions: metric -> lower, higher or none, or as text ``PSNR=higher,cost=lower``; else what the records say in
+            a column ``better``, else what the metric's name says; a note says where that was a guess.
+        alpha: Family-wise error rate of one metric's verdicts.
+
+    Raises:
+        DdpmkitError: for an unknown baseline, metric or direction, or a margin that is not positive.
+    """
+    frame, own = records.results, records.originals
+    cells = tuple(c["label"] for c in records.plan["cells"])
+    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if _shown(own.get(m, m)))
+    base = cells[0] if baseline is None else baseline
+    if base not in cells:
+        raise DdpmkitError(f"the study has no cell '{base}'{did_you_mean(base, cells)}", f"cells: {', '.join(cells)}")
+    margins = read_margin(margin, metrics)
+    ways, guessed = read_directions(frame, metrics, directions or {}, own)
+    points = {c["label"]: {a: _level(v) for a, v in c.get("point", {}).items()} for c in records.plan["cells"]}
+    counts = _counts(frame, cells)
+    known = meanings(frame)
+    everything = numbers(frame)
+    usable = {
+        m: {c: n for c, n in everything.get(m, {}).items() if known.get(m, {}).get(c, 0) is not None} for m in metrics
+    }
+    design = Design(base, points, frozenset(c for c, s in counts.items() if set(s) - {"done"}), alpha)
+    measured = {
+        m: Measured({c: usable[m].get(c, Numbers()) for c in cells}, known.get(m, {}), ways[m], margins.get(m))
+        for m in metrics
+    }
+    contrasts = {m: judged(design, measured[m]) for m in metrics}
+    differences = {m: j.differences for m, j in contrasts.items()}
+    crossed = {m: j.interactions for m, j in contrasts.items()}
+    values = {m: {c: n.values for c, n in measured[m].numbers.items()} for m in metrics}
+    scatter = Scatter(frame, metrics)
+    variance = {m: scatter.of_values(m, cells) for m in metrics}
+    of_differences = {m: scatter.of_differences(m, base, differences[m]) for m in metrics}
+    smallest = {m: advice.smallest(j.tested, j.spreads, alpha) for m, j in contrasts.items()}
+    seeds = [int(s) for s in records.plan["grid"]["train_seeds"]]
+    notes = notes_of(records, metrics, counts)
+    if guessed:
+        names = ", ".join(f"{m} {ways[m]}" for m in guessed)
+        notes.append(
+            f"Which way is better was guessed: {names}. A column 'better' or --better {guessed[0]}=higher says it."
+        )
+    for m in metrics:
+        short = [f"{c} {', '.join(map(str, n.short))}" for c, n in usable[m].items() if n.short]
+        if short:
+            notes.append(f"{m}: train seeds left out because sample seeds are missing: {'; '.join(short)}.")
+    notes += unfair(frame[frame["metric"].isin(metrics)], {m: known[m] for m in metrics if m in known}, base)
+    notes += contrast_notes(differences, crossed, points, len(seeds))
+    return Summary(
+        study=records.name,
+        cells=cells,
+        metrics=metrics,
+        baseline=base,
+        intervals={m: {c: _interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics},
+        differences=differences,
+        counts=counts,
+        references=_references(records, metrics),
+        notes=tuple(notes),
+        values=values,
+        directions=ways,
+        points=points,
+        effects={m: j.effects for m, j in contrasts.items()},
+        interactions=crossed,
+        margins=margins,
+        variance={m: v for m, v in variance.items() if v is not None},
+        variance_of_differences={m: v for m, v in of_differences.items() if v is not None},
+        smallest={m: v for m, v in smallest.items() if v is not None},
+        advice=_advice(contrasts, scatter, variance, of_differences),
+        train_seeds=tuple(seeds),
+        sample_seeds=tuple(int(s) for s in records.plan["grid"].get("sample_seeds", ())),
+        alpha=alpha,
+        originals={m: own[m] for m in metrics if m in own},
+    )
+
+
+def _advice(
+    contrasts: Mapping[str, Judged],
+    scatter: Scatter,
+    variance: Mapping[str, Components | None],
+    of_differences: Mapping[str, Components | None],
+) -> tuple[str, ...]:
+    """What to run next, metric by metric."""
+    told: list[tuple[str, str]] = []
+    for metric, judgement in contrasts.items():
+        sampled = scatter.sampled(metric)
+        said = advice.to_settle(judgement.open)
+        said += advice.which_seeds(of_differences[metric], sampled) if judgement.open else []
+        more = "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)"
+        said += advice.measuring(variance[metric], more)
+        told += [(metric, sentence) for sentence in said]
+    return tuple(advice.merged(told))
+
+
+def _shown(metric: str) -> bool:
+    """Whether a metric, by its own name, stands in the main table."""
+    return metric not in HIDDEN and not metric.endswith("-debiased")
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    """The interval of a cell; none where its numbers are the same on every seed, for it would claim to know them."""
+    found = t_interval(values)
+    same = max(values) - min(values) <= ROUNDING * max(map(abs, values))
+    return replace(found, low=None, high=None) if same else found
+
+
+def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
+    """Return train seed -> value, sample seeds averaged inside; only train seeds whose every sample is done."""
+    found = numbers(frame[(frame["metric"] == metric) & (frame["cell"] == cell)])
+    return found.get(metric, {}).get(cell, Numbers()).values
+
+
+def _counts(frame: pd.DataFrame, cells: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return cell -> status -> number of results; a result is as bad as the worst of its metrics."""
+    keys = ["cell", "train_seed", "sample_seed"]
+    bad_first = frame[[*keys, "status"]].assign(good=frame["status"] == "done")
+    each = bad_first.sort_values("good", kind="stable").drop_duplicates(keys).sort_index()
+    out: dict[str, dict[str, int]] = {c: {} for c in cells}
+    for cell, status in zip(each["cell"], each["status"], strict=True):
+        of_cell = out[str(cell)]
+        of_cell[str(status)] = of_cell.get(str(status), 0) + 1
+    return out
+
+
+def _level(value: Any) -> str:
+    return value if isinstance(value, str) else canonical(value)
+
+
+def _references(records: Records, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return row -> metric -> value; where two studies have other numbers in one column, a row each."""
+    out: dict[str, dict[str, float]] = {}
+
+    def put(name: str, metric: str, value: float, study: str) -> None:
+        row = out.setdefault(name, {})
+        if metric in metrics and row.get(metric, value) != value:
+            row = out.setdefault(f"{name} ({study})", {})
+        row[metric] = value
+
+    for ref in records.references:
+        real = f"real, {'test' if ref.record.split == 'train' else 'train'} n={ref.record.n_floor}"
+        for metric, value in ref.record.floors.items():
+            put(real, metric, value, ref.study)
+        under = ref.baselines_under
+        if under is not None and under in metrics:
+            for name, bits in ref.record.baselines.items():
+                put(name, under, bits, ref.study)
+    return out

@@ -1,0 +1,130 @@
+"""Several studies as the records of one, cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ddpmkit.report.read.axes import setting_text
+from ddpmkit.report.read.frames import Records
+from ddpmkit.report.read.meaning import meaning
+from ddpmkit.report.read.reference import Reference
+
+
+def compare(studies: Sequence[Records]) -> Records:
+    """Put several studies side by side: a cell is named ``study: cell``, the first study's first is the baseline.
+
+    A cell that studies share, stage for stage, stands once. A metric that means something else in a later study
+    (another N, reference, extractor or decoder) becomes a column of its own, and nothing is compared across; floors and
+    baselines go with it. What else the studies differ in is said in one note.
+    """
+    if len(studies) == 1:
+        return studies[0]
+    names = _names(studies)
+    cells: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    frames: list[pd.DataFrame] = []
+    references: list[Reference] = []
+    known: dict[str, set[str]] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    twice: list[str] = []
+    originals: dict[str, str] = {}
+    for name, records in zip(names, studies, strict=True):
+        frame = records.results.copy()
+        meant = _meanings(frame)
+        other = {
+            m: f"{m} ({name})" for m, said in meant.items() if m in known and said and known[m] and said != known[m]
+        }
+        for m, said in meant.items():
+            known[m] = known.get(m) or said
+        originals |= {new: old for old, new in other.items()}
+        labels: dict[str, str] = {}
+        for cell in records.plan["cells"]:
+            mine = [r for r in records.plan["results"] if r["cell"] == cell["label"]]
+            key = tuple(sorted((r["train"], r["sample"] or "", r["nll"] or "") for r in mine))
+            label = f"{name}: {cell['label']}"
+            if key and key in seen:
+                twice.append(f"{label} is {seen[key]}")
+                continue
+            seen[key] = labels[cell["label"]] = label
+            # `out` says whose store holds the stages, since each study may have its own.
+            # The study is an axis of its own: two cells of one setting are not one point.
+            at = {"study": name, **cell.get("settings", {})}
+            cells.append({**cell, "settings": at, "label": label, "slug": f"{name}-{cell.get('slug', cell['label'])}"})
+            results += [{**r, "cell": label, "out": str(r.get("out", records.folder.parent.parent))} for r in mine]
+        frame = frame[frame["cell"].isin(labels)]
+        frames.append(frame.assign(cell=frame["cell"].map(labels), metric=frame["metric"].replace(other)))
+        columns = {m: other.get(m, m) for m, said in meant.items() if said}
+        references += [ref.under(columns, name) for ref in records.references]
+    settings = [c["settings"] for c in cells]
+    axes = {
+        a: list(dict.fromkeys(s[a] for s in settings if a in s))
+        for a in dict.fromkeys(a for s in settings for a in s)
+        if len({setting_text(s.get(a)) for s in settings}) > 1
+    }
+    seeds = sorted({s for r in studies for s in r.plan["grid"]["train_seeds"]})
+    first = studies[0].plan
+    plan = {
+        **first,
+        "study": " against ".join(names),
+        "cells": [{**c, "point": {a: c["settings"][a] for a in axes if a in c["settings"]}} for c in cells],
+        "results": results,
+        "stages": list({s["id"]: s for r in studies for s in r.plan["stages"]}.values()),
+        "grid": {**first["grid"], "train_seeds": seeds, "axes": axes},
+        "excluded": [e for r in studies for e in r.plan.get("excluded", ())],
+        "same": twice,
+        "differ": _differing(dict(zip(names, studies, strict=True))),
+    }
+    problems = list(dict.fromkeys(p for r in studies for p in r.problems))
+    mixed = tuple(dict.fromkeys(m for r in studies for m in r.mixed))
+    return Records(
+        studies[0].folder, plan, pd.concat(frames, ignore_index=True), references, problems, mixed, (), originals
+    )
+
+
+def _differing(studies: Mapping[str, Records]) -> list[str]:
+    """Say each setting whose values are not the same in all studies, and the values by study."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for name, records in studies.items():
+        for cell in records.plan["cells"]:
+            for setting, value in cell.get("settings", {}).items():
+                seen = values.setdefault(setting, {}).setdefault(name, [])
+                if setting_text(value) not in seen:
+                    seen.append(setting_text(value))
+        for seeds in ("train_seeds", "sample_seeds"):
+            values.setdefault(seeds, {})[name] = [", ".join(map(str, records.plan["grid"].get(seeds, ())))]
+        refs = [ref.record for ref in records.references]
+        measured: dict[str, list[str | int]] = {
+            "data": [r.reference for r in refs],
+            "levels": [r.levels for r in refs],
+            "split": [r.split for r in refs],
+            "extractor": [r.features for r in refs],
+        }
+        for said, every in measured.items():
+            values.setdefault(said, {})[name] = list(dict.fromkeys(str(v)[:8] for v in every if v))
+    first = [s for s in ("train_steps",) if s in values]
+    out = []
+    for setting in (*first, *(s for s in values if s not in first)):
+        by = [values[setting].get(name, ["not set"]) for name in studies]
+        if len({tuple(sorted(v)) for v in by}) > 1:
+            out.append(f"{setting} " + " / ".join(", ".join(v) or "none" for v in by))
+    return out
+
+
+def _meanings(frame: pd.DataFrame) -> dict[str, set[str]]:
+    """Metric -> what its numbers mean, by the rule of :mod:`ddpmkit.report.read.meaning`."""
+    out: dict[str, set[str]] = {}
+    for metric, group in frame.groupby("metric", sort=False):
+        out[str(metric)] = {meaning(d, None)[0] for d in group["definition"].dropna()} - {""}
+    return out
+
+
+def _names(studies: Sequence[Records]) -> list[str]:
+    """Names that tell the studies apart; two of one name are told apart by their results folders."""
+    names = [r.name for r in studies]
+    for i, r in enumerate(studies):
+        if names.count(r.name) > 1:
+            names[i] = f"{r.folder.parent.parent.name}/{r.name}"
+    return [n if names.count(n) == 1 else f"{n} ({i + 1})" for i, n in enumerate(names)]

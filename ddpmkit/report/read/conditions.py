@@ -1,0 +1,62 @@
+"""Which cells of a study are looked at: conditions on its axes, applied before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.report.read.axes import setting_text, settings_of, values_of, varying_axes
+from ddpmkit.report.read.frames import Records
+
+
+def select(records: Records, where: Sequence[str]) -> Records:
+    """Keep the cells for which every condition holds.
+
+    Raises:
+        DdpmkitError: for a condition that can't be read, an unknown axis, or when no cell is left.
+    """
+    if not where:
+        return records
+    tests = [_condition(text) for text in where]
+    known = sorted({"cell"} | {k for c in records.plan["cells"] for k in c.get("settings", {})})
+    for axis, _, _ in tests:
+        if axis not in known:
+            raise DdpmkitError(f"unknown axis '{axis}'{did_you_mean(axis, known)}", f"axes: {', '.join(known)}")
+    kept = [c for c in records.plan["cells"] if all(_holds(c, *t) for t in tests)]
+    if not kept:
+        varying = varying_axes(records) or ["cell"]
+        said = "; ".join(f"{a}: {', '.join(values_of(records, a))}" for a in varying)
+        raise DdpmkitError(f"no cell has {' and '.join(where)}", said)
+    labels = {c["label"] for c in kept}
+    plan = {
+        **records.plan,
+        "cells": kept,
+        "results": [r for r in records.plan["results"] if r["cell"] in labels],
+    }
+    frame = records.results[records.results["cell"].isin(labels)].reset_index(drop=True)
+    return replace(records, plan=plan, results=frame)
+
+
+def _condition(condition: str) -> tuple[str, str, bool]:
+    """Read ``axis=value`` or ``axis!=value`` into axis, value, and whether it is to be equal."""
+    axis, eq, value = condition.partition("=")
+    if not eq or not axis.strip("!"):
+        raise DdpmkitError(f"--where '{condition}': expected axis=value", "as in --where schedule=cosine")
+    return axis.removesuffix("!").strip().replace("-", "_"), value.strip(), not axis.endswith("!")
+
+
+def _holds(cell: Mapping[str, Any], axis: str, value: str, equal: bool) -> bool:
+    mine = setting_text(settings_of(cell).get(axis))
+    same = mine == value or fnmatchcase(mine, value) or _same_number(mine, value)
+    return same == equal
+
+
+def _same_number(a: str, b: str) -> bool:
+    try:
+        return math.isclose(float(a), float(b), rel_tol=1e-12)
+    except ValueError:
+        return False

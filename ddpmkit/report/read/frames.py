@@ -1,0 +1,276 @@
+"""The store as a table: one tidy row per (cell, train seed, sample seed, metric)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from ddpmkit import files
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.read.reference import Reference
+from ddpmkit.study.records import NllRecord, Record, RefRecord, SampleRecord, ScoreRecord, TrainRecord
+from ddpmkit.study.store import Store
+
+R = TypeVar("R", bound=Record)
+
+AXES = (
+    "dataset",
+    "schedule",
+    "sigma",
+    "weighting",
+    "backbone",
+    "sampler",
+    "timesteps",
+    "sampling_steps",
+    "prediction",
+)
+COLUMNS = (
+    "study",
+    "cell",
+    *AXES,
+    "train_seed",
+    "sample_seed",
+    "metric",
+    "value",
+    "standard_error",
+    "test_set_error",
+    "unit",
+    "status",
+    "n",
+    "evaluations",
+    "seconds",
+    "train_seconds",
+    "parameters",
+    "flops",
+    "definition",
+    "fingerprint",
+    "stage",
+    "train_stage",
+)
+
+
+TEXT = (
+    "study",
+    "cell",
+    "dataset",
+    "schedule",
+    "sigma",
+    "weighting",
+    "backbone",
+    "sampler",
+    "prediction",
+    "metric",
+    "unit",
+    "status",
+    "definition",
+    "fingerprint",
+    "stage",
+    "train_stage",
+)
+
+
+UNITS = {"fd": "squared distance", "kid": "squared distance", "sw": "squared distance", "c2st": "AUC"}
+
+
+@dataclass(frozen=True)
+class Records:
+    """A study as its records tell it: the plan, the tidy results, the references, how its stages ended."""
+
+    folder: Path
+    plan: dict[str, Any]
+    results: pd.DataFrame
+    references: list[Reference]
+    problems: list[tuple[str, str, str]]  # label, state, error
+    mixed: tuple[str, ...] = ()  # what differs between the fingerprints of the stages
+    copies: tuple[str, ...] = ()  # cells some of whose samples are likely copies of training images
+    originals: dict[str, str] = field(default_factory=dict)  # of several studies: a metric's name here -> its own name
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.plan["study"])
+
+
+def load_results(path: str | Path) -> pd.DataFrame:
+    """Read tidy results from a study folder or a results.csv; see :func:`ddpmkit.load_results`."""
+    file = files.home(path)
+    file = file / "results.csv" if file.is_dir() else file
+    try:
+        # A cell may be called null, NA or 007; only an empty field is no value.
+        return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXT, "str"))
+    except FileNotFoundError:
+        raise DdpmkitError(f"there are no results at '{path}'", "give a study's folder or a results.csv") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as err:
+        raise DdpmkitError(f"'{file}' is no CSV of results: {err}", "give a results.csv that ddpmkit wrote") from None
+
+
+class Reading:
+    """A store read once a stage: several results rest on one stage, and it does not change while a report is made."""
+
+    def __init__(self, store: Store) -> None:
+        self.done, self.status = cache(store.done), cache(store.status)
+        self._record: Callable[[Any, str], Any] = cache(store.record)
+
+    def record(self, kind: type[R], stage: str) -> R | None:
+        """What a finished stage found; None when it is not done."""
+        found: R | None = self._record(kind, stage)
+        return found
+
+
+def read_study(folder: Path) -> Records:
+    """Read a study and everything it needs of the store.
+
+    Raises:
+        DdpmkitError: when the folder holds no study.
+    """
+    plan = files.read_sealed(folder / "plan.json")
+    if plan is None:
+        raise DdpmkitError(f"'{folder}' is no study", "ddpmkit report lists the newest study of --out")
+    store = Reading(Store(folder.parent.parent))
+    settings = {c["label"]: c["settings"] for c in plan["cells"]}
+    stages = {s["id"]: s for s in plan["stages"]}
+    rows = []
+    for r in plan["results"]:
+        base = {"study": plan["study"], "cell": r["cell"], **{a: settings[r["cell"]][a] for a in AXES}}
+        base |= {"train_seed": r["train_seed"], "sample_seed": r["sample_seed"], "train_stage": r["train"][:16]}
+        trained, status = store.record(TrainRecord, r["train"]), store.status("train", r["train"])
+        base |= {"train_seconds": status.get("seconds")}
+        base |= {"parameters": trained and trained.parameters, "flops": trained and trained.flops}
+        for features, score, ref in r["scores"]:
+            rows += [{**base, **row} for row in _score_rows(store, stages, r, features, score, ref)]
+        if r["nll"]:
+            rows += [{**base, **row} for row in _nll_rows(store, stages, r)]
+        if r.get("nll_train"):
+            rows += [{**base, **row} for row in _nll_rows(store, stages, r, "nll_train")]
+    prints = [store.status(s["kind"], i).get("fingerprint") for i, s in stages.items() if store.done(s["kind"], i)]
+    refs = [store.record(RefRecord, i) for i, s in stages.items() if s["kind"] == RefRecord.kind]
+    problems = []
+    for s in stages.values():
+        if not store.done(s["kind"], s["id"]):
+            status = store.status(s["kind"], s["id"])
+            problems.append((s["label"], status.get("state", "pending"), status.get("error", "")))
+    for s in stages.values():
+        scored = store.record(ScoreRecord, s["id"]) if s["kind"] == ScoreRecord.kind else None
+        problems += [
+            (s["label"], "failed", f"{metric}: {why}") for metric, why in (scored.failed if scored else {}).items()
+        ]
+    mixed = _mixed([f for f in prints if isinstance(f, dict)])
+    copies = tuple(
+        dict.fromkeys(
+            r["cell"]
+            for r in plan["results"]
+            for _, score, _ in r["scores"]
+            if (scored := store.record(ScoreRecord, score)) and scored.metrics.get("copy", {}).get("flag")
+        )
+    )
+    references = [Reference(ref) for ref in refs if ref is not None]
+    return Records(folder, plan, pd.DataFrame(rows, columns=list(COLUMNS)), references, problems, mixed, copies)
+
+
+def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Say which entries differ between fingerprints, and their values."""
+    keys = sorted({k for f in prints for k in f})
+    values = {k: sorted({str(f.get(k)) for f in prints}) for k in keys}
+    return tuple(f"{k} {' / '.join(v)}" for k, v in values.items() if len(v) > 1)
+
+
+def _score_rows(
+    store: Reading, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str
+) -> list[dict[str, Any]]:
+    """A row for each metric of the drawn images; of the Frechet distance one more with its 1/N bias taken off."""
+    scored, reference = store.record(ScoreRecord, score), store.record(RefRecord, ref)
+    sampled, status = store.record(SampleRecord, r["sample"]), store.status("sample", r["sample"])
+    metrics = scored.metrics if scored else {}
+    shared = {
+        "status": _state(store, stages, r, "score", score),
+        "n": scored and scored.n,
+        "evaluations": sampled and sampled.evaluations,
+        "seconds": status.get("seconds"),
+        "fingerprint": _fingerprint(status),
+        "stage": score[:16],
+    }
+    out = []
+    for asked in stages.get(score, {}).get("spec", {}).get("metrics", ["fd"]):
+        metric = asked if isinstance(asked, str) else asked["name"].rpartition("/")[2]  # with the plugin that brings it
+        found = metrics.get(metric, {})
+        name = f"FD-{features}" if metric == "fd" else metric
+        definition = ""
+        if reference:
+            name = reference.names.get(metric, name)
+            definition = (
+                f"{name} n={scored.n if scored else ''}/{reference.n_reference} ref={reference.split} "
+                f"extractor={reference.features[:8]}"
+                + _protocol(reference.reference, reference.levels, reference.resize, reference.quantiser)
+            )
+        state = "failed" if scored and metric in scored.failed else shared["status"]
+        row = {
+            **shared,
+            "status": state,
+            "metric": name,
+            "value": found.get("value"),
+            "standard_error": found.get("se"),
+        }
+        out.append({**row, "unit": UNITS.get(metric, ""), "definition": definition})
+        debiased = metrics.get("fd-debiased")
+        if metric == "fd" and debiased:
+            definition = definition.replace(name, f"{name}-debiased", 1)
+            row |= {"value": debiased["value"], "standard_error": debiased["se"], "definition": definition}
+            out.append({**row, "metric": f"{name}-debiased", "unit": UNITS["fd"]})
+    return out
+
+
+def _nll_rows(store: Reading, stages: dict[str, Any], r: dict[str, Any], which: str = "nll") -> list[dict[str, Any]]:
+    """The rows of a bound: on the test split as reported and as the network is; on the training split as reported."""
+    bounds, status = store.record(NllRecord, r[which]), store.status("nll", r[which])
+    reported = bounds.reported if bounds and bounds.reported else "clipped"
+    rows = [("NLL", reported), ("NLL-unclipped", "unclipped")] if which == "nll" else [("NLL-train", reported)]
+    shared = {
+        "unit": "bits/dim",
+        "status": _state(store, stages, r, "nll", r[which]),
+        "n": bounds and bounds.images,
+        "evaluations": bounds and bounds.evaluations,
+        "seconds": status.get("seconds"),
+        "fingerprint": _fingerprint(status),
+        "stage": r[which][:16],
+    }
+    out = []
+    for metric, key in rows:
+        value, definition = {}, ""
+        if bounds:
+            bound = bounds.clipped if key == "clipped" else bounds.unclipped
+            definition = (
+                f"{metric} x0hat {key}, decoder={bounds.decoder} variance={bounds.decoder_variance} "
+                f"T={bounds.T} split={bounds.split}{_protocol(bounds.data, bounds.levels)}"
+            )
+            value = {"value": bound.total, "standard_error": bound.standard_error}
+            value["test_set_error"] = bound.test_set_error
+        out.append({**shared, "metric": metric, "definition": definition, **value})
+    return out
+
+
+def _protocol(data: str, levels: int, resize: str = "", quantiser: str = "") -> str:
+    """The rest of what must agree before two numbers are compared: data, grey levels, resizing, quantiser."""
+    words = {"data": (data or "")[:8], "K": levels, "resize": resize, "quantiser": quantiser}
+    return "".join(f" {k}={str(v).replace(' ', '-')}" for k, v in words.items() if v)
+
+
+def _state(store: Reading, stages: dict[str, Any], r: dict[str, Any], kind: str, stage: str) -> str:
+    """The state of a result: done, or the state of the first stage on its way, the training on, that is not."""
+    if store.done(kind, stage):
+        return "done"
+    if kind != "train":
+        for need_kind, need in (("train", r["train"]), *stages.get(stage, {}).get("needs", ())):
+            state = _state(store, stages, r, need_kind, need)
+            if state != "done":
+                return state
+    return str(store.status(kind, stage).get("state", "pending"))
+
+
+def _fingerprint(status: dict[str, Any]) -> str:
+    f = status.get("fingerprint", {})
+    return f"torch {f['torch']}, {f['device_name']}, {f['threads']} thread" if f else ""

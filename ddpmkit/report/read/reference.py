@@ -1,0 +1,38 @@
+"""What a study's numbers are held against: what real images score, and the bits/dim of plain models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from ddpmkit.study.records import RefRecord
+
+BASELINE_METRIC = "NLL"  # the column that plain models stand under
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a reference's stage recorded, and the columns that it belongs under here.
+
+    Attributes:
+        record: what the stage left; its ``floors`` are by column.
+        study: of several studies, the one that it is of.
+        baselines_under: the column of the plain models; None where there is none.
+    """
+
+    record: RefRecord
+    study: str = ""
+    baselines_under: str | None = BASELINE_METRIC
+
+    def under(self, columns: dict[str, str], study: str) -> Self:
+        """Return the reference as one of several studies has it.
+
+        Args:
+            columns: A metric that the study measured -> its column here; what it did not measure has no column of its
+                own, and none of another study's.
+            study: The study's name.
+        """
+        floors = {columns[m]: value for m, value in self.record.floors.items() if m in columns}
+        return replace(
+            self, record=replace(self.record, floors=floors), study=study, baselines_under=columns.get(BASELINE_METRIC)
+        )

@@ -1,0 +1,119 @@
+"""Whether committed tables still say what the store says: numbers and verdicts; timings and machines may differ."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddpmkit import files
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.frames import Records, read_study
+from ddpmkit.report.show.csv import to_tidy
+from ddpmkit.report.show.json import to_json
+from ddpmkit.report.show.latex import to_latex
+from ddpmkit.report.show.markdown import to_markdown
+
+IGNORED = {"study", "seconds", "train_seconds", "fingerprint"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What no longer matches, and what to do about it."""
+
+    message: str
+    hint: str
+
+
+def differences(folder: Path, committed: Path) -> list[Difference]:
+    """Compare the files in ``committed`` with what the store of the study in ``folder`` says now.
+
+    Raises:
+        DdpmkitError: when there is nothing to compare.
+    """
+    records = read_study(folder)
+    kept = files.read_json(committed / "report.json")
+    base = kept.get("baseline") if isinstance(kept, dict) else None
+    labels = [c["label"] for c in records.plan["cells"]]
+    margins = kept.get("margins") if isinstance(kept, dict) else None
+    summary = summarise(records, base if base in labels else None, margin=margins or None)
+    found, seen = [], 0
+    for name, (make, read) in _KINDS.items():
+        path = committed / name
+        if not path.is_file():
+            continue
+        seen += 1
+        try:
+            mine = read(path.read_text(encoding="utf-8"))
+        except (ValueError, TypeError, KeyError):
+            mine = None
+        told = _first(mine, read(make(records, summary)))
+        if told:
+            found.append(
+                Difference(
+                    f"'{path}' no longer matches the store: {told}",
+                    f"ddpmkit report {folder.name} writes it again; or the store has changed since",
+                )
+            )
+    if not seen:
+        raise DdpmkitError(f"there is no table in '{committed}'", f"one of {', '.join(_KINDS)}")
+    return found
+
+
+def digest(summary: Summary) -> str:
+    """A hash of the tables as they are printed; a page carries it."""
+    printed = [(t["columns"], t["rows"]) for t in json.loads(to_json(summary))["tables"]]
+    return files.sha256(files.canonical(printed).encode())
+
+
+def _first(mine: Any, now: Any) -> str:
+    """Say the first entry that differs; empty when none does."""
+    if mine is None:
+        return "it can't be read"
+    for key in [*now, *(k for k in mine if k not in now)]:
+        if mine.get(key) != now.get(key):
+            return f"{key}: {mine.get(key, 'nothing')} there, {now.get(key, 'nothing')} in the store"
+    return ""
+
+
+def _tidy(text: str) -> dict[str, str]:
+    rows = csv.DictReader(io.StringIO(text))
+    keys = ("cell", "train_seed", "sample_seed", "metric")
+    return {
+        " ".join(r[k] for k in keys): ", ".join(v for k, v in r.items() if k not in IGNORED and k not in keys and v)
+        for r in rows
+    }
+
+
+def _rows(pattern: str, text: str) -> dict[str, str]:
+    lines = [line for line in text.splitlines() if re.search(pattern, line)]
+    return {f"row {i + 1}": line for i, line in enumerate(lines)}
+
+
+def _json(text: str) -> dict[str, str]:
+    found = json.loads(text)
+    return {k: files.canonical(found[k]) for k in ("cells", "baseline", "intervals", "differences", "counts", "values")}
+
+
+def _page(text: str) -> dict[str, str]:
+    found = re.search(r'name="ddpmkit-tables" content="([0-9a-f]{64})"', text)
+    return {"tables": found[1] if found else ""}
+
+
+def _html(_: Records, summary: Summary) -> str:
+    return f'name="ddpmkit-tables" content="{digest(summary)}"'
+
+
+_KINDS: dict[str, tuple[Any, Any]] = {
+    "results.csv": (lambda r, s: to_tidy(r), _tidy),
+    "report.md": (lambda r, s: to_markdown(s), lambda t: _rows(r"^\|", t)),
+    "report.tex": (lambda r, s: to_latex(s), lambda t: _rows(r" & .*\\\\$", t)),
+    "report.json": (lambda r, s: to_json(s), _json),
+    "report.html": (_html, _page),
+}

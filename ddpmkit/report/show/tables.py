@@ -1,0 +1,168 @@
+"""Tables of text from the summary: what is said is decided here, how it looks in the renderers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ddpmkit.report.judge.confirm import Confirmed
+from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.show.numbers import (
+    column,
+    decimals,
+    fitted,
+    fitted_value,
+    fixed,
+    interval_text,
+    p_text,
+    two_digits,
+)
+from ddpmkit.statistics import Contrast, Interval
+
+CONTRAST_HEADS = ("difference", "Holm p", "seed corr.", "verdict")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, column heads, rows of text, and how many of the last rows are references rather than cells.
+
+    A ``detail`` stands in files alone: on a terminal it would push the verdicts out of sight. ``keys`` are the columns
+    that name a row, and ``lead`` those that are read first, where a table is too wide for its page.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    references: int = 0
+    detail: bool = False
+    keys: tuple[int, ...] = (0,)
+    lead: tuple[int, ...] = ()
+
+
+def main_table(s: Summary) -> Table:
+    """Cells against metrics: mean [95 % interval over train seeds]; then what to hold them against."""
+    rows = []
+    digits = {m: decimals(list(s.intervals[m].values())) for m in s.metrics}
+    for cell in s.cells:
+        seeds = max((i[cell].n for i in s.intervals.values() if cell in i), default=0)
+        missing = ", ".join(f"{n} {state}" for state, n in s.counts[cell].items() if state != "done")
+        row = [cell, f"{seeds}" + (f" ({missing})" if missing else "")]
+        for m in s.metrics:
+            found = s.intervals[m].get(cell)
+            row.append("-" if found is None else interval_text(found, fitted(found, digits[m])))
+        rows.append(tuple(row))
+    references = {name: values for name, values in s.references.items() if values.keys() & set(s.metrics)}
+    for name, values in references.items():
+        told = (fixed(values[m], fitted_value(values[m], digits[m])) if m in values else "" for m in s.metrics)
+        rows.append((name, "", *told))
+    heads = ("cell", "seeds", *(s.head(m) for m in s.metrics))
+    return Table(f"study {s.study}", heads, tuple(rows), len(references))
+
+
+def contrast_table(s: Summary) -> Table | None:
+    """Paired differences against the baseline, with Holm and a verdict; None when there is nothing to compare."""
+    rows = []
+    for metric in s.metrics:
+        found = s.differences.get(metric, {})
+        for cell, text in zip(found, contrast_texts(list(found.values())), strict=True):
+            rows.append((cell, metric, *text))
+    heads = ("cell", "metric", *CONTRAST_HEADS)
+    title = f"differences from {s.baseline}, paired by seed"
+    return Table(title, heads, tuple(rows), keys=(0, 1), lead=(2, 5)) if rows else None
+
+
+def effect_table(s: Summary) -> Table | None:
+    """Effects of whole axes over matched cells; None where they would repeat the differences."""
+    rows = []
+    for metric in s.metrics:
+        found = s.effects.get(metric, ())
+        for e, text in zip(found, contrast_texts([e.contrast for e in found]), strict=True):
+            over = f"{e.matched}" + (f" ({e.left_out} left out)" if e.left_out else "")
+            rows.append((e.axis, f"{e.level} - {e.reference}", over, metric, *text))
+    heads = ("axis", "levels", "matched pairs", "metric", *CONTRAST_HEADS)
+    title = "effects of each axis, over matched cells and paired by seed"
+    return Table(title, heads, tuple(rows), keys=(0, 1, 3), lead=(4, 7)) if rows else None
+
+
+def interaction_table(s: Summary) -> Table | None:
+    """Interactions of two axes, as differences of differences; None where the design can't show any."""
+    rows = []
+    for metric in s.metrics:
+        found = s.interactions.get(metric, ())
+        for i, text in zip(found, contrast_texts([i.contrast for i in found]), strict=True):
+            names = tuple(f"{a}: {x} - {y}" for a, x, y in zip(i.axes, i.levels, i.references, strict=True))
+            rows.append((*names, metric, *text))
+    heads = ("effect", "depends on", "metric", *CONTRAST_HEADS)
+    title = "interactions: differences of differences, paired by seed"
+    return Table(title, heads, tuple(rows), keys=(0, 1, 2), lead=(3, 6)) if rows else None
+
+
+def sign_flip_table(s: Summary) -> Table | None:
+    """The exact sign-flip test beside the t test, neither adjusted, with the least p that so few seeds can give."""
+    rows = []
+    for metric in s.metrics:
+        found = list(s.differences.get(metric, {}).items())
+        found += [(f"{e.axis} {e.level} - {e.reference}", e.contrast) for e in s.effects.get(metric, ())]
+        for name, c in found:
+            if c.p is not None and c.p_sign_flip is not None and c.sign_flip_floor is not None:
+                texts = (p_text(c.p), p_text(c.p_sign_flip), p_text(c.sign_flip_floor))
+                rows.append((name, metric, f"{c.n}", *texts))
+    heads = ("contrast", "metric", "seeds", "t test p", "sign-flip p", "its least")
+    title = "t test and exact sign-flip test, not adjusted"
+    return Table(title, heads, tuple(rows), detail=True, keys=(0, 1)) if rows else None
+
+
+def variance_table(s: Summary) -> Table | None:
+    """Where the scatter of one number comes from, as standard deviations; None with one train seed."""
+    rows = []
+    for metric in s.metrics:
+        parts, gap = s.variance.get(metric), s.smallest.get(metric)
+        if parts is not None:
+            deviations = [parts.train, parts.sample, parts.evaluation]
+            text = ["" if v is None else two_digits(math.sqrt(v)) for v in deviations]
+            rows.append((metric, *text, "" if gap is None else two_digits(gap)))
+    heads = ("metric", "train sd", "sample sd", "measuring sd", "smallest gap seen, 80 % power")
+    return (
+        Table(
+            "where the scatter of one result comes from (an empty part is none, or inside the first)",
+            heads,
+            tuple(rows),
+            detail=True,
+        )
+        if rows
+        else None
+    )
+
+
+def all_tables(s: Summary) -> list[Table]:
+    """Every table of a report, in order."""
+    found = (contrast_table(s), effect_table(s), interaction_table(s), sign_flip_table(s), variance_table(s))
+    return [main_table(s), *(t for t in found if t is not None)]
+
+
+def confirm_table(c: Confirmed) -> Table:
+    """The selecting study and the fresh seeds, one below the other, never averaged."""
+    rows = []
+    for name, contrast in (("study", c.plan.selected), ("fresh seeds", c.contrasts.get(c.plan.metric))):
+        if contrast is not None:
+            (text,) = contrast_texts([contrast])
+            rows.append((name, f"{contrast.n}", *text))
+    title = f"{c.plan.cell} against {c.plan.baseline} on {c.plan.metric}, confirmed on fresh seeds"
+    return Table(title, ("from", "seeds", *CONTRAST_HEADS), tuple(rows))
+
+
+def remarks(summary: Summary) -> list[str]:
+    """What stands below the tables: what one must know to read them, then what to run next."""
+    return [*summary.notes, *(f"Next: {text}" for text in summary.advice)]
+
+
+def contrast_texts(found: Sequence[Contrast]) -> list[tuple[str, ...]]:
+    """Difference with interval, Holm p, seed correlation, verdict."""
+    numbers = column((Interval(c.difference, c.low, c.high, c.n) for c in found), "+")
+    out: list[tuple[str, ...]] = []
+    for c, number in zip(found, numbers, strict=True):
+        difference = "" if math.isnan(c.difference) else number
+        holm = "" if c.p_holm is None else p_text(c.p_holm)
+        out.append((difference, holm, "" if c.correlation is None else f"{c.correlation:+.2f}", c.verdict))
+    return out
