@@ -25,6 +25,7 @@ ENTERS = {
     "sigma": "sampling and likelihood; training too where the loss contains it (vlb) or teaches it (learned sigmas)",
     "sampler": "sampling alone",
     "features": "distances alone",
+    "metric": "distances alone",
     "executor": "nothing: results do not depend on it",
 }
 

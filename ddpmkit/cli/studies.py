@@ -12,7 +12,8 @@ import typer
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.streams import data, on_stdout
 from ddpmkit.errors import DdpmkitError, Exit
-from ddpmkit.study.config import DEFAULT_METRICS, FIELDS, METRICS
+from ddpmkit.study.config import FIELDS
+from ddpmkit.study.metrics import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     from ddpmkit.report.tables import Summary
@@ -56,7 +57,8 @@ def ablate(
     train_seeds: Annotated[str | None, typer.Option(help="Train seeds, 0-2 or 0,3,5; default 0-2")] = None,
     sample_seeds: Annotated[str | None, typer.Option(help="Sample seeds; default 0")] = None,
     metrics: Annotated[
-        str | None, typer.Option(help=f"{', '.join(METRICS)}; default {','.join(DEFAULT_METRICS)}")
+        str | None,
+        typer.Option(help=f"Metrics, as ddpmkit ls metric lists them, and nll; default {','.join(DEFAULT_METRICS)}"),
     ] = None,
     features: Annotated[str | None, typer.Option(help="Feature extractors; default: the data set's own")] = None,
     preset: Annotated[

@@ -12,11 +12,12 @@ from ddpmkit.errors import DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
+Rows = Array | Levels
 CHUNK, NEAR, ALARM, LEAST = 1024, 0.5, 1e-3, 3
 ALL_COPIES = "the held-out images are all copies"
 
 
-def copy_check(x: Array, train: Array, heldout: Array) -> Measurement:
+def copy_check(x: Rows, train: Rows, heldout: Rows) -> Measurement:
     """The nearest-train-distance ratio of samples (N, D), divided by that of held-out data; 1 is clean, 0 all copies.
 
     r(A) = mean_A d(a, train) / mean_A d(a, held-out), the value is r(samples) / r(held-out), a held-out point being no
@@ -98,7 +99,7 @@ def no_yardstick(train: Levels, heldout: Levels) -> str | None:
     return f"{ALL_COPIES} of each other" if min(counts.values()) > 1 else None
 
 
-def nearest(x: Array, points: Array, *, itself: bool = False) -> Array:
+def nearest(x: Rows, points: Rows, *, itself: bool = False) -> Array:
     """The Euclidean distance from each row of x (N, D) to the nearest of the points (M, D), float64 of shape (N,).
 
     |a|^2 + |b|^2 - 2 a.b, exact for grey levels, which are small integers.

@@ -35,8 +35,8 @@ def prepare(
         features: The extractor.
         split: ``test`` or ``train``; papers use train, which rewards copies.
         floor: How many real images of the other split to score for the floor; none when None.
-        metrics: Of the floor, names of built-in ones or metrics; by default all built-in ones. One without a floor, such
-            as the copy check, has none.
+        metrics: Of the floor, names of built-in ones or metrics; by default all built-in ones. Some, such as the copy
+            check, have none.
         taken: The features of the split, where an earlier pass kept them.
         k: Neighbours, for the floor.
 

@@ -47,6 +47,22 @@ class Panel(Mapping[str, Measurement]):
     def __len__(self) -> int:
         return len(self.measurements)
 
+    def title(self, name: str) -> str:
+        """What a table of this panel calls a measurement: the panel's label for the distance that it is named after."""
+        metric, label = self.kinds[name], str(self.protocol["label"])
+        return name.replace(metric.name, label, 1) if contract.column(metric, self.protocol) == label else name
+
+    def remark(self, name: str) -> str:
+        """What its metric says of a measurement, nothing of what only stands beside another."""
+        aside = {key for other in self for key in self.beside(other)}
+        return "" if name in aside else contract.remark(self.kinds[name], self[name].details)
+
+    def beside(self, name: str) -> list[str]:
+        """The names of what stands beside a metric's value."""
+        found = self.measurements.get(name)
+        beside = {f"{name}-{suffix}": other for suffix, other in found.beside.items()} if found else {}
+        return [key for key, other in beside.items() if self.measurements.get(key) is other]
+
     def records(self) -> dict[str, dict[str, Any]]:
         """Name -> value, error, direction and details as JSON values, without the influences."""
         return {
@@ -168,7 +184,8 @@ def allowed(metrics: Asked | None, reference: Reference) -> dict[str, Metric]:
 def with_neighbours(metric: Metric, k: int | None) -> Metric:
     """Return a metric with k neighbours, if it has that parameter and its own value is the default."""
     default = next((f.default for f in fields(metric) if f.name == "k"), None)
-    return replace(metric, k=k) if k is not None and default is not None and vars(metric)["k"] == default else metric
+    changes: dict[str, Any] = {"k": k} if k is not None and vars(metric).get("k") == default is not None else {}
+    return replace(metric, **changes)
 
 
 def _feasible(

@@ -12,10 +12,11 @@ from ddpmkit.distances.measurement import Measurement
 from ddpmkit.errors import DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Levels = np.ndarray[Any, np.dtype[np.uint8]]
 FOLDS, TREES, SEED, MOST = 5, 100, 0, 2000
 
 
-def two_sample_test(x: Array, y: Array) -> Measurement:
+def two_sample_test(x: Array | Levels, y: Array | Levels) -> Measurement:
     """The AUC of a cross-fitted classifier of samples (N, D) against a reference (M, D), and the p-value of AUC = 1/2.
 
     Gradient boosting is fitted on four fifths and scores the fifth it has not seen, five times (Lopez-Paz & Oquab 2017,

@@ -684,6 +684,19 @@ def why_not(metric: Metric, n: int, n_reference: int, train: Levels | None, held
     return found
 
 
+def remark(metric: Metric, details: Mapping[str, Any]) -> str:
+    """Return what a metric says of a value with these details, a line of text.
+
+    Raises:
+        DdpmkitError: when it gives something else.
+    """
+    with blame("metric", metric.name):
+        found = metric.remark(details)
+    if not isinstance(found, str):
+        _refuse(metric, f"metric '{metric.name}': its remark is {_shown(found)}, not a line of text")
+    return one_line(found)
+
+
 def measured(metric: Metric, sets: Sets) -> Measurement:
     """Return what a metric measures, what stands beside it included: finite, influences (N,), details JSON values.
 

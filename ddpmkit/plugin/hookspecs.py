@@ -1,4 +1,4 @@
-"""The hooks, one a kind of component. Each takes nothing and returns a list of classes, so that registering is pure and testable."""
+"""The hooks. Each takes nothing and returns a list of classes, so that registering is pure and testable."""
 
 from __future__ import annotations
 

@@ -11,12 +11,13 @@ import numpy as np
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, log_bounds, prior_bits, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import contract
-from ddpmkit.plugin.interfaces import Backbone, Features, Images
+from ddpmkit.plugin.interfaces import Backbone, Features, Images, Metric
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
 from ddpmkit.study.config import Cell, Settings, Study
 from ddpmkit.study.identity import Identified, Identity, identified
+from ddpmkit.study.records import metric_key
 from ddpmkit.study.stage import Spec, Stage
 
 if TYPE_CHECKING:
@@ -30,6 +31,19 @@ class Impossible(Exception):  # noqa: N818 - a property of a cell, not a defect
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A metric that a study asks for."""
+
+    metric: Metric
+    identified: Identified
+
+    @property
+    def key(self) -> str:
+        """Its name in records."""
+        return metric_key(self.identified[0])
+
+
+@dataclass(frozen=True)
 class Asked:
     """An extractor of a study, and which metrics are taken of its features."""
 
@@ -38,7 +52,7 @@ class Asked:
     label: str
     fingerprint: str
     identified: Identified
-    metrics: tuple[str, ...]
+    metrics: tuple[Wanted, ...]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ MOST_PIXELS = 1024  # above, it looks at features: trees on that many pixels tak
 class C2st(Metric):
     """The AUC of a classifier that tells samples from reference images, cross-fitted; 0.5 is the ideal.
 
-    It looks at pixels, at features where an image has more than 1024 of them. Good for whether samples can be told apart
-    at all, not for ranking: it saturates.
+    It looks at pixels, and at features where an image has more than 1024 of them. It saturates: it says whether samples
+    can be told apart at all, and does not rank.
     """
 
     name = "c2st"

@@ -11,8 +11,8 @@ from ddpmkit import Measurement, Metric, Sets
 class Fd(Metric):
     """The squared Frechet distance of Gaussians fitted to features: FID, where they are those of the 2015 Inception.
 
-    |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), the number that the field computes, and beside it the one without
-    its 1/N bias.
+    |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), as the field computes it, and beside it the same without its 1/N
+    bias.
     """
 
     name = "fd"
