@@ -216,9 +216,7 @@ def test_the_maths_sees_objects_and_never_the_registry_a_path_or_a_config() -> N
     for module in SOURCES:
         if room(module) in rooms:
             for i in own(module, types=True):
-                if room(i.target) == "plugin" and not (
-                    module in DOORS and i.target == "ddpmkit.plugin.registry"
-                ):
+                if room(i.target) == "plugin" and not (module in DOORS and i.target == "ddpmkit.plugin.registry"):
                     objects = ("interfaces", "contract", "tables", "measurement")
                     assert i.target in [f"ddpmkit.plugin.{name}" for name in objects], told(module, i)
             if room(module) != "training" and module not in READERS:

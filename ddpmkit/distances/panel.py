@@ -184,7 +184,9 @@ def allowed(metrics: Asked | None, reference: Reference) -> dict[str, Metric]:
 def with_neighbours(metric: Metric, k: int | None) -> Metric:
     """Return a metric with k neighbours, if it has that parameter and its own value is the default."""
     default = next((f.default for f in fields(metric) if f.name == "k"), None)
-    changes: dict[str, Any] = {"k": k} if k is not None and vars(metric).get("k") == default is not None else {}
+    if k is None or default is None or vars(metric)["k"] != default:
+        return metric
+    changes: dict[str, Any] = {"k": k}
     return replace(metric, **changes)
 
 

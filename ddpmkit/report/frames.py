@@ -21,7 +21,7 @@ from ddpmkit.study.records import (
     SampleRecord,
     ScoreRecord,
     TrainRecord,
-    metric_key,
+    metric_keys,
 )
 from ddpmkit.study.store import Store
 
@@ -202,8 +202,7 @@ def _score_rows(
         "stage": score[:16],
     }
     out = []
-    for asked in stages.get(score, {}).get("spec", {}).get("metrics", ["fd"]):
-        metric = metric_key(asked)
+    for metric in metric_keys(stages.get(score, {}).get("spec", {}).get("metrics", ["fd"])):
         found = metrics.get(metric, {})
         name = f"FD-{features}" if metric == "fd" else metric
         definition = ""

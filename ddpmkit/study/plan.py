@@ -20,6 +20,7 @@ from ddpmkit.study.identity import identified
 from ddpmkit.study.kind import Per
 from ddpmkit.study.metrics import of_images
 from ddpmkit.study.planning import Asked, Context, Impossible, Parts, Place, Wanted
+from ddpmkit.study.records import metric_keys
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import KINDS
 from ddpmkit.study.stages.draw import Draw
@@ -162,11 +163,13 @@ def _extractors(study: Study, registry: Registry) -> tuple[Asked, ...]:
         DdpmkitError: when one can't be built, or two metrics would share a column.
     """
     built = [registry.build("metric", text) for text in of_images(study.metrics)]
-    chosen = [Wanted(metric, identified(metric, registry)) for metric in built]
+    chosen = [(metric, identified(metric, registry)) for metric in built]
     out = []
     for index, text in enumerate(study.features if chosen else ()):
         features = registry.build("features", text)
-        metrics = tuple(w for w in chosen if index == 0 or w.metric.of_features)
+        here = [(metric, found) for metric, found in chosen if index == 0 or metric.of_features]
+        keys = metric_keys([identity for _, (identity, _) in here])
+        metrics = tuple(Wanted(key, metric, found) for key, (metric, found) in zip(keys, here, strict=True))
         if metrics:
             label, fingerprint = contract.label(features), contract.fingerprint(features)
             _refuse_namesakes(metrics, {"label": distance_label(features), "features": label})

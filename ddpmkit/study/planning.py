@@ -17,7 +17,6 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
 from ddpmkit.study.config import Cell, Settings, Study
 from ddpmkit.study.identity import Identified, Identity, identified
-from ddpmkit.study.records import metric_key
 from ddpmkit.study.stage import Spec, Stage
 
 if TYPE_CHECKING:
@@ -34,13 +33,9 @@ class Impossible(Exception):  # noqa: N818 - a property of a cell, not a defect
 class Wanted:
     """A metric that a study asks for."""
 
+    key: str  # its name in records
     metric: Metric
     identified: Identified
-
-    @property
-    def key(self) -> str:
-        """Its name in records."""
-        return metric_key(self.identified[0])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ddpmkit import files
 from ddpmkit.plugin import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ddpmkit.likelihood.vlb import Bound
 
@@ -20,12 +20,20 @@ UNITS_BEFORE = {"fd": "squared distance", "kid": "squared distance", "sw": "squa
 BESIDE_BEFORE = {"fd": ["fd-debiased"]}
 
 
-def metric_key(asked: Mapping[str, Any] | str) -> str:
-    """Return the name of a metric in records, from what of it enters ids: its own, and the parameters in there."""
-    if isinstance(asked, str):
-        return asked
-    params = (f"{key}={_short(value)}" for key, value in asked["params"].items())
-    return ":".join([asked["name"].rpartition("/")[2], *params])
+def metric_keys(asked: Sequence[Mapping[str, Any] | str]) -> list[str]:
+    """Return the names in records of a stage's metrics, from what of them enters ids.
+
+    It is a metric's own name, and where several have that one, the parameters behind it.
+    """
+    plain = [one if isinstance(one, str) else str(one["name"]).rpartition("/")[2] for one in asked]
+    return [
+        name if plain.count(name) == 1 or isinstance(one, str) else ":".join([name, *_params(one["params"])])
+        for name, one in zip(plain, asked, strict=True)
+    ]
+
+
+def _params(params: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={_short(value)}" for key, value in params.items()]
 
 
 def _short(value: Any) -> str:

@@ -8,8 +8,6 @@ from typing import Any
 
 from ddpmkit import Levels, Measurement, Metric, Sets
 
-MOST_PIXELS = 1024  # above, it looks at features: trees on that many pixels take minutes
-
 
 @dataclass(frozen=True)
 class C2st(Metric):
@@ -24,12 +22,13 @@ class C2st(Metric):
     unit = "AUC"
     better = "none"
     pixels_first = True
+    most_pixels = 1024  # of an image; trees on more take minutes
 
     def value(self, sets: Sets) -> Measurement:
         """Return the mean AUC over five folds, and the p-value of AUC = 1/2."""
         from ddpmkit import two_sample_test
 
-        if sets.x_levels is None or sets.y_levels is None or sets.x_levels[0].size > MOST_PIXELS:
+        if sets.x_levels is None or sets.y_levels is None or sets.x_levels[0].size > self.most_pixels:
             found, space = sets.once(two_sample_test), "features"
         else:
             x, y = (levels.reshape(len(levels), -1) for levels in (sets.x_levels, sets.y_levels))
