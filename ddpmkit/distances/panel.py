@@ -159,9 +159,10 @@ def take(
                 raise
             failed[name] = DdpmkitError(f"{type(err).__name__}: {err}")
         else:
-            more = {f"{name}-{suffix}": other for suffix, other in measured.beside.items()}
-            found |= {name: measured, **{key: other for key, other in more.items() if key not in metrics}}
-            kinds |= dict.fromkeys((name, *more), metric)
+            beside = {f"{name}-{suffix}": other for suffix, other in measured.beside.items()}
+            new = {name: measured, **{key: other for key, other in beside.items() if key not in metrics}}
+            found |= new
+            kinds |= dict.fromkeys(new, metric)
     return found, kinds, failed
 
 

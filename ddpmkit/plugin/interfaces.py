@@ -8,17 +8,17 @@ Images are float32 (B, C, H, W) in [-1, 1]; stored images are uint8 grey levels 
 from __future__ import annotations
 
 import hashlib
-import inspect
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import spec
+from ddpmkit.plugin.component import Component as Component
 from ddpmkit.plugin.measurement import Levels as Levels
 from ddpmkit.plugin.measurement import Measurement as Measurement
 from ddpmkit.plugin.measurement import Sets as Sets
+from ddpmkit.plugin.metric import Metric as Metric
 from ddpmkit.plugin.tables import Array as Array
 from ddpmkit.plugin.tables import Tables
 
@@ -32,35 +32,6 @@ if TYPE_CHECKING:
 Denoise: TypeAlias = "Callable[[Tensor, int], Denoised]"
 # noise(k) -> unit normal of the shape of x for the k-th step counted from the noise end; k = 0 is x_T itself.
 Noise: TypeAlias = "Callable[[int], Tensor]"
-
-
-@dataclass(frozen=True)
-class Component(spec.Spelled, ABC):
-    """What all kinds share: a name, a reference, an integer version, and parameters that check themselves."""
-
-    reference: ClassVar[str] = ""
-    used_by: ClassVar[str] = ""  # whose code or papers use it, and under which name
-    version: ClassVar[int] = 1  # raise it when the same parameters come to mean other numbers
-
-    def __post_init__(self) -> None:
-        """Check every field against its declaration."""
-        spec.validate(self)
-
-    def __str__(self) -> str:
-        """The component as spec text, ``cosine:s=0.01``: its name, and the parameters that differ from the defaults."""
-        return spec.format(self)
-
-    @classmethod
-    def description(cls) -> str:
-        """The class's own docstring, or an empty string."""
-        doc = cls.__dict__.get("__doc__") or ""
-        # dataclass() writes "Name(field: type = ...)" where the author wrote nothing.
-        return "" if doc.startswith(f"{cls.__name__}(") else inspect.cleandoc(doc)
-
-    @classmethod
-    def summary(cls) -> str:
-        """The first line of :meth:`description`."""
-        return cls.description().split("\n")[0]
 
 
 class Schedule(Component):
@@ -262,53 +233,6 @@ class Features(Component):
         Raises:
             DdpmkitError: when this extractor was not made for such images.
         """
-
-
-Need = Literal["statistics", "features", "pixels", "training"]
-
-
-class Metric(Component):
-    """A number about drawn images, held against reference images."""
-
-    title: ClassVar[str] = ""  # what tables call it; its name where this is empty
-    unit: ClassVar[str] = ""
-    better: ClassVar[Literal["lower", "higher", "none"]] = "lower"  # none: a test or a check, which ranks nothing
-    # What must be at hand: the mean and covariance of the reference's features, those features, the images behind them,
-    # or training images and held-out ones. Features of the samples always are.
-    needs: ClassVar[tuple[Need, ...]] = ("features",)
-    pixels_first: ClassVar[bool] = False  # True: it looks at pixels where there are any, at features elsewhere
-    has_floor: ClassVar[bool] = True  # False: what real images score says nothing
-
-    @abstractmethod
-    def value(self, sets: Sets) -> Measurement | float:
-        """Return the value for the samples of ``sets``; what is computed for several metrics, by ``sets.once``."""
-
-    def why_not(
-        self, n: int, n_reference: int, train: Levels | None = None, heldout: Levels | None = None
-    ) -> str | None:
-        """Say why it can't be taken of N samples and M reference images, each at least 2; None when it can.
-
-        Asked before anything runs; M is 0 for stored statistics, whatever is behind them.
-        """
-        return None
-
-    @property
-    def of_features(self) -> bool:
-        """Whether features decide its value; else it is taken once a study, however many extractors there are."""
-        return not self.pixels_first and ("features" in self.needs or "statistics" in self.needs)
-
-    def label(self) -> str:
-        """Return the title, and behind it what parameters differ from their defaults, ``precision-k3``."""
-        _, *changed = spec.format(self).split(":")
-        return "-".join([self.title or self.name, *(p.replace("=", "") for p in changed)])
-
-    def column(self, protocol: Mapping[str, Any]) -> str:
-        """Return its column in tables: the label, and the name of the extractor where features decide its value."""
-        return f"{self.label()}-{protocol['features']}" if self.of_features else self.label()
-
-    def remark(self, details: Mapping[str, Any]) -> str:
-        """Return what is said beside its value in a table of one set of samples."""
-        return ""
 
 
 class Executor(Component):

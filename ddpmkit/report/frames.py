@@ -202,7 +202,8 @@ def _score_rows(
         "stage": score[:16],
     }
     out = []
-    for metric in metric_keys(stages.get(score, {}).get("spec", {}).get("metrics", ["fd"])):
+    taken = stages.get(score, {}).get("spec", {}).get("metrics", ["fd"])
+    for metric, asked in zip(metric_keys(taken), taken, strict=True):
         found = metrics.get(metric, {})
         name = f"FD-{features}" if metric == "fd" else metric
         definition = ""
@@ -212,6 +213,7 @@ def _score_rows(
                 f"{name} n={scored.n if scored else ''}/{reference.n_reference} ref={reference.split} "
                 f"extractor={reference.features[:8]}"
                 + _protocol(reference.reference, reference.levels, reference.resize, reference.quantiser)
+                + _of_plugin(asked)
             )
         state = "failed" if scored and metric in scored.failed else shared["status"]
         row = {
@@ -230,6 +232,14 @@ def _score_rows(
                 row |= {"value": other["value"], "standard_error": other["se"], "metric": column}
                 out.append({**row, "definition": definition.replace(name, column, 1), **_said(better, column)})
     return out
+
+
+def _of_plugin(asked: dict[str, Any] | str) -> str:
+    """Which plugin's metric it is, and a hash of what it is made of; of ddpmkit's own the name says enough."""
+    name = asked if isinstance(asked, str) else str(asked["name"])
+    if isinstance(asked, str) or name.startswith("ddpmkit/"):
+        return ""
+    return f" by={name}:{files.sha256(files.canonical(asked).encode())[:8]}"
 
 
 def _said(better: str | None, column: str) -> dict[str, str]:

@@ -106,6 +106,7 @@ def test_a_metric_of_one_file_is_listed_and_shown(tmp_path: Path, capsys: pytest
     ]  # fmt: skip
     assert main(["--no-plugins", "show", "gap", "-p", plugin]) == 0
     said = capsys.readouterr().out
+    assert "better     higher, in grey levels; needs pixels" in said
     assert "enters     distances alone" in said
     assert "type       ddpmkit ablate --metrics gap" in said
 
@@ -126,6 +127,10 @@ def test_its_column_has_title_unit_direction_floor_and_error_everywhere(
     assert (gap["unit"], gap["better"], gap["status"], gap["n"]) == ("grey levels", "higher", "done", 12)
     assert gap["standard_error"] > 0
     assert gap["definition"].startswith("Pixel gap n=12/797 ref=test")
+    # Which one it is, since another file may call its own the same.
+    assert " by=gap/gap:" in gap["definition"]
+    assert gap["definition"][-8:] != rows.loc["Pixel gap-power2.0", "definition"][-8:]
+    assert "by=" not in rows.loc["KID-pca2", "definition"]
     assert rows.loc["Pixel gap-power2.0", "value"] == pytest.approx(gap["value"] ** 2)
     assert rows.loc["Pixel gap-halved", "value"] == gap["value"] / 2
     assert rows.loc["Pixel gap-halved", "better"] == "higher"
