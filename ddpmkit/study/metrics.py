@@ -30,7 +30,13 @@ def of_images(metrics: Iterable[str]) -> tuple[str, ...]:
 def _one(text: str, registry: Registry) -> str:
     name, raw = spec.parse(text)
     if name != NLL:
-        return canonical("metric", text, registry)
+        try:
+            return canonical("metric", text, registry)
+        except DdpmkitError as err:
+            meant = did_you_mean(name, (NLL,))
+            if meant and err.message == f"unknown metric '{name}'":
+                raise DdpmkitError(f"{err.message}{meant}", err.hint) from None
+            raise
     if raw:
         raise DdpmkitError(f"'{text}': nll takes no parameters", "--nll-evals, --nll-se and --nll-full are settings")
     return NLL

@@ -229,6 +229,7 @@ def test_errors_of_names_keep_their_suggestions(tmp_path: Path) -> None:
     plugin = written(tmp_path)
     for text, said in (
         ("gapp", "unknown metric 'gapp'; did you mean 'gap'?"),
+        ("nlll", "unknown metric 'nlll'; did you mean 'nll'?"),
         ("precision:kk=3", "metric 'precision' has no parameter 'kk'"),
         ("nll:k=3", "nll takes no parameters"),
     ):
