@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.written import canonical, words
