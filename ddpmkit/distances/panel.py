@@ -183,12 +183,16 @@ def allowed(metrics: Asked | None, reference: Reference) -> dict[str, Metric]:
 
 
 def with_neighbours(metric: Metric, k: int | None) -> Metric:
-    """Return a metric with k neighbours, if it has that parameter and its own value is the default."""
-    default = next((f.default for f in fields(metric) if f.name == "k"), None)
-    if k is None or default is None or vars(metric)["k"] != default:
+    """Return a built-in metric of neighbours with k of them, if it has the default number; others as they are."""
+    if k is None or not _of_neighbours(metric) or metric != built_in()[metric.name]:
         return metric
     changes: dict[str, Any] = {"k": k}
     return replace(metric, **changes)
+
+
+def _of_neighbours(metric: Metric) -> bool:
+    """Whether it is one of ours with a parameter k; a plugin's k may be anything."""
+    return type(metric) is type(built_in().get(metric.name)) and "k" in {f.name for f in fields(metric)}
 
 
 def _feasible(
@@ -201,7 +205,6 @@ def _feasible(
     reasons = {name: why_not(metric, n, m, train=train, heldout=heldout) for name, metric in chosen.items()}
     left_out = {name: reason for name, reason in reasons.items() if reason}
     for name, reason in left_out.items():
-        with_k = k is not None and "k" in {f.name for f in fields(chosen[name])}
-        if metrics is not None or with_k or len(left_out) == len(chosen):
+        if metrics is not None or (k is not None and _of_neighbours(chosen[name])) or len(left_out) == len(chosen):
             raise DdpmkitError(reason, f"take more samples, or leave out {name}")
     return {name: metric for name, metric in chosen.items() if name not in left_out}, left_out

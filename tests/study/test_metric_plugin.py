@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +325,21 @@ def test_neighbours_are_found_once_for_four_metrics(monkeypatch: pytest.MonkeyPa
     got = score(rng.normal(size=(30, 2)), reference, metrics=["coverage", "precision:k=3", "precision"], k=7)
     assert list(got) == ["precision:k=3", "precision", "coverage"]
     assert sorted(asked[1:]) == [3, 7]
+
+
+def test_the_neighbours_of_a_call_are_not_the_k_of_a_plugin() -> None:
+    @dataclass(frozen=True)
+    class Mine(Metric):
+        """Its own k."""
+
+        name = "precision"
+        k: int = 5
+
+        def value(self, sets: Sets) -> float:
+            return float(self.k)
+
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    assert score(x, prepare_features(x), metrics={"mine": Mine()}, k=9)["mine"].value == 5
 
 
 def test_metrics_are_given_by_name_as_objects_or_both(tmp_path: Path) -> None:
