@@ -8,58 +8,30 @@ Images are float32 (B, C, H, W) in [-1, 1]; stored images are uint8 grey levels 
 from __future__ import annotations
 
 import hashlib
-import inspect
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import spec
+from ddpmkit.plugin.component import Component as Component
+from ddpmkit.plugin.measurement import Levels as Levels
+from ddpmkit.plugin.measurement import Measurement as Measurement
+from ddpmkit.plugin.measurement import Sets as Sets
+from ddpmkit.plugin.metric import Metric as Metric
 from ddpmkit.plugin.tables import Array as Array
 from ddpmkit.plugin.tables import Tables
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
 
     from ddpmkit.plugin.execution import Emit, Job, Pool, ShouldStop
 
-# Text, as Array is: an annotation loads neither numpy nor torch.
-Levels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+# Texts, as Array is: an annotation loads neither numpy nor torch.
 # denoise(x, t): x is (B, ...), t the step's index in the tables it was given with.
 Denoise: TypeAlias = "Callable[[Tensor, int], Denoised]"
 # noise(k) -> unit normal of the shape of x for the k-th step counted from the noise end; k = 0 is x_T itself.
 Noise: TypeAlias = "Callable[[int], Tensor]"
-
-
-@dataclass(frozen=True)
-class Component(spec.Spelled, ABC):
-    """What all kinds share: a name, a reference, an integer version, and parameters that check themselves."""
-
-    reference: ClassVar[str] = ""
-    used_by: ClassVar[str] = ""  # whose code or papers use it, and under which name
-    version: ClassVar[int] = 1  # raise it when the same parameters come to mean other numbers
-
-    def __post_init__(self) -> None:
-        """Check every field against its declaration."""
-        spec.validate(self)
-
-    def __str__(self) -> str:
-        """The component as spec text, ``cosine:s=0.01``: its name, and the parameters that differ from the defaults."""
-        return spec.format(self)
-
-    @classmethod
-    def description(cls) -> str:
-        """The class's own docstring, or an empty string."""
-        doc = cls.__dict__.get("__doc__") or ""
-        # dataclass() writes "Name(field: type = ...)" where the author wrote nothing.
-        return "" if doc.startswith(f"{cls.__name__}(") else inspect.cleandoc(doc)
-
-    @classmethod
-    def summary(cls) -> str:
-        """The first line of :meth:`description`."""
-        return cls.description().split("\n")[0]
 
 
 class Schedule(Component):
@@ -303,6 +275,7 @@ KINDS: dict[str, Kind] = {
         Kind("sampler", Sampler, ("sample",)),
         Kind("dataset", Dataset, ("load",)),
         Kind("features", Features, ("load",)),
+        Kind("metric", Metric, ("value",)),
         Kind("executor", Executor, ("open",)),
     )
 }

@@ -11,7 +11,7 @@ import numpy as np
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, log_bounds, prior_bits, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import contract
-from ddpmkit.plugin.interfaces import Backbone, Features, Images
+from ddpmkit.plugin.interfaces import Backbone, Features, Images, Metric
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
@@ -30,6 +30,15 @@ class Impossible(Exception):  # noqa: N818 - a property of a cell, not a defect
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A metric that a study asks for."""
+
+    key: str  # its name in records
+    metric: Metric
+    identified: Identified
+
+
+@dataclass(frozen=True)
 class Asked:
     """An extractor of a study, and which metrics are taken of its features."""
 
@@ -38,7 +47,7 @@ class Asked:
     label: str
     fingerprint: str
     identified: Identified
-    metrics: tuple[str, ...]
+    metrics: tuple[Wanted, ...]
 
 
 @dataclass(frozen=True)

@@ -394,7 +394,7 @@ def test_an_empty_validation_split_is_named() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_random_wrong_features_are_refused_and_right_ones_pass(seed: int) -> None:
-    from ddpmkit.distances.panel import prepare
+    from ddpmkit.distances import prepare
 
     rng, dice = np.random.default_rng(seed), random.Random(seed)
     data = ddpmkit.build("dataset", "digits").load()
@@ -420,7 +420,7 @@ def test_random_wrong_features_are_refused_and_right_ones_pass(seed: int) -> Non
 
 def test_features_of_another_load_than_the_reference_s_are_refused() -> None:
     """An extractor that draws its projection when it is loaded: reference and samples would lie in two spaces."""
-    from ddpmkit.distances.panel import prepare
+    from ddpmkit.distances import prepare
 
     data, rng = ddpmkit.build("dataset", "digits").load(), np.random.default_rng(0)
 

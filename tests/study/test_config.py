@@ -8,7 +8,8 @@ import pytest
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import make_study, read_toml
+from ddpmkit.study.config import make_study
+from ddpmkit.study.written import read_toml
 
 
 @pytest.fixture(scope="module")
