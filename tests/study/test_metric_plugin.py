@@ -214,6 +214,23 @@ def test_what_a_metric_declares_is_checked_before_anything_runs(tmp_path: Path) 
         assert said in caught.value.message
         assert caught.value.hint
     assert not (tmp_path / "out").exists()
+    turned = Registry(
+        [written(tmp_path, GAP.replace('better = "higher"', 'better = "up"'), "turned.py")], installed=False
+    )
+    with pytest.raises(DdpmkitError, match="better is lower, higher, none, not 'up'"):
+        score(np.eye(4), prepare_features(np.eye(4)), metrics=[turned.build("metric", "gap")])
+
+
+def test_two_plugins_of_one_name_and_two_titles_of_one_column_are_refused(tmp_path: Path) -> None:
+    both = [written(tmp_path), written(tmp_path, GAP.replace("Pixel gap", "Other gap"), "other.py")]
+    registry = Registry(both, installed=False, quiet=True)
+    how = How(device="cpu", executor="inline")
+    with pytest.raises(DdpmkitError, match="metric 'gap' is provided by 2 plugins: gap/gap and other/gap"):
+        runner.prepare({**TINY, "metrics": "gap"}, out=tmp_path / "out", registry=registry, how=how)
+    with pytest.raises(DdpmkitError, match="the metrics 'gap/gap' and 'other/gap' would both be called"):
+        runner.prepare({**TINY, "metrics": "gap/gap,other/gap"}, out=tmp_path / "out", registry=registry, how=how)
+    made = runner.prepare({**TINY, "metrics": "other/gap"}, out=tmp_path / "out", registry=registry, how=how)
+    assert made.study.metrics == ("other/gap",)
 
 
 def test_too_few_samples_for_it_are_known_before_anything_runs(tmp_path: Path) -> None:
