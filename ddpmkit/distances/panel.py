@@ -170,13 +170,14 @@ def allowed(metrics: Asked | None, reference: Reference) -> dict[str, Metric]:
     """Return the metrics under their names, in the order of tables; all built-in ones that can be when None.
 
     Raises:
-        DdpmkitError: for an unknown one, or one that the reference does not allow.
+        DdpmkitError: for an unknown one, one that declares what can't be, or one that the reference does not allow.
     """
     able = {name: metric for name, metric in built_in().items() if reference.allows(metric)}
     if metrics is None:
         return able
     chosen = metrics_of(metrics)
     for name, metric in chosen.items():
+        contract.column(metric, reference.protocol)  # what it declares is sound
         if not reference.allows(metric):
             raise DdpmkitError(f"this reference does not allow the metric '{name}'", f"it allows {', '.join(able)}")
     return chosen

@@ -183,9 +183,10 @@ def _refuse_namesakes(metrics: Sequence[Wanted], protocol: Mapping[str, str]) ->
     Raises:
         DdpmkitError: with their names.
     """
-    taken: dict[str, Wanted] = {}
+    keys: dict[str, Wanted] = {}
+    columns: dict[str, Wanted] = {}
     for wanted in metrics:
-        for name in {wanted.key, contract.column(wanted.metric, protocol)}:
+        for taken, name in ((keys, wanted.key), (columns, contract.column(wanted.metric, protocol))):
             if taken.setdefault(name, wanted) is not wanted:
                 both = " and ".join(f"'{w.identified[0]['name']}'" for w in (taken[name], wanted))
                 raise DdpmkitError(f"the metrics {both} would both be called {name} in tables", "ask for one of them")

@@ -96,6 +96,7 @@ def ids(prepared: Prepared) -> dict[str, set[str]]:
     return {kind: {s.id for s in prepared.plan.stages.values() if s.kind == kind} for kind in kinds}
 
 
+@pytest.mark.long
 def test_a_metric_of_one_file_is_listed_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = written(tmp_path)
     assert main(["--no-plugins", "ls", "metrics", "-p", plugin]) == 0
@@ -154,6 +155,7 @@ def test_its_column_has_title_unit_direction_floor_and_error_everywhere(
     assert "Pixel gap" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_its_source_and_parameters_are_in_the_ids_of_the_distances_and_in_no_other(tmp_path: Path) -> None:
     plugin = written(tmp_path)
     first = ids(planned(tmp_path / "out", plugin, metrics="fd,gap"))
@@ -187,10 +189,11 @@ def test_a_failing_one_costs_its_own_value_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, said: str
 ) -> None:
     source = GAP.replace("        ours = sets", f"        {change}\n        ours = sets")
-    prepared, outcome, results = ran(tmp_path / "out", written(tmp_path, source), metrics="gap,fd", features="pca:k=2")
+    prepared = planned(tmp_path / "out", written(tmp_path, source), metrics="gap,fd", features="pca:k=2")
+    outcome = runner.run(prepared)
     assert outcome.code == 1
     assert outcome.states == {"done": len(prepared.plan.stages)}
-    rows = results.set_index("metric")
+    rows = read_study(prepared.folder).results.set_index("metric")
     assert rows["status"].to_dict() == {"Pixel gap": "failed", "FD-pca2": "done", "FD-pca2-debiased": "done"}
     assert np.isfinite(rows.loc["FD-pca2", "value"])
     assert f"gap failed: {said}" in capsys.readouterr().err
@@ -198,6 +201,7 @@ def test_a_failing_one_costs_its_own_value_alone(
     assert set(reference) == {"FD-pca2"}
 
 
+@pytest.mark.long
 def test_what_a_metric_declares_is_checked_before_anything_runs(tmp_path: Path) -> None:
     for old, new, said in (
         ('better = "higher"', 'better = "up"', "better is lower, higher, none, not 'up'"),
@@ -214,8 +218,27 @@ def test_what_a_metric_declares_is_checked_before_anything_runs(tmp_path: Path) 
         assert said in caught.value.message
         assert caught.value.hint
     assert not (tmp_path / "out").exists()
+    turned = Registry(
+        [written(tmp_path, GAP.replace('better = "higher"', 'better = "up"'), "turned.py")], installed=False
+    )
+    with pytest.raises(DdpmkitError, match="better is lower, higher, none, not 'up'"):
+        score(np.eye(4), prepare_features(np.eye(4)), metrics=[turned.build("metric", "gap")])
 
 
+@pytest.mark.long
+def test_two_plugins_of_one_name_and_two_titles_of_one_column_are_refused(tmp_path: Path) -> None:
+    both = [written(tmp_path), written(tmp_path, GAP.replace("Pixel gap", "Other gap"), "other.py")]
+    registry = Registry(both, installed=False, quiet=True)
+    how = How(device="cpu", executor="inline")
+    with pytest.raises(DdpmkitError, match="metric 'gap' is provided by 2 plugins: gap/gap and other/gap"):
+        runner.prepare({**TINY, "metrics": "gap"}, out=tmp_path / "out", registry=registry, how=how)
+    with pytest.raises(DdpmkitError, match="the metrics 'gap/gap' and 'other/gap' would both be called"):
+        runner.prepare({**TINY, "metrics": "gap/gap,other/gap"}, out=tmp_path / "out", registry=registry, how=how)
+    made = runner.prepare({**TINY, "metrics": "other/gap"}, out=tmp_path / "out", registry=registry, how=how)
+    assert made.study.metrics == ("other/gap",)
+
+
+@pytest.mark.long
 def test_too_few_samples_for_it_are_known_before_anything_runs(tmp_path: Path) -> None:
     few = """
     def why_not(self, n, n_reference, train=None, heldout=None):
@@ -229,6 +252,7 @@ class Spread"""
     assert planned(tmp_path / "out", plugin, metrics="fd,gap", samples="20").study.metrics == ("fd", "gap")
 
 
+@pytest.mark.long
 def test_errors_of_names_keep_their_suggestions(tmp_path: Path) -> None:
     plugin = written(tmp_path)
     for text, said in (
@@ -342,6 +366,7 @@ def test_the_neighbours_of_a_call_are_not_the_k_of_a_plugin() -> None:
     assert score(x, prepare_features(x), metrics={"mine": Mine()}, k=9)["mine"].value == 5
 
 
+@pytest.mark.long
 def test_metrics_are_given_by_name_as_objects_or_both(tmp_path: Path) -> None:
     metric = Registry([written(tmp_path)], installed=False).build("metric", "gap:power=2")
     digits = build("dataset", "digits").load()
