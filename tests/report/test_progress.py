@@ -12,9 +12,10 @@ from rich.console import Console
 from ddpmkit.cli.live import render
 from ddpmkit.study import progress
 from ddpmkit.study.kind import Kind
-from ddpmkit.study.progress import Monitor, PlainLines, clock
+from ddpmkit.study.progress import Monitor, PlainLines
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import KINDS
+from ddpmkit.text import clock
 
 
 class Clock:
