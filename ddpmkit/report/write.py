@@ -56,8 +56,8 @@ def make(
     if baseline is not None and baseline not in labels:
         raise DdpmkitError(f"the study has no cell '{baseline}'", f"cells: {', '.join(labels)}")
     summary = summarise(records, baseline, margin=margin, directions=better)
-    found, printed = shown(records, summary, view, total=len(whole.plan["cells"]))
-    return records, found, printed
+    narrowed, printed = shown(records, summary, view, total=len(whole.plan["cells"]))
+    return records, narrowed, printed
 
 
 def _read(path: Path) -> Records:
@@ -65,9 +65,9 @@ def _read(path: Path) -> Records:
         return read_study(path)
     from ddpmkit.report.read.foreign import read_foreign
 
-    found = read_foreign(path)
-    cells = [{**c, "slug": f"{i + 1}"} for i, c in enumerate(found.plan["cells"])]
-    return replace(found, plan={**found.plan, "cells": cells})
+    records = read_foreign(path)
+    cells = [{**c, "slug": f"{i + 1}"} for i, c in enumerate(records.plan["cells"])]
+    return replace(records, plan={**records.plan, "cells": cells})
 
 
 def render(form: str, records: Records, summary: Summary, printed: Sequence[Table]) -> str:

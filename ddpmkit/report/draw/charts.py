@@ -92,17 +92,17 @@ def _grids(
 
 def _along_the_way(records: Records) -> Iterator[Chart]:
     """What the stages recorded along the way, where they did."""
-    found = curves_of(records)
-    if found.loss:
+    recorded = curves_of(records)
+    if recorded.loss:
         alt = "Training loss by step, a colour a training, a thin line a seed."
-        yield Chart("training", "training", "Loss by step", alt, lines(found.loss, "step", "loss", "log"))
-    if found.bits:
+        yield Chart("training", "training", "Loss by step", alt, lines(recorded.loss, "step", "loss", "log"))
+    if recorded.bits:
         alt = "Bits per dimension of each step's term of the bound."
-        figure = lines(found.bits, "t", "bits/dim", "log", "log")
+        figure = lines(recorded.bits, "t", "bits/dim", "log", "log")
         yield Chart("bits-by-step", "bits", "Bits/dim by step", alt, figure)
     for stem, curves, title, label in (
-        ("alpha-bars", found.alpha_bars, "Signal left, alpha-bar", "alpha-bar"),
-        ("log-snr", found.log_snr, "Log signal to noise", "log SNR"),
+        ("alpha-bars", recorded.alpha_bars, "Signal left, alpha-bar", "alpha-bar"),
+        ("log-snr", recorded.log_snr, "Log signal to noise", "log SNR"),
     ):
         if curves:
             figure = lines(curves, "t", label)

@@ -19,7 +19,7 @@ def metrics_figure(s: Summary) -> Figure:
     from matplotlib.figure import Figure
 
     shown = [m for m in s.metrics if s.intervals[m]]
-    figure = Figure(figsize=(3.1 * len(shown) + 0.9, 0.42 * len(s.cells) + 1.35), dpi=200)
+    figure = Figure(figsize=(2.4 * len(shown) + 1.1, 0.42 * len(s.cells) + 1.35), dpi=200)
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     top = 0.95
     places = {cell: -i for i, cell in enumerate(s.cells)}
@@ -42,7 +42,7 @@ def metrics_figure(s: Summary) -> Figure:
                     (values[metric], 0.62 + 0.24 * shelf),
                     (3, 0),
                     textcoords="offset points",
-                    fontsize=6.5,
+                    fontsize=7,
                     color=MUTED,
                     ha="left",
                     va="bottom",
@@ -51,6 +51,7 @@ def metrics_figure(s: Summary) -> Figure:
         label = plain(metric) + s.unit(metric) + in_words(s.way(metric))
         axis.set_xlabel(label, fontsize=8, color=INK)
         axis.tick_params(labelsize=7.5, labelcolor=INK, color=RULE)
+        axis.locator_params(axis="x", nbins=5)
         axis.spines["bottom"].set_color(RULE)
         top = max(top, 0.71 + 0.24 * shelf)
         axis.grid(axis="x", color=RULE, lw=0.6)
@@ -65,7 +66,7 @@ def metrics_figure(s: Summary) -> Figure:
         0.005,
         -0.02,
         "dots: train seeds; diamond: mean; bar: 95 % Student-t interval",
-        fontsize=6.5,
+        fontsize=7,
         color=MUTED,
         va="top",
     )

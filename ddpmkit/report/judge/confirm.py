@@ -84,16 +84,16 @@ def confirmation(summary: Summary, seeds: int = 5, metric: str | None = None) ->
         raise DdpmkitError("the study has no metric that ranks its cells", "ddpmkit report")
     chosen = metric or ranked[0]
     sign = -1 if summary.directions.get(chosen) == "higher" else 1
-    found = {
+    candidates = {
         c: d
         for c, d in summary.differences.get(chosen, {}).items()
         if d.n > 0 and d.verdict not in ("not comparable", "identical") and not set(summary.counts[c]) - {"done"}
     }
-    if not found:
+    if not candidates:
         raise DdpmkitError(f"no cell can be held against {summary.baseline} on {chosen}", "ddpmkit status")
-    cell = min(found, key=lambda c: sign * found[c].difference)
-    ahead = sign * found[cell].difference < 0
-    note = f"{cell} has the best mean of {chosen} among {len(found) + 1} cells"
+    cell = min(candidates, key=lambda c: sign * candidates[c].difference)
+    ahead = sign * candidates[cell].difference < 0
+    note = f"{cell} has the best mean of {chosen} among {len(candidates) + 1} cells"
     if not ahead:
         note = f"{summary.baseline} itself has the best mean of {chosen}; {cell} comes next"
     start = max(summary.train_seeds, default=-1) + 1
@@ -104,7 +104,7 @@ def confirmation(summary: Summary, seeds: int = 5, metric: str | None = None) ->
         summary.baseline,
         tuple(range(start, start + seeds)),
         summary.sample_seeds,
-        found[cell],
+        candidates[cell],
         note,
     )
 
@@ -136,8 +136,8 @@ def confirmed(plan: Confirmation, fresh: Records, *, margin: dict[str, float] | 
     rows = fresh.results[fresh.results["cell"].isin(plan.cells)]
     records = Records(fresh.folder, both, rows, fresh.references, fresh.problems, fresh.mixed)
     summary = summarise(records, plan.baseline, margin=margin)
-    found = {m: d[plan.cell] for m, d in summary.differences.items() if plan.cell in d}
-    verdict = found[plan.metric].verdict if plan.metric in found else "no number"
+    contrasts = {m: d[plan.cell] for m, d in summary.differences.items() if plan.cell in d}
+    verdict = contrasts[plan.metric].verdict if plan.metric in contrasts else "no number"
     ahead = (plan.selected.difference < 0) == (summary.directions.get(plan.metric) != "higher")
     holds = verdict == ("better" if ahead else "worse")
     seeds = f"{plan.train_seeds[0]}-{plan.train_seeds[-1]}"
@@ -147,4 +147,4 @@ def confirmed(plan: Confirmation, fresh: Records, *, margin: dict[str, float] | 
         f"{plan.cell} against {plan.baseline} on {plan.metric}: {verdict}; in the study it was "
         f"{plan.selected.verdict}. {'Confirmed' if holds else 'Not confirmed'}.",
     )
-    return Confirmed(plan, found, holds, summary, notes)
+    return Confirmed(plan, contrasts, holds, summary, notes)

@@ -11,10 +11,10 @@ def unfair(frame: pd.DataFrame, known: dict[str, dict[str, Meaning | None]], bas
     """Say which numbers were not averaged or not compared, and which comparisons go across a model's own settings."""
     notes = []
     for metric, cells in known.items():
-        mixed = [c for c, found in cells.items() if found is None]
+        mixed = [c for c, meant in cells.items() if meant is None]
         if mixed:
             notes.append(f"{metric}: {', '.join(mixed)} left out, the numbers of one cell were measured differently.")
-        other = [c for c, found in cells.items() if found is not None and found != cells.get(base)]
+        other = [c for c, meant in cells.items() if meant is not None and meant != cells.get(base)]
         if other and cells.get(base) is not None:
             notes.append(
                 f"{metric}: not compared with {base}, measured differently: "

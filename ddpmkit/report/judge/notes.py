@@ -129,8 +129,8 @@ def contrast_notes(
     axes = sorted({a for p in points.values() for a in p})
     if len(axes) > 1 and not any(interactions.values()):
         notes.append("The axes are varied one at a time: whether one depends on another can't be seen.")
-    for metric, found in interactions.items():
-        present = [i for i in found if i.contrast.verdict == "interaction"]
+    for metric, crossed in interactions.items():
+        present = [i for i in crossed if i.contrast.verdict == "interaction"]
         for i in present:
             (a, b), (x, y), (x0, y0) = i.axes, i.levels, i.references
             notes.append(
@@ -139,8 +139,8 @@ def contrast_notes(
             )
     absent = [
         m
-        for m, found in interactions.items()
-        if any(i.contrast.p is not None for i in found) and all(i.contrast.verdict != "interaction" for i in found)
+        for m, crossed in interactions.items()
+        if any(i.contrast.p is not None for i in crossed) and all(i.contrast.verdict != "interaction" for i in crossed)
     ]
     if absent:
         notes.append(f"{', '.join(absent)}: no interaction of the axes was shown; that is no proof that there is none.")

@@ -33,18 +33,18 @@ class Scatter:
 
     def of_values(self, metric: str, cells: Sequence[str]) -> Components | None:
         """Split the scatter of one number, pooled over the cells."""
-        found = self.numbers.get(metric, {})
+        by_cell = self.numbers.get(metric, {})
         noise = float(self.noise.get(metric, math.nan))
-        nested = [{t: list(v.values()) for t, v in found[c].items()} for c in cells if c in found]
+        nested = [{t: list(v.values()) for t, v in by_cell[c].items()} for c in cells if c in by_cell]
         return components(nested, None if math.isnan(noise) else noise)
 
     def of_differences(self, metric: str, base: str, told: Mapping[str, Contrast]) -> Components | None:
         """Split the paired differences; what the cells share is gone, so the measurement is not told apart."""
-        found = self.numbers.get(metric, {})
-        reference = found.get(base, {})
+        by_cell = self.numbers.get(metric, {})
+        reference = by_cell.get(base, {})
         nested = []
         for cell, contrast in told.items():
             if contrast.p_holm is not None:
-                both = {t: found[cell][t].keys() & reference[t].keys() for t in contrast.seeds}
-                nested.append({t: [found[cell][t][s] - reference[t][s] for s in sorted(k)] for t, k in both.items()})
+                both = {t: by_cell[cell][t].keys() & reference[t].keys() for t in contrast.seeds}
+                nested.append({t: [by_cell[cell][t][s] - reference[t][s] for s in sorted(k)] for t, k in both.items()})
         return components(nested)

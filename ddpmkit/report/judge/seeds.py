@@ -37,12 +37,12 @@ def numbers(frame: pd.DataFrame) -> dict[str, dict[str, Numbers]]:
     keys = ["metric", "cell", "train_seed"]
     groups = rows.groupby(keys)["value"].agg(["mean", "count", "size"]).reset_index()
     columns = (groups[k].tolist() for k in (*keys, "mean", "count", "size"))
-    found: dict[tuple[str, str], dict[int, tuple[float, int]]] = {}
+    grouped: dict[tuple[str, str], dict[int, tuple[float, int]]] = {}
     for metric, cell, seed, mean, count, size in zip(*columns, strict=True):
-        here = found.setdefault((str(metric), str(cell)), {})
+        here = grouped.setdefault((str(metric), str(cell)), {})
         if count == size:
             here[int(seed)] = float(mean), int(size)
-    for (metric, cell), by in found.items():
+    for (metric, cell), by in grouped.items():
         usual = _usual(size for _, size in by.values())
         short = tuple(s for s, (_, size) in by.items() if size < usual)
         values = {s: mean for s, (mean, size) in by.items() if size >= usual}
@@ -55,13 +55,13 @@ def numbers(frame: pd.DataFrame) -> dict[str, dict[str, Numbers]]:
     return out
 
 
-def shared(found: Mapping[str, Numbers], cells: Sequence[str]) -> dict[str, BySeed]:
+def shared(by_cell: Mapping[str, Numbers], cells: Sequence[str]) -> dict[str, BySeed]:
     """Return the values of some cells by train seed, each averaged over the sample seeds that all of them have.
 
     Sample seeds are drawn from the same noise in every cell; a mean over others would add what the noise does to the
     difference. A train seed at which they share none is left out.
     """
-    every = [found.get(c, Numbers()) for c in cells]
+    every = [by_cell.get(c, Numbers()) for c in cells]
     seeds = set.intersection(*(set(n.values) for n in every)) if every else set()
     if all(n.samples[s].keys() == every[0].samples[s].keys() for n in every for s in seeds):
         return {c: n.values for c, n in zip(cells, every, strict=True)}

@@ -141,15 +141,15 @@ def _shown(metric: str) -> bool:
 
 def _interval(values: Sequence[float]) -> Interval:
     """The interval of a cell; none where its numbers are the same on every seed, for it would claim to know them."""
-    found = t_interval(values)
+    interval = t_interval(values)
     same = max(values) - min(values) <= ROUNDING * max(map(abs, values))
-    return replace(found, low=None, high=None) if same else found
+    return replace(interval, low=None, high=None) if same else interval
 
 
 def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
     """Return train seed -> value, sample seeds averaged inside; only train seeds whose every sample is done."""
-    found = numbers(frame[(frame["metric"] == metric) & (frame["cell"] == cell)])
-    return found.get(metric, {}).get(cell, Numbers()).values
+    by_metric = numbers(frame[(frame["metric"] == metric) & (frame["cell"] == cell)])
+    return by_metric.get(metric, {}).get(cell, Numbers()).values
 
 
 def _counts(frame: pd.DataFrame, cells: Sequence[str]) -> dict[str, dict[str, int]]:

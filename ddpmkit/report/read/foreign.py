@@ -85,51 +85,51 @@ def records_of(
     Raises:
         DdpmkitError: as :func:`read_foreign`.
     """
-    found = frame.rename(columns={str(c): str(c).strip() for c in frame.columns})
+    tidy = frame.rename(columns={str(c): str(c).strip() for c in frame.columns})
     for theirs in columns or {}:
-        if theirs not in found:
-            raise DdpmkitError(f"there is no column '{theirs}'{did_you_mean(theirs, found.columns)}", _there(found))
-    found = found.rename(columns=dict(columns or {})).reset_index(drop=True)
-    missing = [c for c in NEEDED if c not in found]
+        if theirs not in tidy:
+            raise DdpmkitError(f"there is no column '{theirs}'{did_you_mean(theirs, tidy.columns)}", _there(tidy))
+    tidy = tidy.rename(columns=dict(columns or {})).reset_index(drop=True)
+    missing = [c for c in NEEDED if c not in tidy]
     if missing:
         near = {"train_seed": ("seed", "run", "replicate"), "metric": ("variable", "measure"), "value": ("score",)}
         for c in missing:
-            old = next((o for o in near[c] if o in found), None)
+            old = next((o for o in near[c] if o in tidy), None)
             if old is not None:
                 raise DdpmkitError(f"no column '{c}'", f'columns={{"{old}": "{c}"}} if that is what \'{old}\' is')
-        raise DdpmkitError(f"no column {' and no column '.join(map(repr, missing))}", _there(found))
-    if found.empty:
+        raise DdpmkitError(f"no column {' and no column '.join(map(repr, missing))}", _there(tidy))
+    if tidy.empty:
         raise DdpmkitError("there is a head and no result", "one row a number")
-    twice = [c for c in dict.fromkeys(found.columns) if list(found.columns).count(c) > 1]
+    twice = [c for c in dict.fromkeys(tidy.columns) if list(tidy.columns).count(c) > 1]
     if twice:
         raise DdpmkitError(f"column '{twice[0]}' is there twice", "rename one of them")
-    found = _numbers(found)
-    chosen = _axes(found, axes)
-    text = {a: found[a].map(_text) for a in chosen}
-    if "cell" not in found:
+    tidy = _numbers(tidy)
+    chosen = _axes(tidy, axes)
+    text = {a: tidy[a].map(_text) for a in chosen}
+    if "cell" not in tidy:
         if not chosen:
             raise DdpmkitError("nothing says what is compared", "give a column 'cell', or axes that vary")
-        found["cell"] = [", ".join(p) for p in zip(*text.values(), strict=True)]
-    found["cell"] = found["cell"].map(_text)
-    found["metric"] = found["metric"].map(_text)
+        tidy["cell"] = [", ".join(p) for p in zip(*text.values(), strict=True)]
+    tidy["cell"] = tidy["cell"].map(_text)
+    tidy["metric"] = tidy["metric"].map(_text)
     for c in ("cell", "metric"):
-        if (found[c] == "").any():
-            raise DdpmkitError(f"row {int((found[c] == '').to_numpy().argmax()) + 2} has no {c}", "fill it in")
+        if (tidy[c] == "").any():
+            raise DdpmkitError(f"row {int((tidy[c] == '').to_numpy().argmax()) + 2} has no {c}", "fill it in")
     key = ["cell", "train_seed", "sample_seed", "metric"]
-    again = found.duplicated(key)
+    again = tidy.duplicated(key)
     if again.any():
-        row = found.loc[again.to_numpy().argmax()]
+        row = tidy.loc[again.to_numpy().argmax()]
         said = ", ".join(f"{k} {row[k]}" for k in key)
         raise DdpmkitError(f"two rows for {said}", "tell them apart by a sample_seed, or by an axis")
-    first = ~found["cell"].duplicated()
+    first = ~tidy["cell"].duplicated()
     points = {
-        cell: {a: text[a][i] for a in chosen} for i, cell in zip(found.index[first], found["cell"][first], strict=True)
+        cell: {a: text[a][i] for a in chosen} for i, cell in zip(tidy.index[first], tidy["cell"][first], strict=True)
     }
     plan: dict[str, Any] = {
         "study": name,
         "grid": {
-            "train_seeds": sorted({int(s) for s in found["train_seed"]}),
-            "sample_seeds": sorted({int(s) for s in found["sample_seed"]}),
+            "train_seeds": sorted({int(s) for s in tidy["train_seed"]}),
+            "sample_seeds": sorted({int(s) for s in tidy["sample_seed"]}),
         },
         "cells": [{"label": c, "point": p, "settings": p} for c, p in points.items()],
         "results": [],
@@ -137,9 +137,9 @@ def records_of(
         "excluded": [],
         "warnings": [],
     }
-    found["study"] = name
-    more = [c for c in (*chosen, "better") if c in found and c not in COLUMNS]
-    return Records(folder or Path(), plan, found.reindex(columns=[*COLUMNS, *more]), [], [])
+    tidy["study"] = name
+    more = [c for c in (*chosen, "better") if c in tidy and c not in COLUMNS]
+    return Records(folder or Path(), plan, tidy.reindex(columns=[*COLUMNS, *more]), [], [])
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -189,16 +189,16 @@ def _axes(frame: pd.DataFrame, asked: Sequence[str] | None) -> list[str]:
                 raise DdpmkitError(f"there is no column '{axis}'{did_you_mean(axis, frame.columns)}", _there(frame))
             if axis in RESERVED:
                 raise DdpmkitError(f"'{axis}' can't be an axis: it means something else here", _there(frame))
-        found = list(asked)
+        found_axes = list(asked)
     else:
-        found = [c for c in frame.columns if c not in RESERVED and frame[c].map(_text).nunique() > 1]
+        found_axes = [c for c in frame.columns if c not in RESERVED and frame[c].map(_text).nunique() > 1]
     if "cell" in frame:
-        constant = [a for a in found if frame[a].map(_text).groupby(frame["cell"]).nunique().max() == 1]
-        loose = [a for a in found if a not in constant]
+        constant = [a for a in found_axes if frame[a].map(_text).groupby(frame["cell"]).nunique().max() == 1]
+        loose = [a for a in found_axes if a not in constant]
         if asked is not None and loose:
             raise DdpmkitError(f"axis '{loose[0]}' varies within a cell", "leave out the column 'cell', or the axis")
         return constant
-    return found
+    return found_axes
 
 
 def _text(value: Any) -> str:

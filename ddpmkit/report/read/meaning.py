@@ -29,8 +29,8 @@ def meanings(frame: pd.DataFrame) -> dict[str, dict[str, Meaning | None]]:
     out: dict[str, dict[str, Meaning | None]] = {}
     columns = (rows[k].tolist() for k in ("metric", "cell", "definition", "n"))
     for metric, cell, definition, n in zip(*columns, strict=True):
-        cells, found = out.setdefault(str(metric), {}), meaning(definition, n)
-        cells[str(cell)] = found if cells.get(str(cell), found) == found else None
+        cells, meant = out.setdefault(str(metric), {}), meaning(definition, n)
+        cells[str(cell)] = meant if cells.get(str(cell), meant) == meant else None
     return out
 
 

@@ -34,8 +34,8 @@ def card(records: Records) -> dict[str, Any]:
         states["done" if done else str(status.get("state", "pending"))] += 1
         if done:
             seconds[stage["kind"]] = seconds.get(stage["kind"], 0.0) + float(status.get("seconds") or 0)
-            found = status.get("fingerprint") or {}
-            machines[", ".join(f"{k} {found[k]}" for k in FINGERPRINT if found.get(k) is not None)] += 1
+            fingerprint = status.get("fingerprint") or {}
+            machines[", ".join(f"{k} {fingerprint[k]}" for k in FINGERPRINT if fingerprint.get(k) is not None)] += 1
             kits |= {str(status["ddpmkit"])} if "ddpmkit" in status else set()
         for part in components(stage):
             plugins[str(part["plugin"])] = str(part.get("plugin_version", ""))
@@ -96,11 +96,11 @@ def command(grid: Mapping[str, Any], name: str, point: Mapping[str, Any] | None 
 
 def card_markdown(records: Records) -> str:
     """The study card as Markdown."""
-    found = card(records)
-    design = found.pop("design")
-    said = found.pop("command")
-    out = [f"**study card: {escape(found['study'])}**", ""]
-    for key, value in {**design, **found}.items():
+    content = card(records)
+    design = content.pop("design")
+    said = content.pop("command")
+    out = [f"**study card: {escape(content['study'])}**", ""]
+    for key, value in {**design, **content}.items():
         text = files.canonical(value) if isinstance(value, (dict, list)) else str(value)
         out.append(f"- {key.replace('_', ' ')}: {escape(text)}")
     fence = "`" * 4

@@ -43,7 +43,7 @@ def differences(folder: Path, committed: Path) -> list[Difference]:
     labels = [c["label"] for c in records.plan["cells"]]
     margins = kept.get("margins") if isinstance(kept, dict) else None
     summary = summarise(records, base if base in labels else None, margin=margins or None)
-    found, seen = [], 0
+    differing, seen = [], 0
     for name, (make, read) in _KINDS.items():
         path = committed / name
         if not path.is_file():
@@ -55,7 +55,7 @@ def differences(folder: Path, committed: Path) -> list[Difference]:
             mine = None
         told = _first(mine, read(make(records, summary)))
         if told:
-            found.append(
+            differing.append(
                 Difference(
                     f"'{path}' no longer matches the store: {told}",
                     f"ddpmkit report {folder.name} writes it again; or the store has changed since",
@@ -63,7 +63,7 @@ def differences(folder: Path, committed: Path) -> list[Difference]:
             )
     if not seen:
         raise DdpmkitError(f"there is no table in '{committed}'", f"one of {', '.join(_KINDS)}")
-    return found
+    return differing
 
 
 def digest(summary: Summary) -> str:
@@ -97,13 +97,15 @@ def _rows(pattern: str, text: str) -> dict[str, str]:
 
 
 def _json(text: str) -> dict[str, str]:
-    found = json.loads(text)
-    return {k: files.canonical(found[k]) for k in ("cells", "baseline", "intervals", "differences", "counts", "values")}
+    report = json.loads(text)
+    return {
+        k: files.canonical(report[k]) for k in ("cells", "baseline", "intervals", "differences", "counts", "values")
+    }
 
 
 def _page(text: str) -> dict[str, str]:
-    found = re.search(r'name="ddpmkit-tables" content="([0-9a-f]{64})"', text)
-    return {"tables": found[1] if found else ""}
+    stamp = re.search(r'name="ddpmkit-tables" content="([0-9a-f]{64})"', text)
+    return {"tables": stamp[1] if stamp else ""}
 
 
 def _html(_: Records, summary: Summary) -> str:

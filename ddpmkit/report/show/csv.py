@@ -35,7 +35,7 @@ def to_wide(records: Records, summary: Summary) -> str:
         m: {c: Interval(d.difference, d.low, d.high, d.n) for c, d in summary.differences[m].items()}
         for m in summary.metrics
     }
-    fine = {m: decimals(list(found.values())) for m, found in gaps.items()}
+    fine = {m: decimals(list(by_cell.values())) for m, by_cell in gaps.items()}
     rows = []
     for cell in summary.cells:
         seeds = max((i[cell].n for i in summary.intervals.values() if cell in i), default=0)

@@ -160,8 +160,8 @@ def _verdict(summary: Summary, metric: str, cell: str) -> str:
 
 def _key(said: str) -> str:
     """The number that a cell begins with, as sorting needs it; empty when it begins with none."""
-    found = re.match(r"[<]?([+-]?\d*\.?\d+)(?=$|[ (])", said)
-    return found[1] if found else ""
+    number = re.match(r"[<]?([+-]?\d*\.?\d+)(?=$|[ (])", said)
+    return number[1] if number else ""
 
 
 def _samples(cells: Sequence[CellSamples]) -> list[dict[str, str]]:

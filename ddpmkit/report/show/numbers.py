@@ -51,9 +51,9 @@ def fitted_value(value: float, column: int) -> int:
 
 def column(intervals: Iterable[Interval], sign: str = "") -> list[str]:
     """Write the numbers of one column, each ``mean [low, high]``."""
-    found = list(intervals)
-    digits = decimals(found)
-    return [interval_text(i, fitted(i, digits), sign) for i in found]
+    rows = list(intervals)
+    digits = decimals(rows)
+    return [interval_text(i, fitted(i, digits), sign) for i in rows]
 
 
 def interval_text(i: Interval | None, digits: int = 3, sign: str = "") -> str:

@@ -49,8 +49,8 @@ def main_table(s: Summary) -> Table:
         missing = ", ".join(f"{n} {state}" for state, n in s.counts[cell].items() if state != "done")
         row = [cell, f"{seeds}" + (f" ({missing})" if missing else "")]
         for m in s.metrics:
-            found = s.intervals[m].get(cell)
-            row.append("-" if found is None else interval_text(found, fitted(found, digits[m])))
+            interval = s.intervals[m].get(cell)
+            row.append("-" if interval is None else interval_text(interval, fitted(interval, digits[m])))
         rows.append(tuple(row))
     references = {name: values for name, values in s.references.items() if values.keys() & set(s.metrics)}
     for name, values in references.items():
@@ -64,8 +64,8 @@ def contrast_table(s: Summary) -> Table | None:
     """Paired differences against the baseline, with Holm and a verdict; None when there is nothing to compare."""
     rows = []
     for metric in s.metrics:
-        found = s.differences.get(metric, {})
-        for cell, text in zip(found, contrast_texts(list(found.values())), strict=True):
+        contrasts = s.differences.get(metric, {})
+        for cell, text in zip(contrasts, contrast_texts(list(contrasts.values())), strict=True):
             rows.append((cell, metric, *text))
     heads = ("cell", "metric", *CONTRAST_HEADS)
     title = f"differences from {s.baseline}, paired by seed"
@@ -76,8 +76,8 @@ def effect_table(s: Summary) -> Table | None:
     """Effects of whole axes over matched cells; None where they would repeat the differences."""
     rows = []
     for metric in s.metrics:
-        found = s.effects.get(metric, ())
-        for e, text in zip(found, contrast_texts([e.contrast for e in found]), strict=True):
+        effects = s.effects.get(metric, ())
+        for e, text in zip(effects, contrast_texts([e.contrast for e in effects]), strict=True):
             over = f"{e.matched}" + (f" ({e.left_out} left out)" if e.left_out else "")
             rows.append((e.axis, f"{e.level} - {e.reference}", over, metric, *text))
     heads = ("axis", "levels", "matched pairs", "metric", *CONTRAST_HEADS)
@@ -89,8 +89,8 @@ def interaction_table(s: Summary) -> Table | None:
     """Interactions of two axes, as differences of differences; None where the design can't show any."""
     rows = []
     for metric in s.metrics:
-        found = s.interactions.get(metric, ())
-        for i, text in zip(found, contrast_texts([i.contrast for i in found]), strict=True):
+        crossed = s.interactions.get(metric, ())
+        for i, text in zip(crossed, contrast_texts([i.contrast for i in crossed]), strict=True):
             names = tuple(f"{a}: {x} - {y}" for a, x, y in zip(i.axes, i.levels, i.references, strict=True))
             rows.append((*names, metric, *text))
     heads = ("effect", "depends on", "metric", *CONTRAST_HEADS)
@@ -102,9 +102,9 @@ def sign_flip_table(s: Summary) -> Table | None:
     """The exact sign-flip test beside the t test, neither adjusted, with the least p that so few seeds can give."""
     rows = []
     for metric in s.metrics:
-        found = list(s.differences.get(metric, {}).items())
-        found += [(f"{e.axis} {e.level} - {e.reference}", e.contrast) for e in s.effects.get(metric, ())]
-        for name, c in found:
+        contrasts = list(s.differences.get(metric, {}).items())
+        contrasts += [(f"{e.axis} {e.level} - {e.reference}", e.contrast) for e in s.effects.get(metric, ())]
+        for name, c in contrasts:
             if c.p is not None and c.p_sign_flip is not None and c.sign_flip_floor is not None:
                 texts = (p_text(c.p), p_text(c.p_sign_flip), p_text(c.sign_flip_floor))
                 rows.append((name, metric, f"{c.n}", *texts))
@@ -137,8 +137,8 @@ def variance_table(s: Summary) -> Table | None:
 
 def all_tables(s: Summary) -> list[Table]:
     """Every table of a report, in order."""
-    found = (contrast_table(s), effect_table(s), interaction_table(s), sign_flip_table(s), variance_table(s))
-    return [main_table(s), *(t for t in found if t is not None)]
+    more = (contrast_table(s), effect_table(s), interaction_table(s), sign_flip_table(s), variance_table(s))
+    return [main_table(s), *(t for t in more if t is not None)]
 
 
 def confirm_table(c: Confirmed) -> Table:
@@ -157,11 +157,11 @@ def remarks(summary: Summary) -> list[str]:
     return [*summary.notes, *(f"Next: {text}" for text in summary.advice)]
 
 
-def contrast_texts(found: Sequence[Contrast]) -> list[tuple[str, ...]]:
+def contrast_texts(contrasts: Sequence[Contrast]) -> list[tuple[str, ...]]:
     """Difference with interval, Holm p, seed correlation, verdict."""
-    numbers = column((Interval(c.difference, c.low, c.high, c.n) for c in found), "+")
+    numbers = column((Interval(c.difference, c.low, c.high, c.n) for c in contrasts), "+")
     out: list[tuple[str, ...]] = []
-    for c, number in zip(found, numbers, strict=True):
+    for c, number in zip(contrasts, numbers, strict=True):
         difference = "" if math.isnan(c.difference) else number
         holm = "" if c.p_holm is None else p_text(c.p_holm)
         out.append((difference, holm, "" if c.correlation is None else f"{c.correlation:+.2f}", c.verdict))

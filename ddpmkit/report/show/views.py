@@ -62,7 +62,7 @@ def shown(records: Records, summary: Summary, view: View, *, total: int | None =
             )
     metrics = tuple(dict.fromkeys(view.metrics)) or summary.metrics
     cells = order(summary, view.sort)
-    found = replace(
+    narrowed = replace(
         summary,
         notes=tuple(notes),
         metrics=metrics,
@@ -72,8 +72,8 @@ def shown(records: Records, summary: Summary, view: View, *, total: int | None =
         values={m: _in_order(summary.values[m], cells) for m in metrics if m in summary.values},
     )
     if view.rows is None and view.cols is None:
-        return found, all_tables(found)
-    return found, pivot(records, found, view.rows, view.cols)
+        return narrowed, all_tables(narrowed)
+    return narrowed, pivot(records, narrowed, view.rows, view.cols)
 
 
 def order(summary: Summary, sort: str | None) -> tuple[str, ...]:
@@ -145,8 +145,8 @@ def _slot(summary: Summary, metric: str, cell: str | None, digits: int) -> str:
         return ""
     contrast = summary.differences[metric].get(cell)
     verdict = "baseline" if cell == summary.baseline else contrast.verdict if contrast else ""
-    found = summary.intervals[metric].get(cell)
-    said = "-" if found is None else interval_text(found, fitted(found, digits))
+    interval = summary.intervals[metric].get(cell)
+    said = "-" if interval is None else interval_text(interval, fitted(interval, digits))
     return f"{said} {verdict}" if verdict else said
 
 
