@@ -19,10 +19,12 @@ from ddpmkit.plugin.interfaces import (
     Denoise,
     Denoised,
     Executor,
+    Factors,
     Features,
     Images,
     Levels,
     Noise,
+    Prediction,
     Sampler,
     Schedule,
     Sigma,
@@ -60,12 +62,14 @@ __all__ = [
     "Denoised",
     "Emit",
     "Executor",
+    "Factors",
     "Features",
     "Images",
     "Job",
     "Levels",
     "Noise",
     "Pool",
+    "Prediction",
     "Sampler",
     "Schedule",
     "ShouldStop",
@@ -123,7 +127,7 @@ def build(kind: str, text: str, *, plugins: Iterable[str] = ()) -> Any:
     """Build a component from spec text: ``build("schedule", "cosine:s=0.01").betas(1000)``.
 
     Args:
-        kind: One of schedule, sigma, weighting, backbone, sampler, dataset, features, executor.
+        kind: One of schedule, sigma, weighting, backbone, prediction, sampler, dataset, features, executor.
         text: ``name`` or ``name:key=value:key=value``.
         plugins: What ``-p`` takes on the command line: modules, ``.py`` files, ``no:NAME``.
 

@@ -14,6 +14,10 @@ from ddpmkit.builtin.features.inception import Inception
 from ddpmkit.builtin.features.mnist import MnistNet
 from ddpmkit.builtin.features.pca import Pca
 from ddpmkit.builtin.features.pixels import Pixels
+from ddpmkit.builtin.predictions.eps import Eps
+from ddpmkit.builtin.predictions.mu import Mu
+from ddpmkit.builtin.predictions.v import V
+from ddpmkit.builtin.predictions.x0 import X0
 from ddpmkit.builtin.samplers.ancestral import Ancestral
 from ddpmkit.builtin.samplers.ddim import Ddim
 from ddpmkit.builtin.samplers.dpm_solver import DpmSolver
@@ -84,6 +88,12 @@ def ddpmkit_register_weightings() -> list[type]:
 def ddpmkit_register_backbones() -> list[type]:
     """Networks."""
     return [UNet]
+
+
+@hookimpl
+def ddpmkit_register_predictions() -> list[type]:
+    """What a network is asked for."""
+    return [Eps, X0, V, Mu]
 
 
 @hookimpl

@@ -19,7 +19,7 @@ from ddpmkit.plugin.spec import param
 
 LARGEST = 10_000  # results a study may ask for
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-COMPONENTS = ("dataset", "schedule", "sigma", "weighting", "backbone", "sampler")
+COMPONENTS = ("dataset", "schedule", "sigma", "weighting", "backbone", "sampler", "prediction")
 # Of drawn images; the last two look at pixels, and are taken once however many extractors there are.
 IMAGE_METRICS = ("c2st", "copy")
 SAMPLE_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "sw", *IMAGE_METRICS)
@@ -40,7 +40,7 @@ class Settings:
     sampler: str = param("ancestral", "walk from noise to image")
     timesteps: int = param(1000, "T, steps of the forward process", ge=2)
     sampling_steps: int = param(100, "steps of the reverse walk", ge=1)
-    prediction: Literal["eps", "x0", "v", "mu"] = param(
+    prediction: str = param(
         "eps",
         "what the network estimates; of mu, as of all, x0hat is solved for and clipped, where improved-diffusion takes "
         "the network's mean as it is",
