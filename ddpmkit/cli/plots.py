@@ -42,7 +42,7 @@ def schedules(
 ) -> None:
     """Alpha-bar, log-SNR, reverse variances and weights against t; a line of each schedule goes to the terminal."""
     from ddpmkit.cli.console import print_rows
-    from ddpmkit.diffusion.tables import prior_bits
+    from ddpmkit.diffusion.likelihood import prior_bits
     from ddpmkit.plots import schedules_figure, sparkline
 
     given: Global = context.obj

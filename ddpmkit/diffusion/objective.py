@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddpmkit.diffusion.denoise import Denoiser
 from ddpmkit.diffusion.gaussian import gather
-from ddpmkit.diffusion.likelihood import decoder_nll
+from ddpmkit.diffusion.likelihood import decoder_nll, middle_kl
 from ddpmkit.diffusion.tables import Array, Tables
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.contract import divisor, impossible, target
@@ -48,13 +48,13 @@ class BoundTerm:
 
     Attributes:
         log_tilde: log beta-tilde_t; entry 0 is not used.
-        factor: c_t^2, the square of the factor on x0 in the posterior mean.
+        pull2: c_t^2, the square of the factor on x0 in the posterior mean.
         share: factor on the term, nats per dimension.
         mean_held: whether the term moves the variance alone.
     """
 
     log_tilde: Tensor
-    factor: Tensor
+    pull2: Tensor
     share: float
     mean_held: bool
 
@@ -122,18 +122,14 @@ def loss(o: Objective, x0: Tensor, t: Tensor, eps: Tensor, xt: Tensor, out: Tens
 def bound_term(b: BoundTerm, x0: Tensor, x0_hat: Tensor, t: Tensor, log_sigma2: Tensor, levels: int) -> Tensor:
     """Return L_{t-1} of a learned sigma, and L_0 at t=1, in nats per dimension, (B,).
 
-    Per pixel 1/2 [ beta-tilde_t / sigma^2 - 1 + ln(sigma^2 / beta-tilde_t) + c_t^2 (x0 - x0hat)^2 / sigma^2 ], Ho et
-    al. 2020, eq. 5's KL between Gaussians; at t=1 the decoder's NLL with the network's sigma, eq. 13.
+    At t=1 it is the decoder's NLL with the network's sigma, Ho et al. 2020, eq. 13.
     """
-    log_tilde, factor = gather(b.log_tilde, t, x0), gather(b.factor, t, x0)
-    ratio = torch.exp(log_tilde - log_sigma2)
-    squared = factor * (x0 - x0_hat).square() * torch.exp(-log_sigma2)
-    kl = 0.5 * (ratio - 1 + log_sigma2 - log_tilde + squared)
+    middle = middle_kl(gather(b.log_tilde, t, x0), gather(b.pull2, t, x0), x0, x0_hat, log_sigma2)
     first = gather(t == 0, torch.arange(len(t), device=t.device), x0)
     # Elsewhere the decoder sees its own target at sigma 1, so that no gradient of a dropped term can overflow.
     mean = torch.where(first, x0_hat, x0)
     sigma = torch.exp(torch.where(first, log_sigma2, torch.zeros_like(log_sigma2)) / 2)
-    return torch.where(first, decoder_nll(x0, mean, sigma, levels), kl).flatten(1).mean(1)
+    return torch.where(first, decoder_nll(x0, mean, sigma, levels), middle).flatten(1).mean(1)
 
 
 @torch.no_grad()

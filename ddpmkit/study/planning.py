@@ -14,7 +14,6 @@ from ddpmkit.diffusion.tables import (
     decoder_log_variance,
     fixed_log_variance,
     log_bounds,
-    prior_bits,
     tables_for,
 )
 from ddpmkit.errors import DdpmkitError
@@ -142,6 +141,8 @@ class Parts:
             Impossible: when two of them do not go together, with the reason.
             DdpmkitError: when one can't be built, or breaks its contract.
         """
+        from ddpmkit.diffusion.likelihood import prior_bits  # needs torch, which a plan does without where it can
+
         registry = context.registry
         schedule, sigma, weighting, backbone, prediction, sampler = (
             registry.build(kind, getattr(s, kind))

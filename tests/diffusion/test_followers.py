@@ -10,8 +10,9 @@ import torch
 
 import ddpmkit
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
+from ddpmkit.diffusion.likelihood import prior_bits
 from ddpmkit.diffusion.objective import prediction_weights
-from ddpmkit.diffusion.tables import fixed_log_variance, prior_bits, tables_for
+from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
 from ddpmkit.plugin.interfaces import Denoised
 
 T = 1000
