@@ -15,8 +15,8 @@ from ddpmkit import device as devices
 from ddpmkit.diffusion.gaussian import Coefficients, gather
 from ddpmkit.diffusion.tables import Tables
 from ddpmkit.diffusion.variance import LearnedVariance
-from ddpmkit.plugin.contract import x0hat
-from ddpmkit.plugin.interfaces import Prediction, Sigma
+from ddpmkit.plugin.contract import target, x0hat
+from ddpmkit.plugin.interfaces import Factors, Prediction, Sigma
 
 
 class Predict(Protocol):
@@ -60,9 +60,13 @@ class Denoiser:
         """Return the prediction in an answer, and what is said of the variance; None unless that is learned."""
         return parts(out, learned=self.variance is not None)
 
-    def x0_hat(self, xt: Tensor, t: Tensor, predicted: Tensor) -> Tensor:
+    def target(self, at: Factors, x0: Tensor, eps: Tensor, xt: Tensor) -> Tensor:
+        """Return what the network is asked for."""
+        return target(self.prediction, at, x0, eps, xt)
+
+    def x0_hat(self, at: Factors, xt: Tensor, predicted: Tensor) -> Tensor:
         """Return the estimate of x0 that a prediction at x_t means, not clipped."""
-        return x0hat(self.prediction, self.coefficients.at(t, xt), xt, predicted)
+        return x0hat(self.prediction, at, xt, predicted)
 
     def log_variance(self, t: Tensor, extra: Tensor | None) -> Tensor | None:
         """Return log sigma_t^2 from the second part of an answer; None unless it is learned."""
@@ -71,7 +75,7 @@ class Denoiser:
     def read(self, xt: Tensor, t: Tensor, out: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return (x0hat, log sigma_t^2) of an answer at x_t; x0hat is not clipped, the second None unless learned."""
         predicted, extra = self.parts(out)
-        return self.x0_hat(xt, t, predicted), self.log_variance(t, extra)
+        return self.x0_hat(self.coefficients.at(t, xt), xt, predicted), self.log_variance(t, extra)
 
 
 def parts(out: Tensor, *, learned: bool) -> tuple[Tensor, Tensor | None]:

@@ -17,8 +17,8 @@ from ddpmkit.diffusion.gaussian import gather
 from ddpmkit.diffusion.likelihood import decoder_nll, middle_kl
 from ddpmkit.diffusion.tables import Array, Tables
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.contract import divisor, impossible, target
-from ddpmkit.plugin.interfaces import Prediction
+from ddpmkit.plugin.contract import divisor, impossible
+from ddpmkit.plugin.interfaces import Factors, Prediction
 
 
 def prediction_weights(tables: Tables, x0_weights: Array, prediction: Prediction) -> Array:
@@ -98,25 +98,21 @@ def loss(o: Objective, x0: Tensor, t: Tensor, eps: Tensor, xt: Tensor, out: Tens
     d = o.denoiser
     at = d.coefficients.at(t, x0)
     predicted, extra = d.parts(out)
-    log_sigma2 = d.log_variance(t, extra)
-    if o.bound is not None and log_sigma2 is not None:
-        x0_hat = d.x0_hat(xt, t, predicted)
-        held = x0_hat.detach() if o.bound.mean_held else x0_hat
-        term = bound_term(o.bound, x0, held, t, log_sigma2, o.levels)
-        error = (predicted - target(d.prediction, at, x0, eps, xt)).square().flatten(1).mean(1)
-        return Loss(o.weights[t] * error + o.bound.share * term, _eps_mse(o, error, x0_hat, x0, t))
-    error = (predicted - target(d.prediction, at, x0, eps, xt)).square().flatten(1).mean(1)
+    error = (predicted - d.target(at, x0, eps, xt)).square().flatten(1).mean(1)
     weighted = o.weights[t] * error
-    if o.decoder_sigma is None and o.of_eps:
+    if o.bound is None and o.decoder_sigma is None and o.of_eps:
         return Loss(weighted, error.detach())
-    x0_hat = d.x0_hat(xt, t, predicted)
-    if o.decoder_sigma is not None:
+    x0_hat, log_sigma2 = d.x0_hat(at, xt, predicted), d.log_variance(t, extra)
+    if o.bound is not None and log_sigma2 is not None:
+        held = x0_hat.detach() if o.bound.mean_held else x0_hat
+        weighted = weighted + o.bound.share * bound_term(o.bound, x0, held, t, log_sigma2, o.levels)
+    elif o.decoder_sigma is not None:
         first = t == 0
         # Elsewhere the decoder sees its own target, so that no gradient of a term that is dropped can overflow.
         mean = torch.where(gather(first, torch.arange(len(t), device=t.device), x0), x0_hat, x0)
         nll = decoder_nll(x0, mean, o.decoder_sigma, o.levels).flatten(1).mean(1)
         weighted = torch.where(first, nll, weighted)
-    return Loss(weighted, _eps_mse(o, error, x0_hat, x0, t))
+    return Loss(weighted, error.detach() if o.of_eps else _eps_mse(at, x0_hat, x0))
 
 
 def bound_term(b: BoundTerm, x0: Tensor, x0_hat: Tensor, t: Tensor, log_sigma2: Tensor, levels: int) -> Tensor:
@@ -133,10 +129,7 @@ def bound_term(b: BoundTerm, x0: Tensor, x0_hat: Tensor, t: Tensor, log_sigma2: 
 
 
 @torch.no_grad()
-def _eps_mse(o: Objective, error: Tensor, x0_hat: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-    """Return the mean squared eps-error of each image, whatever the network predicts."""
-    if o.of_eps:
-        return error.detach()
-    at = o.denoiser.coefficients.at(t, x0)
+def _eps_mse(at: Factors, x0_hat: Tensor, x0: Tensor) -> Tensor:
+    """Return the mean squared eps-error of each image, (B,), whatever the network predicts."""
     ratio = at.signal / at.noise
     return (ratio * (x0_hat - x0)).square().flatten(1).mean(1)

@@ -85,7 +85,7 @@ def bits_per_dim(
     denoiser = Denoiser.of(tables, _prediction(prediction, tables), images.device)
     times = torch.from_numpy(tables.times).to(images.device)
 
-    def predict_x0(xt: Tensor, t: Tensor) -> tuple[Tensor, None]:
+    def predict_x0(xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
         out = predict(xt, times[t])
         if not isinstance(out, Tensor) or out.shape != xt.shape:
             got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
@@ -93,7 +93,7 @@ def bits_per_dim(
                 f"predict gives {got} for xt of shape {tuple(xt.shape)}",
                 "it must give a tensor shaped like xt, as in lambda xt, t: net(xt, t).sample",
             )
-        return denoiser.x0_hat(xt, t, out.float()), None
+        return denoiser.read(xt, t, out.float())
 
     draws = draw(
         predict_x0,
