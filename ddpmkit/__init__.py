@@ -147,6 +147,7 @@ def ablate(
     device: str = "auto",
     executor: str = "local",
     checkpoint_every: int = 500,
+    steal: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     **options: Any,
 ) -> Outcome:
@@ -163,6 +164,7 @@ def ablate(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         executor: Spec of the executor; ``inline`` runs everything in this process.
         checkpoint_every: Steps between two checkpoints of a training.
+        steal: Take over stages that other processes have claimed and may still run.
         on_event: Told everything that happens; by default a line now and then goes to stderr.
         options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``.
 
@@ -175,7 +177,7 @@ def ablate(
     from ddpmkit.study.runner import How, prepare, run
     from ddpmkit.study.strips import write_strips
 
-    how = How(jobs, device, executor, checkpoint_every)
+    how = How(jobs, device, executor, checkpoint_every, steal)
     prepared = prepare(options, out=out, registry=Registry(plugins), how=how)
     outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
     write_strips(prepared)

@@ -36,6 +36,7 @@ class Exit(IntEnum):
     USAGE = 2  # the request was wrong; nothing ran
     INTERNAL = 3  # a defect of ddpmkit
     SIGINT = 130
+    READER_LEFT = 141  # as the shell reports SIGPIPE: who read our output has gone, as head does
     SIGTERM = 143
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from ddpmkit.cli.streams import data, open_closed_ones, take_stdout
 from ddpmkit.errors import DdpmkitError, Exit
@@ -60,8 +62,29 @@ def _run(args: list[str]) -> int:
     except typer.TyperException as err:  # Typer's own usage errors
         text = err.format_message() if hasattr(err, "format_message") else str(err)
         return _fail(" ".join(text.split()), "ddpmkit --help, or ddpmkit COMMAND --help", Exit.USAGE, False)
+    except (BrokenPipeError, SystemExit) as err:
+        # Who reads our output has had enough of it. Typer, where that happens under its own help, exits by itself.
+        left = isinstance(err, BrokenPipeError) or isinstance(err.__context__, BrokenPipeError)
+        if left and _has_left(data()):
+            return int(Exit.READER_LEFT)
+        return _unforeseen(err, options)
     except BaseException as err:  # the last line of defence: a plugin's failure, or a defect with its traceback
         return _unforeseen(err, options)
+
+
+def _has_left(stream: TextIO) -> bool:
+    """Whether nobody is there any more to read a stream; what is left to be written to it is then dropped."""
+    poll = select.poll()
+    try:
+        descriptor = stream.fileno()
+        poll.register(descriptor, select.POLLOUT)
+        left = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):  # a stand-in of a test or a notebook
+        return False
+    if left:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), descriptor)  # the interpreter flushes once more at its end
+    return left
 
 
 def _interrupted() -> int:

@@ -43,7 +43,7 @@ def ls(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """List the components: kind, name, parameters with their defaults, what each one is."""
+    """List the components, with their parameters and defaults."""
     if kind is not None:
         kind = next((k.name for k in KINDS.values() if kind in (k.name, k.plural)), kind)
         if kind not in KINDS:
@@ -63,7 +63,7 @@ def show(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Show one component: its formula, reference and parameters, and where its code is."""
+    """Show one component: formula, reference, parameters, code."""
     given: Global = context.obj
     registry = given.registry(plugin)
     bare = spec.parse(name)[0]
@@ -106,7 +106,10 @@ def plugins(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")] = False,
     plugin: Plugins = None,
 ) -> None:
-    """List the plugins: what each brings, how long its import took, and what is wrong with it."""
+    """List the plugins: what each brings, and what is wrong.
+
+    With the time that each took to import.
+    """
     given: Global = context.obj
     registry = given.registry(plugin, quiet=True)
     loaded = registry.plugins()

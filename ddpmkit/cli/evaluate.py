@@ -1,4 +1,4 @@
-"""``evaluate``: score any images against any reference, or bound the likelihood of one trained network."""
+"""``evaluate``: score any images against any reference; no training is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins
+from ddpmkit.cli.options import PATH, Global, Json, Plugins
 from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
 from ddpmkit.files import home
@@ -37,9 +37,6 @@ def evaluate(
     reference: Annotated[
         str | None,
         typer.Option(help="Data set, folder, .npz or .safetensors file of images, or of statistics (mu, sigma)"),
-    ] = None,
-    nll: Annotated[
-        str | None, typer.Option(help="Bound the likelihood of a training instead: its id, or the start of it")
     ] = None,
     features: Annotated[
         str | None, typer.Option(help="Comma list of feature extractors; default: the data set's own, or pca:k=16")
@@ -75,51 +72,21 @@ def evaluate(
         Path | None,
         typer.Option(help="Keep mean and covariance of the reference, a .safetensors file for --reference", **PATH),
     ] = None,
-    sigma: Annotated[
-        str | None,
-        typer.Option(help="With --nll: the reverse variance; default: the one it learned, or else beta-tilde"),
-    ] = None,
-    split: Annotated[str, typer.Option(help="With --nll: test or train")] = "test",
-    nll_evals: Annotated[int, typer.Option(min=16, help="With --nll: network evaluations for the middle sum")] = 8192,
-    nll_se: Annotated[float | None, typer.Option(help="With --nll: standard error to reach, bits/dim")] = None,
-    nll_full: Annotated[bool, typer.Option("--nll-full", help="With --nll: every image at every step")] = False,
-    decoder: Annotated[str, typer.Option(help="With --nll: cdf, cdf-tanh, softmax or continuous")] = "cdf",
-    decoder_variance: Annotated[str, typer.Option(help="With --nll: tilde2 or beta1")] = "tilde2",
-    ema: Annotated[
-        float | None, typer.Option(help="With --nll: rate of the average, where a training kept several")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=2, help="With --nll: K steps of a strided chain")] = None,
-    ode: Annotated[
-        int,
-        typer.Option(
-            min=0, help="With --nll: the probability-flow ODE's likelihood too, of so many images; 9 s for each 8x8 one"
-        ),
-    ] = 0,
-    out: Out = Path("results"),
-    device: Annotated[str, typer.Option(help="With --nll: auto, cpu, cuda, cuda:1 or mps")] = "auto",
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Score images against a reference, or bound the likelihood of a trained network (--nll).
+    """Score any images against any reference.
 
-    Distances come with errors and floors, precision and recall, a copy check; the bound with its two errors and terms.
+    Distances come with errors and floors, precision and recall, a classifier's test and a copy check.
     """
     import json as json_module
 
     given: Global = context.obj
-    registry = given.registry(plugin)
-    if nll is not None:
-        if samples is not None or reference is not None:
-            raise DdpmkitError("--nll looks at a training, not at samples", "leave out --samples and --reference")
-        asked = {"sigma": sigma, "split": split, "evals": nll_evals, "se": nll_se, "full": nll_full}
-        asked |= {"decoder": decoder, "decoder_variance": decoder_variance, "steps": steps, "ode": ode, "ema": ema}
-        _likelihood(registry, nll, asked, out, device, json)
-        return
     if samples is None or reference is None:
         raise DdpmkitError(
-            "evaluate needs --samples and --reference, or --nll",
-            "as in ddpmkit evaluate --samples FOLDER --reference digits",
+            "evaluate needs --samples and --reference", "as in ddpmkit evaluate --samples FOLDER --reference digits"
         )
+    registry = given.registry(plugin)
     from ddpmkit.distances.images import read_images, read_statistics, write_statistics
 
     notes: list[str] = []
@@ -170,66 +137,6 @@ def _span(text: str | None) -> tuple[float, float] | None:
     if not (math.isfinite(black) and math.isfinite(white) and black < white):
         raise DdpmkitError(f"--range {text}: expected two numbers, black below white", "as in --range 0,1")
     return black, white
-
-
-CHOICES = {
-    "split": ("test", "train"),
-    "decoder": ("cdf", "cdf-tanh", "softmax", "continuous"),
-    "decoder_variance": ("tilde2", "beta1"),
-}
-
-
-def _likelihood(registry: Registry, training: str, asked: dict[str, Any], out: Path, device: str, json: bool) -> None:
-    import json as json_module
-
-    from ddpmkit.cli.console import print_rows, stderr_console
-    from ddpmkit.study.likelihood import Asked, likelihood
-    from ddpmkit.study.store import Store
-
-    for key, known in CHOICES.items():
-        if asked[key] not in known:
-            flag = f"--{key.replace('_', '-')}"
-            raise DdpmkitError(f"{flag} can't be '{asked[key]}'", f"one of {', '.join(known)}")
-    if asked["se"] is not None and asked["full"]:
-        raise DdpmkitError("--nll-se and --nll-full are two ways of saying how much", "give one of them")
-    from rich.progress import Progress
-
-    console = stderr_console()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("likelihood", total=1.0)
-        found = likelihood(
-            Store(out),
-            registry,
-            training,
-            Asked(**asked),
-            device=device,
-            on_progress=lambda f: bar.update(task, completed=f),
-        )
-    if json:
-        print(json_module.dumps(found, indent=1, allow_nan=False), file=data())
-        return
-    rows = []
-    for name in ("clipped", "unclipped"):
-        b = found[name]
-        test = "" if b["test_set_error"] is None else f"{b['test_set_error']:.4f}"
-        terms = (f"{b[k]:.4f}" for k in ("prior", "middle", "decoder"))
-        rows.append((name, f"{b['total']:.4f}", f"{b['standard_error']:.4f}", test, *terms))
-    heads = ("x0hat", "bits/dim", "Monte-Carlo se", "test-set se", "L_T", "sum L_t-1", "L_0")
-    print_rows(f"NLL, {found['label']}", heads, rows)
-    flow = found.get("probability_flow")
-    if flow is not None:
-        columns = ("bits/dim", "test-set se", "step error", "images", "divergence", "evaluations")
-        told = (flow[k] for k in ("total", "test_set_error", "step_error"))
-        numbers = ("" if v is None else f"{v:.4f}" for v in told)
-        row = (*numbers, str(flow["images"]), flow["divergence"], f"{flow['evaluations']:,}")
-        print_rows("probability-flow ODE; another number than the bound", columns, [row])
-    chain = f"all {found['T']} steps" if found["steps"] == found["T"] else f"{found['steps']} of {found['T']} steps"
-    print(
-        f"{found['images']} images of split {found['split']}, {chain}, EMA {found['ema']}, sigma {found['sigma']}, "
-        f"decoder {found['decoder']} with variance {found['decoder_variance']}; {found['evaluations']:,} network "
-        f"evaluations, a full sweep takes {found['full_sweep']:,}",
-        file=sys.stderr,
-    )
 
 
 def _show(panels: list[Panel], samples: Path) -> None:

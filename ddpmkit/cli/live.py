@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.cli.console import stderr_console
-from ddpmkit.study.progress import Activity, Monitor, PlainLines, clock
+from ddpmkit.study.progress import Activity, Monitor, PlainLines
 from ddpmkit.study.runner import Prepared
-from ddpmkit.text import inert
+from ddpmkit.text import clock, inert
 from ddpmkit.text.layout import wrap
 
 if TYPE_CHECKING:

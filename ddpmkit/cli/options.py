@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -13,7 +13,7 @@ from ddpmkit.cli.streams import plugins_may_print
 from ddpmkit.files import home
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.spec import encode
-from ddpmkit.study.config import FIELDS
+from ddpmkit.study.config import COMPONENTS, FIELDS
 
 
 @dataclass
@@ -43,11 +43,18 @@ class Global:
         return shlex.join(["ddpmkit", *kept[:end], "--name", name, *kept[end:]])
 
 
-def setting(name: str, *flags: str) -> Any:
-    """A flag for one setting of a study, its help and default taken from there."""
-    shown = FIELDS[name]
-    text = f"{shown.help}; default {encode(shown.default)}"
-    return typer.Option(*(flags or (f"--{name.replace('_', '-')}",)), help=text, show_default=False)
+def setting(name: str, *flags: str, panel: str) -> Any:
+    """A flag for one setting of a study; its help, default and kind of values are taken from there."""
+    shown, flags = FIELDS[name], flags or (f"--{name.replace('_', '-')}",)
+    kind = "SPEC" if name in COMPONENTS else {int: "INT", float: "FLOAT"}.get(_scalar(shown.type), "NAME")
+    choices = f": {', '.join(get_args(shown.type))}" if get_origin(shown.type) is Literal else ""
+    text = f"{shown.help[:1].upper()}{shown.help[1:]}{choices}; default {encode(shown.default)}"
+    return typer.Option(*flags, help=text, show_default=False, metavar=f"{kind},..", rich_help_panel=panel)
+
+
+def _scalar(kind: Any) -> Any:
+    """The type of a setting that may also be none."""
+    return next((each for each in get_args(kind) if each in (int, float)), kind)
 
 
 PLUGIN_HELP = "Plugin to add: a module or a .py file; no:NAME removes an installed one. Repeatable."

@@ -14,8 +14,8 @@ from ddpmkit.plugin import spec
 from ddpmkit.study.config import Cell
 from ddpmkit.study.estimate import estimate
 from ddpmkit.study.kind import kinds_of
-from ddpmkit.study.progress import clock
 from ddpmkit.study.runner import Prepared
+from ddpmkit.text import clock
 
 T = TypeVar("T")
 MOST = 20  # cells that are listed one by one

@@ -40,7 +40,10 @@ def schedules(
     to: To = None,
     plugin: Plugins = None,
 ) -> None:
-    """Alpha-bar, log-SNR, reverse variances and weights against t; a line of each schedule goes to the terminal."""
+    """Alpha-bar, log-SNR, reverse variances and weights over t.
+
+    A line of each schedule goes to the terminal.
+    """
     from ddpmkit.cli.console import print_rows
     from ddpmkit.diffusion.likelihood import prior_bits
     from ddpmkit.plots import schedules_figure, sparkline
@@ -71,7 +74,10 @@ def forward(
     to: To = None,
     plugin: Plugins = None,
 ) -> None:
-    """One image dissolving under each schedule, with the same noise at the same fractions of T."""
+    """One image dissolving under each schedule.
+
+    With the same noise, at the same fractions of T.
+    """
     from ddpmkit.plots import FRACTIONS, forward_strips, strips_figure
     from ddpmkit.plugin.contract import images as load_images
 
@@ -94,7 +100,10 @@ def reverse(
     to: To = None,
     plugin: Plugins = None,
 ) -> None:
-    """A sample of each cell appearing out of the same noise, from a study's trained networks."""
+    """A sample of each cell of a study appearing out of noise.
+
+    The same noise for all, from the study's trained networks.
+    """
     from ddpmkit.plots import strips_figure
     from ddpmkit.study.reverse import reverse_strips
     from ddpmkit.study.store import find_study

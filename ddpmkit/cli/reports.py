@@ -59,7 +59,10 @@ def report(
         ),
     ] = False,
 ) -> None:
-    """Show a study again from its records, in any form: means, intervals, paired differences, verdicts, pictures."""
+    """Show a study again from its records, in any form.
+
+    Means, intervals, paired differences, verdicts and pictures; nothing is computed again, and no plugin is needed.
+    """
     from ddpmkit import files
     from ddpmkit.report.views import View
     from ddpmkit.report.write import make, render, to_terminal

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
+from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.config import DEFAULT_METRICS, FIELDS, METRICS
@@ -18,62 +19,124 @@ if TYPE_CHECKING:
     from ddpmkit.report.tables import Summary
     from ddpmkit.study.runner import Prepared
 
+EXAMPLE = "Example: ddpmkit ablate --schedules linear,cosine:s=0.01 --train-seeds 0-4 -n"
 SETTINGS = f"Settings: {', '.join(FIELDS)}"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command()(ablate)
+    app.command(cls=Paneled, epilog=EXAMPLE)(ablate)
     app.command()(status)
 
 
 def ablate(
     context: typer.Context,
     study: Annotated[Path | None, typer.Argument(help="A study's .toml file; flags override it.", **PATH)] = None,
-    schedules: Annotated[str | None, setting("schedule", "--schedules", "--schedule")] = None,
-    sigmas: Annotated[str | None, setting("sigma", "--sigmas", "--sigma")] = None,
-    weightings: Annotated[str | None, setting("weighting", "--weightings", "--weighting")] = None,
-    backbones: Annotated[str | None, setting("backbone", "--backbones", "--backbone")] = None,
-    samplers: Annotated[str | None, setting("sampler", "--samplers", "--sampler")] = None,
-    predictions: Annotated[str | None, setting("prediction", "--predictions", "--prediction")] = None,
-    timesteps: Annotated[str | None, setting("timesteps")] = None,
-    timestep_sampling: Annotated[str | None, setting("timestep_sampling")] = None,
-    sampling_steps: Annotated[str | None, setting("sampling_steps")] = None,
+    schedules: Annotated[str | None, setting("schedule", "--schedules", "--schedule", panel=AXES)] = None,
+    sigmas: Annotated[str | None, setting("sigma", "--sigmas", "--sigma", panel=AXES)] = None,
+    weightings: Annotated[str | None, setting("weighting", "--weightings", "--weighting", panel=AXES)] = None,
+    backbones: Annotated[str | None, setting("backbone", "--backbones", "--backbone", panel=AXES)] = None,
+    samplers: Annotated[str | None, setting("sampler", "--samplers", "--sampler", panel=AXES)] = None,
+    predictions: Annotated[str | None, setting("prediction", "--predictions", "--prediction", panel=AXES)] = None,
+    timesteps: Annotated[str | None, setting("timesteps", panel=AXES)] = None,
+    timestep_sampling: Annotated[str | None, setting("timestep_sampling", panel=AXES)] = None,
+    sampling_steps: Annotated[str | None, setting("sampling_steps", panel=AXES)] = None,
     axis: Annotated[
         list[str] | None,
-        typer.Option("--axis", help=f"name=a,b: any setting as an axis, or set it. Repeatable. {SETTINGS}"),
+        typer.Option(
+            "--axis",
+            help=f"Any setting as an axis, or set it. Repeatable. {SETTINGS}",
+            metavar="NAME=VALUE,..",
+            rich_help_panel=AXES,
+        ),
     ] = None,
-    dataset: Annotated[str | None, setting("dataset")] = None,
-    train_steps: Annotated[str | None, setting("train_steps")] = None,
-    batch_size: Annotated[str | None, setting("batch_size")] = None,
-    learning_rate: Annotated[str | None, setting("learning_rate")] = None,
-    dropout: Annotated[str | None, setting("dropout")] = None,
-    precision: Annotated[str | None, setting("precision")] = None,
-    samples: Annotated[str | None, setting("samples")] = None,
-    nll_evals: Annotated[str | None, setting("nll_evals")] = None,
-    nll_se: Annotated[str | None, setting("nll_se")] = None,
-    nll_full: Annotated[bool | None, typer.Option("--nll-full", help=FIELDS["nll_full"].help)] = None,
-    train_seeds: Annotated[str | None, typer.Option(help="Train seeds, 0-2 or 0,3,5; default 0-2")] = None,
-    sample_seeds: Annotated[str | None, typer.Option(help="Sample seeds; default 0")] = None,
+    dataset: Annotated[str | None, setting("dataset", panel=BUDGET)] = None,
+    train_steps: Annotated[str | None, setting("train_steps", panel=BUDGET)] = None,
+    batch_size: Annotated[str | None, setting("batch_size", panel=BUDGET)] = None,
+    learning_rate: Annotated[str | None, setting("learning_rate", panel=BUDGET)] = None,
+    dropout: Annotated[str | None, setting("dropout", panel=BUDGET)] = None,
+    precision: Annotated[str | None, setting("precision", panel=BUDGET)] = None,
+    samples: Annotated[str | None, setting("samples", panel=BUDGET)] = None,
+    nll_evals: Annotated[str | None, setting("nll_evals", panel=BUDGET)] = None,
+    nll_se: Annotated[str | None, setting("nll_se", panel=BUDGET)] = None,
+    nll_full: Annotated[
+        bool | None,
+        typer.Option("--nll-full", help="Every test image at every step, instead of nll_evals", rich_help_panel=BUDGET),
+    ] = None,
+    train_seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Train seeds, the replicates: 0-2 or 0,3,5; default 0-2", metavar="SEEDS", rich_help_panel=SEEDS
+        ),
+    ] = None,
+    sample_seeds: Annotated[
+        str | None,
+        typer.Option(help="Sample seeds, averaged inside; default 0", metavar="SEEDS", rich_help_panel=SEEDS),
+    ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help=f"{', '.join(METRICS)}; default {','.join(DEFAULT_METRICS)}")
+        str | None,
+        typer.Option(
+            help=f"{', '.join(METRICS)}; default {','.join(DEFAULT_METRICS)}", metavar="NAME,..", rich_help_panel=SEEDS
+        ),
     ] = None,
-    features: Annotated[str | None, typer.Option(help="Feature extractors; default: the data set's own")] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="Feature extractors; default: the data set's own", metavar="SPEC,..", rich_help_panel=SEEDS),
+    ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="quick: a smoke test, 400 steps and 200 samples; draw no conclusions")
+        str | None,
+        typer.Option(
+            help="quick: a smoke test, 400 steps and 200 samples; draw no conclusions",
+            metavar="NAME",
+            rich_help_panel=BUDGET,
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the study; default: data set and hash of the grid")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the study; default: data set and hash of the grid", metavar="NAME", rich_help_panel=OUTPUT
+        ),
+    ] = None,
     out: Out = Path("results"),
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Workers at once; default one a core or GPU")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps")] = "auto",
-    executor: Annotated[str, typer.Option(help="Where stages run: local, inline, or a plugin's")] = "local",
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 500,
-    confirm: Annotated[
-        int | None, typer.Option(help="Run the best cell and the baseline again on so many fresh train seeds")
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", help="Workers at once; default one a core or GPU", metavar="INT", rich_help_panel=RUNNING
+        ),
     ] = None,
-    confirm_metric: Annotated[str | None, typer.Option(help="What --confirm selects by; default the first")] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps", metavar="NAME", rich_help_panel=RUNNING)
+    ] = "auto",
+    executor: Annotated[
+        str,
+        typer.Option(help="Where stages run: local, inline, or a plugin's", metavar="SPEC", rich_help_panel=RUNNING),
+    ] = "local",
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Steps between checkpoints", metavar="INT", rich_help_panel=RUNNING)
+    ] = 500,
+    steal: Annotated[
+        bool,
+        typer.Option(
+            "--steal",
+            help="Take over stages of processes that may be alive, as of a lost machine",
+            rich_help_panel=RUNNING,
+        ),
+    ] = False,
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            help="Run the best cell and the baseline again on so many fresh train seeds",
+            metavar="INT",
+            rich_help_panel=SEEDS,
+        ),
+    ] = None,
+    confirm_metric: Annotated[
+        str | None,
+        typer.Option(help="What --confirm selects by; default the first", metavar="NAME", rich_help_panel=SEEDS),
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Print the plan and an estimate; run nothing")
+        bool,
+        typer.Option("--dry-run", "-n", help="Print the plan and an estimate; run nothing", rich_help_panel=RUNNING),
     ] = False,
     json: Json = False,
     plugin: Plugins = None,
@@ -98,7 +161,7 @@ def ablate(
         "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
         "preset": preset, "name": name,
     }  # fmt: skip
-    how = How(jobs, device, executor, checkpoint_every)
+    how = How(jobs, device, executor, checkpoint_every, steal)
     try:
         prepared = prepare(settings, out=out, registry=given.registry(plugin), how=how)
     except NameTakenError as taken:
@@ -166,7 +229,7 @@ def status(
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:
-    """How far a study is: its stages by kind and state, and what went wrong."""
+    """How far a study is, who is at work on it, and what went wrong."""
     import json as json_module
 
     from ddpmkit.cli.console import print_rows
@@ -180,5 +243,7 @@ def status(
     states = sorted({s for counts in found["kinds"].values() for s in counts})
     rows = [(kind, *(str(counts.get(s, 0)) for s in states)) for kind, counts in found["kinds"].items()]
     print_rows(f"study {found['study']}", ("stage", *states), rows)
+    for running in found["running"]:
+        print(f"{running['label']}: {running['where']}", file=sys.stderr)
     for problem in found["problems"]:
         print(f"{problem['label']}: {problem['state']}: {problem['error']}", file=sys.stderr)

@@ -28,6 +28,8 @@ class Job:
         devices: the devices to spread places over.
         places: how many stages may run at once.
         checkpoint_every: steps between two checkpoints of a training.
+        run: a name for this one run of the study, by which its own processes are told from those of others.
+        steal: whether stages are taken from processes that may be alive.
         registry: the components, in the process that planned the study; another process makes its own.
     """
 
@@ -37,6 +39,8 @@ class Job:
     devices: tuple[str, ...]
     places: int
     checkpoint_every: int
+    run: str = ""
+    steal: bool = False
     registry: Any = field(default=None, compare=False, repr=False)
 
     def json(self) -> dict[str, Any]:

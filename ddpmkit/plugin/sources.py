@@ -84,7 +84,7 @@ def sources_of(module: ModuleType, new: Iterable[str] = (), *, itself: bool = Fa
         name = todo.pop()
         if name in found:
             continue
-        path = _file_of(name)
+        path = None if _inside_installed(name) else _file_of(name)
         if path is None or not foreign(path):
             continue
         found[name] = path
@@ -199,6 +199,13 @@ def _installed() -> tuple[Path, ...]:
     # A folder of distributions that is not Python's own, as pip install --target and clusters' modules make them.
     places |= {p for p in sys.path if p and next(Path(p).glob("*.dist-info"), None) is not None}
     return (PACKAGE, *(Path(p).resolve() for p in places))
+
+
+def _inside_installed(name: str) -> bool:
+    """Whether a name leads into an imported package that is not foreign; to look for each such name takes long."""
+    root, dot, _ = name.partition(".")
+    places = getattr(sys.modules.get(root), "__path__", ())
+    return bool(dot and places) and not any(foreign(Path(place).resolve()) for place in places)
 
 
 def _file_of(name: str) -> Path | None:

@@ -105,6 +105,8 @@ class RunOptions:
     checkpoint_every: int = 500
     checkpoint_seconds: float = 60.0
     log_every: int = 50
+    run: str = ""  # what the process works for; see study/claim.py
+    steal: bool = False  # whether stages are taken from processes that may be alive
 
 
 @dataclass(frozen=True)

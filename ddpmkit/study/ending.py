@@ -16,6 +16,7 @@ from ddpmkit.plugin.culprit import culprit
 from ddpmkit.plugin.execution import ShouldStop
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.claim import free
 from ddpmkit.study.plan import Plan
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
@@ -118,10 +119,14 @@ def not_run(
     ]
 
 
-def settle(store: Store, stage: Stage[Any], event: dict[str, Any]) -> None:
-    """Write how a stage ended where its worker could not: none that has ended is left as running, or without a word."""
+def settle(store: Store, stage: Stage[Any], event: dict[str, Any], run: str) -> None:
+    """Write how a stage ended where its worker could not: none that has ended is left as running, or without a word.
+
+    The executor knows that its process has ended, wherever that was; so the run's claim on the stage is taken back.
+    """
     path = store.folder(stage.kind, stage.id) / "status.json"
     path.parent.mkdir(parents=True, exist_ok=True)
+    free(path.parent, run)
     if event["state"] == "done" or store.held(stage.kind, stage.id) or store.done(stage.kind, stage.id):
         return  # whoever holds it writes how it ends
     record = files.read_sealed(path)

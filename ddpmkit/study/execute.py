@@ -10,8 +10,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ddpmkit import __version__, files
 from ddpmkit import device as devices
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
@@ -21,11 +19,14 @@ from ddpmkit.plugin.execution import Emit
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import seeded_libraries
+from ddpmkit.study.claim import Held, claimed, told
 from ddpmkit.study.config import RunOptions
 from ddpmkit.study.stage import Output, Stage
 from ddpmkit.study.store import Store
 from ddpmkit.study.work import Work
 from ddpmkit.text import one_line
+
+WAIT, STEP = 1.0, 0.1  # seconds between two looks at a claim of another process, and at whether to stop
 
 
 def execute(
@@ -39,28 +40,30 @@ def execute(
     """Run one stage unless its output is there; return its state and write it to status.json.
 
     Whatever goes wrong stays in the stage: done, failed, diverged or interrupted. Another process that runs the same
-    stage is waited for.
+    stage is waited for, unless its stages are to be taken over.
     """
-    folder = store.folder(stage.kind, stage.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=1)
+    folder, steal = store.folder(stage.kind, stage.id), options.steal
     while True:
-        try:
-            with lock:
-                return _execute_locked(stage, store, registry, options, emit, should_stop)
-        except Timeout:
-            emit({"event": "progress", "stage": stage.id, "done": 0.0, "note": "another process runs it"})
+        with claimed(folder, options.run, steal=steal) as held:
+            if isinstance(held, Held):
+                return _execute_held(stage, store, registry, options, emit, should_stop, held)
+            note = told(folder, held)
+        emit({"event": "progress", "stage": stage.id, "done": 0.0, "note": note})
+        until = time.monotonic() + WAIT
+        while time.monotonic() < until:
             if should_stop():
                 return "interrupted"
+            time.sleep(STEP)
 
 
-def _execute_locked(
+def _execute_held(
     stage: Stage[Any],
     store: Store,
     registry: Registry,
     options: RunOptions,
     emit: Emit,
     should_stop: Callable[[], bool],
+    held: Held,
 ) -> str:
     folder = store.folder(stage.kind, stage.id)
     if store.intact(stage.kind, stage.id):
@@ -87,7 +90,7 @@ def _execute_locked(
         with devices.one_thread(), devices.reproducible(device), seeded_libraries(stage.id, "stage", 0):
             status["fingerprint"] = devices.fingerprint(device)
             _same_libraries(stage, registry)
-            work = Work(stage, store, registry, options, device, emit, should_stop)
+            work = Work(stage, store, registry, options, device, emit, lambda: should_stop() or held.lost())
             if _of_plugins(stage.how):
                 registry.plugins()  # all of them, so that what their imports change is there before the work begins
             with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
@@ -107,6 +110,9 @@ def _execute_locked(
         status.update(state=state, error=f"{type(err).__name__}: {err}", traceback=traceback.format_exc())
         where = culprit(err, registry)
     status["seconds"] += time.perf_counter() - started
+    if not held.holds():  # whoever has it writes how it ends
+        print(f"warning: {stage.label}: another process has taken it over, and this one left it", file=sys.stderr)
+        return "done" if store.intact(stage.kind, stage.id) else "interrupted"
     files.write_sealed(folder / "status.json", status)
     if status["state"] in ("failed", "diverged"):
         of = f" [{where}]" if where else ""

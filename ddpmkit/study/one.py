@@ -40,7 +40,9 @@ def run_one(
     from ddpmkit.study.store import Store
 
     registry = job.registry or Registry(job.plugins, installed=job.installed, quiet=True)
-    options = RunOptions(device=device or job.device(0), checkpoint_every=job.checkpoint_every)
+    options = RunOptions(
+        device=device or job.device(0), checkpoint_every=job.checkpoint_every, run=job.run, steal=job.steal
+    )
     return execute(read_stage(task.record), Store(Path(job.out)), registry, options, emit, should_stop)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ddpmkit.study.kind import kinds_of
 from ddpmkit.study.runner import Prepared
-from ddpmkit.text import inert
+from ddpmkit.text import clock, inert
 
 
 @dataclass
@@ -149,10 +149,3 @@ class PlainLines:
     @staticmethod
     def _say(text: str) -> None:
         print(inert(text), file=sys.stderr, flush=True)
-
-
-def clock(seconds: float) -> str:
-    """Write seconds as 0:42, 12:03 or 3:04:05."""
-    whole = int(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.execution import Event, Job
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.claim import free
 from ddpmkit.study.config import (
     PLURALS,
     SAMPLE_METRICS,
@@ -50,12 +52,14 @@ class How:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         executor: spec of the executor.
         checkpoint_every: steps between two checkpoints of a training.
+        steal: whether stages are taken from processes that may be alive, as from one of a machine that is lost.
     """
 
     jobs: int | None = None
     device: str = "auto"
     executor: str = "local"
     checkpoint_every: int = 500
+    steal: bool = False
 
     def devices(self) -> tuple[str, ...]:
         """Return the devices to spread workers over.
@@ -218,12 +222,15 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     todo = [s for s in prepared.todo if s.id not in blocked]
     ended: Counter[str] = Counter()
 
-    executor = prepared.registry.build("executor", prepared.how.executor)
+    executor, name = prepared.registry.build("executor", prepared.how.executor), secrets.token_hex(8)
 
     def count(event: Event) -> None:
         if event["event"] == "end":
             ended[event["state"]] += 1
-            settle(store, plan.stages[event["stage"]], event)
+            settle(store, plan.stages[event["stage"]], event, name)
+        elif event["event"] == "requeued":
+            stage = plan.stages[event["stage"]]
+            free(store.folder(stage.kind, stage.id), name)
         on_event(event)
 
     with stop_flag() as stop:
@@ -232,7 +239,15 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
             registry = prepared.registry
             places = min(how.workers(), len(todo))
             job = Job(
-                str(store.out), registry.options, registry.installed, devices, places, how.checkpoint_every, registry
+                str(store.out),
+                registry.options,
+                registry.installed,
+                devices,
+                places,
+                how.checkpoint_every,
+                run=name,
+                steal=how.steal,
+                registry=registry,
             )
             with blamed(how.executor, registry, stop.is_set):
                 dispatch(executor, job, todo, count, stop.is_set)

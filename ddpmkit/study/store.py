@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.study.claim import holder
 from ddpmkit.study.records import Record, TrainRecord
 
 if TYPE_CHECKING:
@@ -142,14 +143,8 @@ class Store:
         return record
 
     def held(self, kind: str, stage: str) -> bool:
-        """Whether some process is at work on the stage; the system frees a lock when its process dies."""
-        from filelock import FileLock, Timeout
-
-        try:
-            with FileLock(self.folder(kind, stage) / ".lock", timeout=0):
-                return False
-        except (Timeout, OSError):
-            return True
+        """Whether some process is at work on the stage, and is not known to be gone."""
+        return holder(self.folder(kind, stage)) is not None
 
     def record(self, kind: type[R], stage: str) -> R | None:
         """Return what a finished stage found; None when it is not done, or not what was committed."""

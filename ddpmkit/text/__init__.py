@@ -1,4 +1,4 @@
-"""Text from outside, made harmless before it is shown."""
+"""Text from outside, made harmless before it is shown; and times for people."""
 
 from __future__ import annotations
 
@@ -16,3 +16,10 @@ def inert(text: str) -> str:
 def one_line(text: str) -> str:
     """Fold white space of any kind into single spaces, and make the rest inert."""
     return inert(" ".join(text.split()))
+
+
+def clock(seconds: float) -> str:
+    """Write seconds as 0:42, 12:03 or 3:04:05."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -81,7 +81,7 @@ def test_a_study_lives_in_the_home_folder_from_end_to_end(home: Path, capsys: py
         assert main(argv) == 0, argv
     assert (home / "report.md").is_file()
     assert (home / "reverse.png").is_file()
-    assert main(["evaluate", "--nll", "0" * 8, "--out=~/r"]) == 2
+    assert main(["likelihood", "0" * 8, "--out=~/r"]) == 2
     assert str(home) in capsys.readouterr().err
     assert len(ddpmkit.load_results("~/r/studies/mine")) > 0
     assert nothing_here()

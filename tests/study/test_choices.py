@@ -172,7 +172,7 @@ def test_the_reference_can_be_the_training_split(registry, tmp_path):
     assert {r["split"]: r["n_reference"] for r in refs} == {"test": 797, "train": 900}
 
 
-# --- evaluate --nll -----------------------------------------------------------------------------------------------
+# --- likelihood ---------------------------------------------------------------------------------------------------
 
 
 def training(everything, name="fixed"):
@@ -180,18 +180,17 @@ def training(everything, name="fixed"):
     return next(s.id for s in prepared.plan.stages.values() if s.kind == "train")
 
 
-def evaluate(capsys, *args):
-    code = main(["evaluate", *args])
+def likelihood(capsys, *args):
+    code = main(["likelihood", *args])
     out, err = capsys.readouterr()
     return code, out, err
 
 
 @pytest.mark.long
-def test_evaluate_bounds_one_training_as_its_study_does(everything, capsys):
+def test_likelihood_bounds_one_training_as_its_study_does(everything, capsys):
     out = everything[0]
-    code, printed, _ = evaluate(
+    code, printed, _ = likelihood(
         capsys,
-        "--nll",
         training(everything)[:10],
         "--out",
         str(out),
@@ -213,16 +212,16 @@ def test_evaluate_bounds_one_training_as_its_study_does(everything, capsys):
 
 
 @pytest.mark.long
-def test_evaluate_takes_fewer_steps_and_other_decoders(everything, capsys):
+def test_likelihood_takes_fewer_steps_and_other_decoders(everything, capsys):
     out, train = str(everything[0]), training(everything)[:12]
-    base, bits = ("--nll", train, "--out", out, "--nll-evals", "64", "--ema", "0.9"), {}
+    base, bits = (train, "--out", out, "--nll-evals", "64", "--ema", "0.9"), {}
     for args in (("--steps", "10"), ("--decoder", "cdf-tanh"), ("--decoder-variance", "beta1"), ("--split", "train")):
-        code, printed, _ = evaluate(capsys, *base, "--json", *args)
+        code, printed, _ = likelihood(capsys, *base, "--json", *args)
         assert code == 0
         bits[args] = json.loads(printed)
     assert bits["--steps", "10"]["steps"] == 10
     assert len({b["clipped"]["total"] for b in bits.values()}) == 4
-    code, printed, said = evaluate(capsys, *base, "--steps", "10")
+    code, printed, said = likelihood(capsys, *base, "--steps", "10")
     rows = [line.split("\t") for line in printed.splitlines()]
     assert [r[0] for r in rows] == ["x0hat", "clipped", "unclipped"]
     assert "10 of 50 steps" in said
@@ -232,28 +231,28 @@ def test_evaluate_takes_fewer_steps_and_other_decoders(everything, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--nll", "zz"], "no training in the store begins with 'zz'"),
-        (["--nll", ""], "no training in the store begins with ''"),
-        (["--nll", "TRAIN", "--sigma", "learned-range"], "was not trained with sigma 'learned-range'"),
-        (["--nll", "TRAIN", "--sigma", "analytic"], "sigma 'analytic' is fitted in a study"),
-        (["--nll", "TRAIN", "--decoder", "cfd"], "--decoder can't be 'cfd'"),
-        (["--nll", "TRAIN", "--nll-se", "0.1", "--nll-full"], "two ways of saying how much"),
-        (["--nll", "TRAIN"], "this training kept several averages: 0.1, 0.9"),
-        (["--nll", "TRAIN", "--ema", "0.5"], "the average of rate 0.5 was not kept"),
+        (["zz"], "no training in the store begins with 'zz'"),
+        ([""], "no training in the store begins with ''"),
+        (["TRAIN", "--sigma", "learned-range"], "was not trained with sigma 'learned-range'"),
+        (["TRAIN", "--sigma", "analytic"], "sigma 'analytic' is fitted in a study"),
+        (["TRAIN", "--decoder", "cfd"], "--decoder can't be 'cfd'"),
+        (["TRAIN", "--nll-se", "0.1", "--nll-full"], "two ways of saying how much"),
+        (["TRAIN"], "this training kept several averages: 0.1, 0.9"),
+        (["TRAIN", "--ema", "0.5"], "the average of rate 0.5 was not kept"),
         (
-            ["--nll", "LEARNED", "--sigma", "learned-range", "--decoder-variance", "beta1"],
+            ["LEARNED", "--sigma", "learned-range", "--decoder-variance", "beta1"],
             "gives the decoder its variance too",
         ),
-        (["--nll", "TRAIN", "--ema", "0.9", "--steps", "51"], "51 sampling steps of a chain with T=50"),
-        (["--nll", "TRAIN", "--samples", "x"], "--nll looks at a training, not at samples"),
-        (["--nll", "LEARNED", "--sigma", "beta"], "this network learned its own variance"),
-        ([], "evaluate needs --samples and --reference, or --nll"),
+        (["TRAIN", "--ema", "0.9", "--steps", "51"], "51 sampling steps of a chain with T=50"),
+        (["TRAIN", "--samples", "x"], "No such option: --samples"),
+        (["LEARNED", "--sigma", "beta"], "this network learned its own variance"),
+        ([], "Missing argument 'training'"),
     ],
     ids=lambda v: " ".join(v)[:40] if isinstance(v, list) else "",
 )
-def test_a_bad_request_to_evaluate_a_training_is_two_lines(everything, capsys, args, message):
+def test_a_bad_request_to_bound_a_training_is_two_lines(everything, capsys, args, message):
     known = {"TRAIN": training(everything)[:12], "LEARNED": training(everything, "learned")[:12]}
-    code, printed, said = evaluate(capsys, *(known.get(a, a) for a in args), "--out", str(everything[0]))
+    code, printed, said = likelihood(capsys, *(known.get(a, a) for a in args), "--out", str(everything[0]))
     assert (code, printed) == (2, "")
     assert message in said
     assert len(said.splitlines()) == 2
@@ -324,7 +323,7 @@ def test_only_names_cells_of_the_grid(registry, tmp_path):
 
 
 @pytest.mark.long
-def test_evaluate_tells_the_flow_s_likelihood_apart_from_the_bound(registry, tmp_path, capsys):
+def test_likelihood_tells_the_flow_s_likelihood_apart_from_the_bound(registry, tmp_path, capsys):
     """Images of 2x2 grey pixels: the exact divergence takes a gradient a pixel."""
     levels = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 1), dtype=np.uint8)
     path = tmp_path / "tiny.npz"
@@ -336,8 +335,8 @@ def test_evaluate_tells_the_flow_s_likelihood_apart_from_the_bound(registry, tmp
     assert outcome.code == 0
     train = next(s.id for s in prepared.plan.stages.values() if s.kind == "train")
     capsys.readouterr()
-    code, printed, said = evaluate(
-        capsys, "--nll", train, "--out", str(tmp_path), "--sigma", "learned-range", "--ode", "1", "--nll-evals", "16",
+    code, printed, said = likelihood(
+        capsys, train, "--out", str(tmp_path), "--sigma", "learned-range", "--ode", "1", "--nll-evals", "16",
         "--json",
     )  # fmt: skip
     assert (code, said) == (0, "")

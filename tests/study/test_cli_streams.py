@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -152,6 +153,40 @@ def test_a_closed_standard_output_or_error_is_no_failure(plugin):
             json.loads(done.stdout)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("command", ["ablate --help", "--help", "ls", "ls --json", "show cosine"])
+def test_a_reader_that_has_left_is_no_defect(command):
+    # A pipe whose other end is closed before a byte is written: head, when it has seen enough.
+    ours, theirs = os.pipe()
+    os.close(ours)
+    argv = [sys.executable, "-m", "ddpmkit", "--no-plugins", *command.split()]
+    done = subprocess.run(argv, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("width", ["80", "140"])
+def test_no_summary_of_a_command_is_cut(monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", width)
+    for argv in (["--help"], ["plot", "--help"]):
+        assert main(argv) == 0
+        printed = capsys.readouterr().out
+        assert "Commands:" in printed
+        assert "..." not in printed.partition("Commands:")[2]
+
+
+def test_the_help_of_ablate_is_in_sections_with_an_example(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["ablate", "--help"]) == 0
+    printed = capsys.readouterr().out
+    heads = [line.rstrip(":") for line in printed.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert heads == ["Arguments", "Axes", "Budget", "Seeds and metrics", "Output", "Running"]
+    assert "--train-steps INT,.. " in printed
+    assert "--learning-rate FLOAT,.. " in printed
+    assert "Example: ddpmkit ablate --schedules" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("capture", ["capsys", "capfd"])
 def test_a_plan_as_json_whatever_is_printed_while_planning(plugin, tmp_path, capture, request):
     captured = request.getfixturevalue(capture)
@@ -239,7 +274,7 @@ def taught(plugin, tmp_path_factory):
 
 
 def bounded(capsys, plugin, taught, training, *args):
-    command = ["evaluate", "--nll", taught[1][training][:12], "--out", str(taught[0]), "--nll-evals", "16", *args]
+    command = ["likelihood", taught[1][training][:12], "--out", str(taught[0]), "--nll-evals", "16", *args]
     code = main([*command, "--device", "cpu", "--json", "-p", str(plugin)])
     return code, *capsys.readouterr()
 

@@ -27,7 +27,7 @@ TINY = {
 
 # A process a stage, as an engine of a cluster would start it: it knows of the study what stands in one file.
 ENGINE = """
-import json, subprocess, sys, tempfile
+import json, subprocess, sys, tempfile, time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from ddpmkit import Executor, Pool, hookimpl
@@ -51,6 +51,7 @@ class Processes(Pool):
                 process.stdout.close()
                 self.emit({"event": "end", "stage": stage, "state": state})
                 return
+        time.sleep(seconds)
 
     def close(self, *, now):
         for process in self.running.values():

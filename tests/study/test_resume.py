@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from ddpmkit import files
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.claim import claimed
 from ddpmkit.study.config import RunOptions, make_study
 from ddpmkit.study.execute import execute
 from ddpmkit.study.plan import make_plan
@@ -98,28 +100,24 @@ def test_metrics_after_the_checkpoint_torn_or_whole_are_written_once(registry, w
 
 @pytest.mark.long
 def test_a_stage_that_another_process_runs_is_waited_for(registry, tmp_path):
-    from filelock import FileLock
-
     plan = make_plan(make_study(TINY, registry), registry)
     stage, store = next(iter(plan.stages.values())), Store(tmp_path)
-    folder = store.folder(stage.kind, stage.id)
-    folder.mkdir(parents=True)
     events = []
-    with FileLock(folder / ".lock"):
+    with claimed(store.folder(stage.kind, stage.id), "another run"):
         state = execute(stage, store, registry, RunOptions(device="cpu"), events.append, lambda: True)
     assert state == "interrupted"
-    assert events[0]["note"] == "another process runs it"
+    assert events[0]["note"] == f"process {os.getpid()} on {socket.gethostname()} runs it"
     assert not store.done(stage.kind, stage.id)
 
 
-def test_the_lock_of_a_finished_stage_is_free(registry, tmp_path):
-    from filelock import FileLock
-
+def test_the_claim_on_a_finished_stage_is_given_back(registry, tmp_path):
     plan = make_plan(make_study(TINY, registry), registry)
     stage, store = next(iter(plan.stages.values())), Store(tmp_path)
     execute(stage, store, registry, RunOptions(device="cpu"), lambda _: None)
-    with FileLock(store.folder(stage.kind, stage.id) / ".lock", timeout=0):
-        assert store.done(stage.kind, stage.id)
+    folder = store.folder(stage.kind, stage.id)
+    assert store.done(stage.kind, stage.id)
+    assert not store.held(stage.kind, stage.id)
+    assert sorted(p.name for p in folder.iterdir()) == ["out", "spec.json", "status.json"]
 
 
 # A U-Net whose training, where it is told to, creeps from its 30th step on, two seconds a step: it is caught in the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 
@@ -25,6 +25,8 @@ from ddpmkit.study.stages.nll import bounds, reported
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
 from ddpmkit.study.trained import Trained, find_training, how_trained, load_trained, which_average
+
+CHOICES = {"split": ("test", "train"), "decoder": get_args(Decoder), "decoder_variance": ("tilde2", "beta1")}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Asked:
     evals: int = 8192
     se: float | None = None
     full: bool = False
-    decoder: Decoder = "cdf"
+    decoder: str = "cdf"
     decoder_variance: str = "tilde2"
     steps: int | None = None
     ema: float | None = None
@@ -61,8 +63,21 @@ class Asked:
     seed: int = 0
     ode: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what is no choice.
 
-def likelihood(
+        Raises:
+            DdpmkitError: with the choices that there are.
+        """
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                flag = f"--{name.replace('_', '-')}"
+                raise DdpmkitError(f"{flag} can't be '{getattr(self, name)}'", f"one of {', '.join(known)}")
+        if self.se is not None and self.full:
+            raise DdpmkitError("--nll-se and --nll-full are two ways of saying how much", "give one of them")
+
+
+def bound_training(
     store: Store,
     registry: Registry,
     training: str,
@@ -114,7 +129,7 @@ def likelihood(
         )
     log_sigma2 = None if sigma.learned else log_variance(sigma, chain)
     decoder = None if sigma.learned else decoder_log_variance(chain, asked.decoder_variance)
-    clipped, unclipped = bounds(draws, chain, log_sigma2, decoder, asked.decoder, levels)
+    clipped, unclipped = bounds(draws, chain, log_sigma2, decoder, cast(Decoder, asked.decoder), levels)
     return {
         "train": found,
         "label": status["label"],

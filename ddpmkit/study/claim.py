@@ -1,0 +1,268 @@
+"""Who is at work on a stage: a claim beside its files, given back at the end, taken over only where its owner is gone.
+
+A lock of the file system would not do: another node may not see it. The first claim on a stage is ``claim.json``. Who
+takes over from a claim, or gives its own back, writes ``claim-HASH.json``, named by the content of that claim: such a
+file is made whole and by one process alone, so of two that try one fails, and the end of the chain holds. Without
+``claim.json`` there is no chain, and the stage is free. What a stage found is renamed into place, and the first to do
+so wins; both would have written the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+
+from ddpmkit import files
+from ddpmkit.text import clock
+
+BEAT = 15.0  # seconds between two signs of life; they are for people, and decide nothing
+SILENT = 4 * BEAT  # seconds without one after which that is worth a word
+LOOK = 5.0  # seconds between two looks at whether a claim still holds
+ALIVE, FIRST = "alive", "claim.json"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The process that is at work on a stage.
+
+    Attributes:
+        host: the machine's name.
+        machine: what the system knows it by; empty where it says nothing.
+        boot: what the system calls the time since it was started; the same.
+        space: the name space of process numbers, as a container has its own.
+        pid: the process.
+        born: when it began, in the system's own count; a number that is given again begins at another time.
+        run: the run that it works for.
+        mark: drawn by chance, so that no two claims are the same.
+    """
+
+    host: str = ""
+    machine: str = ""
+    boot: str = ""
+    space: str = ""
+    pid: int = 0
+    born: str = ""
+    run: str = ""
+    mark: str = ""
+
+    @classmethod
+    def ours(cls, run: str) -> Claim:
+        """Return a new claim of this process."""
+        return cls(*_here(), os.getpid(), _born(os.getpid()), run, secrets.token_hex(8))
+
+    @property
+    def beside_us(self) -> bool:
+        """Whether its process number means here what it means there."""
+        return bool(self.host) and (self.host, self.machine, self.boot, self.space) == _here()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is known to be there."""
+        return self.beside_us and _exists(self.pid) and _born(self.pid) == self.born
+
+    @property
+    def dead(self) -> bool:
+        """Whether the process is known to be gone: from this machine, or with the time before it was started again."""
+        if self.beside_us:
+            return not self.alive
+        host, machine, boot, _ = _here()
+        rebooted = bool(machine and self.boot and boot) and self.boot != boot
+        return rebooted and (self.host, self.machine) == (host, machine)
+
+    def __str__(self) -> str:
+        """The process, for people."""
+        return f"process {self.pid} on {self.host}" if self.host else "a process that nothing is known of"
+
+
+@dataclass(eq=False)
+class Held:
+    """A claim of this process, while it holds."""
+
+    folder: Path
+    claim: Claim
+    _looked: float = 0.0
+    _lost: bool = False
+
+    def holds(self) -> bool:
+        """Whether nobody has taken the stage over."""
+        self._lost = self._lost or _end(self.folder)[1] != self.claim
+        self._looked = time.monotonic()
+        return not self._lost
+
+    def lost(self) -> bool:
+        """Whether somebody has, as far as the last look in these seconds told; for a loop to ask at every step."""
+        if time.monotonic() - self._looked > LOOK:
+            self.holds()
+        return self._lost
+
+
+@contextmanager
+def claimed(folder: Path, run: str, *, steal: bool = False) -> Iterator[Held | Claim]:
+    """Claim a stage for the length of the block; yield the claim of whoever has it where that is somebody else.
+
+    Args:
+        folder: The stage's.
+        run: What the process works for.
+        steal: Whether to take it from a process that may be alive.
+
+    Raises:
+        OSError: when the folder can't be written.
+    """
+    taken = _take(folder, run, steal=steal)
+    if isinstance(taken, Claim):
+        yield taken
+        return
+    over = threading.Event()
+    threading.Thread(target=_beat, args=(folder / ALIVE, over), daemon=True).start()
+    try:
+        yield taken
+    finally:
+        over.set()
+        _give_back(folder, taken.claim)
+
+
+def holder(folder: Path) -> Claim | None:
+    """Return the claim on a stage whose process is not known to be gone; None where there is none."""
+    found = _end(folder)[1]
+    return None if found is None or found.dead else found
+
+
+def free(folder: Path, run: str) -> None:
+    """Take back a claim of a run whose process has ended, as who started it knows; not of one that is seen to live."""
+    found = _end(folder)[1]
+    if found is not None and run and found.run == run and not found.alive:
+        _give_back(folder, found)
+
+
+def told(folder: Path, claim: Claim) -> str:
+    """Say who runs a stage, and where that one has been silent for long, what to do if it is gone."""
+    try:
+        silent = time.time() - (folder / ALIVE).stat().st_mtime
+    except OSError:
+        silent = 0.0  # it has only begun, or has just ended
+    if claim.alive or silent <= SILENT:
+        return f"{claim} runs it"
+    return f"{claim} runs it, silent for {clock(silent)}; if it is gone, take it over with --steal"
+
+
+def _take(folder: Path, run: str, *, steal: bool) -> Held | Claim:
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        follower, found = _end(folder)
+        if found is not None and not found.dead and not steal:
+            return found
+        ours = Claim.ours(run)
+        if _made(folder / follower, ours):
+            if _end(folder)[1] == ours:
+                (folder / ALIVE).touch()
+                return Held(folder, ours, time.monotonic())
+            (folder / follower).unlink(missing_ok=True)  # what it follows was given back meanwhile
+
+
+def _give_back(folder: Path, claim: Claim) -> None:
+    """End the chain that ends with a claim; where somebody has taken that over, the chain is theirs."""
+    follower, found = _end(folder)
+    if found != claim or not _made(folder / follower, Claim.ours(claim.run)):
+        return
+    (folder / ALIVE).unlink(missing_ok=True)
+    behind = [*folder.glob("claim-*.json")]
+    (folder / FIRST).unlink(missing_ok=True)
+    for path in behind:  # what a new chain adds has other names
+        path.unlink(missing_ok=True)
+
+
+def _made(path: Path, claim: Claim) -> bool:
+    """Make a claim's file whole and new; False where it is there."""
+    staged = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-claim")
+    try:
+        staged.write_text(files.canonical(asdict(claim)) + "\n", encoding="utf-8")
+        try:
+            os.link(staged, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links: an empty claim first, and whoever reads that waits
+            try:
+                path.touch(exist_ok=False)
+            except FileExistsError:
+                return False
+            staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+    return True
+
+
+def _end(folder: Path) -> tuple[str, Claim | None]:
+    """Return the claim at the end of the chain, None where there is no chain, and the name of what would follow it."""
+    name, found = FIRST, None
+    while True:
+        try:
+            content = (folder / name).read_bytes()
+        except FileNotFoundError:
+            return name, found
+        except OSError:
+            return name, Claim()
+        name, found = f"claim-{files.sha256(content)[:16]}.json", _read(content)
+
+
+def _read(content: bytes) -> Claim:
+    """Read a claim; an empty one where it can't be read: nobody knows that its owner is dead."""
+    try:
+        record = json.loads(content)
+    except ValueError:
+        return Claim()
+    kinds = {f.name: int if f.name == "pid" else str for f in fields(Claim)}
+    whole = isinstance(record, dict) and all(type(record.get(name)) is kind for name, kind in kinds.items())
+    return Claim(**{name: record[name] for name in kinds}) if whole else Claim()
+
+
+def _beat(path: Path, over: threading.Event) -> None:
+    while not over.wait(BEAT):
+        with contextlib.suppress(OSError):  # a disk that is full for a while
+            os.utime(path)
+
+
+@cache
+def _here() -> tuple[str, str, str, str]:
+    """This machine's name, its id, its boot, and the name space of its process numbers."""
+    space = ""
+    with contextlib.suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return socket.gethostname(), _text("/etc/machine-id"), _text("/proc/sys/kernel/random/boot_id"), space
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _born(pid: int) -> str:
+    """When a process began, in clock ticks since the boot; empty where the system does not say."""
+    if sys.platform != "linux":
+        return ""
+    # The name, in parentheses, may hold anything; the 22nd field is the 20th behind it. Linux, proc_pid_stat(5).
+    behind = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    ended = behind[:1] in (["Z"], ["X"])  # what is left of a process until its parent has asked how it ended
+    return behind[19] if len(behind) > 19 and not ended else ""

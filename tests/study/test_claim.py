@@ -1,0 +1,389 @@
+"""Who is at work on a stage: one process at a time, and nobody is taken for dead who may be alive."""
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+
+import pytest
+
+from ddpmkit import files
+from ddpmkit.cli import main
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study import claim as claims
+from ddpmkit.study.claim import Claim, Held, claimed, free, holder, told
+from ddpmkit.study.config import RunOptions, make_study
+from ddpmkit.study.ending import settle
+from ddpmkit.study.execute import execute
+from ddpmkit.study.plan import make_plan
+from ddpmkit.study.runner import How, prepare
+from ddpmkit.study.store import Store
+
+TINY = {
+    "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 8,
+    "batch_size": 8, "backbones": "unet:channels=4:mults=1", "features": "pca:k=4", "train_seeds": "0",
+    "metrics": "fd",
+}  # fmt: skip
+ELSEWHERE = Claim("node3", "0a1b", "boot-7", "pid:[1]", 4711, "99", "another run", "8c1d")
+
+
+def put(folder, claim, name="claim.json"):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(asdict(claim)))
+
+
+def gone():
+    """The claim of a process of this machine that is no more."""
+    return replace(Claim.ours("gone"), born="1")
+
+
+def whose(claim):
+    """A claim but for its mark."""
+    return replace(claim, mark="")
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def left_by_a_process(folder, end="os._exit(0)"):
+    """A process that claims and ends without a word; it is waited for."""
+    code = f"""
+import os, sys
+from pathlib import Path
+from ddpmkit.study.claim import claimed
+with claimed(Path(sys.argv[1]), "gone") as held:
+    print("claimed", flush=True)
+    {end}
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_claim_is_made_and_given_back(tmp_path):
+    folder = tmp_path / "stage"
+    with claimed(folder, "mine") as held:
+        assert isinstance(held, Held)
+        assert held.holds()
+        assert not held.lost()
+        assert whose(holder(folder)) == whose(Claim.ours("mine"))
+        assert names(folder) == ["alive", "claim.json"]
+        with claimed(folder, "other") as second:
+            assert second == held.claim
+        assert held.holds()
+    assert holder(folder) is None
+    assert names(folder) == []
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_of_many_that_try_at_once_one_has_it(tmp_path, dead):
+    most = 0
+    for round_ in range(30):
+        folder = tmp_path / str(round_)
+        if dead:
+            put(folder, gone())
+        start, inside, had = threading.Barrier(6), [0, 0], []
+        lock = threading.Lock()
+
+        def attempt(seed, folder=folder, start=start, inside=inside, had=had, lock=lock):
+            start.wait()
+            for _ in range(4):
+                with claimed(folder, str(seed)) as held:
+                    if isinstance(held, Held):
+                        with lock:
+                            inside[0] += 1
+                            inside[1] = max(inside)
+                            had.append(seed)
+                        time.sleep(random.Random(seed).random() / 2000)
+                        with lock:
+                            inside[0] -= 1
+
+        threads = [threading.Thread(target=attempt, args=(seed,)) for seed in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert inside[1] == 1
+        assert names(folder) == []
+        most = max(most, len(set(had)))
+    assert most > 1  # they did compete
+
+
+def test_who_took_over_from_one_that_another_has_already_replaced_withdraws(tmp_path, monkeypatch):
+    # The slow one finds the first claim's owner dead; before it adds its own, a fast one has taken over, run and given
+    # all back, and a third one has claimed the stage anew.
+    folder, made, asked = tmp_path / "stage", claims._made, []
+    put(folder, gone())
+
+    def slow(path, claim):
+        asked.append(path.name)
+        if len(asked) == 1:
+            with claimed(folder, "fast") as held:
+                assert isinstance(held, Held)
+            put(folder, ELSEWHERE)
+        return made(path, claim)
+
+    monkeypatch.setattr(claims, "_made", slow)
+    with claimed(folder, "slow") as found:
+        assert found == ELSEWHERE
+    assert names(folder) == ["claim.json"]
+    assert holder(folder) == ELSEWHERE
+
+
+def test_who_gives_back_what_was_taken_over_at_that_moment_leaves_it(tmp_path, monkeypatch):
+    folder, made = tmp_path / "stage", claims._made
+    with claimed(folder, "first") as first:
+
+        def slow(path, claim):
+            monkeypatch.setattr(claims, "_made", made)
+            assert isinstance(claims._take(folder, "second", steal=True), Held)
+            return made(path, claim)
+
+        monkeypatch.setattr(claims, "_made", slow)
+    assert not first.holds()
+    assert holder(folder).run == "second"
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_process_that_ended_without_a_word_is_known_to_be_dead(tmp_path, reaped):
+    folder = tmp_path / "stage"
+    process = left_by_a_process(folder)
+    assert process.stdout.readline() == "claimed\n"
+    if reaped:
+        process.wait()
+    else:  # what is left of it is there until somebody asks: a parent that never does must not hold the stage for ever
+        process.stdout.read()
+        until = time.monotonic() + 60
+        while holder(folder) is not None and time.monotonic() < until:
+            time.sleep(0.01)
+    assert (folder / "claim.json").exists()
+    assert holder(folder) is None
+    with claimed(folder, "mine") as held:
+        assert isinstance(held, Held)
+        assert len(list(folder.glob("claim*.json"))) == 2
+    assert names(folder) == []
+    process.communicate()
+
+
+def test_a_process_that_lives_is_not_taken_for_dead(tmp_path):
+    folder = tmp_path / "stage"
+    process = left_by_a_process(folder, "sys.stdin.read()")
+    try:
+        assert process.stdout.readline() == "claimed\n"
+        with claimed(folder, "mine") as found:
+            assert isinstance(found, Claim)
+            assert (found.pid, found.run, found.alive, found.dead) == (process.pid, "gone", True, False)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_proves_that_a_process_is_gone():
+    ours = Claim.ours("x")
+    assert ours.alive
+    assert not ours.dead
+    assert replace(ours, born=f"{ours.born}0").dead  # the number was given again, to another process
+    assert replace(ours, pid=2**22 + 1).dead  # there are no such numbers
+    # Of these nothing is known: their numbers mean nothing here.
+    for other in (replace(ours, host="node3"), replace(ours, space="pid:[1]"), replace(ours, machine="0a1b"), Claim()):
+        assert not replace(other, pid=2**22 + 1).dead
+        assert not other.alive
+
+
+def test_a_process_from_before_the_machine_was_started_again_is_gone(monkeypatch):
+    monkeypatch.setattr(claims, "_here", lambda: ("laptop", "0a1b", "boot-8", "pid:[1]"))
+    before = Claim("laptop", "0a1b", "boot-7", "pid:[1]", os.getpid(), "99")
+    assert before.dead
+    assert not replace(before, host="other").dead  # another machine
+    assert not replace(before, machine="ffff").dead  # one that is called the same
+    assert not replace(before, boot="").dead
+    monkeypatch.setattr(claims, "_here", lambda: ("laptop", "", "boot-8", "pid:[1]"))
+    assert not replace(before, machine="").dead  # a container that knows no machine by any number
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"host": 3}', '{"pid": true}', json.dumps({**asdict(ELSEWHERE), "pid": "x"})]
+)
+def test_a_claim_that_cannot_be_read_is_nobodys_proof(tmp_path, content):
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    (folder / "claim.json").write_text(content)
+    with claimed(folder, "mine") as found:
+        assert found == Claim()
+        assert str(found) == "a process that nothing is known of"
+    with claimed(folder, "mine", steal=True) as held:
+        assert isinstance(held, Held)
+    assert names(folder) == []
+
+
+def test_a_stolen_stage_is_lost_to_whoever_had_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "LOOK", 0.0)
+    folder = tmp_path / "stage"
+    with claimed(folder, "first") as first:
+        assert not first.lost()
+        with claimed(folder, "second", steal=True) as second:
+            assert isinstance(second, Held)
+            assert first.lost()
+            assert second.holds()
+        assert names(folder) == []
+        assert not first.holds()
+        with claimed(folder, "third") as third:
+            assert isinstance(third, Held)
+            assert first.lost()
+    assert names(folder) == []
+
+
+def test_the_engine_knows_that_its_own_process_has_ended(tmp_path):
+    folder = tmp_path / "stage"
+    put(folder, ELSEWHERE)
+    free(folder, "mine")
+    free(folder, "")
+    assert holder(folder) == ELSEWHERE
+    free(folder, ELSEWHERE.run)
+    assert holder(folder) is None
+    with claimed(folder, "mine") as held:  # it is seen to live, whatever the engine thinks
+        free(folder, "mine")
+        assert held.holds()
+
+
+def test_who_has_been_silent_is_said_and_how_to_go_on(tmp_path):
+    folder = tmp_path / "stage"
+    put(folder, ELSEWHERE)
+    (folder / "alive").touch()
+    assert told(folder, ELSEWHERE) == "process 4711 on node3 runs it"
+    old = time.time() - 7200
+    os.utime(folder / "alive", (old, old))
+    assert told(folder, ELSEWHERE) == (
+        "process 4711 on node3 runs it, silent for 2:00:00; if it is gone, take it over with --steal"
+    )
+    assert told(folder, Claim.ours("x")) == f"process {os.getpid()} on {socket.gethostname()} runs it"
+
+
+def test_it_gives_signs_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    folder = tmp_path / "stage"
+    with claimed(folder, "mine"):
+        os.utime(folder / "alive", (0, 0))
+        until = time.monotonic() + 60
+        while (folder / "alive").stat().st_mtime < 1 and time.monotonic() < until:
+            time.sleep(0.005)
+        assert (folder / "alive").stat().st_mtime > 1
+
+
+def test_where_the_file_system_has_no_links_there_is_one_owner_too(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(claims.os, "link", refuse)
+    with claimed(tmp_path / "stage", "mine") as held, claimed(tmp_path / "stage", "other") as other:
+        assert isinstance(held, Held)
+        assert other == held.claim
+    assert names(tmp_path / "stage") == []
+
+
+def test_a_full_disk_leaves_no_claim_behind(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(claims.Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        claims._take(tmp_path / "stage", "mine", steal=False)
+    assert names(tmp_path / "stage") == []
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return Registry(installed=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few(few_digits):
+    TINY["dataset"] = few_digits
+
+
+@pytest.fixture(scope="module")
+def plan(registry, few):
+    return make_plan(make_study(TINY, registry), registry)
+
+
+@pytest.mark.long
+def test_a_stage_that_is_taken_over_stops_and_writes_nothing_more(registry, plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "LOOK", 0.0)
+    stage, store = next(s for s in plan.stages.values() if s.kind == "train"), Store(tmp_path)
+    folder, written = store.folder(stage.kind, stage.id), []
+
+    def steal(event):
+        if event["event"] == "progress" and not written:
+            put(folder, ELSEWHERE, claims._end(folder)[0])
+            files.write_sealed(folder / "status.json", {"state": "running", "attempt": 7})
+            written.append((folder / "status.json").read_bytes())
+
+    assert execute(stage, store, registry, RunOptions(device="cpu"), steal) == "interrupted"
+    assert (folder / "status.json").read_bytes() == written[0]
+    assert store.held(stage.kind, stage.id)
+    assert holder(folder) == ELSEWHERE
+    assert not store.done(stage.kind, stage.id)
+    options = RunOptions(device="cpu", steal=True)
+    assert execute(stage, store, registry, options, lambda _: None) == "done"
+    alone = Store(tmp_path / "alone")
+    assert execute(stage, alone, registry, RunOptions(device="cpu"), lambda _: None) == "done"
+    last = "ckpt/00000004/model.safetensors"
+    assert (folder / last).read_bytes() == (alone.folder(stage.kind, stage.id) / last).read_bytes()
+
+
+@pytest.mark.long
+def test_a_study_takes_a_stage_of_another_machine_over_when_it_is_told_to(plan, tmp_path, capfd):
+    stage, store = next(s for s in plan.stages.values() if s.kind == "train"), Store(tmp_path)
+    folder, study = store.folder(stage.kind, stage.id), tmp_path / "study.toml"
+    study.write_text(plan.study.toml())
+    prepared = prepare({"study": str(study)}, out=tmp_path, how=How(1, "cpu", "inline"))
+    put(folder, ELSEWHERE)
+    record = {"state": "running", "attempt": 1, "seconds": 0.0, "work": 1.0}
+    files.write_sealed(folder / "status.json", record)
+    store.prepare()
+    prepared.folder.mkdir(parents=True)
+    files.write_sealed(prepared.folder / "plan.json", prepared.plan.json())
+    assert store.status(stage.kind, stage.id) == record
+
+    assert main(["status", f"--out={tmp_path}", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["kinds"]["train"] == {"running": 1}
+    assert found["running"] == [{"label": stage.label, "where": "process 4711 on node3 runs it"}]
+    assert main(["status", f"--out={tmp_path}"]) == 0
+    assert f"{stage.label}: process 4711 on node3 runs it\n" in capfd.readouterr().err
+
+    command = ["ablate", str(study), f"--out={tmp_path}", "--executor=inline", "--device=cpu"]
+    assert main([*command, "--steal"]) == 0
+    assert store.done(stage.kind, stage.id)
+    assert holder(folder) is None
+    capfd.readouterr()
+    assert main(["status", f"--out={tmp_path}", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["kinds"]["train"] == {"done": 1}
+    assert found["running"] == []
+
+
+def test_what_the_executor_reports_as_ended_is_no_claim_any_more(plan, tmp_path):
+    stage, store = next(s for s in plan.stages.values() if s.kind == "train"), Store(tmp_path)
+    folder = store.folder(stage.kind, stage.id)
+    put(folder, replace(ELSEWHERE, run="mine"))
+    files.write_sealed(folder / "status.json", {"state": "running", "attempt": 1, "seconds": 0.0, "work": 1.0})
+    settle(store, stage, {"event": "end", "stage": stage.id, "state": "failed", "error": "node3 was lost"}, "mine")
+    assert store.status(stage.kind, stage.id)["error"] == "node3 was lost"
+    assert names(folder) == ["status.json"]
+
+
+def test_of_another_run_the_executor_knows_nothing(plan, tmp_path):
+    stage, store = next(s for s in plan.stages.values() if s.kind == "train"), Store(tmp_path)
+    folder = store.folder(stage.kind, stage.id)
+    put(folder, ELSEWHERE)
+    files.write_sealed(folder / "status.json", {"state": "running", "attempt": 1, "seconds": 0.0, "work": 1.0})
+    settle(store, stage, {"event": "end", "stage": stage.id, "state": "interrupted"}, "mine")
+    assert store.status(stage.kind, stage.id)["state"] == "running"
+    assert holder(folder) == ELSEWHERE
