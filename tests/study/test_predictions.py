@@ -160,8 +160,7 @@ def test_the_likelihood_of_the_command_line_knows_it_too(
     prepared, plugin = studied
     train = next(r.train for r in prepared.plan.results if r.cell == "f")
     out = str(prepared.store.out)
-    args = ["evaluate", "-p", plugin, "--nll", train[:12], "--out", out, "--nll-evals", "16", "--json"]
-    assert main(args) == 0
+    assert main(["likelihood", train[:12], "-p", plugin, "--out", out, "--nll-evals", "16", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert np.isfinite(found["clipped"]["total"])
 
@@ -252,6 +251,7 @@ def test_edm_s_prediction_is_v_of_the_other_sign_for_unit_data(tmp_path: Path) -
 
     from ddpmkit.diffusion.gaussian import Coefficients, q_sample
     from ddpmkit.diffusion.tables import tables_for
+    from ddpmkit.likelihood.probability_flow import from_network
 
     registry = Registry([write(tmp_path, PLUGIN)], installed=False)
     f, v = registry.build("prediction", "f:s=1"), registry.build("prediction", "v")
@@ -264,3 +264,6 @@ def test_edm_s_prediction_is_v_of_the_other_sign_for_unit_data(tmp_path: Path) -
     torch.testing.assert_close(f.target(at, x0, eps, xt), -v.target(at, x0, eps, xt), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(f.x0hat(at, xt, -eps), v.x0hat(at, xt, eps), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(contract.declared_divisor(f, tables), contract.declared_divisor(v, tables), rtol=1e-9)
+    between = torch.linspace(0, 49, len(t), dtype=torch.float64)  # and so between the steps
+    flows = [from_network(lambda x, t, k=k: k * 0.3 * x, tables, p)(xt, between) for p, k in ((f, -1), (v, 1))]
+    torch.testing.assert_close(flows[0], flows[1], rtol=1e-5, atol=1e-5)
