@@ -141,7 +141,7 @@ class Parts:
             Impossible: when two of them do not go together, with the reason.
             DdpmkitError: when one can't be built, or breaks its contract.
         """
-        from ddpmkit.diffusion.likelihood import prior_bits  # needs torch, which a plan does without where it can
+        from ddpmkit.diffusion.likelihood import prior_bits  # loads torch, which a plan alone does not need at import
 
         registry = context.registry
         schedule, sigma, weighting, backbone, prediction, sampler = (
