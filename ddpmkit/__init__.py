@@ -19,12 +19,14 @@ from ddpmkit.plugin.interfaces import (
     Denoise,
     Denoised,
     Executor,
+    Factors,
     Features,
     Images,
     Levels,
     Measurement,
     Metric,
     Noise,
+    Prediction,
     Sampler,
     Schedule,
     Sets,
@@ -69,6 +71,7 @@ __all__ = [
     "Denoised",
     "Emit",
     "Executor",
+    "Factors",
     "Features",
     "Images",
     "Job",
@@ -77,6 +80,7 @@ __all__ = [
     "Metric",
     "Noise",
     "Pool",
+    "Prediction",
     "Sampler",
     "Schedule",
     "Sets",
@@ -153,7 +157,7 @@ def build(kind: str, text: str, *, plugins: Iterable[str] = ()) -> Any:
     """Build a component from spec text: ``build("schedule", "cosine:s=0.01").betas(1000)``.
 
     Args:
-        kind: One of schedule, sigma, weighting, backbone, sampler, dataset, features, metric, executor.
+        kind: One of schedule, sigma, weighting, backbone, prediction, sampler, dataset, features, metric, executor.
         text: ``name`` or ``name:key=value:key=value``.
         plugins: What ``-p`` takes on the command line: modules, ``.py`` files, ``no:NAME``.
 

@@ -23,6 +23,10 @@ from ddpmkit.builtin.metrics.kid import Kid
 from ddpmkit.builtin.metrics.precision import Precision
 from ddpmkit.builtin.metrics.recall import Recall
 from ddpmkit.builtin.metrics.sw import Sw
+from ddpmkit.builtin.predictions.eps import Eps
+from ddpmkit.builtin.predictions.mu import Mu
+from ddpmkit.builtin.predictions.v import V
+from ddpmkit.builtin.predictions.x0 import X0
 from ddpmkit.builtin.samplers.ancestral import Ancestral
 from ddpmkit.builtin.samplers.ddim import Ddim
 from ddpmkit.builtin.samplers.dpm_solver import DpmSolver
@@ -93,6 +97,12 @@ def ddpmkit_register_weightings() -> list[type]:
 def ddpmkit_register_backbones() -> list[type]:
     """Networks."""
     return [UNet]
+
+
+@hookimpl
+def ddpmkit_register_predictions() -> list[type]:
+    """What a network is asked for."""
+    return [Eps, X0, V, Mu]
 
 
 @hookimpl

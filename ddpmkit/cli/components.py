@@ -22,6 +22,7 @@ ENTERS = {
     "schedule": "training, and so everything after it",
     "backbone": "training, and so everything after it",
     "weighting": "training, and so everything after it",
+    "prediction": "training, and so everything after it",
     "sigma": "sampling and likelihood; training too where the loss contains it (vlb) or teaches it (learned sigmas)",
     "sampler": "sampling alone",
     "features": "distances alone",

@@ -1,4 +1,4 @@
-"""The hooks. Each takes nothing and returns a list of classes, so that registering is pure and testable."""
+"""The hooks, one a kind. Each takes nothing and returns a list of classes, so that registering is pure and testable."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ class Hooks:
     @hookspec
     def ddpmkit_register_backbones(self) -> list[type]:  # type: ignore[empty-body]
         """Return subclasses of ``Backbone``."""
+
+    @hookspec
+    def ddpmkit_register_predictions(self) -> list[type]:  # type: ignore[empty-body]
+        """Return subclasses of ``Prediction``."""
 
     @hookspec
     def ddpmkit_register_samplers(self) -> list[type]:  # type: ignore[empty-body]

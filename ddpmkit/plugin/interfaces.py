@@ -11,7 +11,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.component import Component as Component
@@ -148,6 +148,53 @@ class Backbone(Component):
         """
 
 
+class Factors(Protocol):
+    """The factors of each image's own step, float tensors (B, 1, ...) that multiply images (B, ...)."""
+
+    @property
+    def signal(self) -> Tensor:
+        """m_t of x_t = m_t x0 + S_t eps; sqrt(alpha-bar_t) when variance-preserving."""
+
+    @property
+    def noise(self) -> Tensor:
+        """S_t; sqrt(1 - alpha-bar_t) when variance-preserving."""
+
+    @property
+    def mean_x0(self) -> Tensor:
+        """c_t of the posterior mean c_t x0 + k_t x_t of a whole step; between two steps there is none."""
+
+    @property
+    def mean_xt(self) -> Tensor:
+        """k_t of the same."""
+
+
+class Prediction(Component):
+    """What the network is asked for, and what its answer says of x0.
+
+    The answer's error must be a multiple of the x0-error, the factor depending on the step alone: then a weight on one
+    is a weight on the other.
+    """
+
+    between_steps: ClassVar[bool] = True  # False: it needs the factors of the posterior mean, which whole steps have
+    instead: ClassVar[str] = "x0"  # what hints name where this one is impossible
+
+    @abstractmethod
+    def target(self, at: Factors, x0: Tensor, eps: Tensor, xt: Tensor) -> Tensor:
+        """Return what the network is asked for at x_t = m_t x0 + S_t eps; all of shape (B, ...)."""
+
+    @abstractmethod
+    def x0hat(self, at: Factors, xt: Tensor, out: Tensor) -> Tensor:
+        """Return the estimate of x0 that the answer ``out`` at ``xt`` means, not clipped; all of shape (B, ...)."""
+
+    @abstractmethod
+    def divisor(self, tables: Tables) -> Array:
+        """Return (answer's error / x0-error)^2 of each step, (T,): a weight on the x0-error is divided by it."""
+
+    def impossible(self, tables: Tables) -> str | None:
+        """Return why this can't be learned on a chain, in words that begin with its name; None where it can."""
+        return None
+
+
 class Sampler(Component):
     """The walk from noise to an image, given a denoiser."""
 
@@ -272,6 +319,7 @@ KINDS: dict[str, Kind] = {
         Kind("sigma", Sigma, ("log_bounds",)),
         Kind("weighting", Weighting, ("weights",)),
         Kind("backbone", Backbone, ("build",)),
+        Kind("prediction", Prediction, ("x0hat",)),
         Kind("sampler", Sampler, ("sample",)),
         Kind("dataset", Dataset, ("load",)),
         Kind("features", Features, ("load",)),

@@ -17,7 +17,7 @@ from ddpmkit.study.metrics import DEFAULT_METRICS, read_metrics
 from ddpmkit.study.written import LARGEST, as_toml, canonical, check_text, read_seeds, words
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-COMPONENTS = ("dataset", "schedule", "sigma", "weighting", "backbone", "sampler")
+COMPONENTS = ("dataset", "schedule", "sigma", "weighting", "backbone", "sampler", "prediction")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Settings:
     sampler: str = param("ancestral", "walk from noise to image")
     timesteps: int = param(1000, "T, steps of the forward process", ge=2)
     sampling_steps: int = param(100, "steps of the reverse walk", ge=1)
-    prediction: Literal["eps", "x0", "v", "mu"] = param(
+    prediction: str = param(
         "eps",
         "what the network estimates; of mu, as of all, x0hat is solved for and clipped, where improved-diffusion takes "
         "the network's mean as it is",

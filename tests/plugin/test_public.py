@@ -13,6 +13,8 @@ import pytest
 
 import ddpmkit
 from ddpmkit import tables_for
+from ddpmkit.plugin import contract
+from ddpmkit.plugin.interfaces import KINDS
 from ddpmkit.plugin.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -58,15 +60,27 @@ def test_the_documents_import_only_public_names() -> None:
 PLUGINS = {re.findall(r'name = "(.*)"', block)[0]: block for block in BLOCKS if "@hookimpl" in block}
 
 
-SCHEDULES = [name for name, block in PLUGINS.items() if "ddpmkit_register_schedules" in block]
+def of_kind(kind: str) -> list[str]:
+    """The names of the documents' plugins of a kind."""
+    return [name for name, block in PLUGINS.items() if f"ddpmkit_register_{KINDS[kind].plural}" in block]
+
+
+@pytest.mark.parametrize("name", of_kind("prediction"))
+def test_the_predictions_of_the_documents_agree_with_themselves(name: str, tmp_path: Path, forget: None) -> None:
+    (tmp_path / "my.py").write_text(PLUGINS[name])
+    prediction = Registry([str(tmp_path / "my.py")], installed=False).build("prediction", name)
+    for schedule in ("cosine", "random-walk"):
+        assert contract.declared_divisor(prediction, tables_for(ddpmkit.build("schedule", schedule), 100)).min() > 0
 
 
 def test_there_is_a_plugin_of_each_kind_that_the_documents_explain() -> None:
-    assert len(SCHEDULES) >= 3
-    assert set(PLUGINS) - set(SCHEDULES) == {"mean-pixel"}
+    assert len(of_kind("schedule")) >= 3
+    assert of_kind("metric") == ["mean-pixel"]
+    assert of_kind("prediction")
+    assert set(PLUGINS) == {*of_kind("schedule"), *of_kind("prediction"), *of_kind("metric")}
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", of_kind("schedule"))
 def test_the_plugins_of_the_documents_work(name: str, tmp_path: Path, forget: None) -> None:
     (tmp_path / "my.py").write_text(PLUGINS[name])
     registry = Registry([str(tmp_path / "my.py")], installed=False)

@@ -12,6 +12,7 @@ from ddpmkit.plugin.contract.dataset import images
 from ddpmkit.plugin.contract.executor import event, event_problem
 from ddpmkit.plugin.contract.features import PROBE, Extractor, extractor, fingerprint, label
 from ddpmkit.plugin.contract.metric import column, measured, remark, why_not
+from ddpmkit.plugin.contract.prediction import declared_divisor, divisor, impossible, target, x0hat
 from ddpmkit.plugin.contract.registered import class_problem
 from ddpmkit.plugin.contract.sampler import kernel, timesteps, walk
 from ddpmkit.plugin.contract.schedule import prior_variance, steps
@@ -30,7 +31,9 @@ __all__ = [
     "checked_weights",
     "class_problem",
     "column",
+    "declared_divisor",
     "declared_weights",
+    "divisor",
     "dropout_layers",
     "event",
     "event_problem",
@@ -38,6 +41,7 @@ __all__ = [
     "fingerprint",
     "fixed_log_variance",
     "images",
+    "impossible",
     "kernel",
     "label",
     "largest_last_variance",
@@ -48,9 +52,11 @@ __all__ = [
     "prior_variance",
     "remark",
     "steps",
+    "target",
     "timesteps",
     "vlb_share",
     "walk",
     "why_not",
     "x0_variance",
+    "x0hat",
 ]

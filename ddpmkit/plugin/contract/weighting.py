@@ -60,7 +60,7 @@ def declared_weights(weighting: Weighting, sigma: Sigma, tables: Tables, log_sig
     sees = not np.array_equal(weights, checked_weights(weighting, tables, log_sigma2 + 1))
     if (sees or weighting.is_bound or weighting.decoder_first) and not weighting.uses_sigma:
         refuse(weighting, f"{told} depends on sigma and does not say uses_sigma = True")
-    bound = tables.posterior_x0**2 / (2 * np.exp(log_sigma2))
+    bound = tables.bound_factor(log_sigma2)
     if weighting.is_bound and sigma.learned and not np.allclose(weights, bound, rtol=1e-9):
         raise DdpmkitError(
             f"{told} says it is the bound and weighs its steps otherwise: a learned sigma would take the bound in full",
