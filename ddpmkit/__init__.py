@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DAMAGE, DdpmkitError
-from ddpmkit.plugin.execution import Emit, Job, Pool, ShouldStop, Task
+from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
 from ddpmkit.plugin.hookspecs import hookimpl
 from ddpmkit.plugin.interfaces import (
     Array,
@@ -35,6 +35,7 @@ from ddpmkit.plugin.interfaces import (
 )
 from ddpmkit.plugin.spec import param
 from ddpmkit.plugin.tables import Tables
+from ddpmkit.text import inert
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +55,8 @@ if TYPE_CHECKING:
     from ddpmkit.distances.sliced import sliced_wasserstein
     from ddpmkit.distances.two_sample import no_two_sample_test, two_sample_test
     from ddpmkit.pixels import quantise, to_pixels
-    from ddpmkit.study.one import run_one
+    from ddpmkit.plugin.contract import event_problem
+    from ddpmkit.study.one import run_one, with_components
     from ddpmkit.study.runner import Outcome
 
 __version__ = "0.1.0"
@@ -70,6 +72,7 @@ __all__ = [
     "Denoise",
     "Denoised",
     "Emit",
+    "Event",
     "Executor",
     "Factors",
     "Features",
@@ -97,7 +100,9 @@ __all__ = [
     "clipped",
     "copy_check",
     "debiased_frechet",
+    "event_problem",
     "hookimpl",
+    "inert",
     "kernel_distance",
     "load_results",
     "neighbour_metrics",
@@ -113,6 +118,7 @@ __all__ = [
     "tables_for",
     "to_pixels",
     "two_sample_test",
+    "with_components",
 ]
 
 # Loaded when first asked for; some of them load numpy or torch.
@@ -138,6 +144,8 @@ _WHERE = {
     "quantise": "ddpmkit.pixels",
     "to_pixels": "ddpmkit.pixels",
     "run_one": "ddpmkit.study.one",
+    "with_components": "ddpmkit.study.one",
+    "event_problem": "ddpmkit.plugin.contract",
 }
 
 if not TYPE_CHECKING:  # a type checker sees the imports above, and that there is nothing else

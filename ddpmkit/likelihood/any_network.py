@@ -33,6 +33,7 @@ Plain = np.ndarray[Any, Any]
 def bits_per_dim(
     predict: Callable[[Tensor, Tensor], Tensor],
     x0: Tensor | Plain,
+    *,
     schedule: str | Schedule | Tables | Sequence[float] | Plain = "linear",
     timesteps: int = 1000,
     sigma: str | Sigma | Sequence[float] | Plain = "beta-tilde",
@@ -44,7 +45,6 @@ def bits_per_dim(
     full: bool = False,
     clip: bool = False,
     seed: int = 0,
-    *,
     micro_batch: int = 64,
 ) -> Bound:
     """Return the variational bound on the NLL of ``x0`` in bits/dim, its Monte-Carlo standard error and its terms.

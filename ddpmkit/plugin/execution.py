@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Self
 
 # {"event": "progress", "stage": id, "done": 0.5}, {"event": "end", "stage": id, "state": "done"}, {"event": "log",
@@ -53,9 +54,18 @@ class Job:
         stated: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
         return cls(**stated)
 
+    def folder(self, task: Task) -> Path:
+        """The stage's folder: what it prints may be kept in its log.txt."""
+        return stage_folder(Path(self.out), task.kind, task.id)
+
     def device(self, place: int) -> str:
         """The device of a place."""
         return self.devices[place % len(self.devices)]
+
+
+def stage_folder(out: Path, kind: str, stage: str) -> Path:
+    """Return the folder of a stage in a results folder."""
+    return out / "store" / kind / stage[:2] / stage
 
 
 @dataclass(frozen=True)

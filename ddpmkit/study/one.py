@@ -7,10 +7,22 @@ import json
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.execution import Emit, Job, ShouldStop, Task
+
+
+def with_components(job: Job) -> Job:
+    """Return a job with its components loaded in this process, for several stages of it.
+
+    Raises:
+        DdpmkitError: when a plugin of the job is not here.
+    """
+    from ddpmkit.plugin.registry import Registry
+
+    return replace(job, registry=Registry(job.plugins, installed=job.installed, quiet=True))
 
 
 def run_one(
@@ -33,13 +45,12 @@ def run_one(
     Raises:
         DdpmkitError: when the task is another ddpmkit's, or a plugin of the job is not here.
     """
-    from ddpmkit.plugin.registry import Registry
     from ddpmkit.study.config import RunOptions
     from ddpmkit.study.execute import execute
     from ddpmkit.study.stages import read_stage
     from ddpmkit.study.store import Store
 
-    registry = job.registry or Registry(job.plugins, installed=job.installed, quiet=True)
+    registry = job.registry or with_components(job).registry
     options = RunOptions(
         device=device or job.device(0), checkpoint_every=job.checkpoint_every, run=job.run, steal=job.steal
     )

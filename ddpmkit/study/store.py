@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin.execution import stage_folder
 from ddpmkit.study.claim import holder
 from ddpmkit.study.records import Record, TrainRecord
 
@@ -74,7 +75,7 @@ class Store:
 
     def folder(self, kind: str, stage: str) -> Path:
         """Return the folder of a stage."""
-        return self.root / kind / stage[:2] / stage
+        return stage_folder(self.out, kind, stage)
 
     def done(self, kind: str, stage: str) -> bool:
         """Whether the stage's output is there, and its numbers are those that were committed."""

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from ddpmkit import files
+from ddpmkit.builtin.executors._channel import LONGEST, Reader, encode
+from ddpmkit.builtin.executors._log import HEAD, LAST, TAIL, Log
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.channel import LONGEST, Reader, encode
-from ddpmkit.study.log import HEAD, LAST, TAIL, Log
 from ddpmkit.study.runner import How, prepare, run
 
 TINY = {
@@ -32,7 +32,7 @@ import ctypes, os, random, re, subprocess, sys, time
 from dataclasses import dataclass
 from ddpmkit import Backbone, hookimpl, param
 
-if os.environ.get("HANG_IN_WORKER") and "ddpmkit.study.worker" in " ".join(sys.orig_argv):
+if os.environ.get("HANG_IN_WORKER") and "ddpmkit.builtin.executors._worker" in " ".join(sys.orig_argv):
     open(os.environ["HANG_IN_WORKER"], "w").write(str(os.getpid()))
     time.sleep(10000)
 
@@ -427,7 +427,7 @@ def test_a_worker_that_hangs_while_it_starts_is_killed_without_a_grace(registry,
 
 ORPHANS = """
 import os, signal, subprocess, sys
-from ddpmkit.study.leash import Leash
+from ddpmkit.builtin.executors._leash import Leash
 leash = Leash()
 pids = []
 for _ in range(2):
@@ -462,7 +462,9 @@ def test_a_worker_that_is_terminated_while_idle_costs_nothing(registry, tmp_path
     def on_event(event):
         if event["event"] == "end" and not killed:
             children = subprocess.run(
-                ["pgrep", "-f", "ddpmkit.study.worker", "-P", str(os.getpid())], capture_output=True, text=True
+                ["pgrep", "-f", "ddpmkit.builtin.executors._worker", "-P", str(os.getpid())],
+                capture_output=True,
+                text=True,
             ).stdout.split()
             killed.extend(map(int, children))
             for pid in killed:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ddpmkit.plugin.execution import Emit, Job, Pool, ShouldStop, Task
-from ddpmkit.plugin.interfaces import Executor
+from ddpmkit import Emit, Executor, Job, Pool, ShouldStop, Task
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class _Here(Pool):
         self.waiting.append(task)
 
     def poll(self, seconds: float) -> None:
-        from ddpmkit.study.one import run_one
+        from ddpmkit import run_one
 
         while self.waiting:
             task = self.waiting.pop()

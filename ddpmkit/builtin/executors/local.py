@@ -7,13 +7,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
-from ddpmkit.plugin.interfaces import Executor
-from ddpmkit.plugin.spec import param
+from ddpmkit import Emit, Event, Executor, Job, Pool, ShouldStop, Task, param
 
 if TYPE_CHECKING:
-    from ddpmkit.study.leash import Leash
-    from ddpmkit.study.process import Process
+    from ddpmkit.builtin.executors._leash import Leash
+    from ddpmkit.builtin.executors._process import Process
 
     # What a worker said; None when it has ended.
     _News = tuple[Process, Event | None]
@@ -32,12 +30,12 @@ class Local(Executor):
     """
 
     name = "local"
-    reference = "ddpmkit/study/worker.py"
+    reference = "ddpmkit/builtin/executors/_worker.py"
     grace: float = param(30.0, "seconds that what runs is given, once stopped, before it is killed", ge=0)
 
     def open(self, job: Job, emit: Emit, should_stop: ShouldStop) -> Pool:
         """Return one place a worker."""
-        from ddpmkit.study.leash import Leash
+        from ddpmkit.builtin.executors._leash import Leash
 
         return _Workers(job, emit, self.grace, job.places, Leash())
 
@@ -60,7 +58,7 @@ class _Workers(Pool):
 
     def submit(self, place: int, task: Task) -> None:
         """Give the worker of a place a stage, and start one where there is none."""
-        from ddpmkit.study.process import Process
+        from ddpmkit.builtin.executors._process import Process
 
         if place not in self.slots:
             self.slots[place] = Process(place, self.job, self.leash, lambda w, e: self.news.put((w, e)))
@@ -85,8 +83,8 @@ class _Workers(Pool):
             self._close(now=now)
 
     def _close(self, *, now: bool) -> None:
-        from ddpmkit.study.process import LINGER
-        from ddpmkit.study.worker import STOP
+        from ddpmkit.builtin.executors._process import LINGER
+        from ddpmkit.builtin.executors._worker import STOP
 
         everyone = [*self.slots.values(), *self.retired]
         for worker in everyone:
@@ -108,7 +106,7 @@ class _Workers(Pool):
 
     def stop(self) -> None:
         """Ask for checkpoints, and say who is waited for; one that has not even started has nothing to save."""
-        from ddpmkit.study.worker import STOP
+        from ddpmkit.builtin.executors._worker import STOP
 
         self.deadline = time.monotonic() + self.grace
         for worker in self._busy():
@@ -124,7 +122,7 @@ class _Workers(Pool):
             )
 
     def _kill_late_ones(self, late: float) -> None:
-        from ddpmkit.study.process import LINGER
+        from ddpmkit.builtin.executors._process import LINGER
 
         for worker in self._busy() if late > 0 else ():
             worker.kill()

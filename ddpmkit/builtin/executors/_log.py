@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 from typing import IO
 
-from ddpmkit.text import inert
+from ddpmkit import inert
 
 NAME = "log.txt"
 HEAD = TAIL = (1 << 19) - 32  # bytes kept of the first part, and of the last: a MiB with the line between

@@ -1,4 +1,4 @@
-"""One worker process: stages in, events out; ``python -m ddpmkit.study.worker DESCRIPTOR``.
+"""One worker process: stages in, events out; ``python -m ddpmkit.builtin.executors._worker DESCRIPTOR``.
 
 What it says goes over the socket whose descriptor it was given, and only there: standard input is empty, standard
 output and standard error are a log. No child inherits the socket. Its other end closes when the parent is gone, however
@@ -18,10 +18,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TextIO
 
-from ddpmkit.study.channel import CHUNK, Reader, encode
+from ddpmkit.builtin.executors._channel import CHUNK, Reader, encode
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -103,16 +102,12 @@ def main(descriptor: int) -> None:
     threading.Thread(target=listen, daemon=True).start()
     setup = todo.get().get("setup")
 
-    from ddpmkit.errors import DdpmkitError
-    from ddpmkit.plugin.execution import Job, Task
-    from ddpmkit.plugin.registry import Registry
-    from ddpmkit.study.one import run_one
+    from ddpmkit import DdpmkitError, Job, Task, run_one, with_components
 
     if setup is None:  # stopped before it began
         os._exit(0)
     try:
-        job = Job.from_json(setup["job"])
-        job = replace(job, registry=Registry(job.plugins, installed=job.installed, quiet=True))
+        job = with_components(Job.from_json(setup["job"]))
     except DdpmkitError as err:
         emit({"event": "log", "text": f"error: {err.message}"})
         os._exit(2)

@@ -16,15 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpmkit.plugin.contract import event_problem
-from ddpmkit.plugin.execution import Job, Task
-from ddpmkit.study.channel import CHUNK, Message, Reader, encode
-from ddpmkit.study.log import NAME, Log
-from ddpmkit.study.store import Store
-from ddpmkit.study.worker import THREADS
+from ddpmkit import Job, Task, event_problem
+from ddpmkit.builtin.executors._channel import CHUNK, Message, Reader, encode
+from ddpmkit.builtin.executors._log import NAME, Log
+from ddpmkit.builtin.executors._worker import THREADS
 
 if TYPE_CHECKING:
-    from ddpmkit.study.leash import Leash
+    from ddpmkit.builtin.executors._leash import Leash
 
 POLL = 0.1  # seconds between two looks at whether the process is there
 LINGER = 5.0  # seconds for what should end at once: a worker that is idle, hung up, or was killed
@@ -67,7 +65,7 @@ class Process:
         self._output, printed = os.pipe()
         with theirs, open(printed, "wb", buffering=0) as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ddpmkit.study.worker", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "ddpmkit.builtin.executors._worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -90,7 +88,7 @@ class Process:
 
     def log_path(self, task: Task) -> Path:
         """Where what a stage prints is kept."""
-        return Store(Path(self._job.out)).folder(task.kind, task.id) / NAME
+        return self._job.folder(task) / NAME
 
     def send(self, message: Message) -> None:
         """Send a message, and never wait for a worker that does not read; its end is noticed elsewhere."""
