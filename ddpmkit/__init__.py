@@ -33,7 +33,7 @@ from ddpmkit.plugin.interfaces import (
     Sigma,
     Weighting,
 )
-from ddpmkit.plugin.spec import param
+from ddpmkit.plugin.parameters import param
 from ddpmkit.plugin.tables import Tables
 from ddpmkit.text import inert
 

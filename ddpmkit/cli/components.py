@@ -16,6 +16,7 @@ from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import KINDS, Metric
 from ddpmkit.plugin.loader import Entry
+from ddpmkit.plugin.parameters import parameters
 
 # Which stages of a study a choice reaches: what it leaves alone is computed once and shared.
 ENTERS = {
@@ -160,7 +161,7 @@ def _flag(kind: str) -> str:
 
 
 def _parameters(entry: Entry) -> str:
-    return " ".join(f"{p.name}={spec.encode(p.default)}" for p in spec.parameters(entry.cls))
+    return " ".join(f"{p.name}={spec.encode(p.default)}" for p in parameters(entry.cls))
 
 
 def _describe(entry: Entry) -> dict[str, Any]:
@@ -187,6 +188,6 @@ def _describe(entry: Entry) -> dict[str, Any]:
                 "help": p.help,
                 **({"part": True} if p.part else {}),
             }
-            for p in spec.parameters(cls)
+            for p in parameters(cls)
         ],
     }

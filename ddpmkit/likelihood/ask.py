@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.likelihood import middle_constant, middle_factor, middle_terms
+from ddpmkit.diffusion.gaussian import Coefficients
+from ddpmkit.diffusion.likelihood import middle_constant, middle_factor
 from ddpmkit.diffusion.tables import Array, Tables, decoder_log_variance
-from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood import proposal as proposals
 from ddpmkit.likelihood.control_variates import Controls, LinearGaussian, coefficients, scales_of
 from ddpmkit.likelihood.draws import Draws, Moments, Plain, Sampled, Swept, Values, blocks
+from ddpmkit.likelihood.passes import Passes, Predict, ask_at_one, flat
 from ddpmkit.likelihood.proposal import PILOT_IMAGES, REPLICATES
 from ddpmkit.likelihood.vlb import bound
 from ddpmkit.randomness import normal, stream_key
@@ -33,8 +33,6 @@ ENOUGH = 16  # draws at one step from which their spread is known; with fewer im
 FIRST_STAGE = 64  # draws a replicate from which a target error's budget is worked out; they are then thrown away
 MOST_SWEEPS = 64  # beyond, a target error is refused: it was hardly meant
 SAFETY = 1.46  # 15 / chi2_15(0.2): the variance that 15 degrees of freedom show is below this share in 8 of 10 cases
-
-Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 def beside_the_middle(T: int, images: int) -> int:
@@ -105,7 +103,7 @@ def draw(
     count = len(images)
     usual = draws_at_one(count)
     decoder_draws = usual if decoder_draws is None else decoder_draws
-    asker = _Asker(predict, tables, Coefficients.of(tables, images.device), seed, micro_batch, should_stop)
+    asker = Passes(predict, tables, Coefficients.of(tables, images.device), seed, micro_batch, should_stop)
     if full:
         return _sweep(asker, images, decoder_draws, on_progress)
 
@@ -135,14 +133,14 @@ def draw(
     controls = Controls.of(tables, images, linear)
 
     def stage(stream: str, size: int, decoder: int) -> Draws:
-        mean, log_variance = _decoder(asker, images, stream, decoder, tell)
+        mean, log_variance = ask_at_one(asker, images, stream, decoder, tell)
         t, image = proposals.systematic(p, count, size, seed, stream, device)
         found = asker(images, stream, image, t, controls, tell)
         middle = Sampled(
             found.t, found.image, p, found.errors, found.terms, found.controls,
             seen.t, seen.errors, seen.terms, seen.controls, scales, REPLICATES,
         )  # fmt: skip
-        return Draws(_flat(images), mean, log_variance, middle, tables.T, asker.done)
+        return Draws(flat(images), mean, log_variance, middle, tables.T, asker.done)
 
     if target_se is not None:
         size, decoder_draws = _needed(stage("nll-first", first, usual), tables, levels, target_se)
@@ -156,100 +154,6 @@ def draw(
             )
         planned = asker.done + decoder_draws * count + REPLICATES * size
     return stage("nll", size, decoder_draws)
-
-
-@dataclass(frozen=True, eq=False)
-class _Answers:
-    """What the network said to some draws."""
-
-    t: Plain
-    image: Plain
-    errors: Values
-    terms: Values | None
-    controls: Array
-
-
-@dataclass(eq=False)
-class _Asker:
-    """Runs the network on one fixed, padded micro-batch after another, and counts."""
-
-    predict: Predict
-    tables: Tables
-    c: Coefficients
-    seed: int | str
-    micro_batch: int
-    should_stop: Callable[[], bool]
-    done: int = 0
-
-    def batch(
-        self, pool: Tensor, image: Tensor, t: Tensor, noise: Callable[[Tensor], Tensor], rows: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Return x0, x0hat, the network's log-variance and eps of at most ``micro_batch`` rows, all finite."""
-        if self.should_stop():
-            raise Interrupted("stopped during the likelihood")
-        keep = len(rows)
-        rows = torch.cat([rows, rows[-1:].expand(self.micro_batch - keep)])
-        x0, steps, eps = pool[image[rows]], t[rows], noise(rows)
-        hat, log_sigma2 = self.predict(q_sample(self.c, x0, steps, eps), steps)
-        if hat.shape != x0.shape or (log_sigma2 is not None and log_sigma2.shape != x0.shape):
-            shapes = [tuple(v.shape) for v in (hat, log_sigma2) if v is not None]
-            raise DdpmkitError(f"the network gives {shapes} for images of shape {tuple(x0.shape)}")
-        for name, value in (("x0hat", hat), ("log sigma^2", log_sigma2)):
-            if value is not None:
-                bad = ~torch.isfinite(value[:keep]).flatten(1).all(1)
-                if bool(bad.any()):
-                    row = int(bad.nonzero()[0])
-                    raise Diverged(f"{name} is not finite at step {int(steps[row])} of image {int(image[rows][row])}")
-        self.done += keep
-        own = None if log_sigma2 is None else log_sigma2[:keep].cpu().double()
-        return x0[:keep].cpu().double(), hat[:keep].cpu().double(), own, eps[:keep]
-
-    def values(self, x0: Tensor, hat: Tensor, own: Tensor | None, t: Tensor) -> list[Tensor]:
-        """Return the squared errors, clipped and not, and likewise the terms where the network gives its variance."""
-        both = [hat.clamp(-1, 1), hat]
-        out = [(x0 - h).square().flatten(1).sum(1) for h in both]
-        if own is not None:
-            out += [middle_terms(self.tables, t.cpu(), x0, h, own) for h in both]
-        return out
-
-    def __call__(
-        self, pool: Tensor, stream: str, image: Tensor, t: Tensor, controls: Controls, tell: Callable[[int], None]
-    ) -> _Answers:
-        """Ask about every (image, t); the noise of a draw is keyed by its place in the list."""
-        noise = partial(normal, stream_key(self.seed, stream), shape=tuple(pool.shape[1:]))
-        parts, extra = [], []
-        for rows in torch.arange(len(t), device=t.device).split(self.micro_batch):
-            x0, hat, own, eps = self.batch(pool, image, t, noise, rows)
-            parts.append(torch.stack(self.values(x0, hat, own, t[rows])))
-            extra.append(controls(image[rows], t[rows], eps))
-            tell(self.done)
-        found = torch.cat(parts, 1).numpy()
-        terms = Values(found[2], found[3]) if len(found) == 4 else None
-        return _Answers(t.cpu().numpy(), image.cpu().numpy(), Values(found[0], found[1]), terms, np.concatenate(extra))
-
-
-def _flat(images: Tensor) -> Plain:
-    return np.ascontiguousarray(images.detach().cpu().float().flatten(1).numpy())
-
-
-def _decoder(
-    asker: _Asker, images: Tensor, stream: str, draws: int, tell: Callable[[int], None]
-) -> tuple[Plain, Plain | None]:
-    """Return x0hat at t=1 for every image and draw, float32 (draws, N, d), and the network's log-variance."""
-    count, dims = len(images), images[0].numel()
-    image = torch.arange(count, device=images.device).repeat(draws)
-    noise = partial(normal, stream_key(asker.seed, f"{stream}-decoder"), shape=tuple(images.shape[1:]))
-    t, means, logs = torch.zeros_like(image), [], []
-    for rows in torch.arange(len(image), device=image.device).split(asker.micro_batch):
-        _, hat, own, _ = asker.batch(images, image, t, noise, rows)
-        means.append(hat.float().flatten(1))
-        if own is not None:
-            logs.append(own.float().flatten(1))
-        tell(asker.done)
-    stacked = [torch.cat(v).reshape(draws, count, dims).numpy() if v else None for v in (means, logs)]
-    if stacked[0] is None:
-        raise DdpmkitError("there are no images to be scored", "give at least one")
-    return stacked[0], stacked[1]
 
 
 def references(tables: Tables) -> list[Array]:
@@ -297,7 +201,7 @@ def _needed(first: Draws, tables: Tables, levels: int, target: float) -> tuple[i
     return max(1, math.ceil(middle / left / REPLICATES)), draws
 
 
-def _sweep(asker: _Asker, images: Tensor, decoder_draws: int, on_progress: Callable[[float], None]) -> Draws:
+def _sweep(asker: Passes, images: Tensor, decoder_draws: int, on_progress: Callable[[float], None]) -> Draws:
     """Every image at every step, one step after another, kept as sums."""
     tables, count = asker.tables, len(images)
     repeats = math.ceil(ENOUGH / count) if count else 1
@@ -306,7 +210,7 @@ def _sweep(asker: _Asker, images: Tensor, decoder_draws: int, on_progress: Calla
     reference = middle_factor(tables, references(tables)[0])
     key, shape = stream_key(asker.seed, "nll-full"), tuple(images.shape[1:])
     every = torch.arange(count, device=images.device).repeat(repeats)  # the noise is keyed by the place in this list
-    mean, log_variance = _decoder(asker, images, "nll-full", decoder_draws, lambda n: on_progress(n / planned))
+    mean, log_variance = ask_at_one(asker, images, "nll-full", decoder_draws, lambda n: on_progress(n / planned))
     kinds = 2 if log_variance is None else 4
     total, square, lagged = (np.zeros((kinds, T)) for _ in range(3))
     image = np.zeros((kinds, len(every), int(block.max()) + 1))
@@ -328,4 +232,4 @@ def _sweep(asker: _Asker, images: Tensor, decoder_draws: int, on_progress: Calla
     m = [Moments(total[k], square[k], lagged[k], image[k]) for k in range(kinds)]
     terms = m[2:] if kinds == 4 else (None, None)
     swept = Swept(m[0], m[1], terms[0], terms[1], block, reference, repeats)
-    return Draws(_flat(images), mean, log_variance, swept, T, asker.done)
+    return Draws(flat(images), mean, log_variance, swept, T, asker.done)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ddpmkit.plugin import spec
+from ddpmkit.plugin.parameters import Spelled
 
 
 @dataclass(frozen=True)
-class Component(spec.Spelled, ABC):
+class Component(Spelled, ABC):
     """What all kinds share: a name, a reference, an integer version, and parameters that check themselves."""
 
     reference: ClassVar[str] = ""

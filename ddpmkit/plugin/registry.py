@@ -15,6 +15,7 @@ from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import changes, spec
 from ddpmkit.plugin.interfaces import KINDS, kind_of
 from ddpmkit.plugin.loader import BUILTIN, Entry, Issue, Loaded, load_builtin, load_installed, load_named
+from ddpmkit.plugin.parameters import Spelled
 from ddpmkit.plugin.sources import Sources
 
 # A part enters ids with all that identifies it. But ids of zero-snr are older than parts with parameters, and hold the
@@ -181,7 +182,7 @@ class Registry:
             out[plugin] = f"{loaded[plugin].version} {sources.digest() if sources else ''}".strip()
         return out
 
-    def _part(self, cls: type[spec.Spelled], text: str) -> Any:
+    def _part(self, cls: type[Spelled], text: str) -> Any:
         kind = kind_of(cls)
         if kind is None:
             raise TypeError(f"{cls.__name__} is no kind of component")

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
+from ddpmkit.plugin.parameters import param, parameters
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.plugin.spec import param
 from ddpmkit.study.metrics import DEFAULT_METRICS, read_metrics
 from ddpmkit.study.written import LARGEST, as_toml, canonical, check_text, read_seeds, words
 
@@ -71,7 +71,7 @@ class Settings:
         spec.validate(self)
 
 
-FIELDS = {p.name: p for p in spec.parameters(Settings)}
+FIELDS = {p.name: p for p in parameters(Settings)}
 PLURALS = {
     "schedules": "schedule",
     "sigmas": "sigma",

@@ -21,9 +21,10 @@ from sklearn.decomposition import PCA
 from ddpmkit import DdpmkitError, Images, Schedule
 from ddpmkit.builtin.features import digits as digits_features
 from ddpmkit.diffusion.tables import Tables, fixed_log_variance, tables_for
-from ddpmkit.plugin import contract, spec
+from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Denoised
 from ddpmkit.plugin.loader import Entry
+from ddpmkit.plugin.parameters import parameters
 from ddpmkit.plugin.registry import Registry
 
 REGISTRY = Registry(installed=False)
@@ -56,7 +57,7 @@ def test_every_component_explains_itself(entry: Entry) -> None:
     assert cls.__doc__ is not None
     assert not cls.__doc__.startswith(f"{cls.__name__}(")
     assert len(cls.reference) > 10
-    for p in spec.parameters(cls):
+    for p in parameters(cls):
         assert len(p.help) > 2, p.name
     assert cls() == cls()
     assert hash(cls()) == hash(cls())

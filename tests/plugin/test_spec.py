@@ -17,6 +17,7 @@ import pytest
 from ddpmkit import Dataset, DdpmkitError, Schedule, Sigma, param
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import Component, kind_of
+from ddpmkit.plugin.parameters import parameters
 from ddpmkit.plugin.registry import Registry
 
 # Everything the grammar gives a meaning to, and what shells, JSON and URLs give one to.
@@ -131,7 +132,7 @@ def draw_part(interface: type, rng: random.Random) -> Any:
     while True:
         cls = rng.choice([e.cls for e in ENTRIES if issubclass(e.cls, interface)])
         try:
-            return cls(**{p.name: draw(p.type, p.bounds, rng) for p in spec.parameters(cls)})
+            return cls(**{p.name: draw(p.type, p.bounds, rng) for p in parameters(cls)})
         except ValueError:
             continue  # a check between fields
 
@@ -155,7 +156,7 @@ def test_round_trip_of_the_defaults(cls: type) -> None:
 @pytest.mark.parametrize("cls", CLASSES)
 def test_round_trip_of_drawn_values(cls: type) -> None:
     rng = random.Random(cls.__name__)
-    declared = spec.parameters(cls)
+    declared = parameters(cls)
     objects = []
     for _ in range(80):
         try:
@@ -416,7 +417,7 @@ def test_a_component_without_parameters_says_so() -> None:
 
 
 def test_parameters_are_read_with_type_default_help_and_bounds() -> None:
-    by_name = {p.name: p for p in spec.parameters(Everything)}
+    by_name = {p.name: p for p in parameters(Everything)}
     assert list(by_name) == ["i", "f", "b", "s", "c", "n", "oi", "of", "os", "ti", "tf", "ts", "ot"]
     assert (by_name["i"].type, by_name["i"].default, by_name["i"].help) == (int, 3, "an int")
     assert by_name["i"].allowed == ">= -5 and <= 99"
@@ -440,14 +441,14 @@ def test_parameters_are_read_with_type_default_help_and_bounds() -> None:
 def test_a_field_that_a_spec_cannot_carry_is_named(annotation: Any, shown: str) -> None:
     cls = dataclasses.make_dataclass("Odd", [("w", annotation, dataclasses.field(default=None))], frozen=True)
     with pytest.raises(TypeError) as caught:
-        spec.parameters(cls)
+        parameters(cls)
     assert str(caught.value) == f"field 'w' has type {shown}, which a spec cannot carry"
 
 
 def test_a_field_without_a_default_is_named() -> None:
     cls = dataclasses.make_dataclass("Odd", [("w", int)], frozen=True)
     with pytest.raises(TypeError, match=r"^field 'w' has no default$"):
-        spec.parameters(cls)
+        parameters(cls)
 
 
 def test_a_check_between_fields_names_the_component() -> None:

@@ -20,6 +20,7 @@ from ddpmkit import Schedule, param
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import Images
+from ddpmkit.plugin.parameters import Parameter
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading, sources_of
 from ddpmkit.study import config
@@ -117,7 +118,7 @@ def test_a_path_enters_no_id() -> None:
 
 def test_a_setting_added_later_renames_no_study(monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study(TINY, Registry(installed=False))
-    novel = spec.Parameter("novel", int, 9, "", {}, before=3)
+    novel = Parameter("novel", int, 9, "", {}, before=3)
     monkeypatch.setitem(config.FIELDS, "novel", novel)
     grid = study.grid()
     assert stated_grid({**grid, "settings": {**grid["settings"], "novel": 3}}) == stated_grid(grid)

@@ -7,10 +7,10 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import spec
 from ddpmkit.plugin.blame import blame
 from ddpmkit.plugin.contract.answers import NAME
 from ddpmkit.plugin.interfaces import kind_of
+from ddpmkit.plugin.parameters import parameters
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Kind
@@ -39,7 +39,7 @@ def class_problem(kind: Kind, cls: Any) -> str:
     try:
         with blame(kind.name, name):  # the author's own __post_init__ may raise anything
             try:
-                for p in spec.parameters(cls):
+                for p in parameters(cls):
                     if p.part and not kind_of(p.part):
                         return f"{label} field '{p.name}' has type {p.part.__name__}; name the kind, as Schedule"
                 cls()

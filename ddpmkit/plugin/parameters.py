@@ -1,0 +1,210 @@
+"""What a component declares: its parameters, with type, default, help and bounds, and the check of what it is given."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import numbers
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Union
+
+from ddpmkit.files import home
+
+SCALARS = (int, float, bool, str)
+
+_NUMBER_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+class Spelled:
+    """What has a spec: a name and declared parameters. Every component is one, and may be a part of another."""
+
+    name: ClassVar[str]
+
+
+def param(
+    default: Any,
+    help: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    before: Any = dataclasses.MISSING,
+    locates: bool = False,
+) -> Any:
+    """Declare one parameter of a component: its default, what it means, and the range it must lie in.
+
+    A parameter that is added to a component which has been used already says in ``before`` which value stands for how
+    things were before it existed. It enters ids only where it differs from that, so that old results stay found; and
+    ``before`` never changes again, whatever becomes of the default. One that only ``locates`` something whose content
+    is hashed by itself, a path, never enters ids.
+
+    A parameter may be a component: ``base: Schedule = param(build("schedule", "linear"), "the schedule that is bent")``
+    is set by ``name:base=cosine``, and what identifies the part enters ids with the whole.
+    """
+    bounds = {k: v for k, v in {"ge": ge, "gt": gt, "le": le, "lt": lt}.items() if v is not None}
+    return dataclasses.field(
+        default=default, metadata={"help": help, "bounds": bounds, "before": before, "locates": locates}
+    )
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter of a component class, as :func:`parameters` reads it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    bounds: dict[str, float]
+    before: Any = dataclasses.MISSING  # the value that stands for how it was before the parameter existed
+    locates: bool = False  # it says where something is, and what it finds is hashed by itself
+
+    @property
+    def part(self) -> type[Spelled] | None:
+        """The class, if the parameter is a component."""
+        inner = optional(self.type) or self.type
+        return inner if is_part(inner) else None
+
+    @property
+    def type_name(self) -> str:
+        """The type in the words that error messages use."""
+        return type_name(self.type)
+
+    @property
+    def allowed(self) -> str:
+        """The allowed range in words, empty when any value of the type will do."""
+        return " and ".join(f"{_NUMBER_BOUNDS[k]} {v:g}" for k, v in self.bounds.items())
+
+
+def type_name(tp: Any) -> str:
+    """Name a parameter type as users see it: ``float``, ``one of a, b``, ``tuple of int``, ``int or none``."""
+    if is_part(tp):
+        return str(tp.__name__).lower()
+    if optional(tp) is not None:
+        return f"{type_name(optional(tp))} or none"
+    if typing.get_origin(tp) is Literal:
+        return "one of " + ", ".join(str(v) for v in typing.get_args(tp))
+    if typing.get_origin(tp) is tuple:
+        return f"tuple of {type_name(typing.get_args(tp)[0])}"
+    return str(tp.__name__)
+
+
+def parameters(cls: type) -> tuple[Parameter, ...]:
+    """Read the parameters of a component class.
+
+    Raises:
+        TypeError: when a field has a type that a spec cannot carry, or no default; the field is named.
+    """
+    return _parameters(typing.cast(typing.Hashable, cls))
+
+
+@functools.lru_cache(maxsize=1024)  # a plan asks hundreds of times
+def _parameters(cls: Any) -> tuple[Parameter, ...]:
+    hints = typing.get_type_hints(cls)
+    out = []
+    for field in dataclasses.fields(cls):
+        tp = hints[field.name]
+        if not carriable(tp):
+            raise TypeError(f"field '{field.name}' has type {raw_name(tp)}, which a spec cannot carry")
+        if field.default is dataclasses.MISSING:
+            raise TypeError(f"field '{field.name}' has no default")
+        out.append(
+            Parameter(
+                field.name,
+                tp,
+                field.default,
+                field.metadata.get("help", ""),
+                dict(field.metadata.get("bounds", {})),
+                field.metadata.get("before", dataclasses.MISSING),
+                field.metadata.get("locates", False),
+            )
+        )
+    return tuple(out)
+
+
+def optional(tp: Any) -> Any:
+    """The T of ``T | None``, or None when ``tp`` is no optional."""
+    if typing.get_origin(tp) in (Union, types.UnionType):
+        inner = [a for a in typing.get_args(tp) if a is not type(None)]
+        if len(inner) == 1 and len(typing.get_args(tp)) == 2:
+            return inner[0]
+    return None
+
+
+def is_part(tp: Any) -> bool:
+    """Whether a type is a component's."""
+    return isinstance(tp, type) and issubclass(tp, Spelled)
+
+
+def carriable(tp: Any) -> bool:
+    """Whether a parameter may have a type."""
+    inner = optional(tp)
+    if inner is not None:
+        return carriable(inner)
+    args = typing.get_args(tp)
+    if typing.get_origin(tp) is Literal:
+        return all(isinstance(a, SCALARS) for a in args)
+    if typing.get_origin(tp) is tuple:
+        return len(args) == 2 and args[1] is Ellipsis and args[0] in SCALARS
+    return tp in SCALARS or is_part(tp)
+
+
+def plain(tp: Any, value: Any) -> Any:
+    """Turn a value into the plain one it stands for: a number of another library, an int for a float, ``~/path``."""
+    inner = optional(tp)
+    if inner is not None:
+        return None if value is None else plain(inner, value)
+    if typing.get_origin(tp) is tuple and isinstance(value, tuple):
+        return tuple(plain(typing.get_args(tp)[0], v) for v in value)
+    if tp is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            return float(value) + 0.0
+        except OverflowError:
+            return value
+    if tp is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if tp is str and isinstance(value, str) and value.startswith("~") and "/" in value:
+        return str(home(value))
+    return value
+
+
+def fits(tp: Any, value: Any) -> bool:
+    """Whether a value is of a type."""
+    inner = optional(tp)
+    if inner is not None:
+        return value is None or fits(inner, value)
+    args = typing.get_args(tp)
+    if typing.get_origin(tp) is Literal:
+        return any(value == a and type(value) is type(a) for a in args)
+    if typing.get_origin(tp) is tuple:
+        return isinstance(value, tuple) and all(v != "" and fits(args[0], v) for v in value)
+    if tp is float:
+        return isinstance(value, float) and math.isfinite(value)
+    if tp is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, tp)
+
+
+def within(bounds: dict[str, float], value: Any) -> bool:
+    """Whether a number, or each one of a tuple, lies in a range."""
+    for v in value if isinstance(value, tuple) else (value,):
+        if v is None:
+            continue
+        checks = {
+            "ge": lambda b, v=v: v >= b,
+            "gt": lambda b, v=v: v > b,
+            "le": lambda b, v=v: v <= b,
+            "lt": lambda b, v=v: v < b,
+        }
+        if not all(checks[k](b) for k, b in bounds.items()):
+            return False
+    return True
+
+
+def raw_name(tp: Any) -> str:
+    """What Python calls a type."""
+    return tp.__name__ if isinstance(tp, type) else str(tp).replace("typing.", "")
