@@ -24,6 +24,7 @@ from torch import Tensor
 
 import ddpmkit
 from ddpmkit import files
+from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
 from ddpmkit.diffusion.likelihood import decoder_terms, middle_constant, middle_factor, prior_kl
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
@@ -35,7 +36,6 @@ from ddpmkit.likelihood.vlb import bound, paired
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.sampling import predictor
 from ddpmkit.training import checkpoint
 
 IMAGES = 400  # of the 797 test images
@@ -79,7 +79,7 @@ def trained(out: Path, schedule: str) -> tuple[Any, Any, Any]:
     (rate,) = stage["spec"]["emas"]
     net.load_state_dict(checkpoint.under(found.ema, repr(rate)))
     tables = tables_for(registry.build("schedule", schedule), 1000)
-    predict = predictor(net.eval(), tables, "eps", torch.device("cpu"))
+    predict = predictor(net.eval(), tables, ddpmkit.build("prediction", "eps"), torch.device("cpu"))
     return images, tables, lambda xt, t: predict(xt, t)[0]
 
 

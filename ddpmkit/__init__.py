@@ -19,12 +19,17 @@ from ddpmkit.plugin.interfaces import (
     Denoise,
     Denoised,
     Executor,
+    Factors,
     Features,
     Images,
     Levels,
+    Measurement,
+    Metric,
     Noise,
+    Prediction,
     Sampler,
     Schedule,
+    Sets,
     Sigma,
     Weighting,
 )
@@ -41,7 +46,13 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.endpoints import scaled_endpoints
     from ddpmkit.diffusion.spacing import SPACING_HELP, Spacing, spaced
     from ddpmkit.diffusion.tables import tables_for
+    from ddpmkit.distances.copies import copy_check, no_copy_check
+    from ddpmkit.distances.frechet_error import debiased_frechet
+    from ddpmkit.distances.kernel import kernel_distance
     from ddpmkit.distances.layout import channels_first
+    from ddpmkit.distances.neighbours import neighbour_metrics, no_neighbours
+    from ddpmkit.distances.sliced import sliced_wasserstein
+    from ddpmkit.distances.two_sample import no_two_sample_test, two_sample_test
     from ddpmkit.pixels import quantise, to_pixels
     from ddpmkit.study.one import run_one
     from ddpmkit.study.runner import Outcome
@@ -60,14 +71,19 @@ __all__ = [
     "Denoised",
     "Emit",
     "Executor",
+    "Factors",
     "Features",
     "Images",
     "Job",
     "Levels",
+    "Measurement",
+    "Metric",
     "Noise",
     "Pool",
+    "Prediction",
     "Sampler",
     "Schedule",
+    "Sets",
     "ShouldStop",
     "Sigma",
     "Spacing",
@@ -79,15 +95,24 @@ __all__ = [
     "build",
     "channels_first",
     "clipped",
+    "copy_check",
+    "debiased_frechet",
     "hookimpl",
+    "kernel_distance",
     "load_results",
+    "neighbour_metrics",
+    "no_copy_check",
+    "no_neighbours",
+    "no_two_sample_test",
     "param",
     "quantise",
     "run_one",
     "scaled_endpoints",
+    "sliced_wasserstein",
     "spaced",
     "tables_for",
     "to_pixels",
+    "two_sample_test",
 ]
 
 # Loaded when first asked for; some of them load numpy or torch.
@@ -100,7 +125,16 @@ _WHERE = {
     "Spacing": "ddpmkit.diffusion.spacing",
     "spaced": "ddpmkit.diffusion.spacing",
     "tables_for": "ddpmkit.diffusion.tables",
+    "copy_check": "ddpmkit.distances.copies",
+    "no_copy_check": "ddpmkit.distances.copies",
+    "debiased_frechet": "ddpmkit.distances.frechet_error",
+    "kernel_distance": "ddpmkit.distances.kernel",
     "channels_first": "ddpmkit.distances.layout",
+    "neighbour_metrics": "ddpmkit.distances.neighbours",
+    "no_neighbours": "ddpmkit.distances.neighbours",
+    "sliced_wasserstein": "ddpmkit.distances.sliced",
+    "no_two_sample_test": "ddpmkit.distances.two_sample",
+    "two_sample_test": "ddpmkit.distances.two_sample",
     "quantise": "ddpmkit.pixels",
     "to_pixels": "ddpmkit.pixels",
     "run_one": "ddpmkit.study.one",
@@ -123,7 +157,7 @@ def build(kind: str, text: str, *, plugins: Iterable[str] = ()) -> Any:
     """Build a component from spec text: ``build("schedule", "cosine:s=0.01").betas(1000)``.
 
     Args:
-        kind: One of schedule, sigma, weighting, backbone, sampler, dataset, features, executor.
+        kind: One of schedule, sigma, weighting, backbone, prediction, sampler, dataset, features, metric, executor.
         text: ``name`` or ``name:key=value:key=value``.
         plugins: What ``-p`` takes on the command line: modules, ``.py`` files, ``no:NAME``.
 

@@ -6,50 +6,19 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ddpmkit import device as devices
-from ddpmkit.diffusion.gaussian import Coefficients, Prediction, gather, to_x0
 from ddpmkit.diffusion.tables import Array, Tables
-from ddpmkit.diffusion.variance import LearnedVariance
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import quantise
 from ddpmkit.plugin.contract import walk
-from ddpmkit.plugin.interfaces import Denoised, Sampler, Sigma
+from ddpmkit.plugin.interfaces import Denoised, Sampler
 from ddpmkit.randomness import normal, seed_libraries, stream_key
 
-Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 Denoise = Callable[[Tensor, int], Denoised]
 
 
-def predictor(
-    net: nn.Module,
-    tables: Tables,
-    prediction: Prediction,
-    device: torch.device,
-    sigma: Sigma | None = None,
-    precision: str = "fp32",
-) -> Predict:
-    """Return predict(xt, t) -> (x0hat, log sigma^2), t int64 (B,) an index of ``tables``; x0hat is not clipped.
-
-    The second is None unless ``sigma`` is a learned one, and then like x0hat. ``precision`` is the network's alone.
-    """
-    c = Coefficients.of(tables, device)
-    learned = LearnedVariance(sigma, tables, device) if sigma is not None and sigma.learned else None
-
-    def predict(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
-        with devices.autocast(device, precision):
-            out = net(gather(c.input_scale, t, x) * x, c.network_time[t])
-        out = out.float()
-        if learned is None:
-            return to_x0(c, prediction, x, t, out), None
-        mean, extra = out.chunk(2, dim=1)
-        return to_x0(c, prediction, x, t, mean), learned(t, extra)
-
-    return predict
-
-
-def denoiser(predict: Predict, deviations: Array | None) -> Denoise:
+def denoiser(predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]], deviations: Array | None) -> Denoise:
     """Return denoise(x, t), t an int; ``deviations`` are the steps' standard deviations, None where learned."""
     table = None if deviations is None else deviations.tolist()
 

@@ -38,7 +38,8 @@ ROWS: list[set[str]] = [
 ]
 ASIDE = {"builtin"}  # reached by name alone; its own rules are below
 SIBLINGS = {"training", "sampling", "likelihood", "distances"}
-DOOR = "ddpmkit.likelihood.any_network"  # what users call with names; it alone may look them up
+# What users call with names: these alone may look them up.
+DOORS = {"ddpmkit.likelihood.any_network", "ddpmkit.distances.named"}
 
 
 READERS = {"ddpmkit.distances.images", "ddpmkit.distances.folder"}  # of images that others made
@@ -216,8 +217,8 @@ def test_the_maths_sees_objects_and_never_the_registry_a_path_or_a_config() -> N
     for module in SOURCES:
         if room(module) in rooms:
             for i in own(module, types=True):
-                if room(i.target) == "plugin" and (module, i.target) != (DOOR, "ddpmkit.plugin.registry"):
-                    objects = ("interfaces", "contract", "tables")
+                if room(i.target) == "plugin" and not (module in DOORS and i.target == "ddpmkit.plugin.registry"):
+                    objects = ("interfaces", "contract", "tables", "measurement")
                     assert i.target in [f"ddpmkit.plugin.{name}" for name in objects], told(module, i)
             if room(module) != "training" and module not in READERS:
                 assert not [told(module, i) for i in imports(module) if i.target in ("pathlib", "os", "tomllib")]
@@ -296,9 +297,10 @@ def head(module: str) -> list[str]:
     return [text for text in SOURCES[module].read_text(encoding="utf-8").splitlines()[: line - 1] if text.strip()]
 
 
+PLAIN_KINDS = ("schedules", "sigmas", "weightings", "predictions", "samplers", "metrics")
 METHODS = [
     m for m in SOURCES
-    if m.split(".")[1:3] in (["builtin", kind] for kind in ("schedules", "sigmas", "weightings", "samplers"))
+    if m.split(".")[1:3] in (["builtin", kind] for kind in PLAIN_KINDS)
     and m.count(".") == 3
 ]  # fmt: skip
 
@@ -330,6 +332,34 @@ def test_a_builtin_class_is_imported_without_torch_and_numpy() -> None:
         if room(module) == "builtin" and not last.startswith("_") and not last.endswith("_train"):
             for i in imports(module):
                 assert i.where != "top" or i.target.split(".")[0] not in HEAVY, told(module, i)
+
+
+def asked_by_name(tree: ast.AST) -> Iterator[str]:
+    """Comparisons with the name of a prediction: the question is the prediction's own to answer."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Eq, ast.NotEq, ast.In, ast.NotIn)):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and part.value in ("eps", "x0", "v", "mu"):
+                    yield ast.unparse(node)
+
+
+def test_a_prediction_is_asked_and_never_looked_up_by_its_name() -> None:
+    # A weighting says "x0" of the space of its own numbers.
+    allowed = {"weighting.space not in ('x0', 'prediction')"}
+    assert {
+        f"{m}: {found}" for m, tree in TREES.items() for found in asked_by_name(tree) if found not in allowed
+    } == set()
+    assert list(asked_by_name(ast.parse("if o.prediction == 'eps' or p in ('v', 'mu'): pass"))) != []
+
+
+def test_one_place_takes_a_network_s_answer_apart() -> None:
+    halved = [
+        m
+        for m, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "chunk" and room(m) not in ASIDE
+    ]
+    assert halved == ["ddpmkit.diffusion.denoise"]
 
 
 def reached(module: str) -> set[str]:

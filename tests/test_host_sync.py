@@ -17,12 +17,14 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import ddpmkit
 from ddpmkit import device as devices
+from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.sampling import denoiser, predictor
+from ddpmkit.sampling import denoiser
 from ddpmkit.training.loop import Hooks, TrainConfig, build_objective, train
 
 META = torch.device("meta")
+EPS = ddpmkit.build("prediction", "eps")
 CONFIG = TrainConfig(
     steps=4,
     batch_size=6,
@@ -34,7 +36,7 @@ CONFIG = TrainConfig(
     grad_clip=1.0,
     emas=(0.9, 0.99),
     dropout=0.0,
-    prediction="eps",
+    prediction=EPS,
     timestep_sampling="uniform",
     precision="fp32",
     seed=0,
@@ -135,7 +137,7 @@ def check_sampling(spec: str, kind: str, backbone: str = "") -> None:
     sampler, sigma = ddpmkit.build("sampler", spec), ddpmkit.build("sigma", kind)
     learned = kind == "learned-range"
     deviations = None if learned else np.full(4, 0.1)
-    denoise = denoiser(predictor(network(2 if learned else 1, backbone), tables, "eps", META, sigma), deviations)
+    denoise = denoiser(predictor(network(2 if learned else 1, backbone), tables, EPS, META, sigma), deviations)
     index = torch.arange(5, device=META)
     key = stream_key(0, "sampling")
     out = sampler.sample(denoise, tables, lambda k: normal(key, index, (1, 8, 8), k))

@@ -14,6 +14,19 @@ from ddpmkit.builtin.features.inception import Inception
 from ddpmkit.builtin.features.mnist import MnistNet
 from ddpmkit.builtin.features.pca import Pca
 from ddpmkit.builtin.features.pixels import Pixels
+from ddpmkit.builtin.metrics.c2st import C2st
+from ddpmkit.builtin.metrics.copy import Copy
+from ddpmkit.builtin.metrics.coverage import Coverage
+from ddpmkit.builtin.metrics.density import Density
+from ddpmkit.builtin.metrics.fd import Fd
+from ddpmkit.builtin.metrics.kid import Kid
+from ddpmkit.builtin.metrics.precision import Precision
+from ddpmkit.builtin.metrics.recall import Recall
+from ddpmkit.builtin.metrics.sw import Sw
+from ddpmkit.builtin.predictions.eps import Eps
+from ddpmkit.builtin.predictions.mu import Mu
+from ddpmkit.builtin.predictions.v import V
+from ddpmkit.builtin.predictions.x0 import X0
 from ddpmkit.builtin.samplers.ancestral import Ancestral
 from ddpmkit.builtin.samplers.ddim import Ddim
 from ddpmkit.builtin.samplers.dpm_solver import DpmSolver
@@ -87,6 +100,12 @@ def ddpmkit_register_backbones() -> list[type]:
 
 
 @hookimpl
+def ddpmkit_register_predictions() -> list[type]:
+    """What a network is asked for."""
+    return [Eps, X0, V, Mu]
+
+
+@hookimpl
 def ddpmkit_register_samplers() -> list[type]:
     """Walks from noise to image."""
     return [Ancestral, Ddim, DpmSolver]
@@ -102,6 +121,12 @@ def ddpmkit_register_datasets() -> list[type]:
 def ddpmkit_register_features() -> list[type]:
     """Feature extractors."""
     return [DigitsNet, DinoV2, Inception, MnistNet, Pca, Pixels]
+
+
+@hookimpl
+def ddpmkit_register_metrics() -> list[type]:
+    """Numbers about samples, in the order of tables."""
+    return [Fd, Kid, Precision, Recall, Density, Coverage, Sw, C2st, Copy]
 
 
 @hookimpl

@@ -14,7 +14,7 @@ from ddpmkit.cli.options import Global, Json, Plugins
 from ddpmkit.cli.streams import data, on_stdout
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
-from ddpmkit.plugin.interfaces import KINDS
+from ddpmkit.plugin.interfaces import KINDS, Metric
 from ddpmkit.plugin.loader import Entry
 
 # Which stages of a study a choice reaches: what it leaves alone is computed once and shared.
@@ -22,9 +22,11 @@ ENTERS = {
     "schedule": "training, and so everything after it",
     "backbone": "training, and so everything after it",
     "weighting": "training, and so everything after it",
+    "prediction": "training, and so everything after it",
     "sigma": "sampling and likelihood; training too where the loss contains it (vlb) or teaches it (learned sigmas)",
     "sampler": "sampling alone",
     "features": "distances alone",
+    "metric": "distances alone",
     "executor": "nothing: results do not depend on it",
 }
 
@@ -88,6 +90,9 @@ def _print_one(entry: Entry, d: dict[str, Any], *, first: bool) -> None:
         print(f"reference  {d['reference']}")
     if d["used_by"]:
         print(f"used by    {d['used_by']}")
+    if "better" in d:
+        unit = f", in {d['unit']}" if d["unit"] else ""
+        print(f"better     {d['better']}{unit}; needs {', '.join(d['needs'])}")
     if entry.kind in ENTERS:
         print(f"enters     {ENTERS[entry.kind]}")
     print(f"type       ddpmkit ablate --{_flag(entry.kind)} {entry.name}")
@@ -172,6 +177,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "reference": cls.reference,
         "used_by": cls.used_by,
         **_where(cls),
+        **({"unit": cls.unit, "better": cls.better, "needs": list(cls.needs)} if issubclass(cls, Metric) else {}),
         "parameters": [
             {
                 "name": p.name,

@@ -17,8 +17,8 @@ from ddpmkit.files import home
 from ddpmkit.plugin import spec
 
 if TYPE_CHECKING:
-    from ddpmkit.distances.panel import Panel, Reference
-    from ddpmkit.plugin.interfaces import Features, Images
+    from ddpmkit.distances import Panel, Reference
+    from ddpmkit.plugin.interfaces import Features, Images, Metric
     from ddpmkit.plugin.registry import Registry
 
 SIGNS = {"lower": "lower is better", "higher": "higher is better", "none": ""}
@@ -42,7 +42,7 @@ def evaluate(
         str | None, typer.Option(help="Comma list of feature extractors; default: the data set's own, or pca:k=16")
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Comma list of metrics; default: all the reference allows")
+        str | None, typer.Option(help="Comma list of metrics; default: all built-in ones that the reference allows")
     ] = None,
     reference_split: Annotated[
         str, typer.Option(help="test or train, of a data set; papers use train, which rewards copies")
@@ -97,7 +97,7 @@ def evaluate(
     if save_statistics and (len(names) > 1 or stored):
         raise DdpmkitError("--save-statistics is for one extractor over images", f"use --features {names[0]}")
     extractors = [_build(registry, name, inception_weights) for name in names]
-    chosen = spec.split(metrics) if metrics else None
+    chosen = [registry.build("metric", text) for text in spec.split(metrics)] if metrics else None
     if held is not None:
         shape = {"channels": held.train.shape[1], "declared": levels, "levels": held.levels}
     else:
@@ -111,7 +111,7 @@ def evaluate(
         elif held is not None and named:
             prepared = _from_dataset(held, extractor, reference_split, len(drawn), chosen, k)
         elif held is not None:
-            prepared = _from_folder(held, extractor, copied, k)
+            prepared = _from_folder(held, extractor, copied, chosen, k)
         panels.append(_score(drawn, prepared, chosen, k))
         if save_statistics:
             write_statistics(save_statistics, prepared.mu, prepared.cov, prepared.protocol)
@@ -144,12 +144,11 @@ def _show(panels: list[Panel], samples: Path) -> None:
 
     rows = []
     for panel in panels:
-        for name, metric in panel.items():
-            floor = panel.floor.get(name, {}).get("value")
-            title = name.replace("fd", panel.protocol["label"], 1) if name in ("fd", "fd-debiased") else name
-            se = "" if metric.se is None else f"{metric.se:.3g}"
-            cells = (title, f"{metric.value:.5g}", se, "" if floor is None else f"{floor:.5g}", SIGNS[metric.better])
-            rows.append((panel.protocol["features"], *cells, _remark(name, metric.details)))
+        for name, found in panel.items():
+            floor, better = panel.floor.get(name, {}).get("value"), panel.kinds[name].better
+            se = "" if found.se is None else f"{found.se:.3g}"
+            cells = (f"{found.value:.5g}", se, "" if floor is None else f"{floor:.5g}", SIGNS[better])
+            rows.append((panel.protocol["features"], panel.title(name), *cells, panel.remark(name)))
     heads = ("features", "metric", "value", "se", "floor", "", "remark")
     print_rows(f"{samples} against the reference", heads, rows, keys=(0, 1), prose=(6,))
     for panel in panels:
@@ -169,17 +168,6 @@ def _footnote(panel: Panel) -> str:
         f"D = {p['dims']}, resize {p['resize']}, {p['levels']} levels, quantised to the {p['quantiser']}; "
         f"k = {p['k']}, distance < radius{floor}; se: over the samples, the reference held fixed"
     )
-
-
-def _remark(name: str, details: dict[str, Any]) -> str:
-    if name == "fd":
-        return f"a perfect model would get {details['expected']:.3g}"
-    if name == "c2st":
-        return f"AUC in {details['space']}, p = {details['p']:.2g}"
-    if name == "copy":
-        warning = "COPIES of training images; " if details["flag"] else ""
-        return f"{warning}near copies {details['near']:.1%}, held-out {details['near_heldout']:.1%}"
-    return ""
 
 
 def _reference_images(
@@ -217,10 +205,10 @@ def _build(registry: Registry, name: str, weights: Path | None) -> Features:
 
 
 def _from_dataset(
-    held: Images, extractor: Features, split: str, count: int, metrics: list[str] | None, k: int | None
+    held: Images, extractor: Features, split: str, count: int, metrics: list[Metric] | None, k: int | None
 ) -> Reference:
     from ddpmkit import device as devices
-    from ddpmkit.distances.panel import prepare
+    from ddpmkit.distances import prepare
 
     with devices.one_thread():
         prepared = prepare(held, extractor, split=split, floor=count, metrics=metrics, k=k)
@@ -228,22 +216,24 @@ def _from_dataset(
         return prepared
 
 
-def _from_folder(held: Images, extractor: Features, train: Any, k: int | None) -> Reference:
+def _from_folder(
+    held: Images, extractor: Features, train: Any, metrics: list[Metric] | None, k: int | None
+) -> Reference:
     from dataclasses import replace
 
     from ddpmkit import device as devices
-    from ddpmkit.distances.panel import floor_of_halves, prepare
+    from ddpmkit.distances import floor_of_halves, prepare
 
     with devices.one_thread():
         whole = prepare(held, extractor)
         whole.check_again()
-        floor = floor_of_halves(whole, k)
+        floor = floor_of_halves(whole, k, metrics)
     heldout = None if train is None else held.test
     return replace(whole, train=train, heldout=heldout, floor=floor, protocol=whole.protocol | {"split": None})
 
 
 def _from_statistics(stored: Any, extractor: Features, drawn: Any, levels: int) -> Reference:
-    from ddpmkit.distances.panel import statistics
+    from ddpmkit.distances import statistics
     from ddpmkit.plugin.contract import fingerprint
     from ddpmkit.plugin.interfaces import Images
 
@@ -262,9 +252,9 @@ def _from_statistics(stored: Any, extractor: Features, drawn: Any, levels: int) 
     return statistics(stored.mu, stored.cov, images, extractor, n=n, origin=origin)
 
 
-def _score(drawn: Any, prepared: Reference, metrics: list[str] | None, k: int | None) -> Panel:
+def _score(drawn: Any, prepared: Reference, metrics: list[Metric] | None, k: int | None) -> Panel:
     from ddpmkit import device as devices
-    from ddpmkit.distances.panel import score
+    from ddpmkit.distances import score
 
     with devices.one_thread():
         return score(drawn, prepared, metrics=metrics, k=k, keep=True)

@@ -49,7 +49,7 @@ def schedules(
     """
     from ddpmkit.cli.console import print_rows
     from ddpmkit.diffusion.curves import curves
-    from ddpmkit.diffusion.tables import prior_bits
+    from ddpmkit.diffusion.likelihood import prior_bits
     from ddpmkit.report.draw.blocks import sparkline
     from ddpmkit.report.draw.schedules import schedules_figure
 

@@ -13,7 +13,8 @@ from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
 from ddpmkit.errors import DdpmkitError, Exit
-from ddpmkit.study.config import DEFAULT_METRICS, FIELDS, METRICS
+from ddpmkit.study.config import FIELDS
+from ddpmkit.study.metrics import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     from ddpmkit.report.judge.summary import Summary
@@ -76,7 +77,9 @@ def ablate(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(METRICS)}; default {','.join(DEFAULT_METRICS)}", metavar="NAME,..", rich_help_panel=SEEDS
+            help=f"Metrics, as ddpmkit ls metric lists them, and nll; default {','.join(DEFAULT_METRICS)}",
+            metavar="SPEC,..",
+            rich_help_panel=SEEDS,
         ),
     ] = None,
     features: Annotated[

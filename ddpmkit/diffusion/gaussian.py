@@ -1,4 +1,4 @@
-"""The Gaussians of the chain: q(x_t | x_0), the posterior, and the conversions between x0, eps and v.
+"""The Gaussians of the chain: q(x_t | x_0), and the factors that a prediction turns into x0hat.
 
 Tables are float64 numpy; what a loop needs of them is copied once to the device as a float32 :class:`Coefficients`
 and gathered by t. Steps are indices, 0 = least noisy.
@@ -7,14 +7,12 @@ and gathered by t. Steps are indices, 0 = least noisy.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ddpmkit.diffusion.tables import Tables
-
-Prediction = Literal["eps", "x0", "v", "mu"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +48,39 @@ class Coefficients:
         }
         return cls(**{f.name: torch.from_numpy(arrays[f.name]).float().to(device) for f in fields(cls)})
 
+    def at(self, t: Tensor, like: Tensor) -> AtSteps:
+        """Return the factors at steps t, int64 (B,), shaped to multiply ``like`` (B, ...)."""
+        return AtSteps(self, t, like)
+
+
+@dataclass(frozen=True, eq=False)
+class AtSteps:
+    """The factors of each image's own step, a :class:`ddpmkit.Factors`; each is gathered when it is first asked for."""
+
+    c: Coefficients
+    t: Tensor
+    like: Tensor
+
+    @cached_property
+    def signal(self) -> Tensor:
+        """m_t."""
+        return gather(self.c.signal, self.t, self.like)
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """S_t."""
+        return gather(self.c.noise, self.t, self.like)
+
+    @cached_property
+    def mean_x0(self) -> Tensor:
+        """c_t."""
+        return gather(self.c.mean_x0, self.t, self.like)
+
+    @cached_property
+    def mean_xt(self) -> Tensor:
+        """k_t."""
+        return gather(self.c.mean_xt, self.t, self.like)
+
 
 def gather(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
     """Return table[t] shaped to multiply ``like``: (B,) -> (B, 1, 1, 1)."""
@@ -59,34 +90,6 @@ def gather(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
 def q_sample(c: Coefficients, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """Sample q(x_t | x_0): x_t = m_t x0 + S_t eps. Ho et al. 2020, eq. 4. Shapes (B, ...), t int64 (B,)."""
     return gather(c.signal, t, x0) * x0 + gather(c.noise, t, x0) * eps
-
-
-def target(c: Coefficients, prediction: Prediction, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-    """Return what the network is asked for.
-
-    eps, x0, v = m_t eps - S_t x0 (Salimans & Ho 2022, section 2.4), or mu = c_t x0 + k_t x_t (Ho et al. 2020, eq. 7).
-    """
-    if prediction == "eps":
-        return eps
-    if prediction == "x0":
-        return x0
-    if prediction == "mu":
-        return gather(c.mean_x0, t, x0) * x0 + gather(c.mean_xt, t, x0) * q_sample(c, x0, t, eps)
-    return gather(c.signal, t, x0) * eps - gather(c.noise, t, x0) * x0
-
-
-def to_x0(c: Coefficients, prediction: Prediction, xt: Tensor, t: Tensor, out: Tensor) -> Tensor:
-    """Turn the network's output into the estimate of x0.
-
-    eps: x0 = (x_t - S_t eps) / m_t (Ho et al. 2020, eq. 9's argument); mu: x0 = (mu - k_t x_t) / c_t; v: x0 = m_t x_t -
-    S_t v, which holds for variance-preserving chains alone.
-    """
-    if prediction == "x0":
-        return out
-    if prediction == "mu":
-        return (out - gather(c.mean_xt, t, xt) * xt) / gather(c.mean_x0, t, xt)
-    signal, noise = gather(c.signal, t, xt), gather(c.noise, t, xt)
-    return (xt - noise * out) / signal if prediction == "eps" else signal * xt - noise * out
 
 
 def eps_from_x0(c: Coefficients, xt: Tensor, t: Tensor, x0: Tensor) -> Tensor:

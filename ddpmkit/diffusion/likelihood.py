@@ -1,21 +1,26 @@
-"""The terms of the variational bound, in nats per image or per dimension as each says; bits only at the very end.
+"""The variational bound and its terms, in nats per image or per dimension as each says; bits only at the very end.
 
 NLL <= L_T + sum_{t=2..T} L_{t-1} + L_0 (Ho et al. 2020, eq. 5). With x on K levels, x = -1 + 2 k / (K - 1).
+:func:`bound_by_every_step` at the end is that sum as it is written; studies take the same one from fewer evaluations.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ddpmkit.diffusion.gaussian import Coefficients, q_sample
 from ddpmkit.diffusion.tables import Array, Tables
 from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.randomness import normal, stream_key
 
 Decoder = Literal["cdf", "continuous", "cdf-tanh", "softmax"]
+Numbers = TypeVar("Numbers", float, Array, Tensor)
 
 
 def bits_per_dim(nats: float, dims: int) -> float:
@@ -23,15 +28,28 @@ def bits_per_dim(nats: float, dims: int) -> float:
     return nats / (dims * math.log(2))
 
 
-def prior_kl(tables: Tables, x0: Tensor) -> Tensor:
-    """L_T = KL(q(x_T | x_0) || p(x_T)), nats per image, float64 (B,). Ho et al. 2020, eq. 5.
+def kl(ratio: Numbers, log_ratio: Numbers, squared: Numbers | float = 0.0) -> Numbers:
+    """KL(N(mu_1, s_1) || N(mu_2, s_2)) of two normal variables, nats: 1/2 [ r - 1 - ln r + squared ].
 
-    Per dimension 1/2 [ (m_T^2 x0^2 + S_T^2) / P - 1 - ln(S_T^2 / P) ], P the prior's variance.
+    r = s_1 / s_2 is the ratio of their variances, squared = (mu_1 - mu_2)^2 / s_2. Shapes that broadcast.
     """
-    prior, noise2, signal = tables.prior_variance, float(tables.noise2[-1]), float(tables.signal[-1])
-    x2 = x0.double().square().flatten(1).sum(1)
-    per_dim = noise2 / prior - 1 - math.log(noise2 / prior)
-    return 0.5 * (signal**2 * x2 / prior + x0[0].numel() * per_dim)
+    return 0.5 * (ratio - 1 - log_ratio + squared)
+
+
+def prior_kl(tables: Tables, x0: Tensor) -> Tensor:
+    """L_T = KL(q(x_T | x_0) || p(x_T)), nats per image, float64 (B,). Ho et al. 2020, eq. 5."""
+    return _prior(tables, x0.double().square().flatten(1).sum(1), x0[0].numel())
+
+
+def prior_bits(tables: Tables, second_moment: float = 1.0) -> float:
+    """L_T in bits/dim for data of that E x0^2: what is lost because the chain does not quite reach its prior."""
+    return bits_per_dim(_prior(tables, second_moment, 1), 1)
+
+
+def _prior(tables: Tables, squares: Numbers, dims: int) -> Numbers:
+    """Per dimension 1/2 [ (m_T^2 x0^2 + S_T^2) / P - 1 - ln(S_T^2 / P) ], P the prior's variance; summed, nats."""
+    prior, ratio = tables.prior_variance, float(tables.noise2[-1]) / tables.prior_variance
+    return 0.5 * (float(tables.signal[-1]) ** 2 * squares / prior) + dims * kl(ratio, math.log(ratio))
 
 
 def middle_constant(tables: Tables, log_sigma2: Array) -> Array:
@@ -43,33 +61,38 @@ def middle_constant(tables: Tables, log_sigma2: Array) -> Array:
     tilde, sigma2 = tables.posterior_variance[1:], np.exp(log_sigma2[1:])
     ratio = tilde / sigma2
     # 1/2 (r - 1 - ln r); where the two variances nearly agree it is off by about 1e-16, which no sum notices.
-    out[1:] = 0.5 * (ratio - 1 - (np.log(tilde) - log_sigma2[1:]))
+    out[1:] = kl(ratio, np.log(tilde) - log_sigma2[1:])
     return out
 
 
 def middle_factor(tables: Tables, log_sigma2: Array) -> Array:
-    """The factor c_t^2 / (2 sigma_t^2) on ||x0 - x0hat||^2 in L_{t-1}, nats, float64 (T,); entry 0 is 0.
-
-    On the eps-error it is beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha-bar_t)), Ho et al. 2020, eq. 12.
-    """
-    out = tables.posterior_x0**2 / (2 * np.exp(log_sigma2))
+    """The factor c_t^2 / (2 sigma_t^2) on ||x0 - x0hat||^2 in L_{t-1}, nats, float64 (T,); entry 0 is 0."""
+    out = tables.bound_factor(log_sigma2)
     out[0] = 0.0
-    return np.asarray(out)
+    return out
+
+
+def middle_kl(log_tilde: Tensor, pull2: Tensor, x0: Tensor, x0_hat: Tensor, log_sigma2: Tensor) -> Tensor:
+    """L_{t-1} per pixel in nats, from ln beta-tilde_t and c_t^2: the KL of the posterior from the step back.
+
+    1/2 [ beta-tilde_t / s - 1 - ln(beta-tilde_t / s) + c_t^2 (x0 - x0hat)^2 / s ], s = sigma^2, since both means have
+    the same k_t x_t (Ho et al. 2020, eq. 5 and 7). Shapes that broadcast.
+    """
+    ratio = torch.exp(log_tilde - log_sigma2)
+    squared = pull2 * (x0 - x0_hat).square() * torch.exp(-log_sigma2)
+    return kl(ratio, log_tilde - log_sigma2, squared)
 
 
 def middle_terms(tables: Tables, t: Tensor, x0: Tensor, x0_hat: Tensor, log_sigma2: Tensor) -> Tensor:
     """L_{t-1} in nats per image, float64 (B,), where the reverse variance is one a pixel, as when it is learned.
 
-    Sum over pixels of 1/2 [ beta-tilde_t / s - 1 + ln(s / beta-tilde_t) + c_t^2 (x0 - x0hat)^2 / s ], s = sigma^2: the
-    KL of two diagonal Gaussians, Nichol & Dhariwal 2021, section 2. t int64 (B,), each at least 1; the rest (B, ...).
+    The sum of :func:`middle_kl` over the pixels. t int64 (B,), each at least 1; the rest (B, ...).
     """
     around = (-1, *([1] * (x0.dim() - 1)))
     tilde, pull = (
         torch.from_numpy(v).to(x0.device)[t].reshape(around) for v in (tables.posterior_variance, tables.posterior_x0)
     )
-    log_s = log_sigma2.double()
-    error = (pull * (x0.double() - x0_hat.double())).square()
-    each = ((tilde + error) * torch.exp(-log_s) - 1 + log_s - tilde.log()) / 2
+    each = middle_kl(tilde.log(), pull.square(), x0.double(), x0_hat.double(), log_sigma2.double())
     return each.flatten(1).sum(1)
 
 
@@ -158,3 +181,51 @@ def decoder_terms(decoder: Decoder, x0: Tensor, mean: Tensor, log_variance: floa
         return decoder_density_nll(x0, mean, sigma)
     masses = {"cdf": decoder_nll, "cdf-tanh": decoder_tanh_nll, "softmax": decoder_softmax_nll}
     return masses[decoder](x0, mean, sigma, levels)
+
+
+def bound_by_every_step(
+    predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]],
+    tables: Tables,
+    x0: Tensor,
+    log_sigma2: Array | None = None,
+    decoder_log_variance: float | None = None,
+    decoder: Decoder = "cdf",
+    *,
+    levels: int,
+    clip: bool = False,
+    seed: int | str = 0,
+) -> Tensor:
+    """L_T + sum_{t=2..T} L_{t-1} + L_0 of each image in nats, float64 (B,), as Ho et al. 2020 write it in eq. 5.
+
+    Every step, with one noise draw of its own; :func:`ddpmkit.likelihood.bound` finds the same from fewer evaluations,
+    or from as many, with the same noise, after ``draw(full=True, decoder_draws=1)`` of 16 images and more.
+
+    Args:
+        predict: ``predict(xt, t) -> (x0hat, log sigma^2)``, x0hat not clipped, the second None unless it is learned.
+        tables: The chain; strided or full.
+        x0: Pixels (B, ...) in [-1, 1], on the grey levels unless the decoder is continuous.
+        log_sigma2: Log-variances of a fixed sigma, (T,), entry 0 unused; None takes the network's own.
+        decoder_log_variance: Log-variance of p(x_0 | x_1); None takes the network's own.
+        decoder: What stands for p(x_0 | x_1).
+        levels: Number K of grey levels.
+        clip: Whether x0hat is clipped to [-1, 1].
+        seed: Key of the noise.
+    """
+    c, index = Coefficients.of(tables, x0.device), torch.arange(len(x0), device=x0.device)
+    fixed = None
+    if log_sigma2 is not None and decoder_log_variance is not None:
+        fixed = [decoder_log_variance, *log_sigma2[1:].tolist()]
+    nats = prior_kl(tables, x0)  # L_T
+    for t in range(tables.T - 1, -1, -1):
+        steps = torch.full_like(index, t)
+        eps = normal(stream_key(seed, "nll-full" if t > 0 else "nll-full-decoder"), index, tuple(x0.shape[1:]), t)
+        x0_hat, own = predict(q_sample(c, x0, steps, eps), steps)
+        x0_hat = x0_hat.double().clamp(-1, 1) if clip else x0_hat.double()
+        log_s = own if fixed is None else torch.full_like(x0_hat, fixed[t])
+        if log_s is None:
+            raise DdpmkitError("the network gave no variances of its own", "give log_sigma2 and decoder_log_variance")
+        if t > 0:
+            nats += middle_terms(tables, steps, x0, x0_hat, log_s)  # L_{t-1} of the papers, whose t is one more
+        else:
+            nats += decoder_terms(decoder, x0.double(), x0_hat, log_s.double(), levels).flatten(1).sum(1)  # L_0
+    return nats

@@ -1,8 +1,7 @@
-"""The tables of a schedule, built once, and what is read off them at their two ends."""
+"""The tables of a schedule, built once, and the decoder's variance that is read off them."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,16 +61,6 @@ def tables_for(schedule: Schedule, T: int) -> Tables:
         times=np.arange(T, dtype=np.int64),
         full_T=T,
     )
-
-
-def prior_bits(tables: Tables, second_moment: float = 1.0) -> float:
-    """Return L_T in bits/dim for data of that E x0^2: what is lost because the chain does not quite reach its prior.
-
-    1/2 [ (m_T^2 E x0^2 + S_T^2) / P - 1 - ln(S_T^2 / P) ] / ln 2, P the prior's variance. Ho et al. 2020, eq. 5.
-    """
-    ratio = float(tables.noise2[-1]) / tables.prior_variance
-    mean = float(tables.signal[-1]) ** 2 * second_moment / tables.prior_variance
-    return 0.5 * (mean + ratio - 1 - math.log(ratio)) / math.log(2)
 
 
 def decoder_log_variance(tables: Tables, choice: str = "tilde2") -> float:

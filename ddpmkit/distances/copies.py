@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ddpmkit.distances.metric import Metric
+from ddpmkit.distances.measurement import Measurement
 from ddpmkit.errors import DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
+Rows = Array | Levels
 CHUNK, NEAR, ALARM, LEAST = 1024, 0.5, 1e-3, 3
 ALL_COPIES = "the held-out images are all copies"
 
 
-def copy_check(x: Array, train: Array, heldout: Array) -> Metric:
+def copy_check(x: Rows, train: Rows, heldout: Rows) -> Measurement:
     """The nearest-train-distance ratio of samples (N, D), divided by that of held-out data; 1 is clean, 0 all copies.
 
     r(A) = mean_A d(a, train) / mean_A d(a, held-out), the value is r(samples) / r(held-out), a held-out point being no
@@ -64,7 +65,7 @@ def copy_check(x: Array, train: Array, heldout: Array) -> Metric:
         "n_train": len(train),
         "n_heldout": len(heldout),
     }
-    return Metric(ratio / base, "none", effect, details)
+    return Measurement(ratio / base, effect, details)
 
 
 def too_few(n: int, n_train: int, n_heldout: int) -> str | None:
@@ -73,6 +74,11 @@ def too_few(n: int, n_train: int, n_heldout: int) -> str | None:
         return None
     sets = f"{n} samples, {n_train} training and {n_heldout} held-out images"
     return f"a copy check of {sets} needs at least {LEAST} of each"
+
+
+def no_copy_check(n: int, train: Levels, heldout: Levels) -> str | None:
+    """Say why a copy check of N samples with these images, uint8 (A, ...) and (B, ...), can't be; None where it can."""
+    return too_few(n, len(train), len(heldout)) or no_yardstick(train, heldout)
 
 
 def no_yardstick(train: Levels, heldout: Levels) -> str | None:
@@ -93,7 +99,7 @@ def no_yardstick(train: Levels, heldout: Levels) -> str | None:
     return f"{ALL_COPIES} of each other" if min(counts.values()) > 1 else None
 
 
-def nearest(x: Array, points: Array, *, itself: bool = False) -> Array:
+def nearest(x: Rows, points: Rows, *, itself: bool = False) -> Array:
     """The Euclidean distance from each row of x (N, D) to the nearest of the points (M, D), float64 of shape (N,).
 
     |a|^2 + |b|^2 - 2 a.b, exact for grey levels, which are small integers.

@@ -14,6 +14,7 @@ from scipy import linalg
 from ddpmkit.errors import DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Levels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def frechet_distance(x: Array, y: Array) -> float:
@@ -92,7 +93,7 @@ def factor(cov: Array) -> Array:
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
 
 
-def checked_pair(x: Array, y: Array) -> tuple[Array, Array]:
+def checked_pair(x: Array | Levels, y: Array | Levels) -> tuple[Array, Array]:
     """Return two feature arrays as float64, (N1, D) and (N2, D).
 
     Raises:
@@ -104,7 +105,7 @@ def checked_pair(x: Array, y: Array) -> tuple[Array, Array]:
     return x, y
 
 
-def checked(x: Array, name: str) -> Array:
+def checked(x: Array | Levels, name: str) -> Array:
     """Return a feature array as float64, (N, D) with N of at least 2.
 
     Raises:

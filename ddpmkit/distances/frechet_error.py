@@ -13,7 +13,7 @@ import numpy as np
 from scipy import linalg
 
 from ddpmkit.distances.frechet import checked, factor, frechet_distance, frechet_from_moments
-from ddpmkit.distances.metric import Metric
+from ddpmkit.distances.measurement import Measurement
 from ddpmkit.distances.moments import Moments
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -22,7 +22,7 @@ SPLIT_SEED = 0
 
 def debiased_frechet(
     x: Array, mu: Array, cov: Array, *, n_reference: int = 0, reference: Array | None = None
-) -> Metric:
+) -> Measurement:
     """The Frechet distance of samples (N, D) to a fixed reference, its 1/N bias taken off, with a standard error.
 
     value = 2 FD_N - (FD_half1 + FD_half2) / 2 over one seeded split of the samples; it may be negative, and is left so.
@@ -51,7 +51,7 @@ def debiased_frechet(
     if n < 2 * (d + 1):
         less = f"below the {d} dimensions" if n < d else f"below twice the {d} dimensions"
         details |= {"debiased": False, "note": f"N = {n} is {less}: no debiased value and no standard error"}
-        return Metric(plain, "lower", None, details)
+        return Measurement(plain, None, details)
     order = np.random.default_rng(SPLIT_SEED).permutation(n)
     first = Moments.of(x[order[: n // 2]])
     second = Moments.of(x[order[n // 2 :]])
@@ -63,7 +63,7 @@ def debiased_frechet(
         details |= {"note": "some features never vary in the samples: no standard error"}
     elif n < 8 * d:
         details |= {"note": f"N = {n} is below 8 x {d} dimensions: the bias is known only roughly"}
-    return Metric(value, "lower", effect, details)
+    return Measurement(value, effect, details)
 
 
 def influence(x: Array, own: Moments, mu: Array, cov: Array) -> Array | None:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from ddpmkit.distances.frechet import checked_pair
-from ddpmkit.distances.metric import Metric, standard_error
+from ddpmkit.distances.measurement import Measurement, standard_error
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 CHUNK = 2048
 
 
-def kernel_distance(x: Array, y: Array, *, standardise: bool = True) -> Metric:
+def kernel_distance(x: Array, y: Array, *, standardise: bool = True) -> Measurement:
     """KID between samples (N, D) and a reference (M, D), unbiased, and so sometimes negative.
 
     MMD^2_u = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_ij k(x_i, y_j), k(a, b) = (a.b / D + 1)^3
@@ -42,7 +42,7 @@ def kernel_distance(x: Array, y: Array, *, standardise: bool = True) -> Metric:
     value = xx.sum() / (n * (n - 1)) + yy.sum() / (m * (m - 1)) - 2 * xy.sum() / (n * m)
     of_x, of_y = (2 * (own / (k - 1) - other / j) for own, k, other, j in ((xx, n, xy, m), (yy, m, yx, n)))
     both = float(np.hypot(standard_error(of_x), standard_error(of_y)))
-    return Metric(float(value), "lower", of_x - of_x.mean(), {"se_both": both, "kernel": "(a.b/D + 1)^3"})
+    return Measurement(float(value), of_x - of_x.mean(), {"se_both": both, "kernel": "(a.b/D + 1)^3"})
 
 
 def _row_sums(a: Array, b: Array) -> Array:

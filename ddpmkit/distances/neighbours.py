@@ -8,14 +8,14 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from ddpmkit.distances.frechet import checked_pair
-from ddpmkit.distances.metric import Metric
+from ddpmkit.distances.measurement import Measurement
 from ddpmkit.errors import DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 CHUNK = 512
 
 
-def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False) -> dict[str, Metric]:
+def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False) -> dict[str, Measurement]:
     """Return precision, recall, density and coverage of samples (N, D) against a reference (M, D).
 
     The ball of a point has the distance to its k-th nearest other point of its own set as radius. Precision: the share
@@ -37,7 +37,7 @@ def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False
     """
     x, y = checked_pair(x, y)
     n, m = len(x), len(y)
-    reason = too_few(n, m, k)
+    reason = no_neighbours(n, m, k)
     if reason:
         raise DdpmkitError(reason, "take more samples")
     inside = np.less_equal if inclusive else np.less
@@ -59,14 +59,14 @@ def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False
     # Jackknife: without sample j, coverage falls by the balls in which j is alone.
     pseudo = (n - 1) * (lone - lone.mean()) / m
     return {
-        "precision": Metric(float(in_any.mean()), "higher", in_any - in_any.mean(), dict(how)),
-        "recall": Metric(recalled / m, "higher", None, dict(how)),
-        "density": Metric(float(balls.mean() / k), "higher", (balls - balls.mean()) / k, dict(how)),
-        "coverage": Metric(covered / m, "higher", pseudo, dict(how)),
+        "precision": Measurement(float(in_any.mean()), in_any - in_any.mean(), dict(how)),
+        "recall": Measurement(recalled / m, None, dict(how)),
+        "density": Measurement(float(balls.mean() / k), (balls - balls.mean()) / k, dict(how)),
+        "coverage": Measurement(covered / m, pseudo, dict(how)),
     }
 
 
-def too_few(n: int, m: int, k: int) -> str | None:
+def no_neighbours(n: int, m: int, k: int) -> str | None:
     """Say why N samples and M reference points have no k-th nearest other point; None where they have."""
     return None if 1 <= k < min(n, m) else f"k = {k} nearest neighbours of {n} samples and {m} reference points"
 

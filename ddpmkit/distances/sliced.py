@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from ddpmkit.distances.frechet import checked_pair
-from ddpmkit.distances.metric import Metric
+from ddpmkit.distances.measurement import Measurement
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 DIRECTIONS, SEED = 256, 0
 
 
-def sliced_wasserstein(x: Array, y: Array, *, directions: int = DIRECTIONS, seed: int = SEED) -> Metric:
+def sliced_wasserstein(x: Array, y: Array, *, directions: int = DIRECTIONS, seed: int = SEED) -> Measurement:
     """The mean of W2^2 between samples (N, D) and a reference (M, D) projected on fixed directions.
 
     SW^2 = mean_theta integral_0^1 (F_x^-1(u) - F_y^-1(u))^2 du over unit vectors theta drawn once from ``seed``, the
@@ -49,4 +49,4 @@ def sliced_wasserstein(x: Array, y: Array, *, directions: int = DIRECTIONS, seed
         slope = 2 * (px - target)
         potential = np.concatenate([[0.0], np.cumsum((slope[1:] + slope[:-1]) / 2 * np.diff(px))])
         effect[order] += potential - potential.mean()
-    return Metric(total / directions, "lower", effect / directions, {"directions": directions, "seed": seed})
+    return Measurement(total / directions, effect / directions, {"directions": directions, "seed": seed})

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from ddpmkit.distances.frechet import checked_pair
-from ddpmkit.distances.metric import Metric
+from ddpmkit.distances.measurement import Measurement
 from ddpmkit.errors import DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Levels = np.ndarray[Any, np.dtype[np.uint8]]
 FOLDS, TREES, SEED, MOST = 5, 100, 0, 2000
 
 
-def two_sample_test(x: Array, y: Array) -> Metric:
+def two_sample_test(x: Array | Levels, y: Array | Levels) -> Measurement:
     """The AUC of a cross-fitted classifier of samples (N, D) against a reference (M, D), and the p-value of AUC = 1/2.
 
     Gradient boosting is fitted on four fifths and scores the fifth it has not seen, five times (Lopez-Paz & Oquab 2017,
@@ -37,7 +38,7 @@ def two_sample_test(x: Array, y: Array) -> Metric:
     from sklearn.model_selection import StratifiedKFold
 
     x, y = checked_pair(x, y)
-    reason = too_few(len(x), len(y))
+    reason = no_two_sample_test(len(x), len(y))
     if reason:
         raise DdpmkitError(reason, "take more samples")
     x, y = _drawn(x), _drawn(y)
@@ -54,10 +55,10 @@ def two_sample_test(x: Array, y: Array) -> Metric:
         variances.append(_auc_variance(ours, theirs))
     p = min(1.0, float(np.median(tails)) * FOLDS / (FOLDS // 2 + 1))
     details = {"p": p, "se_folds": math.sqrt(sum(variances)) / FOLDS, "folds": FOLDS, "rows": [len(x), len(y)]}
-    return Metric(float(np.mean(aucs)), "none", None, details)
+    return Measurement(float(np.mean(aucs)), None, details)
 
 
-def too_few(n: int, m: int) -> str | None:
+def no_two_sample_test(n: int, m: int) -> str | None:
     """Say why N samples and M reference images make no test; None where they do: a fold has two of each."""
     return None if min(n, m) >= 2 * FOLDS else f"the two-sample test of {n} against {m} rows needs {2 * FOLDS} of each"
 

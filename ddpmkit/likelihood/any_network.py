@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ddpmkit.diffusion.gaussian import Coefficients, Prediction, to_x0
+from ddpmkit.diffusion.denoise import Denoiser
 from ddpmkit.diffusion.likelihood import Decoder, checked_decoder
-from ddpmkit.diffusion.objective import prediction_weights
+from ddpmkit.diffusion.objective import check_possible
 from ddpmkit.diffusion.tables import Array, Tables, decoder_log_variance, fixed_log_variance, tables_for
-from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood.ask import beside_the_middle, draw
 from ddpmkit.likelihood.control_variates import LinearGaussian
 from ddpmkit.likelihood.vlb import Bound, bound
 from ddpmkit.pixels import to_pixels
-from ddpmkit.plugin.interfaces import Schedule, Sigma
+from ddpmkit.plugin.interfaces import Prediction, Schedule, Sigma
 
 MIDDLE = 8192  # evaluations for the steps from t=2 on, where no budget is given
 OFF_LEVEL = 1e-3  # of the distance of two levels, by which a float pixel may miss its level
@@ -36,7 +36,7 @@ def bits_per_dim(
     schedule: str | Schedule | Tables | Sequence[float] | Plain = "linear",
     timesteps: int = 1000,
     sigma: str | Sigma | Sequence[float] | Plain = "beta-tilde",
-    prediction: Prediction = "eps",
+    prediction: str | Prediction = "eps",
     levels: int = 256,
     decoder: Decoder = "cdf",
     decoder_variance: str | float = "tilde2",
@@ -61,7 +61,7 @@ def bits_per_dim(
             is told the t of the full one.
         timesteps: T, for a schedule by name or as an object.
         sigma: Spec such as ``beta``, a sigma object, or T variances sigma_t^2.
-        prediction: ``eps``, ``x0``, ``v`` or ``mu``.
+        prediction: ``eps``, ``x0``, ``v``, ``mu``, or a prediction object.
         levels: Number K of grey levels.
         decoder: ``cdf``, ``continuous`` (a density; pixels may then be any number), ``cdf-tanh`` or ``softmax``.
         decoder_variance: Of p(x_0 | x_1): ``tilde2``, ``beta1``, or a number.
@@ -82,14 +82,10 @@ def bits_per_dim(
     images = _images(x0, levels, decoder)
     tables = _tables(schedule, timesteps)
     log_sigma2, variance = _log_variance(sigma, tables), _decoder_log_variance(decoder_variance, tables)
-    if prediction not in get_args(Prediction):
-        names = get_args(Prediction)
-        raise DdpmkitError(f"unknown prediction '{prediction}'{did_you_mean(prediction, names)}", "eps, x0, v or mu")
-    prediction_weights(tables, np.ones(tables.T), prediction)  # refuses what is not defined
-    c = Coefficients.of(tables, images.device)
+    denoiser = Denoiser.of(tables, _prediction(prediction, tables), images.device)
     times = torch.from_numpy(tables.times).to(images.device)
 
-    def predict_x0(xt: Tensor, t: Tensor) -> tuple[Tensor, None]:
+    def predict_x0(xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
         out = predict(xt, times[t])
         if not isinstance(out, Tensor) or out.shape != xt.shape:
             got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
@@ -97,7 +93,7 @@ def bits_per_dim(
                 f"predict gives {got} for xt of shape {tuple(xt.shape)}",
                 "it must give a tensor shaped like xt, as in lambda xt, t: net(xt, t).sample",
             )
-        return to_x0(c, prediction, xt, t, out.float()), None
+        return denoiser.read(xt, t, out.float())
 
     draws = draw(
         predict_x0,
@@ -177,6 +173,15 @@ def _tables(schedule: str | Schedule | Tables | Sequence[float] | Plain, timeste
     if betas.ndim != 1:
         raise DdpmkitError(f"betas have shape {betas.shape}, not (T,)", "give one beta a step, or a schedule's name")
     return tables_for(cast(Schedule, _Betas(betas)), len(betas))
+
+
+def _prediction(prediction: str | Prediction, tables: Tables) -> Prediction:
+    if isinstance(prediction, str):
+        from ddpmkit.plugin.registry import Registry
+
+        prediction = cast(Prediction, Registry().build("prediction", prediction))
+    check_possible(prediction, tables)
+    return prediction
 
 
 def _log_variance(sigma: str | Sigma | Sequence[float] | Plain, tables: Tables) -> Array:

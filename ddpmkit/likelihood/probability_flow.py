@@ -21,9 +21,11 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-from ddpmkit.diffusion.gaussian import Prediction
+from ddpmkit.diffusion.denoise import parts
 from ddpmkit.diffusion.tables import Array, Tables
 from ddpmkit.errors import DdpmkitError, Diverged
+from ddpmkit.plugin.contract import x0hat
+from ddpmkit.plugin.interfaces import Prediction
 from ddpmkit.randomness import normal, stream_key, uniform
 
 # predict(xt, t) -> x0hat, t float64 (B,): a step's index, and between two steps a fraction.
@@ -87,14 +89,44 @@ class OdeLikelihood:
     divergence: str
 
 
-def from_network(net: Callable[[Tensor, Tensor], Tensor], tables: Tables, prediction: Prediction) -> PredictAt:
+@dataclass(frozen=True, eq=False)
+class Between:
+    """The factors of x_t = m_t x0 + S_t eps between two steps, a :class:`ddpmkit.Factors` without a posterior mean."""
+
+    signal: Tensor
+    noise: Tensor
+
+    @property
+    def mean_x0(self) -> Tensor:
+        """Refuse: there is no step here.
+
+        Raises:
+            DdpmkitError: always.
+        """
+        raise DdpmkitError("between two steps there is no posterior mean", "a prediction of it: between_steps = False")
+
+    mean_xt = mean_x0
+
+
+def from_network(
+    net: Callable[[Tensor, Tensor], Tensor], tables: Tables, prediction: Prediction, *, learned: bool = False
+) -> PredictAt:
     """Return predict(xt, t) at fractional t of a network that takes (input, time 1000 t / T), as ddpmkit's do.
 
+    Args:
+        net: The network.
+        tables: The full chain.
+        prediction: What its answer is.
+        learned: Whether its answer has a second half, for a learned sigma.
+
     Raises:
-        DdpmkitError: for mu-prediction, whose coefficients belong to whole steps.
+        DdpmkitError: for a prediction whose factors belong to whole steps, such as mu.
     """
-    if prediction == "mu":
-        raise DdpmkitError("the ODE runs between the steps, where mu is not defined", "use --prediction eps, x0 or v")
+    if not prediction.between_steps:
+        raise DdpmkitError(
+            f"the ODE runs between the steps, where {prediction.name} is not defined",
+            f"use --prediction {prediction.instead}",
+        )
     between, steps = Continuum.of(tables), np.arange(tables.T)
 
     def predict(xt: Tensor, t: Tensor) -> Tensor:
@@ -107,11 +139,8 @@ def from_network(net: Callable[[Tensor, Tensor], Tensor], tables: Tables, predic
         noise = signal * np.exp(between.log_sigma(at))
         scale = 1.0 if tables.variance_preserving else 1 / np.sqrt(signal**2 + noise**2)
         time = torch.from_numpy(np.interp(at, steps, tables.network_time)).to(xt)
-        out = net(shaped(scale * np.ones(len(at))) * xt, time)
-        if prediction == "x0":
-            return out
-        m, s = shaped(signal), shaped(noise)
-        return (xt - s * out) / m if prediction == "eps" else m * xt - s * out
+        predicted, _ = parts(net(shaped(scale * np.ones(len(at))) * xt, time), learned=learned)
+        return x0hat(prediction, Between(shaped(signal), shaped(noise)), xt, predicted)
 
     return predict
 

@@ -1,4 +1,4 @@
-"""The eight hooks. Each takes nothing and returns a list of classes, so that registering is pure and testable."""
+"""The hooks, one a kind. Each takes nothing and returns a list of classes, so that registering is pure and testable."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ class Hooks:
         """Return subclasses of ``Backbone``."""
 
     @hookspec
+    def ddpmkit_register_predictions(self) -> list[type]:  # type: ignore[empty-body]
+        """Return subclasses of ``Prediction``."""
+
+    @hookspec
     def ddpmkit_register_samplers(self) -> list[type]:  # type: ignore[empty-body]
         """Return subclasses of ``Sampler``."""
 
@@ -41,6 +45,10 @@ class Hooks:
     @hookspec
     def ddpmkit_register_features(self) -> list[type]:  # type: ignore[empty-body]
         """Return subclasses of ``Features``."""
+
+    @hookspec
+    def ddpmkit_register_metrics(self) -> list[type]:  # type: ignore[empty-body]
+        """Return subclasses of ``Metric``."""
 
     @hookspec
     def ddpmkit_register_executors(self) -> list[type]:  # type: ignore[empty-body]

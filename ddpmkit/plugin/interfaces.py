@@ -8,58 +8,30 @@ Images are float32 (B, C, H, W) in [-1, 1]; stored images are uint8 grey levels 
 from __future__ import annotations
 
 import hashlib
-import inspect
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import spec
+from ddpmkit.plugin.component import Component as Component
+from ddpmkit.plugin.measurement import Levels as Levels
+from ddpmkit.plugin.measurement import Measurement as Measurement
+from ddpmkit.plugin.measurement import Sets as Sets
+from ddpmkit.plugin.metric import Metric as Metric
 from ddpmkit.plugin.tables import Array as Array
 from ddpmkit.plugin.tables import Tables
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
 
     from ddpmkit.plugin.execution import Emit, Job, Pool, ShouldStop
 
-# Text, as Array is: an annotation loads neither numpy nor torch.
-Levels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+# Texts, as Array is: an annotation loads neither numpy nor torch.
 # denoise(x, t): x is (B, ...), t the step's index in the tables it was given with.
 Denoise: TypeAlias = "Callable[[Tensor, int], Denoised]"
 # noise(k) -> unit normal of the shape of x for the k-th step counted from the noise end; k = 0 is x_T itself.
 Noise: TypeAlias = "Callable[[int], Tensor]"
-
-
-@dataclass(frozen=True)
-class Component(spec.Spelled, ABC):
-    """What all kinds share: a name, a reference, an integer version, and parameters that check themselves."""
-
-    reference: ClassVar[str] = ""
-    used_by: ClassVar[str] = ""  # whose code or papers use it, and under which name
-    version: ClassVar[int] = 1  # raise it when the same parameters come to mean other numbers
-
-    def __post_init__(self) -> None:
-        """Check every field against its declaration."""
-        spec.validate(self)
-
-    def __str__(self) -> str:
-        """The component as spec text, ``cosine:s=0.01``: its name, and the parameters that differ from the defaults."""
-        return spec.format(self)
-
-    @classmethod
-    def description(cls) -> str:
-        """The class's own docstring, or an empty string."""
-        doc = cls.__dict__.get("__doc__") or ""
-        # dataclass() writes "Name(field: type = ...)" where the author wrote nothing.
-        return "" if doc.startswith(f"{cls.__name__}(") else inspect.cleandoc(doc)
-
-    @classmethod
-    def summary(cls) -> str:
-        """The first line of :meth:`description`."""
-        return cls.description().split("\n")[0]
 
 
 class Schedule(Component):
@@ -174,6 +146,53 @@ class Backbone(Component):
         ``t`` is float32 (B,) in [0, 1000): not the step's index but its share of the chain, 1000 index / T, so that a
         network need not know T. ``out_channels`` is twice ``in_channels`` for a learned sigma.
         """
+
+
+class Factors(Protocol):
+    """The factors of each image's own step, float tensors (B, 1, ...) that multiply images (B, ...)."""
+
+    @property
+    def signal(self) -> Tensor:
+        """m_t of x_t = m_t x0 + S_t eps; sqrt(alpha-bar_t) when variance-preserving."""
+
+    @property
+    def noise(self) -> Tensor:
+        """S_t; sqrt(1 - alpha-bar_t) when variance-preserving."""
+
+    @property
+    def mean_x0(self) -> Tensor:
+        """c_t of the posterior mean c_t x0 + k_t x_t of a whole step; between two steps there is none."""
+
+    @property
+    def mean_xt(self) -> Tensor:
+        """k_t of the same."""
+
+
+class Prediction(Component):
+    """What the network is asked for, and what its answer says of x0.
+
+    The answer's error must be a multiple of the x0-error, the factor depending on the step alone: then a weight on one
+    is a weight on the other.
+    """
+
+    between_steps: ClassVar[bool] = True  # False: it needs the factors of the posterior mean, which whole steps have
+    instead: ClassVar[str] = "x0"  # what hints name where this one is impossible
+
+    @abstractmethod
+    def target(self, at: Factors, x0: Tensor, eps: Tensor, xt: Tensor) -> Tensor:
+        """Return what the network is asked for at x_t = m_t x0 + S_t eps; all of shape (B, ...)."""
+
+    @abstractmethod
+    def x0hat(self, at: Factors, xt: Tensor, out: Tensor) -> Tensor:
+        """Return the estimate of x0 that the answer ``out`` at ``xt`` means, not clipped; all of shape (B, ...)."""
+
+    @abstractmethod
+    def divisor(self, tables: Tables) -> Array:
+        """Return (answer's error / x0-error)^2 of each step, (T,): a weight on the x0-error is divided by it."""
+
+    def impossible(self, tables: Tables) -> str | None:
+        """Return why this can't be learned on a chain, in words that begin with its name; None where it can."""
+        return None
 
 
 class Sampler(Component):
@@ -300,9 +319,11 @@ KINDS: dict[str, Kind] = {
         Kind("sigma", Sigma, ("log_bounds",)),
         Kind("weighting", Weighting, ("weights",)),
         Kind("backbone", Backbone, ("build",)),
+        Kind("prediction", Prediction, ("x0hat",)),
         Kind("sampler", Sampler, ("sample",)),
         Kind("dataset", Dataset, ("load",)),
         Kind("features", Features, ("load",)),
+        Kind("metric", Metric, ("value",)),
         Kind("executor", Executor, ("open",)),
     )
 }

@@ -93,6 +93,15 @@ class Tables:
         """The factor on x_t in the posterior mean: a_t S_{t-1}^2 / S_t^2, Ho et al. 2020, eq. 7."""
         return self.a * self.noise2_before / self.noise2
 
+    def bound_factor(self, log_sigma2: Array) -> Array:
+        """Return the factor c_t^2 / (2 sigma_t^2) on ||x0 - x0hat||^2 in the KL of the step back, nats, float64 (T,).
+
+        On the eps-error it is beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha-bar_t)), Ho et al. 2020, eq. 12.
+        """
+        import numpy as np
+
+        return np.asarray(self.posterior_x0**2 / (2 * np.exp(log_sigma2)))
+
     @property
     def input_scale(self) -> Array:
         """What the network's input is multiplied by to have unit variance for unit data; 1 when variance-preserving."""

@@ -167,14 +167,9 @@ def _sigma(registry: Registry, asked: str | None, record: dict[str, Any] | None)
 def _ode(network: Trained, asked: Asked) -> dict[str, Any]:
     """The likelihood of the probability-flow ODE on the first images of the split, bits/dim, as a record."""
     images = network.images
-
-    def mean(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = network.net(x, t)
-        return out.chunk(2, dim=1)[0] if network.sigma.learned else out
-
     chosen = torch.from_numpy(split_images(images, asked.split)[: asked.ode])
     flow = ode_likelihood(
-        from_network(mean, network.tables, network.prediction),
+        from_network(network.net, network.tables, network.prediction, learned=network.sigma.learned),
         network.tables,
         to_pixels(chosen.to(network.device), images.levels),
         levels=images.levels,

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
-from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.spec import param
+from ddpmkit.study.metrics import DEFAULT_METRICS, read_metrics
+from ddpmkit.study.written import LARGEST, as_toml, canonical, check_text, read_seeds, words
 
-LARGEST = 10_000  # results a study may ask for
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-COMPONENTS = ("dataset", "schedule", "sigma", "weighting", "backbone", "sampler")
-# Of drawn images; the last two look at pixels, and are taken once however many extractors there are.
-IMAGE_METRICS = ("c2st", "copy")
-SAMPLE_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "sw", *IMAGE_METRICS)
-METRICS = (*SAMPLE_METRICS, "nll")
-DEFAULT_METRICS = ("fd", "copy", "nll")
+COMPONENTS = ("dataset", "schedule", "sigma", "weighting", "backbone", "sampler", "prediction")
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,7 @@ class Settings:
     sampler: str = param("ancestral", "walk from noise to image")
     timesteps: int = param(1000, "T, steps of the forward process", ge=2)
     sampling_steps: int = param(100, "steps of the reverse walk", ge=1)
-    prediction: Literal["eps", "x0", "v", "mu"] = param(
+    prediction: str = param(
         "eps",
         "what the network estimates; of mu, as of all, x0hat is solved for and clipped, where improved-diffusion takes "
         "the network's mean as it is",
@@ -171,15 +164,15 @@ class Study:
     def toml(self) -> str:
         """The study as a file that ``ddpmkit ablate FILE`` reads back."""
         plural = {v: k for k, v in PLURALS.items()}
-        lines = [f"name = {_toml(self.name)}"]
+        lines = [f"name = {as_toml(self.name)}"]
         for field, value in spec.values(self.base).items():
             values = self.axes.get(field, (value,))
             if values == (None,):
                 continue  # TOML has no word for it; what is not said is the default
             key = plural.get(field, field)
-            lines.append(f"{key} = {_toml(list(values) if field in plural or len(values) > 1 else values[0])}")
+            lines.append(f"{key} = {as_toml(list(values) if field in plural or len(values) > 1 else values[0])}")
         for key in ("train_seeds", "sample_seeds", "metrics", "features", *(["only"] if self.only else [])):
-            lines.append(f"{key} = {_toml(list(getattr(self, key)))}")
+            lines.append(f"{key} = {as_toml(list(getattr(self, key)))}")
         return "\n".join(lines) + "\n"
 
 
@@ -202,21 +195,16 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     given = {k: v for k, v in options.items() if v is not None}
     for key, value in given.items():
         if key in ("name", "preset", "metrics", "features", "axis", "only"):
-            _check_text(key, value, single=key in ("name", "preset"))
+            check_text(key, value, single=key in ("name", "preset"))
     name = given.pop("name", None)
     preset = given.pop("preset", None)
     if preset is not None and preset not in PRESETS:
         raise DdpmkitError(
             f"unknown preset '{preset}'{did_you_mean(preset, PRESETS)}", f"presets: {', '.join(PRESETS)}"
         )
-    seeds = {k: _seeds(k, given.pop(k, default)) for k, default in (("train_seeds", "0-2"), ("sample_seeds", "0"))}
+    seeds = {k: read_seeds(k, given.pop(k, default)) for k, default in (("train_seeds", "0-2"), ("sample_seeds", "0"))}
     by_default = "metrics" not in given
-    metrics = _words(given.pop("metrics", DEFAULT_METRICS))
-    for metric in metrics:
-        if metric not in METRICS:
-            raise DdpmkitError(
-                f"unknown metric '{metric}'{did_you_mean(metric, METRICS)}", f"metrics: {', '.join(METRICS)}"
-            )
+    metrics = read_metrics(given.pop("metrics", DEFAULT_METRICS), registry)
     features = given.pop("features", None)
     only = given.pop("only", ())
     only = (only,) if isinstance(only, str) else tuple(only)
@@ -242,10 +230,10 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     base = replace(Settings(), **{field: values[0] for field, values in ordered.items()})
     if features is None:
         features = registry.build("dataset", base.dataset).default_features
-    canonical = tuple(
-        dict.fromkeys(spec.format(registry.build("features", f), called=registry.called) for f in _words(features))
+    extractors = tuple(
+        dict.fromkeys(spec.format(registry.build("features", f), called=registry.called) for f in words(features))
     )
-    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, canonical, only, by_default)
+    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, extractors, only, by_default)
     labels = [c.label for c in replace(study, only=()).cells()] if only else []
     for label in only:
         if label not in labels:
@@ -284,38 +272,6 @@ def check_name(name: str) -> str:
     return name
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a study file into options.
-
-    Raises:
-        DdpmkitError: when it is missing or no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as err:
-        raise DdpmkitError(f"can't read '{path}': {err.strerror}", "give the path of a study's .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise DdpmkitError(f"'{path}' is no valid TOML: {err}", "ddpmkit ablate --help lists the settings") from None
-
-
-def _check_text(key: str, value: Any, *, single: bool) -> None:
-    """Refuse what a TOML file or a caller gave where text, or a list of texts, belongs."""
-    fits = isinstance(value, str) or (
-        not single and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
-    )
-    if not fits:
-        raise DdpmkitError(
-            f"'{key}' must be text{'' if single else ' or a list of texts'}, got {value!r}", "ddpmkit ablate --help"
-        )
-
-
-def _words(value: str | Iterable[str]) -> tuple[str, ...]:
-    words = spec.split(value) if isinstance(value, str) else [str(v) for v in value]
-    if not words:
-        raise DdpmkitError("a list is empty", "name at least one entry")
-    return tuple(dict.fromkeys(words))
-
-
 def _values(field: str, value: Any, registry: Registry) -> tuple[Any, ...]:
     """Read one setting's values, in order and without repeats."""
     raw = spec.split(value) if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else [value]
@@ -325,15 +281,7 @@ def _values(field: str, value: Any, registry: Registry) -> tuple[Any, ...]:
     for item in raw:
         text = item if isinstance(item, str) else spec.encode(item)
         if field in COMPONENTS:
-            name = spec.parse(text)[0]
-            obj = registry.build(field, text)
-            qualifier = (
-                name.rpartition("/")[0].removesuffix(BUILTIN)
-                if name.startswith(f"{BUILTIN}/")
-                else name.rpartition("/")[0]
-            )
-            stated = spec.format(obj, called=registry.called)
-            read: Any = f"{qualifier}/{stated}" if qualifier else stated
+            read: Any = canonical(field, text, registry)
         else:
             try:
                 read = spec.decode(FIELDS[field].type, text)
@@ -346,34 +294,3 @@ def _values(field: str, value: Any, registry: Registry) -> tuple[Any, ...]:
         if read not in out:
             out.append(read)
     return tuple(out)
-
-
-def _seeds(key: str, value: Any) -> tuple[int, ...]:
-    """Read ``0-2``, ``0,3,5``, ``0-2,7``, a list of ints, or one int."""
-    flag = "--" + key.replace("_", "-")
-    parts = [str(v) for v in value] if isinstance(value, (list, tuple, range)) else str(value).split(",")
-    out: list[int] = []
-    for part in parts:
-        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part.strip())
-        if not match:
-            raise DdpmkitError(f"{flag}: '{part}' is no seed", f"write {flag} 0-2 or {flag} 0,1,2")
-        low, high = int(match[1]), int(match[2] or match[1])
-        if high < low or high - low >= LARGEST:
-            raise DdpmkitError(f"{flag}: '{part}' is no range", f"write {flag} 0-2")
-        out += [s for s in range(low, high + 1) if s not in out]
-    if not out:
-        raise DdpmkitError(f"{flag}: no seed is given", f"write {flag} 0-2")
-    return tuple(out)
-
-
-def _toml(value: Any) -> str:
-    if value is None:
-        value = spec.encode(value)  # TOML has no word for it; ours is read back
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
-    return files.canonical(str(value)).replace("\x7f", "\\u007f")

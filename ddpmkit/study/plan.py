@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,14 +10,17 @@ import numpy as np
 
 from ddpmkit.distances.feasible import why_not
 from ddpmkit.distances.images import sliver
+from ddpmkit.distances.reference import distance_label
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import IMAGE_METRICS, SAMPLE_METRICS, Cell, Study
+from ddpmkit.study.config import Cell, Study
 from ddpmkit.study.identity import identified
 from ddpmkit.study.kind import Per
-from ddpmkit.study.planning import Asked, Context, Impossible, Parts, Place
+from ddpmkit.study.metrics import of_images
+from ddpmkit.study.planning import Asked, Context, Impossible, Parts, Place, Wanted
+from ddpmkit.study.records import metric_keys
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import KINDS
 from ddpmkit.study.stages.draw import Draw
@@ -103,7 +107,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
     """
     dataset = registry.build("dataset", study.base.dataset)
     images = contract.images(dataset, again=True)
-    study, left_out = _feasible(study, images)
+    study, left_out = _feasible(study, images, registry)
     plan = Plan(study, images, notes=[*images.notes, *left_out])
     scale = sliver(int(images.train.min()), int(images.train.max()), 0, images.levels - 1)
     if scale:
@@ -153,16 +157,39 @@ def _planned(at: Place, per: Per) -> Place:
 
 
 def _extractors(study: Study, registry: Registry) -> tuple[Asked, ...]:
-    """Build the extractors; metrics of pixels are taken once, with the first of them."""
-    chosen = [m for m in study.metrics if m in SAMPLE_METRICS]
+    """Build the extractors and the metrics; those of pixels are taken once, with the first extractor.
+
+    Raises:
+        DdpmkitError: when one can't be built, or two metrics would share a column.
+    """
+    built = [registry.build("metric", text) for text in of_images(study.metrics)]
+    chosen = [(metric, identified(metric, registry)) for metric in built]
     out = []
     for index, text in enumerate(study.features if chosen else ()):
         features = registry.build("features", text)
-        metrics = tuple(m for m in chosen if index == 0 or m not in IMAGE_METRICS)
+        here = [(metric, found) for metric, found in chosen if index == 0 or metric.of_features]
+        keys = metric_keys([identity for _, (identity, _) in here])
+        metrics = tuple(Wanted(key, metric, found) for key, (metric, found) in zip(keys, here, strict=True))
         if metrics:
             label, fingerprint = contract.label(features), contract.fingerprint(features)
+            _refuse_namesakes(metrics, {"label": distance_label(features), "features": label})
             out.append(Asked(text, features, label, fingerprint, identified(features, registry), metrics))
     return tuple(out)
+
+
+def _refuse_namesakes(metrics: Sequence[Wanted], protocol: Mapping[str, str]) -> None:
+    """Refuse metrics that would share a column, or the place of their values in a record.
+
+    Raises:
+        DdpmkitError: with their names.
+    """
+    keys: dict[str, Wanted] = {}
+    columns: dict[str, Wanted] = {}
+    for wanted in metrics:
+        for taken, name in ((keys, wanted.key), (columns, contract.column(wanted.metric, protocol))):
+            if taken.setdefault(name, wanted) is not wanted:
+                both = " and ".join(f"'{w.identified[0]['name']}'" for w in (taken[name], wanted))
+                raise DdpmkitError(f"the metrics {both} would both be called {name} in tables", "ask for one of them")
 
 
 def _warn(plan: Plan, cell: Cell, parts: Parts) -> None:
@@ -192,7 +219,7 @@ def _result(at: Place) -> Result:
     )
 
 
-def _feasible(study: Study, images: Images) -> tuple[Study, list[str]]:
+def _feasible(study: Study, images: Images, registry: Registry) -> tuple[Study, list[str]]:
     """Return the study with the metrics that can be taken in every cell, and notes on those left out.
 
     Raises:
@@ -200,12 +227,13 @@ def _feasible(study: Study, images: Images) -> tuple[Study, list[str]]:
     """
     sizes = {(c.settings.samples, c.settings.reference_split) for c in study.cells()}
     reasons: dict[str, str] = {}
-    for metric in study.metrics:
-        for count, split in sorted(sizes) if metric in SAMPLE_METRICS else ():
+    for text in of_images(study.metrics):
+        metric = registry.build("metric", text)
+        for count, split in sorted(sizes):
             n_reference = len(images.test if split == "test" else images.train)
             reason = why_not(metric, count, n_reference, train=images.train, heldout=images.test)
             if reason:
-                reasons.setdefault(metric, reason)
+                reasons.setdefault(text, reason)
     kept = tuple(m for m in study.metrics if m not in reasons)
     if reasons and (not study.by_default or not kept):
         metric, reason = next(iter(reasons.items()))

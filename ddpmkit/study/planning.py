@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, log_bounds, prior_bits, tables_for
+from ddpmkit.diffusion.tables import (
+    Array,
+    Tables,
+    decoder_log_variance,
+    fixed_log_variance,
+    log_bounds,
+    tables_for,
+)
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import contract
-from ddpmkit.plugin.interfaces import Backbone, Features, Images
+from ddpmkit.plugin.interfaces import Backbone, Features, Images, Metric
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
@@ -30,6 +37,15 @@ class Impossible(Exception):  # noqa: N818 - a property of a cell, not a defect
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A metric that a study asks for."""
+
+    key: str  # its name in records
+    metric: Metric
+    identified: Identified
+
+
+@dataclass(frozen=True)
 class Asked:
     """An extractor of a study, and which metrics are taken of its features."""
 
@@ -38,7 +54,7 @@ class Asked:
     label: str
     fingerprint: str
     identified: Identified
-    metrics: tuple[str, ...]
+    metrics: tuple[Wanted, ...]
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,7 @@ class Parts:
     sigma: Any
     weighting: Any
     backbone: Any
+    prediction: Any
     sampler: Any
     strided: Sequence[int]
     prior_bits: float
@@ -133,18 +150,19 @@ class Parts:
             Impossible: when two of them do not go together, with the reason.
             DdpmkitError: when one can't be built, or breaks its contract.
         """
+        from ddpmkit.diffusion.likelihood import prior_bits  # loads torch, which a plan alone does not need at import
+
         registry = context.registry
-        schedule, sigma, weighting, backbone, sampler = (
-            registry.build(kind, getattr(s, kind)) for kind in ("schedule", "sigma", "weighting", "backbone", "sampler")
+        schedule, sigma, weighting, backbone, prediction, sampler = (
+            registry.build(kind, getattr(s, kind))
+            for kind in ("schedule", "sigma", "weighting", "backbone", "prediction", "sampler")
         )
         tables = tables_for(schedule, s.timesteps)
         varies = sigma.learned or sigma.fitted
         log_sigma2 = log_bounds(sigma, tables)[1] if varies else fixed_log_variance(sigma, tables)
         _refuse_pairs(s, sigma, weighting)
-        if s.prediction == "v" and not tables.variance_preserving:
-            raise Impossible(f"v-prediction needs a variance-preserving schedule, and {s.schedule} is none")
-        if s.prediction == "eps" and not tables.signal.all():
-            raise Impossible(f"{s.schedule} leaves no signal at its last step, so eps says nothing of x0 there")
+        if why := contract.impossible(prediction, tables):
+            raise Impossible(f"{why}; the schedule is {s.schedule}")
         log_sigma2 = log_sigma2.copy()
         log_sigma2[0] = decoder_log_variance(tables, "tilde2" if s.decoder_variance == "fitted" else s.decoder_variance)
         weights = contract.declared_weights(weighting, sigma, tables, log_sigma2)
@@ -156,6 +174,7 @@ class Parts:
             "sigma": identified(sigma, registry, *log_bounds(sigma, tables)),
             "sigma of the walk": identified(sigma, registry, *log_bounds(sigma, strided)),
             "weighting": identified(weighting, registry, weights, contract.vlb_share(weighting, s.timesteps)),
+            "prediction": identified(prediction, registry, _divisor(prediction, tables, registry)),
             "sampler": identified(sampler, registry, *kernel),
             "backbone": _identified_backbone(backbone, context, learned=sigma.learned),
         }
@@ -164,6 +183,7 @@ class Parts:
             sigma,
             weighting,
             backbone,
+            prediction,
             sampler,
             steps,
             prior_bits(tables, context.second_moment),
@@ -172,6 +192,12 @@ class Parts:
             {part: identity for part, (identity, _) in found.items()},
             {part: record for part, (_, record) in found.items()},
         )
+
+
+def _divisor(prediction: Any, tables: Tables, registry: Registry) -> Array:
+    """A plugin's prediction is held against what it says of itself; of the built-in ones tests do so."""
+    ask = contract.divisor if registry.is_builtin(prediction) else contract.declared_divisor
+    return ask(prediction, tables)
 
 
 def _identified_backbone(backbone: Any, c: Context, *, learned: bool) -> Identified:
@@ -224,7 +250,7 @@ def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
 
 
 def builtin_identity(name: str) -> Identity:
-    """What of a prediction or a metric that comes with ddpmkit enters ids: the same form as a component's."""
+    """What of a metric that comes with ddpmkit enters ids: the same form as a component's."""
     return {"name": f"{BUILTIN}/{name}", "params": {}, "version": 1}
 
 

@@ -6,10 +6,41 @@ import math
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from ddpmkit import files
+from ddpmkit.plugin import spec
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ddpmkit.likelihood.vlb import Bound
+
+
+# Of records that are older than what they say of their metrics: units, and what stands beside a value.
+UNITS_BEFORE = {"fd": "squared distance", "kid": "squared distance", "sw": "squared distance", "c2st": "AUC"}
+BESIDE_BEFORE = {"fd": ["fd-debiased"]}
+
+
+def metric_keys(asked: Sequence[Mapping[str, Any] | str]) -> list[str]:
+    """Return the names in records of a stage's metrics, from what of them enters ids.
+
+    It is a metric's own name, and where several have that one, the parameters behind it.
+    """
+    plain = [one if isinstance(one, str) else str(one["name"]).rpartition("/")[2] for one in asked]
+    return [
+        name if plain.count(name) == 1 or isinstance(one, str) else ":".join([name, *_params(one["params"])])
+        for name, one in zip(plain, asked, strict=True)
+    ]
+
+
+def _params(params: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={_short(value)}" for key, value in params.items()]
+
+
+def _short(value: Any) -> str:
+    """A parameter as text; a part, or a file's content, by a hash."""
+    if isinstance(value, dict):
+        return files.sha256(files.canonical(value).encode())[:8]
+    return spec.encode(tuple(value) if isinstance(value, list) else value)
 
 
 @dataclass(frozen=True)
@@ -36,6 +67,7 @@ class RefRecord(Record):
 
     Attributes:
         names: metric -> its column.
+        units: metric -> its unit, ``better`` which way it is better; the name says what they lack.
         features: the hash of the extractor; ``features_label`` is its name.
         extractor: the same hash, under the name that other protocols have for it.
         reference: the hash of the images.
@@ -59,6 +91,8 @@ class RefRecord(Record):
     floors: dict[str, float]
     n_floor: int
     baselines: dict[str, float]
+    units: dict[str, str] = field(default_factory=lambda: dict(UNITS_BEFORE))
+    better: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -166,10 +200,15 @@ class NllRecord(Record):
 
 @dataclass(frozen=True)
 class ScoreRecord(Record):
-    """Metric -> value, error, direction and details; what was said of them; which failed, and why."""
+    """Metric -> value, error, direction and details; what was said of them; which failed, and why.
+
+    Attributes:
+        beside: metric -> the names of further numbers of its computation, which are in ``metrics`` too.
+    """
 
     kind = "score"
     n: int
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    beside: dict[str, list[str]] = field(default_factory=lambda: {k: list(v) for k, v in BESIDE_BEFORE.items()})

@@ -21,20 +21,20 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.claim import free
 from ddpmkit.study.config import (
     PLURALS,
-    SAMPLE_METRICS,
     Study,
     axis_fields,
     make_study,
-    read_toml,
 )
 from ddpmkit.study.dispatch import dispatch
 from ddpmkit.study.ending import blamed, not_run, settle, stop_flag, told
+from ddpmkit.study.metrics import of_images
 from ddpmkit.study.plan import Plan, make_plan
 from ddpmkit.study.planning import build_without_memory
 from ddpmkit.study.records import ScoreRecord
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
 from ddpmkit.study.taken import check_name_is_free, moved_since
+from ddpmkit.study.written import read_toml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -310,7 +310,7 @@ def _try_parts(plan: Plan, registry: Registry) -> None:
         if dropout is None and rates:
             told = ", ".join(f"{rate:g}" for rate in rates)
             plan.warn(f"backbone '{backbone.name}' keeps its own dropout of {told}; --dropout sets all layers")
-    if set(plan.study.metrics) & set(SAMPLE_METRICS):
+    if of_images(plan.study.metrics):
         for text in plan.study.features:
             contract.extractor(registry.build("features", text), images)
 

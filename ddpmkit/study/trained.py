@@ -12,15 +12,14 @@ import torch
 
 from ddpmkit import device as devices
 from ddpmkit import files
-from ddpmkit.diffusion.gaussian import Prediction
+from ddpmkit.diffusion.denoise import Predict, predictor
 from ddpmkit.diffusion.tables import Tables, log_bounds
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.interfaces import Images, Sigma
+from ddpmkit.plugin.interfaces import Images, Prediction, Sigma
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.sampling import Predict, predictor
 from ddpmkit.study.data import load_images
 from ddpmkit.study.identity import hold
-from ddpmkit.study.planning import bare_name, network
+from ddpmkit.study.planning import network
 from ddpmkit.study.stages.asked import OfNetwork
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
@@ -106,8 +105,8 @@ def load_trained(
         raise DdpmkitError(f"the last checkpoint of training {training[:12]} is damaged", "run the study again")
     net.load_state_dict(checkpoint.under(found.ema, repr(ema)))
     net = devices.place(net, device).eval()
-    prediction: Any = bare_name(spec.prediction)
     tables = spec.tables(registry.rebuild(how["schedule"]))
+    prediction = spec.predicts(how, registry, tables)
     if spec.sigma is not None and "sigma" in how:
         hold("sigma", spec.sigma, *log_bounds(registry.rebuild(how["sigma"]), tables))
     return Trained(training, spec, images, net, tables, sigma, prediction, device)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpmkit.plugin.execution import Emit
-from ddpmkit.plugin.interfaces import Images
+from ddpmkit.plugin.interfaces import Images, Metric
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import RunOptions
 from ddpmkit.study.data import load_images
+from ddpmkit.study.identity import Identity
+from ddpmkit.study.records import metric_keys
 from ddpmkit.study.stage import Spec, Stage
 from ddpmkit.study.store import Store
 
@@ -43,6 +45,11 @@ class Work:
     def component(self, kind: str) -> Any:
         """Build the component that the stage was planned with."""
         return self.registry.rebuild(self.stage.how[kind])
+
+    def metrics(self, asked: Sequence[Identity]) -> dict[str, Metric]:
+        """Build the metrics that the stage was planned with, each under its name in records."""
+        records = self.stage.how["metrics"]
+        return {key: self.registry.rebuild(records[key]) for key in metric_keys(asked)}
 
     def images(self, *expected: str) -> Images:
         """Load the stage's data, and check that they are the data it was planned with."""

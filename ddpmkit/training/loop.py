@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from ddpmkit import device as devices
-from ddpmkit.diffusion.gaussian import Coefficients, Prediction, gather, q_sample
-from ddpmkit.diffusion.objective import BoundTerm, Objective, loss, prediction_weights
+from ddpmkit.diffusion.denoise import Denoiser
+from ddpmkit.diffusion.gaussian import q_sample
+from ddpmkit.diffusion.objective import BoundTerm, Objective, check_possible, loss, prediction_weights
 from ddpmkit.diffusion.tables import Array, Tables, checked_weights
-from ddpmkit.diffusion.variance import LearnedVariance
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import to_pixels
-from ddpmkit.plugin.contract import dropout_layers, vlb_share
-from ddpmkit.plugin.interfaces import Sigma, Weighting
+from ddpmkit.plugin.contract import divisor, dropout_layers, vlb_share
+from ddpmkit.plugin.interfaces import Prediction, Sigma, Weighting
 from ddpmkit.randomness import normal, permutation, seed_libraries, stream_key, uniform
 from ddpmkit.training import checkpoint, ema
 from ddpmkit.training.timesteps import Timesteps, TimestepSampling, timesteps
@@ -119,11 +119,13 @@ def build_objective(
     weighting's share of it, the mean held still.
 
     Raises:
-        DdpmkitError: when the weighting gives a wrong shape, negative or infinite weights, or only zeros.
+        DdpmkitError: when the weighting gives a wrong shape, negative or infinite weights, or only zeros; when the
+            prediction can't be learned on the chain.
     """
     with_decoder = log_sigma2.copy()
     with_decoder[0] = decoder
     x0_weights = checked_weights(weighting, tables, with_decoder)
+    check_possible(config.prediction, tables)
     weights = (
         x0_weights if weighting.space == "prediction" else prediction_weights(tables, x0_weights, config.prediction)
     )
@@ -133,7 +135,6 @@ def build_objective(
             log_tilde = np.log(tables.posterior_variance)
         log_tilde[0] = 0.0
         bound = BoundTerm(
-            LearnedVariance(learned, tables, device),
             torch.from_numpy(log_tilde).float().to(device),
             torch.from_numpy(tables.posterior_x0**2).float().to(device),
             1.0 if weighting.is_bound else vlb_share(weighting, tables.T),
@@ -141,11 +142,11 @@ def build_objective(
         )
         weights = np.zeros_like(weights) if weighting.is_bound else weights
     return Objective(
-        Coefficients.of(tables, device),
-        config.prediction,
+        Denoiser.of(tables, config.prediction, device, learned),
         torch.from_numpy(weights).float().to(device),
         math.exp(decoder / 2) if weighting.decoder_first and learned is None else None,
         levels,
+        np.array_equal(divisor(config.prediction, tables), tables.snr),
         bound,
     )
 
@@ -168,7 +169,7 @@ def train(
         Interrupted: when asked to stop; a checkpoint of the last finished step has been written.
     """
     set_dropout(net, config.dropout)
-    c, shape = objective.coefficients, tuple(data.shape[1:])
+    denoiser, shape = objective.denoiser, tuple(data.shape[1:])
     choice = timesteps(config.timestep_sampling, len(objective.weights), device)
     time_key, noise_key = stream_key(config.seed, "time"), stream_key(config.seed, "noise")
     optimizer = devices.adamw(net.parameters(), device, lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -190,13 +191,13 @@ def train(
         x0 = to_pixels(data[index], objective.levels)
         t, factors = choice.draw(uniform(time_key, number))  # steps, and 1 / (T p_t) unless they are uniform
         eps = normal(noise_key, number, shape)
-        xt = q_sample(c, x0, t, eps)
+        xt = q_sample(denoiser.coefficients, x0, t, eps)
         losses = []
         for part, first in enumerate(range(0, config.batch_size, config.micro_batch)):
             cut = slice(first, first + config.micro_batch)
             seed_libraries(config.seed, "dropout", f"{step}/{part}")  # and whatever else a network may draw
             with devices.autocast(device, config.precision):
-                out = net(gather(c.input_scale, t[cut], xt) * xt[cut], c.network_time[t[cut]])
+                out = denoiser.ask(net, xt[cut], t[cut])
             terms = loss(objective, x0[cut], t[cut], eps[cut], xt[cut], out.float())
             counted = terms.weighted if factors is None else factors[cut] * terms.weighted
             (counted.sum() / config.batch_size).backward()

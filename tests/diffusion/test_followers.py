@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import ddpmkit
-from ddpmkit.diffusion.gaussian import Coefficients, q_sample, target, to_x0
+from ddpmkit.diffusion.gaussian import Coefficients, q_sample
+from ddpmkit.diffusion.likelihood import prior_bits
 from ddpmkit.diffusion.objective import prediction_weights
-from ddpmkit.diffusion.tables import fixed_log_variance, prior_bits, tables_for
+from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
 from ddpmkit.plugin.interfaces import Denoised
 
 T = 1000
@@ -82,7 +83,7 @@ def test_laplace_is_symmetric_in_log_snr():
 def test_weightings_on_the_eps_error(weighting, schedule, expected):
     t = tables(schedule)
     w = ddpmkit.build("weighting", weighting)
-    found = prediction_weights(t, w.weights(t, np.log(t.b2)), "eps")[[0, 100, 500, 999]]
+    found = prediction_weights(t, w.weights(t, np.log(t.b2)), ddpmkit.build("prediction", "eps"))[[0, 100, 500, 999]]
     np.testing.assert_allclose(found, expected, rtol=2e-4)
 
 
@@ -109,11 +110,12 @@ def test_mu_is_the_posterior_mean_and_gives_back_x0_also_on_a_strided_chain():
     x0, eps = torch.randn(4, 1, 4, 4, generator=g), torch.randn(4, 1, 4, 4, generator=g)
     t = torch.arange(4)
     xt = q_sample(c, x0, t, eps)
-    mu = target(c, "mu", x0, t, eps)
+    prediction, at = ddpmkit.build("prediction", "mu"), c.at(t, x0)
+    mu = prediction.target(at, x0, eps, xt)
     for i, step in enumerate([0, 100, 500, 999]):
         expected = full.posterior_x0[step] * x0[i].double() + full.posterior_xt[step] * xt[i].double()
         torch.testing.assert_close(mu[i].double(), expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(to_x0(c, "mu", xt, t, mu), x0, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(prediction.x0hat(at, xt, mu), x0, rtol=1e-3, atol=1e-2)
 
 
 def walk(sampler, predict, tables, log_sigma2, noise):

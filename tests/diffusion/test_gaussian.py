@@ -1,4 +1,4 @@
-"""q(x_t | x_0) by its moments, and the conversions between eps, x0 and v against their definitions."""
+"""q(x_t | x_0) by its moments, and what is predicted, eps, x0, v and mu, against its definition."""
 
 from dataclasses import dataclass, replace
 
@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from ddpmkit.builtin.predictions.eps import Eps
+from ddpmkit.builtin.predictions.mu import Mu
+from ddpmkit.builtin.predictions.v import V
+from ddpmkit.builtin.predictions.x0 import X0
 from ddpmkit.builtin.schedules.cosine import Cosine
 from ddpmkit.builtin.schedules.linear import Linear
-from ddpmkit.diffusion.gaussian import Coefficients, eps_from_x0, gather, q_sample, target, to_x0
+from ddpmkit.diffusion.gaussian import Coefficients, eps_from_x0, gather, q_sample
 from ddpmkit.diffusion.tables import tables_for
 from ddpmkit.plugin.interfaces import Schedule
 from ddpmkit.randomness import normal, stream_key
@@ -76,23 +80,25 @@ def test_q_sample_is_ho_equation_4(batch):
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=lambda s: s.name)
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "mu"])
+@pytest.mark.parametrize("prediction", [Eps(), X0(), V(), Mu()], ids=str)
 def test_the_true_target_gives_back_x0_and_eps(batch, schedule, prediction):
     x0, eps, t = batch
     c = exact(tables_for(schedule, 1000))
     xt = q_sample(c, x0, t, eps)
-    hat = to_x0(c, prediction, xt, t, target(c, prediction, x0, t, eps))
+    at = c.at(t, x0)
+    hat = prediction.x0hat(at, xt, prediction.target(at, x0, eps, xt))
     # eps / signal is 2e4 at the last cosine step: nine digits are left of sixteen
     torch.testing.assert_close(hat, x0, rtol=0, atol=1e-9)
     torch.testing.assert_close(eps_from_x0(c, xt, t, hat), eps, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "mu"])
+@pytest.mark.parametrize("prediction", [Eps(), X0(), Mu()], ids=str)
 def test_conversions_off_the_variance_preserving_family(batch, prediction):
     x0, eps, t = batch
     c = exact(tables_for(Walk(), 1000))
     xt = q_sample(c, x0, t, eps)
-    hat = to_x0(c, prediction, xt, t, target(c, prediction, x0, t, eps))
+    at = c.at(t, x0)
+    hat = prediction.x0hat(at, xt, prediction.target(at, x0, eps, xt))
     torch.testing.assert_close(hat, x0, rtol=0, atol=1e-10)
     torch.testing.assert_close(eps_from_x0(c, xt, t, hat), eps, rtol=0, atol=1e-10)
 
@@ -105,12 +111,12 @@ def test_a_wrong_output_means_the_x0_that_the_definition_says(batch):
     c = exact(tables_for(Linear(), 1000))
     xt, out = q_sample(c, x0, t, eps), torch.full_like(x0, 0.3)
     naive = {
-        "eps": (xt - (1 - alpha_bar).sqrt() * out) / alpha_bar.sqrt(),
-        "x0": out,
-        "v": alpha_bar.sqrt() * xt - (1 - alpha_bar).sqrt() * out,
+        Eps(): (xt - (1 - alpha_bar).sqrt() * out) / alpha_bar.sqrt(),
+        X0(): out,
+        V(): alpha_bar.sqrt() * xt - (1 - alpha_bar).sqrt() * out,
     }
     for prediction, expected in naive.items():
-        torch.testing.assert_close(to_x0(c, prediction, xt, t, out), expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(prediction.x0hat(c.at(t, xt), xt, out), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_mu_is_the_mean_of_the_posterior(batch):
@@ -123,7 +129,7 @@ def test_mu_is_the_mean_of_the_posterior(batch):
     c = exact(tables_for(Linear(), 1000))
     xt = q_sample(c, x0, t, eps)
     expected = sum(torch.from_numpy(k)[t].reshape(7, 1, 1, 1) * x for k, x in ((on_x0, x0), (on_xt, xt)))
-    torch.testing.assert_close(target(c, "mu", x0, t, eps), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(Mu().target(c.at(t, x0), x0, eps, xt), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_v_is_the_velocity_on_the_circle(batch):
@@ -134,7 +140,9 @@ def test_v_is_the_velocity_on_the_circle(batch):
     step = 1e-6
     ahead, behind = (torch.cos(phi + d) * x0 + torch.sin(phi + d) * eps for d in (step, -step))
     velocity = (ahead - behind) / (2 * step)
-    torch.testing.assert_close(target(exact(tables), "v", x0, t, eps), velocity, rtol=0, atol=1e-8)
+    c = exact(tables)
+    found = V().target(c.at(t, x0), x0, eps, q_sample(c, x0, t, eps))
+    torch.testing.assert_close(found, velocity, rtol=0, atol=1e-8)
 
 
 def test_coefficients_are_the_tables_rounded_once_to_float32():

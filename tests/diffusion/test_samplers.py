@@ -8,18 +8,21 @@ import pytest
 import torch
 from torch import nn
 
+from ddpmkit.builtin.predictions.eps import Eps
+from ddpmkit.builtin.predictions.x0 import X0
 from ddpmkit.builtin.samplers.ancestral import Ancestral
 from ddpmkit.builtin.samplers.ddim import Ddim
 from ddpmkit.builtin.schedules.cosine import Cosine
 from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
+from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
 from ddpmkit.diffusion.variance import step_deviations
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.plugin.interfaces import Denoised, Schedule
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.sampling import denoiser, predictor, sample
+from ddpmkit.sampling import denoiser, sample
 
 torch.set_num_threads(1)
 N, SHAPE = 5000, (4,)
@@ -308,7 +311,7 @@ def draw(predict, count, micro_batch=16, seed=0, sampler=None, **options):
 
 def small_denoiser():
     chain = tables_for(Linear(), 50).strided(Ancestral().timesteps(50, 6))
-    denoise = denoiser(predictor(Small(), chain, "eps", torch.device("cpu")), np.zeros(6))
+    denoise = denoiser(predictor(Small(), chain, Eps(), torch.device("cpu")), np.zeros(6))
     return lambda x, t: denoise(x, t).x0
 
 
@@ -379,7 +382,7 @@ def test_sampling_reports_its_progress_and_stops_when_asked():
         draw(lambda x, t: torch.tanh(x), 20, on_progress=seen.append, should_stop=lambda: bool(seen))
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0"])
+@pytest.mark.parametrize("prediction", [Eps(), X0()], ids=str)
 def test_the_denoiser_tells_the_network_scaled_inputs_and_the_full_chains_time(prediction):
     told = {}
 
@@ -397,7 +400,7 @@ def test_the_denoiser_tells_the_network_scaled_inputs_and_the_full_chains_time(p
         variance = torch.tensor([0.25 * (i + 1) for i in (0, 10, 49)])[torch.tensor(steps)].reshape(3, 1, 1, 1)
         assert told["t"].tolist() == [20.0 * (0, 10, 49)[s] for s in steps]
         torch.testing.assert_close(told["x"], 2 / (1 + variance).sqrt() * torch.ones_like(x))
-        expected = 2 - variance.sqrt() * 0.25 if prediction == "eps" else torch.tensor(0.25)
+        expected = 2 - variance.sqrt() * 0.25 if prediction == Eps() else torch.tensor(0.25)
         torch.testing.assert_close(hat, expected * torch.ones_like(x))
     assert [denoise(x, t).sigma for t in range(3)] == [0.0, 0.5, 0.25]
     assert [denoise(x, t).quiet for t in range(3)] == [True, False, False]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import ddpmkit
+from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
 from ddpmkit.diffusion.likelihood import decoder_nll, middle_constant, middle_factor, middle_terms
 from ddpmkit.diffusion.objective import bound_term, loss
@@ -16,12 +17,13 @@ from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, t
 from ddpmkit.diffusion.variance import log_variance, step_deviations
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood.fit import best_decoder_log_variance, fit_statistics
-from ddpmkit.sampling import denoiser, predictor
+from ddpmkit.sampling import denoiser
 from ddpmkit.training.loop import TrainConfig, build_objective
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
-CONFIG = TrainConfig(1, 1, 1, 1e-3, "constant", 0, 0.0, 1.0, (0.9,), 0.0, "eps", "uniform", "fp32", 0)
+EPS, X0 = (ddpmkit.build("prediction", name) for name in ("eps", "x0"))
+CONFIG = TrainConfig(1, 1, 1, 1e-3, "constant", 0, 0.0, 1.0, (0.9,), 0.0, EPS, "uniform", "fp32", 0)
 
 
 def tables(schedule="linear", T=1000):
@@ -177,7 +179,7 @@ def test_a_variance_given_pixel_by_pixel_costs_what_the_same_fixed_one_costs(sig
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-def learned_loss(weighting, sigma, t, extra, prediction="eps", T=100, levels=17):
+def learned_loss(weighting, sigma, t, extra, T=100, levels=17):
     """The real loss and all that it is made of, for a batch at the steps t."""
     chain = tables(T=T)
     kind, weighing = ddpmkit.build("sigma", sigma), ddpmkit.build("weighting", weighting)
@@ -236,7 +238,8 @@ def test_the_bound_of_a_learned_variance_is_smallest_at_the_optimal_one():
     t = torch.tensor([40])
     x0, hat = torch.full((1, 1, 1, 1), 0.3), torch.full((1, 1, 1, 1), 0.1)
     best = math.log((chain.posterior_variance[40] + chain.posterior_x0[40] ** 2 * 0.04) / chain.b2[40])
-    values = [float(bound_term(o.bound, x0, hat, t, torch.full((1, 1, 1, 1), best + d), 17)) for d in (-0.1, 0.0, 0.1)]
+    own = [o.denoiser.log_variance(t, torch.full((1, 1, 1, 1), best + d)) for d in (-0.1, 0.0, 0.1)]
+    values = [float(bound_term(o.bound, x0, hat, t, log_sigma2, 17)) for log_sigma2 in own]
     assert values[1] < min(values[0], values[2])
 
 
@@ -250,7 +253,7 @@ class TwoHeads(torch.nn.Module):
 
 def test_a_learned_deviation_reaches_the_sampler_pixel_by_pixel():
     chain, kind = tables(T=50), ddpmkit.build("sigma", "learned-range")
-    base, seen = denoiser(predictor(TwoHeads(), chain, "x0", CPU, kind), None), {}
+    base, seen = denoiser(predictor(TwoHeads(), chain, X0, CPU, kind), None), {}
 
     def denoise(x, t):
         seen[t] = x, base(x, t)

@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_limits
 
 from ddpmkit.distances.frechet import frechet_distance, frechet_from_moments
 from ddpmkit.distances.frechet_error import debiased_frechet, expected_frechet, influence
-from ddpmkit.distances.metric import Metric, paired_difference
+from ddpmkit.distances.measurement import Measurement, paired_difference
 from ddpmkit.distances.moments import Moments
 from ddpmkit.errors import DdpmkitError
 
@@ -31,7 +31,7 @@ def world(rng, d, shift=0.15, scale=1.2):
     return np.zeros(d), cov, np.full(d, shift), linalg.cholesky(own, lower=True)
 
 
-def interval_holds(found: Metric, value: float, truth: float) -> bool:
+def interval_holds(found: Measurement, value: float, truth: float) -> bool:
     return abs(value - truth) <= 1.959964 * found.se
 
 
@@ -151,7 +151,7 @@ def test_samples_that_were_not_drawn_together_have_no_paired_error(rng):
     with pytest.raises(DdpmkitError, match="100 and 101 samples"):
         paired_difference(a, b)
     with pytest.raises(DdpmkitError, match="without a standard error"):
-        paired_difference(a, Metric(0.0, "lower"))
+        paired_difference(a, Measurement(0.0))
 
 
 @pytest.mark.parametrize(("n", "said"), [(30, "below the 40 dimensions"), (60, "below twice the 40 dimensions")])

@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_limits
 from ddpmkit import Images, build
 from ddpmkit.distances import METRICS, distance_label, frechet_distance, paired_difference, prepare, score, two_sample
 from ddpmkit.distances.neighbours import neighbour_metrics
-from ddpmkit.distances.panel import differences, prepare_features, statistics
+from ddpmkit.distances.reference import differences, prepare_features, statistics
 from ddpmkit.errors import DdpmkitError
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 import ddpmkit
-from ddpmkit.diffusion.likelihood import middle_constant, middle_factor, prior_kl
+from ddpmkit.diffusion.likelihood import bound_by_every_step, middle_constant, middle_factor, prior_kl
 from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
 from ddpmkit.likelihood import Draws, bits_per_dim, bound, draw, paired
 from ddpmkit.likelihood.vlb import Evidence
@@ -38,6 +38,20 @@ def measured(levels, seed, chain=TABLES, **how):
         lambda xt, t: xt / 2, levels, chain, T, np.exp(log_sigma2), "x0", K, "continuous", VARIANCE,
         seed=seed, micro_batch=16, **how,
     )  # fmt: skip
+
+
+@pytest.mark.long
+def test_the_bound_by_every_step_has_this_truth_for_its_mean():
+    x0 = to_pixels(torch.from_numpy(IMAGES), K)
+    every = [
+        float(bound_by_every_step(
+            lambda xt, t: (xt / 2, None), TABLES, x0, BETA, math.log(VARIANCE), "continuous", levels=K, seed=seed
+        ).mean()) / (4 * math.log(2))
+        for seed in range(150)
+    ]  # fmt: skip
+    error = np.std(every, ddof=1) / math.sqrt(len(every))
+    assert np.mean(every) == pytest.approx(truth(IMAGES), abs=4 * error)
+    assert error < 0.01 * truth(IMAGES)
 
 
 @pytest.mark.long

@@ -7,6 +7,10 @@ import pytest
 import torch
 from scipy import stats
 
+from ddpmkit.builtin.predictions.eps import Eps
+from ddpmkit.builtin.predictions.mu import Mu
+from ddpmkit.builtin.predictions.v import V
+from ddpmkit.builtin.predictions.x0 import X0
 from ddpmkit.builtin.schedules.cosine import Cosine
 from ddpmkit.builtin.schedules.jsd import Jsd
 from ddpmkit.builtin.schedules.linear import Linear
@@ -151,7 +155,7 @@ def test_grey_levels_are_dequantised_and_offset(levels):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+@pytest.mark.parametrize("prediction", [Eps(), X0(), V()], ids=str)
 def test_a_network_is_asked_between_its_steps(prediction):
     world = Gaussian(0.3 * np.eye(4))
     times = set()
@@ -163,7 +167,7 @@ def test_a_network_is_asked_between_its_steps(prediction):
         m = math.exp(float(world.between.log_signal(t)))
         s = m * world.sigma(t)
         eps = (x.double() - m * hat) / s
-        return {"x0": hat, "eps": eps, "v": m * eps - s * hat}[prediction].float()
+        return {X0(): hat, Eps(): eps, V(): m * eps - s * hat}[prediction].float()
 
     predict = from_network(net, world.tables, prediction)
     got = ode_likelihood(predict, world.tables, world.x0, levels=None, steps=50)
@@ -197,7 +201,7 @@ def test_the_chain_is_interpolated_through_its_own_steps_and_rises():
 def test_what_can_not_be_is_refused():
     world = Gaussian(np.eye(2))
     with pytest.raises(DdpmkitError, match="mu is not defined"):
-        from_network(lambda x, t: x, world.tables, "mu")
+        from_network(lambda x, t: x, world.tables, Mu())
     with pytest.raises(DdpmkitError, match="make no sense"):
         ode_likelihood(world.predict, world.tables, world.x0, levels=None, steps=0)
     with pytest.raises(DdpmkitError, match="predict gives shape"):

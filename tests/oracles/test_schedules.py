@@ -56,17 +56,19 @@ def test_the_posterior_is_that_of_denoising_diffusion_pytorch(lucidrains, tables
 
 
 def test_v_is_that_of_both(lucidrains, tables, model):
-    from ddpmkit.diffusion.gaussian import Coefficients, q_sample, target, to_x0
+    from ddpmkit.diffusion.gaussian import Coefficients, q_sample
 
     c = Coefficients.of(tables("cosine"))
     generator = torch.Generator().manual_seed(0)
     x0, eps = (torch.randn(5, 1, 4, 4, generator=generator) for _ in range(2))
     t = torch.tensor([0, 1, 300, 700, 990])
-    xt, v = q_sample(c, x0, t, eps), target(c, "v", x0, t, eps)
+    at, xt = c.at(t, x0), q_sample(c, x0, t, eps)
+    velocity, noise = (ddpmkit.build("prediction", name) for name in ("v", "eps"))
+    v = velocity.target(at, x0, eps, xt)
     theirs = lucidrains.GaussianDiffusion(model(), image_size=4, timesteps=1000, beta_schedule="cosine")
     torch.testing.assert_close(v, theirs.predict_v(x0, t, eps), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(to_x0(c, "v", xt, t, v), theirs.predict_start_from_v(xt, t, v), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(to_x0(c, "eps", xt, t, eps)[:-1], theirs.predict_start_from_noise(xt, t, eps)[:-1])
+    torch.testing.assert_close(velocity.x0hat(at, xt, v), theirs.predict_start_from_v(xt, t, v), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(noise.x0hat(at, xt, eps)[:-1], theirs.predict_start_from_noise(xt, t, eps)[:-1])
     scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     torch.testing.assert_close(xt, scheduler.add_noise(x0, eps, t), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(v, scheduler.get_velocity(x0, eps, t), rtol=1e-4, atol=1e-5)

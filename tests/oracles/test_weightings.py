@@ -22,7 +22,7 @@ OBJECTIVES = {"eps": "pred_noise", "x0": "pred_x0", "v": "pred_v"}
 
 def ours(tables, weighting, prediction):
     weights = ddpmkit.build("weighting", weighting).weights(tables, np.log(tables.b2))
-    return prediction_weights(tables, weights, prediction)
+    return prediction_weights(tables, weights, ddpmkit.build("prediction", prediction))
 
 
 @pytest.mark.parametrize("gamma", [1.0, 5.0, 20.0])
@@ -66,7 +66,9 @@ def test_the_snr_is_that_of_diffusers_and_so_is_min_snr(tables, schedule):
     np.testing.assert_allclose(clipped, ours(chain, "min-snr", "x0"), rtol=2e-3)
 
 
-CONFIG = TrainConfig(1, 1, 1, 1e-3, "constant", 0, 0.0, 1.0, (0.9,), 0.0, "eps", "uniform", "fp32", 0)
+CONFIG = TrainConfig(
+    1, 1, 1, 1e-3, "constant", 0, 0.0, 1.0, (0.9,), 0.0, ddpmkit.build("prediction", "eps"), "uniform", "fp32", 0
+)
 
 
 @pytest.mark.parametrize("T", [100, 1000])

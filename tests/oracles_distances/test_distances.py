@@ -19,10 +19,9 @@ from transformers import Dinov2Config, Dinov2Model
 
 from ddpmkit import Images
 from ddpmkit.builtin.features import inception
-from ddpmkit.distances import frechet_distance, score
+from ddpmkit.distances import frechet_distance, prepare, score
 from ddpmkit.distances.kernel import kernel_distance
 from ddpmkit.distances.neighbours import neighbour_metrics
-from ddpmkit.distances.panel import prepare
 
 pytestmark = [
     pytest.mark.oracles,

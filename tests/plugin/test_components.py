@@ -21,7 +21,7 @@ from sklearn.decomposition import PCA
 from ddpmkit import DdpmkitError, Images, Schedule
 from ddpmkit.builtin.features import digits as digits_features
 from ddpmkit.diffusion.tables import Tables, fixed_log_variance, tables_for
-from ddpmkit.plugin import spec
+from ddpmkit.plugin import contract, spec
 from ddpmkit.plugin.interfaces import Denoised
 from ddpmkit.plugin.loader import Entry
 from ddpmkit.plugin.registry import Registry
@@ -271,6 +271,41 @@ def test_only_the_weighting_that_sees_sigma_depends_on_it() -> None:
         weighting = REGISTRY.build("weighting", name)
         same = np.array_equal(weighting.weights(tables, one), weighting.weights(tables, other))
         assert same is not (weighting.uses_sigma and weighting.vlb_share(50) == 0)
+
+
+# --- predictions -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", of("schedule"))
+@pytest.mark.parametrize("name", of("prediction"))
+def test_prediction_says_of_itself_what_is_true(name: str, schedule: str) -> None:
+    """Its target means x0, and its divisor is what an error of its answer makes of x0; or it says why it can't be."""
+    prediction = REGISTRY.build("prediction", name)
+    for tables in chains(schedule):
+        reason = contract.impossible(prediction, tables)
+        if reason is None:
+            divisor = contract.declared_divisor(prediction, tables)
+            assert divisor.shape == (tables.T,)
+            assert divisor.dtype == np.float64
+        else:
+            assert reason.startswith(f"{name}-prediction ")
+            assert "\n" not in reason
+
+
+def test_which_predictions_are_impossible_and_what_is_named_instead() -> None:
+    refused = {
+        (name, schedule)
+        for name in of("prediction")
+        for schedule in of("schedule")
+        if REGISTRY.build("prediction", name).impossible(chains(schedule)[1])
+    }
+    assert refused == {("eps", "jsd"), ("eps", "zero-snr"), ("v", "random-walk")}
+    for name, schedule in refused:
+        for other in REGISTRY.build("prediction", name).instead.replace(" or ", ", ").split(", "):
+            assert REGISTRY.build("prediction", other).impossible(chains(schedule)[1]) is None
+    assert not REGISTRY.build("prediction", "mu").between_steps
+    for other in REGISTRY.build("prediction", "mu").instead.replace(" or ", ", ").split(", "):
+        assert REGISTRY.build("prediction", other).between_steps
 
 
 # --- backbones ---------------------------------------------------------------------------------------------------

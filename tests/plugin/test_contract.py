@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import ddpmkit
-from ddpmkit import DdpmkitError, Images, Sampler, Schedule, Sigma, Weighting
+from ddpmkit import DdpmkitError, Images, Prediction, Sampler, Schedule, Sigma, Weighting
 from ddpmkit.diffusion.tables import Tables, checked_weights, log_bounds, tables_for
 from ddpmkit.diffusion.variance import step_deviations
 from ddpmkit.plugin import contract
@@ -83,6 +83,20 @@ class OddWeighting(Odd, Weighting):
         return self.give()
 
     def vlb_share(self, T: int) -> Any:
+        return self.give()
+
+
+class OddPrediction(Odd, Prediction):
+    def target(self, at: Any, x0: Any, eps: Any, xt: Any) -> Any:
+        return self.give()
+
+    def x0hat(self, at: Any, xt: Any, out: Any) -> Any:
+        return self.give()
+
+    def divisor(self, tables: Tables) -> Any:
+        return self.give()
+
+    def impossible(self, tables: Tables) -> Any:
         return self.give()
 
 
@@ -220,6 +234,16 @@ def test_random_wrong_arrays_are_refused_by_the_name_of_their_component_and_righ
     named("weighting", lambda: contract.vlb_share(OddWeighting.of(always(share)), T), share)
     assert contract.vlb_share(OddWeighting.of(always(0)), T) == 0
 
+    spoilt_divisor = spoil(weights + 0.1, dice, rng, below)
+    named("prediction", lambda: contract.divisor(OddPrediction.of(spoilt_divisor), CHAIN), spoilt_divisor())
+    right = shaped(weights + 0.1, dice)
+    np.testing.assert_array_equal(contract.divisor(OddPrediction.of(right), CHAIN), weights + 0.1)
+    words = iter(["no", "no, for another reason"])
+    reason = dice.choice([always(""), always(7), always(False), always("two\nlines"), lambda: next(words)])
+    named("prediction", lambda: contract.impossible(OddPrediction.of(reason), CHAIN))
+    assert contract.impossible(OddPrediction.of(always(None)), CHAIN) is None
+    assert contract.impossible(OddPrediction.of(always("it needs more")), CHAIN) == "it needs more"
+
     spoilt_kernel = spoil(betas, dice, rng, below[:1])
     kernel = OddSampler.of(lambda: (spoilt_kernel(), betas))
     beta = ddpmkit.build("sigma", "beta")
@@ -276,6 +300,22 @@ def test_random_wrong_draws_are_refused_and_right_ones_pass(seed: int) -> None:
         named("sampler", lambda out=out: drawn(out), out)  # type: ignore[misc]
     expected = drawn(good)
     assert torch.equal(drawn(dice.choice([swapped, good.double(), good.clone()])), expected)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_wrong_answers_of_a_prediction_are_refused_and_right_ones_pass(seed: int) -> None:
+    good = torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+    at: Any = None
+    wrong = [
+        good[:1], good[0], good.expand(4, 2, 6, 6), good.long(), good.to(torch.bool), good.numpy(), None, (good,), 1.0,
+        torch.empty(SHAPE, device="meta"), good.to(torch.complex64),
+    ]  # fmt: skip
+    for out in wrong:
+        odd = OddPrediction.of(always(out))
+        named("prediction", lambda odd=odd: contract.target(odd, at, good, good, good), out)  # type: ignore[misc]
+        named("prediction", lambda odd=odd: contract.x0hat(odd, at, good, good), out)  # type: ignore[misc]
+    assert contract.target(OddPrediction.of(always(good)), at, good, good, good) is good
+    assert contract.x0hat(OddPrediction.of(always(good)), at, good, good) is good
 
 
 class Asks(Sampler):
@@ -394,7 +434,7 @@ def test_an_empty_validation_split_is_named() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_random_wrong_features_are_refused_and_right_ones_pass(seed: int) -> None:
-    from ddpmkit.distances.panel import prepare
+    from ddpmkit.distances import prepare
 
     rng, dice = np.random.default_rng(seed), random.Random(seed)
     data = ddpmkit.build("dataset", "digits").load()
@@ -420,7 +460,7 @@ def test_random_wrong_features_are_refused_and_right_ones_pass(seed: int) -> Non
 
 def test_features_of_another_load_than_the_reference_s_are_refused() -> None:
     """An extractor that draws its projection when it is loaded: reference and samples would lie in two spaces."""
-    from ddpmkit.distances.panel import prepare
+    from ddpmkit.distances import prepare
 
     data, rng = ddpmkit.build("dataset", "digits").load(), np.random.default_rng(0)
 

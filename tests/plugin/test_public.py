@@ -13,6 +13,8 @@ import pytest
 
 import ddpmkit
 from ddpmkit import tables_for
+from ddpmkit.plugin import contract
+from ddpmkit.plugin.interfaces import KINDS
 from ddpmkit.plugin.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +60,27 @@ def test_the_documents_import_only_public_names() -> None:
 PLUGINS = {re.findall(r'name = "(.*)"', block)[0]: block for block in BLOCKS if "@hookimpl" in block}
 
 
-@pytest.mark.parametrize("name", PLUGINS)
+def of_kind(kind: str) -> list[str]:
+    """The names of the documents' plugins of a kind."""
+    return [name for name, block in PLUGINS.items() if f"ddpmkit_register_{KINDS[kind].plural}" in block]
+
+
+@pytest.mark.parametrize("name", of_kind("prediction"))
+def test_the_predictions_of_the_documents_agree_with_themselves(name: str, tmp_path: Path, forget: None) -> None:
+    (tmp_path / "my.py").write_text(PLUGINS[name])
+    prediction = Registry([str(tmp_path / "my.py")], installed=False).build("prediction", name)
+    for schedule in ("cosine", "random-walk"):
+        assert contract.declared_divisor(prediction, tables_for(ddpmkit.build("schedule", schedule), 100)).min() > 0
+
+
+def test_there_is_a_plugin_of_each_kind_that_the_documents_explain() -> None:
+    assert len(of_kind("schedule")) >= 3
+    assert of_kind("metric") == ["mean-pixel"]
+    assert of_kind("prediction")
+    assert set(PLUGINS) == {*of_kind("schedule"), *of_kind("prediction"), *of_kind("metric")}
+
+
+@pytest.mark.parametrize("name", of_kind("schedule"))
 def test_the_plugins_of_the_documents_work(name: str, tmp_path: Path, forget: None) -> None:
     (tmp_path / "my.py").write_text(PLUGINS[name])
     registry = Registry([str(tmp_path / "my.py")], installed=False)
@@ -69,6 +91,19 @@ def test_the_plugins_of_the_documents_work(name: str, tmp_path: Path, forget: No
     # As the part of another, and what it gives is rescaled.
     part = registry.build("schedule", f"zero-snr:base={entry.name}")
     assert tables_for(part, 100).signal[-1] == 0
+
+
+def test_the_metric_of_the_documents_works(tmp_path: Path, forget: None) -> None:
+    from ddpmkit.distances import prepare, score
+
+    (tmp_path / "my.py").write_text(PLUGINS["mean-pixel"])
+    metric = Registry([str(tmp_path / "my.py")], installed=False).build("metric", "mean-pixel")
+    digits = ddpmkit.build("dataset", "digits").load()
+    reference = prepare(digits, ddpmkit.build("features", "pca:k=2"), floor=100, metrics=[metric])
+    got = score(digits.train[:300] // 2, reference, metrics=[metric])["mean-pixel"]
+    assert got.value == pytest.approx(abs((digits.train[:300] // 2).mean() - digits.test.mean()) / 16)
+    assert got.se is not None
+    assert reference.floor["mean-pixel"]["value"] + 4 * got.se < got.value
 
 
 def test_a_shifted_schedule_is_shifted(tmp_path: Path, forget: None) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import make_study, read_toml
+from ddpmkit.study.config import make_study
+from ddpmkit.study.written import read_toml
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_a_preset_fills_in_and_what_is_given_wins(study):
         ({"train_steps": "0"}, "train_steps must be an int >= 1, got '0'"),
         ({"train_steps": "1.5"}, "train_steps must be an int >= 1, got '1.5'"),
         ({"learning_rate": "nan"}, "learning_rate must be a float > 0, got 'nan'"),
-        ({"prediction": "noise"}, "prediction must be one of eps, x0, v, mu, got 'noise'"),
+        ({"prediction": "noise"}, "unknown prediction 'noise'"),
         ({"schedules": []}, "is given no value"),
         ({"metrics": []}, "a list is empty"),
         ({"schedules": "linear,,cosine"}, "has an empty entry"),

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpmkit import build, load_results
+import ddpmkit
+from ddpmkit import Images, Measurement, build, load_results
 from ddpmkit.cli import main
-from ddpmkit.distances import panel, prepare, score, two_sample
+from ddpmkit.distances import prepare, prepare_features, score, two_sample
 from ddpmkit.distances.copies import copy_check, no_yardstick
 from ddpmkit.distances.feasible import why_not
 from ddpmkit.errors import DdpmkitError
@@ -21,6 +22,7 @@ TINY = {
     "backbones": "unet:channels=8:mults=1", "train_steps": "2", "batch_size": "4", "samples": "12", "nll_evals": "32",
     "sampling_steps": "2", "timesteps": "40", "train_seeds": "0", "eval_batch": "12",
 }  # fmt: skip
+NEIGHBOURS = ("precision", "recall", "density", "coverage")
 DISTANCES = ("fd", "kid", "precision", "recall", "density", "coverage", "sw", "c2st")
 
 
@@ -63,14 +65,14 @@ def test_the_rule_says_no_exactly_where_a_metric_raises():
         n, m, k = rng.integers(1, 14, 3)
         x, y = rng.normal(size=(n, 3)), rng.normal(size=(m, 3))
         metric = str(rng.choice(DISTANCES))
-        reason = why_not(metric, n, m, k=k)
+        reason = why_not(build("metric", metric if metric not in NEIGHBOURS else f"{metric}:k={k}"), n, m)
         seen[reason is None] += 1
         if reason is None:
-            got = panel.score(x, panel.prepare_features(y), metrics=[metric], k=k)
+            got = score(x, prepare_features(y), metrics=[metric], k=k)
             assert np.isfinite(got[metric].value), (metric, n, m, k)
         elif min(n, m) > 1:
             with pytest.raises(DdpmkitError) as caught:
-                panel.score(x, panel.prepare_features(y), metrics=[metric], k=k)
+                score(x, prepare_features(y), metrics=[metric], k=k)
             assert caught.value.message == reason
     assert min(seen.values()) > 50
 
@@ -173,9 +175,9 @@ def test_a_metric_that_fails_costs_its_own_value_alone(tmp_path, digits, capsys,
     def broken(x, y):
         if isinstance(value, Exception):
             raise value
-        return panel.Metric(value, "lower")
+        return Measurement(value)
 
-    monkeypatch.setattr(panel, "kernel_distance", broken)
+    monkeypatch.setattr(ddpmkit, "kernel_distance", broken)
     prepared = plan(tmp_path, digits, metrics="fd,kid,sw", features="pca:k=2")
     outcome = runner.run(prepared)
     assert outcome.code == 1  # something that was asked for is not there
@@ -194,7 +196,7 @@ def test_a_failing_metric_is_raised_where_it_is_alone_or_nobody_keeps_the_rest(d
     def broken(x, y):
         raise ValueError("no luck")
 
-    monkeypatch.setattr(panel, "kernel_distance", broken)
+    monkeypatch.setattr(ddpmkit, "kernel_distance", broken)
     reference = prepare(digits, build("features", "pca:k=2"))
     with pytest.raises(DdpmkitError, match="no luck"):
         score(digits.train[:20], reference, metrics=["kid"], keep=True)
@@ -206,7 +208,7 @@ def test_a_failing_metric_is_raised_where_it_is_alone_or_nobody_keeps_the_rest(d
 
 
 def test_a_floor_that_can_not_be_taken_is_not_there(digits):
-    few = panel.Images(digits.train[:4], digits.validation, digits.test[:50], 17, {})
+    few = Images(digits.train[:4], digits.validation, digits.test[:50], 17, {})
     made = prepare(few, build("features", "pca:k=2"), floor=100)
     assert set(made.floor) == {"fd", "kid", "sw"}
     with pytest.raises(DdpmkitError, match="nearest neighbours"):

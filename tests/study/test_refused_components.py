@@ -15,9 +15,10 @@ import ddpmkit
 from ddpmkit import DdpmkitError, files
 from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import make_study, read_toml
+from ddpmkit.study.config import make_study
 from ddpmkit.study.estimate import estimate
 from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.written import read_toml
 from ddpmkit.training import loop as training
 
 TINY = {

@@ -9,6 +9,7 @@ from torch import nn
 
 from ddpmkit import device as devices
 from ddpmkit import files
+from ddpmkit.builtin.predictions.eps import Eps
 from ddpmkit.builtin.schedules.cosine import Cosine
 from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
@@ -47,7 +48,7 @@ class Net(nn.Module):
 def config(**changes) -> TrainConfig:
     usual = {
         "steps": STEPS, "batch_size": 8, "micro_batch": 8, "learning_rate": 1e-2, "lr_decay": "cosine", "warmup": 3,
-        "weight_decay": 0.01, "grad_clip": 1.0, "emas": (0.9,), "dropout": 0.0, "prediction": "eps",
+        "weight_decay": 0.01, "grad_clip": 1.0, "emas": (0.9,), "dropout": 0.0, "prediction": Eps(),
         "precision": "fp32", "timestep_sampling": "uniform", "seed": 0,
     }  # fmt: skip
     return TrainConfig(**{**usual, **changes})

@@ -22,6 +22,4 @@ class Vlb(Weighting):
 
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:
         """Return c_t^2 / (2 sigma_t^2), float64 (T,)."""
-        import numpy as np
-
-        return np.asarray(tables.posterior_x0**2 / (2 * np.exp(log_sigma2)))
+        return tables.bound_factor(log_sigma2)

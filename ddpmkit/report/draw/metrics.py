@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ddpmkit.report.draw.labels import plain
 from ddpmkit.report.draw.palette import INK, MUTED, RULE, SERIES
-from ddpmkit.report.judge.directions import in_words
+from ddpmkit.report.read.directions import in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

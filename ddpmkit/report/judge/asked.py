@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
-from ddpmkit.report.judge.directions import as_direction, read
+from ddpmkit.report.read.directions import as_direction, read
 
 
 def read_margin(margin: Mapping[str, float] | str | None, metrics: Sequence[str]) -> dict[str, float]:

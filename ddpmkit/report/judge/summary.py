@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ddpmkit.report.judge.directions import arrow, direction
+from ddpmkit.report.read.directions import arrow, direction
 from ddpmkit.report.read.reference import BASELINE_METRIC
 from ddpmkit.statistics import ALPHA, Components, Contrast, Effect, Interaction, Interval
 

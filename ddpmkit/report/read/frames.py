@@ -12,8 +12,18 @@ import pandas as pd
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.read.directions import read
 from ddpmkit.report.read.reference import Reference
-from ddpmkit.study.records import NllRecord, Record, RefRecord, SampleRecord, ScoreRecord, TrainRecord
+from ddpmkit.study.records import (
+    UNITS_BEFORE,
+    NllRecord,
+    Record,
+    RefRecord,
+    SampleRecord,
+    ScoreRecord,
+    TrainRecord,
+    metric_keys,
+)
 from ddpmkit.study.store import Store
 
 R = TypeVar("R", bound=Record)
@@ -72,9 +82,6 @@ TEXT = (
     "stage",
     "train_stage",
 )
-
-
-UNITS = {"fd": "squared distance", "kid": "squared distance", "sw": "squared distance", "c2st": "AUC"}
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,8 @@ def read_study(folder: Path) -> Records:
         )
     )
     references = [Reference(ref) for ref in refs if ref is not None]
-    return Records(folder, plan, pd.DataFrame(rows, columns=list(COLUMNS)), references, problems, mixed, copies)
+    columns = [*COLUMNS, *(["better"] if any("better" in row for row in rows) else [])]
+    return Records(folder, plan, pd.DataFrame(rows, columns=columns), references, problems, mixed, copies)
 
 
 def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -182,7 +190,7 @@ def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
 def _score_rows(
     store: Reading, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str
 ) -> list[dict[str, Any]]:
-    """A row for each metric of the drawn images; of the Frechet distance one more with its 1/N bias taken off."""
+    """A row for each metric of the drawn images, and for what stands beside it, as the distance without its bias."""
     scored, reference = store.record(ScoreRecord, score), store.record(RefRecord, ref)
     sampled, status = store.record(SampleRecord, r["sample"]), store.status("sample", r["sample"])
     metrics = scored.metrics if scored else {}
@@ -195,8 +203,8 @@ def _score_rows(
         "stage": score[:16],
     }
     out = []
-    for asked in stages.get(score, {}).get("spec", {}).get("metrics", ["fd"]):
-        metric = asked if isinstance(asked, str) else asked["name"].rpartition("/")[2]  # with the plugin that brings it
+    taken = stages.get(score, {}).get("spec", {}).get("metrics", ["fd"])
+    for metric, asked in zip(metric_keys(taken), taken, strict=True):
         found = metrics.get(metric, {})
         name = f"FD-{features}" if metric == "fd" else metric
         definition = ""
@@ -206,6 +214,7 @@ def _score_rows(
                 f"{name} n={scored.n if scored else ''}/{reference.n_reference} ref={reference.split} "
                 f"extractor={reference.features[:8]}"
                 + _protocol(reference.reference, reference.levels, reference.resize, reference.quantiser)
+                + _of_plugin(asked)
             )
         state = "failed" if scored and metric in scored.failed else shared["status"]
         row = {
@@ -215,13 +224,28 @@ def _score_rows(
             "value": found.get("value"),
             "standard_error": found.get("se"),
         }
-        out.append({**row, "unit": UNITS.get(metric, ""), "definition": definition})
-        debiased = metrics.get("fd-debiased")
-        if metric == "fd" and debiased:
-            definition = definition.replace(name, f"{name}-debiased", 1)
-            row |= {"value": debiased["value"], "standard_error": debiased["se"], "definition": definition}
-            out.append({**row, "metric": f"{name}-debiased", "unit": UNITS["fd"]})
+        row |= {"unit": (reference.units if reference else UNITS_BEFORE).get(metric, ""), "definition": definition}
+        better = reference.better.get(metric) if reference else None
+        out.append({**row, **_said(better, name)})
+        for key in scored.beside.get(metric, ()) if scored else ():
+            other, column = metrics.get(key), name + key.removeprefix(metric)
+            if other:
+                row |= {"value": other["value"], "standard_error": other["se"], "metric": column}
+                out.append({**row, "definition": definition.replace(name, column, 1), **_said(better, column)})
     return out
+
+
+def _of_plugin(asked: dict[str, Any] | str) -> str:
+    """Which plugin's metric it is, and a hash of what it is made of; of ddpmkit's own the name says enough."""
+    name = asked if isinstance(asked, str) else str(asked["name"])
+    if isinstance(asked, str) or name.startswith("ddpmkit/"):
+        return ""
+    return f" by={name}:{files.sha256(files.canonical(asked).encode())[:8]}"
+
+
+def _said(better: str | None, column: str) -> dict[str, str]:
+    """The direction that a record says, where the name alone would be read otherwise."""
+    return {"better": better} if better and read(column) != (better, True) else {}
 
 
 def _nll_rows(store: Reading, stages: dict[str, Any], r: dict[str, Any], which: str = "nll") -> list[dict[str, Any]]:

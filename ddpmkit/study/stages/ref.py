@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.study.config import IMAGE_METRICS
+from ddpmkit.plugin import contract
 from ddpmkit.study.identity import Identity
 from ddpmkit.study.kind import Kind
-from ddpmkit.study.planning import Place, bare_name, builtin_identity
+from ddpmkit.study.planning import Place
 from ddpmkit.study.records import RefRecord
 from ddpmkit.study.stage import Output, Stage
 
 if TYPE_CHECKING:
     from ddpmkit.study.work import Work
-
-TITLES = {"kid": "KID", "sw": "SW"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,26 +43,26 @@ class Ref(Kind):
                 changed_by=context.changed_by,
                 data=context.data,
                 split=at.settings.reference_split,
-                metrics=tuple(builtin_identity(m) for m in asked.metrics),
+                metrics=tuple(w.identified[0] for w in asked.metrics),
                 features={**identity, "fingerprint": asked.fingerprint},
                 samples=at.settings.samples,
             )
-            how = {**context.how, "features": record}
+            how = {**context.how, "features": record, "metrics": {w.key: w.identified[1] for w in asked.metrics}}
             yield Stage(spec, how, f"reference {asked.label}", len(context.images.test))
 
     def run(self, w: Work) -> Output:
         """Take the features, the floor of each metric (real against real) and the baselines."""
-        from ddpmkit.distances.panel import prepare
+        from ddpmkit.distances import prepare
         from ddpmkit.likelihood.baselines import categorical_bits, uniform_bits
 
         images, features = w.images(self.data), w.component("features")
-        metrics = [bare_name(m) for m in self.metrics]
+        metrics = w.metrics(self.metrics)
         made = prepare(images, features, split=self.split, floor=self.samples, metrics=metrics)
         made.check_again()
         y = made.features
         if y is None:
             raise DdpmkitError(f"features '{features.name}' left no features of the reference")
-        names = {m: metric_name(m, made.protocol) for m in metrics}
+        names = {key: contract.column(metric, made.protocol) for key, metric in metrics.items()}
         told = made.protocol
         record = RefRecord(
             label=told["label"],
@@ -79,6 +77,8 @@ class Ref(Kind):
             resize=told["resize"],
             quantiser=told["quantiser"],
             levels=told["levels"],
+            units={key: metric.unit for key, metric in metrics.items()},
+            better={key: metric.better for key, metric in metrics.items()},
             floors={names[m]: record["value"] for m, record in made.floor.items() if m in names},
             n_floor=next((record["n"] for record in made.floor.values()), 0),
             baselines={
@@ -87,12 +87,3 @@ class Ref(Kind):
             },
         )
         return Output(record, {"features": {"reference": y}})
-
-
-def metric_name(metric: str, protocol: dict[str, Any]) -> str:
-    """Return the column of a metric: ``FD-digits``, ``precision-digits``; those of pixels have no extractor."""
-    if metric == "fd":
-        return str(protocol["label"])
-    if metric in IMAGE_METRICS:
-        return metric
-    return f"{TITLES.get(metric, metric)}-{protocol['features']}"

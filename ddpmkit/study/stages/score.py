@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from ddpmkit.study.identity import Identity
 from ddpmkit.study.kind import Kind
-from ddpmkit.study.planning import bare_name
 from ddpmkit.study.records import ScoreRecord
 from ddpmkit.study.stage import Output, Stage, upstream
 from ddpmkit.study.stages.ref import Ref
@@ -44,20 +43,22 @@ class Score(Kind):
 
     def run(self, w: Work) -> Output:
         """Take the metrics; one that can't be taken of these samples costs its own value alone."""
-        from ddpmkit.distances.panel import prepare, score
+        from ddpmkit.distances import prepare, score
 
         ref = w.spec(Ref, self.ref)
         levels = w.arrays("sample", self.sample, "samples")["levels"]
         taken = w.arrays("ref", self.ref, "features")["reference"]
         made = prepare(w.images(ref.data), w.component("features"), split=ref.split, taken=taken)
         made.check_again()
-        panel = score(levels, made, metrics=[bare_name(m) for m in self.metrics], keep=True)
+        metrics = w.metrics(self.metrics)
+        panel = score(levels, made, metrics=metrics, keep=True)
         for name, why in panel.failed.items():
             print(f"warning: {w.stage.label}: {name} failed: {why}", file=sys.stderr)
         record = ScoreRecord(
-            metrics={name: metric.record() for name, metric in panel.items()},
+            metrics=panel.records(),
             notes=list(panel.notes),
             failed=panel.failed,
+            beside={name: panel.beside(name) for name in metrics if panel.beside(name)},
             n=len(levels),
         )
         return Output(record)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddpmkit import files
 from ddpmkit.diffusion.tables import Tables, decoder_log_variance, log_bounds, tables_for
 from ddpmkit.plugin import contract
-from ddpmkit.plugin.interfaces import Images, Schedule
+from ddpmkit.plugin.interfaces import Images, Prediction, Schedule
+from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import FIELDS, Cell
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.kind import Kind
-from ddpmkit.study.planning import Place, bare_name, builtin_identity, network
+from ddpmkit.study.planning import Place, network
 from ddpmkit.study.records import TrainRecord
 from ddpmkit.study.stage import Output, Stage, added
 
@@ -69,7 +70,7 @@ class Train(Kind):
     def planned(cls, at: Place) -> Iterable[Stage[Train]]:
         """Give one."""
         s, parts = at.settings, at.parts
-        components = ["schedule", "weighting", "backbone"]
+        components = ["schedule", "weighting", "backbone", "prediction"]
         spec = cls(
             changed_by=at.context.changed_by,
             data=at.context.data,
@@ -77,7 +78,7 @@ class Train(Kind):
             weighting=parts.identities["weighting"],
             backbone=parts.identities["backbone"],
             T=s.timesteps,
-            prediction=builtin_identity(s.prediction),
+            prediction=parts.identities["prediction"],
             steps=s.train_steps,
             batch_size=s.batch_size,
             micro_batch=min(s.micro_batch, s.batch_size),
@@ -109,6 +110,19 @@ class Train(Kind):
         hold("schedule", self.schedule, tables.a, tables.b2, tables.prior_variance)
         return tables
 
+    def predicts(self, how: Mapping[str, Any], registry: Registry, tables: Tables) -> Prediction:
+        """Return what the network is asked for; ``how`` is the stage's.
+
+        Raises:
+            DdpmkitError: when a plugin's prediction gives other numbers than when the stage was planned.
+        """
+        if "prediction" in how:
+            found: Prediction = registry.rebuild(how["prediction"])
+        else:  # the stage is older than predictions from plugins, and its name says it all
+            found = registry.build("prediction", self.prediction["name"])
+        hold("prediction", self.prediction, contract.divisor(found, tables))
+        return found
+
     def run(self, w: Work) -> Output:
         """Train from the seed; the checkpoints stay in the stage's folder."""
         import torch
@@ -119,7 +133,7 @@ class Train(Kind):
 
         images, weighting, tables = w.images(self.data), w.component("weighting"), self.tables(w.component("schedule"))
         stated = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
-        config = TrainConfig(**{**stated, "prediction": bare_name(self.prediction)})
+        config = TrainConfig(**{**stated, "prediction": self.predicts(w.stage.how, w.registry, tables)})
         sigma = w.component("sigma") if self.sigma is not None else None
         learned = sigma if sigma is not None and sigma.learned else None
         backbone = w.component("backbone")

@@ -7,8 +7,8 @@ import pytest
 
 from ddpmkit.cli import main
 from ddpmkit.report.draw.figures import write_figures
-from ddpmkit.report.judge.directions import direction, read
 from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.directions import direction, read
 from ddpmkit.report.read.foreign import records_of
 from ddpmkit.report.show.tables import main_table
 

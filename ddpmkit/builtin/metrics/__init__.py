@@ -1,0 +1,1 @@
+"""Built-in metrics, one a file; the mathematics is in ``ddpmkit.distances``."""

@@ -1,0 +1,34 @@
+"""Coverage, by nearest neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ddpmkit import Levels, Measurement, Metric, Sets, param
+
+
+@dataclass(frozen=True)
+class Coverage(Metric):
+    """The share of nearest-neighbour balls of the reference with a sample inside.
+
+    Where both distributions are one it is near 1 - 2^-k.
+    """
+
+    name = "coverage"
+    reference = "Naeem et al. 2020 (arXiv 2002.09797), eq. 4"
+    better = "higher"
+    k: int = param(5, "neighbours", ge=1, before=5)
+
+    def value(self, sets: Sets) -> Measurement:
+        """Return it from the distances that precision, recall, density and coverage share."""
+        from ddpmkit import neighbour_metrics
+
+        return sets.once(neighbour_metrics, k=self.k)["coverage"]
+
+    def why_not(
+        self, n: int, n_reference: int, train: Levels | None = None, heldout: Levels | None = None
+    ) -> str | None:
+        """Say why there is no k-th nearest other point."""
+        from ddpmkit import no_neighbours
+
+        return no_neighbours(n, n_reference, self.k)

@@ -1,0 +1,40 @@
+"""The noise."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmkit import Array, Factors, Prediction, Tables
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Eps(Prediction):
+    """The noise eps of x_t = m_t x0 + S_t eps.
+
+    x0hat = (x_t - S_t eps-hat) / m_t, so its squared error is SNR_t times that of x0.
+    """
+
+    name = "eps"
+    reference = "Ho et al. 2020 (arXiv 2006.11239), eq. 11 and 14"
+    used_by = "Ho's, OpenAI's and most other code"
+    instead = "v or x0"
+
+    def target(self, at: Factors, x0: "Tensor", eps: "Tensor", xt: "Tensor") -> "Tensor":
+        """Return eps."""
+        return eps
+
+    def x0hat(self, at: Factors, xt: "Tensor", out: "Tensor") -> "Tensor":
+        """Return (x_t - S_t out) / m_t."""
+        return (xt - at.noise * out) / at.signal
+
+    def divisor(self, tables: Tables) -> Array:
+        """Return SNR_t, float64 (T,)."""
+        return tables.snr
+
+    def impossible(self, tables: Tables) -> str | None:
+        """Refuse a chain that ends without signal: there x_t is eps itself."""
+        if tables.signal.all():
+            return None
+        return "eps-prediction says nothing of x0 where the chain leaves no signal at its last step"

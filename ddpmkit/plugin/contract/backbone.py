@@ -1,0 +1,75 @@
+"""What a backbone must build, and what its network must give."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ddpmkit.plugin.blame import blame
+from ddpmkit.plugin.contract.answers import checked_tensor, refuse
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ddpmkit.plugin.interfaces import Backbone
+
+
+def network(backbone: Backbone, *, in_channels: int, out_channels: int, image_size: int) -> nn.Module:
+    """Build a backbone's network, whose every output is checked: floating, on the device, (B, out_channels, H, W).
+
+    Raises:
+        DdpmkitError: when it is no module, or has no parameter, or one that is not finite. Calling it raises the same
+            for an output that does not fit.
+    """
+    import torch
+    from torch import nn
+
+    told = f"backbone '{backbone.name}'"
+    with blame("backbone", backbone.name):
+        net = backbone.build(
+            in_channels=in_channels, out_channels=out_channels, image_size=image_size, num_classes=None
+        )
+    if not isinstance(net, nn.Module):
+        refuse(backbone, f"{told}: build gives a {type(net).__name__} and no torch module")
+    parameters = dict(net.named_parameters())
+    if not parameters:
+        refuse(backbone, f"{told}: its network has no parameters, so there is nothing to train")
+    buffers = dict(net.named_buffers())
+    for path, p in (*parameters.items(), *buffers.items()):
+        if nn.parameter.is_lazy(p):
+            refuse(backbone, f"{told}: '{path}' of its network has no shape yet", "give the layer its sizes")
+        if not p.is_floating_point() or p.device.type == "meta":
+            continue
+        # A buffer may be infinite, as the mask of an attention is; a number that is none is wrong in either.
+        if bool(torch.isnan(p).any()) or (path in parameters and bool(torch.isinf(p).any())):
+            refuse(backbone, f"{told}: '{path}' of its network starts with values that are not finite")
+
+    def checked(module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
+        x = given[0] if given else None
+        if isinstance(x, torch.Tensor):
+            checked_tensor(backbone, f"{told}: its network", out, (len(x), out_channels, *x.shape[2:]), x.device)
+            if module.training and torch.is_grad_enabled() and not out.requires_grad:
+                refuse(backbone, f"{told}: the output of its network has no gradient, so it can't be trained")
+
+    net.register_forward_hook(checked)
+    return net
+
+
+def dropout_layers(net: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return every layer of a network that drops out, with the name of the attribute that holds its rate."""
+    from torch import nn
+
+    kinds = (
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.Dropout3d,
+        nn.AlphaDropout,
+        nn.FeatureAlphaDropout,
+    )
+    found: list[tuple[nn.Module, str]] = []
+    for layer in net.modules():
+        if isinstance(layer, kinds):
+            found.append((layer, "p"))
+        elif isinstance(layer, (nn.MultiheadAttention, nn.RNNBase)):  # they drop out by a number of their own
+            found.append((layer, "dropout"))
+    return found

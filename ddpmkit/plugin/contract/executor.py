@@ -1,0 +1,45 @@
+"""What an executor may report."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ddpmkit.plugin.contract.answers import refuse, shown
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin.interfaces import Executor
+
+STATES = ("done", "failed", "diverged", "interrupted")
+ABOUT_A_STAGE = ("start", "attempt", "progress", "requeued", "end")
+
+
+def event(executor: Executor, found: Any, stages: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event that an executor reports, if it is one: a dict that names a stage of the run.
+
+    Raises:
+        DdpmkitError: when it is something else, or an end in no known state.
+    """
+    told = f"executor '{executor.name}'"
+    if problem := event_problem(found, stages):
+        refuse(executor, f"{told} {problem}")
+    if not isinstance(found.get("worker", 0), int):
+        refuse(executor, f"{told} reports {shown(found['worker'])} as a worker, and that is a number")
+    out: dict[str, Any] = found
+    return out
+
+
+def event_problem(found: Any, stages: Container[str]) -> str:
+    """Say what is wrong with an event of an executor or a worker about one of the stages; nothing if nothing is."""
+    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
+        return f"reports {shown(found)}, and an event is a dict with the key 'event'"
+    kind, stage = found["event"], found.get("stage")
+    if kind == "log":
+        return "" if isinstance(found.get("text"), str) else "reports a line of the log without its 'text'"
+    if kind in ABOUT_A_STAGE and not (isinstance(stage, str) and stage in stages):
+        return f"reports the {kind} of {shown(stage)}, which is no stage of this run"
+    if kind == "end" and found.get("state") not in STATES:
+        return f"reports an end as {shown(found.get('state'))}, not as {', '.join(STATES)}"
+    if kind == "progress" and not isinstance(found.get("done"), (int, float)):
+        return f"reports progress as {shown(found.get('done'))}; 'done' is a number from 0 to 1"
+    return ""
