@@ -85,8 +85,8 @@ def report(
     view = View(tuple(where or ()), tuple(m.strip() for m in (metrics or "").split(",") if m.strip()), sort, rows, cols)
     records, summary, printed = make(folders, view, baseline=baseline, margin=margin, better=better)
     if figures is not None:
-        export_figures(figures, records, summary)
-        print(f"wrote figures into {figures}", file=sys.stderr)
+        written = export_figures(figures, records, summary)
+        print(f"wrote {len(written)} files into {figures}", file=sys.stderr)
     if form == "terminal" and to is None:
         to_terminal(summary, shown=printed)
         return

@@ -83,13 +83,19 @@ def render(form: str, records: Records, summary: Summary, printed: Sequence[Tabl
     return {"terminal": to_tsv, "md": to_markdown, "latex": to_latex, "json": to_json}[form](summary, printed)
 
 
-def export_figures(folder: Path, records: Records, summary: Summary) -> None:
-    """Write the figures of what a report shows into a folder, as PNG, SVG and PDF; what can't be drawn is said."""
+def export_figures(folder: Path, records: Records, summary: Summary) -> list[Path]:
+    """Write the figures of what a report shows into a folder, as PNG, SVG and PDF, and return their paths.
+
+    Raises:
+        DdpmkitError: when the folder is a file.
+    """
     from ddpmkit.report.draw.figures import write_figures
     from ddpmkit.report.draw.save import FORMATS
 
+    if folder.exists() and not folder.is_dir():
+        raise DdpmkitError(f"'{folder}' is a file, and no folder for figures", "--figures figures")
     drawn, samples = _pictures(records, summary)
-    write_figures(folder, summary, samples, drawn, FORMATS)
+    return write_figures(folder, summary, samples, drawn, FORMATS)
 
 
 def _pictures(records: Records, summary: Summary) -> tuple[list[Chart], list[CellSamples]]:

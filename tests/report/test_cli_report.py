@@ -362,10 +362,18 @@ def test_the_figures_of_what_is_shown_are_written_where_they_are_asked_for(repor
     code, out, err = report("b-old", "-f", "csv", "--figures", tmp_path / "figures")
     assert code == 0
     assert out.startswith("study,")  # what is printed is another thing
-    assert err == f"wrote figures into {tmp_path / 'figures'}\n"
     names = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert err == f"wrote {len(names)} files into {tmp_path / 'figures'}\n"
     assert {f"metrics.{form}" for form in ("png", "svg", "pdf")} <= names
     stems = {name.rpartition(".")[0] for name in names if not name.startswith("samples-")}
     assert names >= {f"{stem}.{form}" for stem in stems for form in ("png", "svg", "pdf")}
     assert any(stem.startswith("effects-") for stem in stems)
     assert {p: p.read_bytes() for p in results.rglob("*") if p.is_file()} == before
+
+
+def test_a_file_is_no_folder_for_figures(report, tmp_path):
+    (tmp_path / "figures").write_text("mine")
+    code, out, err = report("b-old", "--figures", tmp_path / "figures")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[0] == f"error: '{tmp_path / 'figures'}' is a file, and no folder for figures"
+    assert (tmp_path / "figures").read_text() == "mine"
