@@ -211,8 +211,9 @@ def ablate(
     """
     from ddpmkit.plugin.registry import Registry
     from ddpmkit.report.write import write_report
+    from ddpmkit.study.prepare import How, prepare
     from ddpmkit.study.progress import Monitor, PlainLines
-    from ddpmkit.study.runner import How, prepare, run
+    from ddpmkit.study.runner import run
     from ddpmkit.study.walks import walks
 
     how = How(jobs, device, executor, checkpoint_every, steal)

@@ -21,7 +21,8 @@ from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.randomness import normal, stream_key
 from ddpmkit.sampling import denoiser
-from ddpmkit.training.loop import Hooks, TrainConfig, build_objective, train
+from ddpmkit.training.config import TrainConfig
+from ddpmkit.training.loop import Hooks, build_objective, train
 
 META = torch.device("meta")
 EPS = ddpmkit.build("prediction", "eps")

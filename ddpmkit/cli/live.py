@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.cli.console import stderr_console
+from ddpmkit.study.prepare import Prepared
 from ddpmkit.study.progress import Activity, Monitor, PlainLines
-from ddpmkit.study.runner import Prepared
 from ddpmkit.text import clock, inert
 from ddpmkit.text.layout import wrap
 

@@ -13,7 +13,7 @@ from ddpmkit.cli.streams import plugins_may_print
 from ddpmkit.files import home
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.spec import encode
-from ddpmkit.study.config import COMPONENTS, FIELDS
+from ddpmkit.study.settings import COMPONENTS, FIELDS
 
 
 @dataclass

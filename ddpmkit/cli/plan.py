@@ -14,7 +14,7 @@ from ddpmkit.plugin import spec
 from ddpmkit.study.config import Cell
 from ddpmkit.study.estimate import estimate
 from ddpmkit.study.kind import kinds_of
-from ddpmkit.study.runner import Prepared
+from ddpmkit.study.prepare import Prepared
 from ddpmkit.text import clock
 
 T = TypeVar("T")

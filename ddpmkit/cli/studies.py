@@ -13,12 +13,12 @@ from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
 from ddpmkit.errors import DdpmkitError, Exit
-from ddpmkit.study.config import FIELDS
 from ddpmkit.study.metrics import DEFAULT_METRICS
+from ddpmkit.study.settings import FIELDS
 
 if TYPE_CHECKING:
     from ddpmkit.report.judge.summary import Summary
-    from ddpmkit.study.runner import Prepared
+    from ddpmkit.study.prepare import Prepared
 
 EXAMPLE = "Example: ddpmkit ablate --schedules linear,cosine:s=0.01 --train-seeds 0-4 -n"
 SETTINGS = f"Settings: {', '.join(FIELDS)}"
@@ -150,7 +150,8 @@ def ablate(
     from ddpmkit.report.show.json import to_json
     from ddpmkit.report.show.terminal import to_terminal
     from ddpmkit.report.write import write_report
-    from ddpmkit.study.runner import How, prepare, run
+    from ddpmkit.study.prepare import How, prepare
+    from ddpmkit.study.runner import run
     from ddpmkit.study.taken import NameTakenError
     from ddpmkit.study.walks import walks
 
@@ -204,7 +205,8 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     from ddpmkit.report.show.tables import confirm_table
     from ddpmkit.report.show.terminal import to_terminal
     from ddpmkit.report.write import write_report
-    from ddpmkit.study.runner import prepare_study, run
+    from ddpmkit.study.prepare import prepare_study
+    from ddpmkit.study.runner import run
 
     plan = confirmation(summary, seeds, metric)
     # Another selection, or more seeds, is another confirmation.

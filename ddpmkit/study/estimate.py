@@ -12,7 +12,7 @@ import numpy as np
 from ddpmkit import files
 from ddpmkit.plugin.blame import blame
 from ddpmkit.plugin.contract import network
-from ddpmkit.study.runner import Prepared
+from ddpmkit.study.prepare import Prepared
 from ddpmkit.study.stage import Stage
 
 PROBE = 3  # timed steps, after one to warm up

@@ -20,7 +20,7 @@ from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import seeded_libraries
 from ddpmkit.study.claim import Held, claimed, told
-from ddpmkit.study.config import RunOptions
+from ddpmkit.study.settings import RunOptions
 from ddpmkit.study.stage import Output, Stage
 from ddpmkit.study.store import Store
 from ddpmkit.study.work import Work

@@ -45,8 +45,8 @@ def run_one(
     Raises:
         DdpmkitError: when the task is another ddpmkit's, or a plugin of the job is not here.
     """
-    from ddpmkit.study.config import RunOptions
     from ddpmkit.study.execute import execute
+    from ddpmkit.study.settings import RunOptions
     from ddpmkit.study.stages import read_stage
     from ddpmkit.study.store import Store
 

@@ -22,8 +22,9 @@ from ddpmkit.plugin.interfaces import Backbone, Features, Images, Metric
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
-from ddpmkit.study.config import Cell, Settings, Study
+from ddpmkit.study.config import Cell, Study
 from ddpmkit.study.identity import Identified, Identity, identified
+from ddpmkit.study.settings import Settings
 from ddpmkit.study.stage import Spec, Stage
 
 if TYPE_CHECKING:

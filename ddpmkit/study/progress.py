@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddpmkit.study.kind import kinds_of
-from ddpmkit.study.runner import Prepared
+from ddpmkit.study.prepare import Prepared
 from ddpmkit.text import clock, inert
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
-from ddpmkit.study.config import AXIS_ONLY, FIELDS, PLURALS, Study, stated_grid
+from ddpmkit.study.config import Study, stated_grid
 from ddpmkit.study.plan import Plan
+from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
 from ddpmkit.study.store import Store
 
 NAMED = 3  # differences that are spelled out; the rest are counted

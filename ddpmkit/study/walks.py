@@ -10,7 +10,7 @@ from ddpmkit.study.forward import forward_strips
 from ddpmkit.study.reverse import reverse_strips
 
 if TYPE_CHECKING:
-    from ddpmkit.study.runner import Prepared
+    from ddpmkit.study.prepare import Prepared
     from ddpmkit.study.strips import Strips
 
 MOST = 12  # cells; more make no picture that anyone reads

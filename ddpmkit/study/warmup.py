@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from ddpmkit.study.config import Settings
+from ddpmkit.study.settings import Settings
 
 
 def warmup_warning(s: Settings) -> str | None:
@@ -25,7 +25,7 @@ def warmup_warning(s: Settings) -> str | None:
 
 @functools.cache
 def _largest(steps: int, warmup: int, lr_decay: str) -> float:
-    from ddpmkit.training.loop import rate
+    from ddpmkit.training.config import rate
 
     # A decay never rises, so that the largest rate is in the warm-up or at its end.
     return max(rate(i, 1.0, steps=steps, warmup=warmup, lr_decay=lr_decay) for i in range(min(steps, warmup)))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ddpmkit.plugin.execution import Emit
 from ddpmkit.plugin.interfaces import Images, Metric
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import RunOptions
 from ddpmkit.study.data import load_images
 from ddpmkit.study.identity import Identity
 from ddpmkit.study.records import metric_keys
+from ddpmkit.study.settings import RunOptions
 from ddpmkit.study.stage import Spec, Stage
 from ddpmkit.study.store import Store
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -25,47 +24,11 @@ from ddpmkit.diffusion.tables import Array, Tables, checked_weights
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.contract import divisor, dropout_layers, vlb_share
-from ddpmkit.plugin.interfaces import Prediction, Sigma, Weighting
+from ddpmkit.plugin.interfaces import Sigma, Weighting
 from ddpmkit.randomness import normal, permutation, seed_libraries, stream_key, uniform
 from ddpmkit.training import checkpoint, ema
-from ddpmkit.training.timesteps import Timesteps, TimestepSampling, timesteps
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The settings of one training. All of them enter its id.
-
-    Attributes:
-        steps: number of optimiser steps.
-        batch_size: images a step.
-        micro_batch: images the network sees at once; gradients are accumulated.
-        learning_rate: AdamW's, after warm-up.
-        lr_decay: ``cosine`` to zero at the last step, or ``constant``.
-        warmup: steps of linear warm-up.
-        weight_decay: AdamW's.
-        grad_clip: gradients are scaled down to this global norm.
-        emas: rates of the weights' moving averages; all are kept.
-        dropout: rate of every dropout layer; None leaves each with the rate that the network gave it.
-        prediction: what the network estimates.
-        timestep_sampling: how the steps of a batch are drawn.
-        precision: ``fp32``, or ``bf16`` for autocast.
-        seed: the train seed.
-    """
-
-    steps: int
-    batch_size: int
-    micro_batch: int
-    learning_rate: float
-    lr_decay: Literal["cosine", "constant"]
-    warmup: int
-    weight_decay: float
-    grad_clip: float
-    emas: tuple[float, ...]
-    dropout: float | None
-    prediction: Prediction
-    timestep_sampling: TimestepSampling
-    precision: str
-    seed: int
+from ddpmkit.training.config import TrainConfig, learning_rate
+from ddpmkit.training.timesteps import Timesteps, timesteps
 
 
 @dataclass(frozen=True)
@@ -89,18 +52,6 @@ class Hooks:
     on_progress: Callable[[Progress], None] = lambda _: None
     on_resume: Callable[[int], None] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the rate of step ``step``; see :func:`rate`."""
-    return rate(step, config.learning_rate, steps=config.steps, warmup=config.warmup, lr_decay=config.lr_decay)
-
-
-def rate(step: int, largest: float, *, steps: int, warmup: int, lr_decay: str) -> float:
-    """Return the rate of step ``step`` of a training: linear warm-up, then constant or half a cosine down to zero."""
-    warm = min(1.0, (step + 1) / max(warmup, 1))
-    decay = 0.5 * (1 + math.cos(math.pi * step / steps)) if lr_decay == "cosine" else 1.0
-    return largest * warm * decay
 
 
 def build_objective(

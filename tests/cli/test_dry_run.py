@@ -16,7 +16,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.estimate import Guess
 from ddpmkit.study.plan import Plan, Result
-from ddpmkit.study.runner import Prepared, excluded_lines
+from ddpmkit.study.prepare import Prepared, excluded_lines
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages.train import Train
 

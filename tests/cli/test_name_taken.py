@@ -18,7 +18,8 @@ from ddpmkit import DdpmkitError
 from ddpmkit.cli import main
 from ddpmkit.cli.studies import ablate
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import AXIS_ONLY, FIELDS, PLURALS, make_study
+from ddpmkit.study.config import make_study
+from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
 from ddpmkit.study.written import read_toml
 
 pytestmark = pytest.mark.usefixtures("no_pictures_in_module")

@@ -21,7 +21,8 @@ from ddpmkit.diffusion.objective import loss
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, log_bounds, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.training.loop import TrainConfig, build_objective
+from ddpmkit.training.config import TrainConfig
+from ddpmkit.training.loop import build_objective
 
 torch.set_num_threads(1)
 T, K, DIMS, SEED = 12, 17, 4, 5

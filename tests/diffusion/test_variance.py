@@ -18,7 +18,8 @@ from ddpmkit.diffusion.variance import log_variance, step_deviations
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood.fit import best_decoder_log_variance, fit_statistics
 from ddpmkit.sampling import denoiser
-from ddpmkit.training.loop import TrainConfig, build_objective
+from ddpmkit.training.config import TrainConfig
+from ddpmkit.training.loop import build_objective
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")

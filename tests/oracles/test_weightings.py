@@ -14,7 +14,8 @@ import ddpmkit
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
 from ddpmkit.diffusion.objective import loss, prediction_weights
 from ddpmkit.diffusion.tables import decoder_log_variance
-from ddpmkit.training.loop import TrainConfig, build_objective
+from ddpmkit.training.config import TrainConfig
+from ddpmkit.training.loop import build_objective
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 OBJECTIVES = {"eps": "pred_noise", "x0": "pred_x0", "v": "pred_v"}

@@ -12,7 +12,8 @@ import ddpmkit
 from ddpmkit.cli import main
 from ddpmkit.distances import two_sample
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.runner import run
 from ddpmkit.study.store import Store
 
 TINY = {

@@ -17,11 +17,12 @@ from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import claim as claims
 from ddpmkit.study.claim import Claim, Held, claimed, free, holder, told
-from ddpmkit.study.config import RunOptions, make_study
+from ddpmkit.study.config import make_study
 from ddpmkit.study.ending import settle
 from ddpmkit.study.execute import execute
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.runner import How, prepare
+from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.settings import RunOptions
 from ddpmkit.study.store import Store
 
 TINY = {

@@ -11,8 +11,9 @@ from ddpmkit import device as devices
 from ddpmkit import sampling
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.sampling import sample
+from ddpmkit.study import prepare as preparing
 from ddpmkit.study import runner
-from ddpmkit.study.runner import How
+from ddpmkit.study.prepare import How
 from ddpmkit.study.trained import load_trained
 
 EMOJI = Path(__file__).parents[2].parent / "shared" / "data" / "emoji32.npz"
@@ -63,7 +64,7 @@ def test_stored_samples_are_the_drawn_ones(tmp_path, registry, monkeypatch, make
 
     monkeypatch.setattr(sampling, "sample", channels_last)
     options = {**TINY, "dataset": f"npz:path={tmp_path / 'a.npz'}:validation=10"}
-    prepared = runner.prepare(options, out=tmp_path, registry=registry, how=How(device="cpu", executor="inline"))
+    prepared = preparing.prepare(options, out=tmp_path, registry=registry, how=How(device="cpu", executor="inline"))
     outcome = runner.run(prepared)
     assert outcome.code == 0
     sampled = [s for s in prepared.plan.stages.values() if s.kind == "sample"]

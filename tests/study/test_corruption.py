@@ -16,7 +16,8 @@ import pytest
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.read.frames import read_study
-from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.runner import run
 
 TINY = {
     "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 24, "eval_batch": 32,

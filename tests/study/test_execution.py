@@ -17,7 +17,8 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.dispatch import dispatch
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.runner import run
 from ddpmkit.study.stage import Stage
 
 TINY = {

@@ -14,9 +14,10 @@ from ddpmkit.distances.copies import copy_check, no_yardstick
 from ddpmkit.distances.feasible import why_not
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study import prepare as preparing
 from ddpmkit.study import runner
 from ddpmkit.study.planning import bare_name
-from ddpmkit.study.runner import How
+from ddpmkit.study.prepare import How
 
 TINY = {
     "backbones": "unet:channels=8:mults=1", "train_steps": "2", "batch_size": "4", "samples": "12", "nll_evals": "32",
@@ -46,7 +47,7 @@ def plan(tmp_path, digits, train=None, test=None, **options):
     )
     how = How(device="cpu", executor="inline")
     options = {**TINY, "dataset": f"npz:path={data}:levels=17:validation=20", **options}
-    return runner.prepare(options, out=tmp_path / "out", registry=Registry(installed=False), how=how)
+    return preparing.prepare(options, out=tmp_path / "out", registry=Registry(installed=False), how=how)
 
 
 def metrics_of(prepared):
@@ -150,7 +151,7 @@ def test_a_study_whose_test_images_are_training_images_has_its_distance(tmp_path
     assert set(results["metric"]) >= {"FD-pca2", "NLL"}
     assert results["value"].notna().all()
     # The study's own file asks for what was taken, so that it can be run again.
-    again = runner.prepare(
+    again = preparing.prepare(
         {"study": str(outcome.folder / "study.toml")}, out=tmp_path / "out", registry=prepared.registry
     )
     assert again.todo == ()

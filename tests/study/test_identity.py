@@ -23,11 +23,12 @@ from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.parameters import Parameter
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading, sources_of
-from ddpmkit.study import config
+from ddpmkit.study import settings
 from ddpmkit.study.config import make_study, stated_grid
 from ddpmkit.study.identity import value_hash
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.runner import run
 from ddpmkit.study.stage import Stage, added
 from ddpmkit.study.stages import KINDS, read_stage
 from ddpmkit.study.stages.fit import Fit
@@ -119,7 +120,7 @@ def test_a_path_enters_no_id() -> None:
 def test_a_setting_added_later_renames_no_study(monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study(TINY, Registry(installed=False))
     novel = Parameter("novel", int, 9, "", {}, before=3)
-    monkeypatch.setitem(config.FIELDS, "novel", novel)
+    monkeypatch.setitem(settings.FIELDS, "novel", novel)
     grid = study.grid()
     assert stated_grid({**grid, "settings": {**grid["settings"], "novel": 3}}) == stated_grid(grid)
     assert stated_grid({**grid, "settings": {**grid["settings"], "novel": 9}}) != stated_grid(grid)
@@ -129,7 +130,7 @@ def test_a_changed_default_moves_no_id_of_what_is_said(monkeypatch: pytest.Monke
     said = {"axis": ["warmup=100", "ema=0.99", "grad_clip=1.0"], "learning_rate": "4e-3"}
     before = ids([], **said)
     changed = {"warmup": 7, "ema": 0.5, "grad_clip": 3.0, "learning_rate": 1e-3, "eval_precision": "bf16"}
-    fields = {f.name: f for f in dataclasses.fields(config.Settings)}
+    fields = {f.name: f for f in dataclasses.fields(settings.Settings)}
     for name, value in changed.items():
         monkeypatch.setattr(fields[name], "default", value)
     assert ids([], **said) == before

@@ -20,9 +20,11 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.frames import read_study
 from ddpmkit.report.write import write_report
+from ddpmkit.study import prepare as preparing
 from ddpmkit.study import runner
+from ddpmkit.study.prepare import How, Prepared
 from ddpmkit.study.records import RefRecord, ScoreRecord
-from ddpmkit.study.runner import How, Outcome, Prepared
+from ddpmkit.study.runner import Outcome
 
 GAP = '''
 from dataclasses import dataclass
@@ -79,7 +81,7 @@ def written(folder: Path, source: str = GAP, name: str = "gap.py") -> str:
 
 def planned(out: Path, plugin: str, **options: Any) -> Prepared:
     how = How(device="cpu", executor="inline")
-    return runner.prepare(
+    return preparing.prepare(
         {**TINY, **options}, out=out, registry=Registry([plugin], installed=False, quiet=True), how=how
     )
 
@@ -231,10 +233,10 @@ def test_two_plugins_of_one_name_and_two_titles_of_one_column_are_refused(tmp_pa
     registry = Registry(both, installed=False, quiet=True)
     how = How(device="cpu", executor="inline")
     with pytest.raises(DdpmkitError, match="metric 'gap' is provided by 2 plugins: gap/gap and other/gap"):
-        runner.prepare({**TINY, "metrics": "gap"}, out=tmp_path / "out", registry=registry, how=how)
+        preparing.prepare({**TINY, "metrics": "gap"}, out=tmp_path / "out", registry=registry, how=how)
     with pytest.raises(DdpmkitError, match="the metrics 'gap/gap' and 'other/gap' would both be called"):
-        runner.prepare({**TINY, "metrics": "gap/gap,other/gap"}, out=tmp_path / "out", registry=registry, how=how)
-    made = runner.prepare({**TINY, "metrics": "other/gap"}, out=tmp_path / "out", registry=registry, how=how)
+        preparing.prepare({**TINY, "metrics": "gap/gap,other/gap"}, out=tmp_path / "out", registry=registry, how=how)
+    made = preparing.prepare({**TINY, "metrics": "other/gap"}, out=tmp_path / "out", registry=registry, how=how)
     assert made.study.metrics == ("other/gap",)
 
 

@@ -11,7 +11,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.runner import How, prepare
+from ddpmkit.study.prepare import How, prepare
 from ddpmkit.study.stages import KINDS, read_stage
 
 TINY = {

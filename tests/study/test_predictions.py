@@ -17,7 +17,8 @@ from ddpmkit.plugin import contract
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import Plan, make_plan
-from ddpmkit.study.runner import How, Prepared, prepare, run
+from ddpmkit.study.prepare import How, Prepared, prepare
+from ddpmkit.study.runner import run
 from ddpmkit.study.trained import how_trained, load_trained, open_training
 
 INLINE = How(1, "cpu", "inline")

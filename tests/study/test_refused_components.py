@@ -17,7 +17,8 @@ from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.estimate import estimate
-from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.runner import run
 from ddpmkit.study.written import read_toml
 from ddpmkit.training import loop as training
 

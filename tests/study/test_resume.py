@@ -14,10 +14,12 @@ import pytest
 from ddpmkit import files
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.claim import claimed
-from ddpmkit.study.config import RunOptions, make_study
+from ddpmkit.study.config import make_study
 from ddpmkit.study.execute import execute
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.runner import run
+from ddpmkit.study.settings import RunOptions
 from ddpmkit.study.store import Store
 
 TINY = {

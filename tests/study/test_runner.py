@@ -11,8 +11,9 @@ import pytest
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.prepare import How, prepare
 from ddpmkit.study.queue import ReadyQueue
-from ddpmkit.study.runner import How, Outcome, prepare, run
+from ddpmkit.study.runner import Outcome, run
 
 TINY = {
     "train_steps": 6, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 64,

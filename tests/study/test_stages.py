@@ -17,8 +17,9 @@ from ddpmkit.study.config import make_study
 from ddpmkit.study.kind import Kind
 from ddpmkit.study.plan import make_plan
 from ddpmkit.study.planning import Place
+from ddpmkit.study.prepare import How, prepare
 from ddpmkit.study.records import Record
-from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.runner import run
 from ddpmkit.study.stage import Output, Stage, upstream
 from ddpmkit.study.stages import KINDS, read_stage
 from ddpmkit.study.stages.sample import Sample

@@ -19,7 +19,8 @@ from ddpmkit.builtin.executors._channel import LONGEST, Reader, encode
 from ddpmkit.builtin.executors._log import HEAD, LAST, TAIL, Log
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.runner import How, prepare, run
+from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.runner import run
 
 TINY = {
     "train_steps": 3, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 24, "eval_batch": 16,

@@ -19,7 +19,8 @@ from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, t
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.training import checkpoint, ema
 from ddpmkit.training import loop as training
-from ddpmkit.training.loop import Hooks, TrainConfig, build_objective, learning_rate, train
+from ddpmkit.training.config import TrainConfig, learning_rate
+from ddpmkit.training.loop import Hooks, build_objective, train
 
 CPU = torch.device("cpu")
 STEPS = 9

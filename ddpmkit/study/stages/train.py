@@ -13,11 +13,12 @@ from ddpmkit.diffusion.tables import Tables, decoder_log_variance, log_bounds, t
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Images, Prediction, Schedule
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import FIELDS, Cell
+from ddpmkit.study.config import Cell
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.kind import Kind
 from ddpmkit.study.planning import Place, network
 from ddpmkit.study.records import TrainRecord
+from ddpmkit.study.settings import FIELDS
 from ddpmkit.study.stage import Output, Stage, added
 
 if TYPE_CHECKING:
@@ -128,8 +129,9 @@ class Train(Kind):
         import torch
 
         from ddpmkit import device as devices
+        from ddpmkit.training.config import TrainConfig
         from ddpmkit.training.initialise import initialise
-        from ddpmkit.training.loop import Hooks, TrainConfig, build_objective, train
+        from ddpmkit.training.loop import Hooks, build_objective, train
 
         images, weighting, tables = w.images(self.data), w.component("weighting"), self.tables(w.component("schedule"))
         stated = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}

@@ -19,8 +19,9 @@ from ddpmkit.report.draw.chart import Chart
 from ddpmkit.report.draw.strips import strips_figure
 from ddpmkit.report.draw.tiles import as_rgb, tile
 from ddpmkit.report.read.samples import samples_of
+from ddpmkit.study import prepare as preparing
 from ddpmkit.study import runner
-from ddpmkit.study.runner import How
+from ddpmkit.study.prepare import How
 from ddpmkit.study.strips import Strips
 from ddpmkit.study.walks import walks
 
@@ -73,7 +74,7 @@ def study(path, channels):
     np.savez(path / "a.npz", train_images=images[:30], test_images=images[30:])
     options = {**TINY, "dataset": f"npz:path={path / 'a.npz'}:validation=10"}
     how = How(device="cpu", executor="inline")
-    prepared = runner.prepare(options, out=path / "out", registry=Registry(installed=False), how=how)
+    prepared = preparing.prepare(options, out=path / "out", registry=Registry(installed=False), how=how)
     assert runner.run(prepared).code == 0
     return prepared
 

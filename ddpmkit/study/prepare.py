@@ -1,0 +1,232 @@
+"""Read and plan a study, try its parts, and find what of it is still to do. Nothing runs, and nothing is written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddpmkit import files
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin import changes, contract
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.config import Study, axis_fields, make_study
+from ddpmkit.study.metrics import of_images
+from ddpmkit.study.plan import Plan, make_plan
+from ddpmkit.study.planning import build_without_memory
+from ddpmkit.study.settings import PLURALS
+from ddpmkit.study.stage import Stage
+from ddpmkit.study.store import Store
+from ddpmkit.study.taken import check_name_is_free, moved_since
+from ddpmkit.study.written import read_toml
+
+if TYPE_CHECKING:
+    pass
+
+
+FEW = 12  # lines about what was excluded
+
+
+@dataclass(frozen=True)
+class How:
+    """What may differ between two runs of one study without changing a number.
+
+    Attributes:
+        jobs: workers at once; None for one a CPU core, or one a GPU.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        executor: spec of the executor.
+        checkpoint_every: steps between two checkpoints of a training.
+        steal: whether stages are taken from processes that may be alive, as from one of a machine that is lost.
+    """
+
+    jobs: int | None = None
+    device: str = "auto"
+    executor: str = "local"
+    checkpoint_every: int = 500
+    steal: bool = False
+
+    def devices(self) -> tuple[str, ...]:
+        """Return the devices to spread workers over.
+
+        Raises:
+            DdpmkitError: when the device is not here.
+        """
+        return device_names(self.device)
+
+    def workers(self) -> int:
+        """Return the number of workers."""
+        devices = self.devices()
+        return self.jobs or (cores() if devices == ("cpu",) else len(devices))
+
+    def check(self, registry: Registry) -> None:
+        """Refuse what can't run.
+
+        Raises:
+            DdpmkitError: for a number below 1, an unknown executor, or a device that is not here.
+        """
+        for flag, value in (("--jobs", self.jobs), ("--checkpoint-every", self.checkpoint_every)):
+            if value is not None and value < 1:
+                raise DdpmkitError(f"{flag} must be at least 1, got {value}", "ddpmkit ablate --help")
+        registry.build("executor", self.executor)
+        self.devices()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that has been planned and checked, and what of it is still to do. Nothing has run."""
+
+    study: Study
+    plan: Plan
+    store: Store
+    registry: Registry
+    todo: tuple[Stage[Any], ...]
+    how: How
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder."""
+        return self.store.study(self.study.name)
+
+
+def prepare(
+    options: Mapping[str, Any],
+    *,
+    out: str | Path = "results",
+    registry: Registry | None = None,
+    how: How | None = None,
+) -> Prepared:
+    """Plan a study and find what of it is to be done. Writes nothing.
+
+    Args:
+        options: Settings, axes, seeds; ``study`` may name a .toml file that holds them, which the others override.
+        out: The results folder.
+        registry: The components to choose from.
+        how: Workers, device and the like.
+
+    Raises:
+        DdpmkitError: when anything about the request is wrong.
+    """
+    how = how or How()
+    registry = registry or Registry()
+    how.check(registry)
+    given = {k: v for k, v in options.items() if v is not None}
+    file = given.pop("study", None)
+    if file is not None:
+        stored = read_toml(files.home(file))
+        overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
+        stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
+        given = {**stored, **given}
+    return prepare_study(make_study(given, registry), out=out, registry=registry, how=how)
+
+
+def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How) -> Prepared:
+    """Plan a study that has been read, and find what of it is to be done. Writes nothing.
+
+    Raises:
+        DdpmkitError: when its name is another grid's, or it can't be planned.
+    """
+    for field in ("precision", "eval_precision"):
+        if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
+            study = _resolve_precision(study, field, how.device)
+    store = Store(files.home(out))
+    store.check_format()
+    with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
+        plan = make_plan(study, registry)
+        study = plan.study  # without the metrics that nobody asked for and these data don't allow
+        check_name_is_free(study, store)
+        todo = _todo(plan, store)
+        if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
+            _try_parts(plan, registry)
+    for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
+        print(text, file=sys.stderr)
+    for text in [*plan.notes, *moved_since(plan, store)]:
+        print(f"note: {text}", file=sys.stderr)
+    return Prepared(study, plan, store, registry, todo, how)
+
+
+def excluded_lines(plan: Plan) -> list[str]:
+    """Say which cells are impossible and why: each of a few, of many the number and the first for each reason."""
+    if len(plan.excluded) <= FEW:
+        return [f"excluded: {label}: {reason}" for label, reason in plan.excluded]
+    by_reason: dict[str, list[str]] = {}
+    for label, reason in plan.excluded:
+        by_reason.setdefault(reason, []).append(label)
+    said = [
+        f"excluded: {labels[0]}" + (f" and {len(labels) - 1} more cells" if len(labels) > 1 else "") + f": {reason}"
+        for reason, labels in by_reason.items()
+    ]
+    left = sum(len(labels) for labels in list(by_reason.values())[FEW:])
+    return [*said[:FEW], f"excluded: {left} more cells, for other reasons"] if left else said
+
+
+def _todo(plan: Plan, store: Store) -> tuple[Stage[Any], ...]:
+    """Return the stages that are not done, and the done ones whose output others of these would find damaged."""
+    waiting = {i for i, s in plan.stages.items() if not store.done(s.kind, i)}
+    for stage in reversed(plan.stages.values()):  # needs come first in the plan, so last here
+        if stage.id in waiting:
+            waiting |= {need for kind, need in stage.needs if need not in waiting and not store.intact(kind, need)}
+    return tuple(s for i, s in plan.stages.items() if i in waiting)
+
+
+def _try_parts(plan: Plan, registry: Registry) -> None:
+    """Build every backbone on no device and load every extractor: what can't work is said before anything runs."""
+    images = plan.images
+    asked = dict.fromkeys(
+        (c.settings.backbone, registry.build("sigma", c.settings.sigma).learned, c.settings.dropout) for c in plan.cells
+    )
+    for text, learned, dropout in asked:
+        backbone = registry.build("backbone", text)
+        layers = contract.dropout_layers(build_without_memory(backbone, images, learned=learned))
+        rates = sorted({rate for layer, attribute in layers if (rate := getattr(layer, attribute)) > 0})
+        if dropout and not layers:
+            raise DdpmkitError(
+                f"backbone '{backbone.name}' has no dropout layer that --dropout {dropout:g} could set",
+                "leave out --dropout, or give the network an nn.Dropout",
+            )
+        if dropout is None and rates:
+            told = ", ".join(f"{rate:g}" for rate in rates)
+            plan.warn(f"backbone '{backbone.name}' keeps its own dropout of {told}; --dropout sets all layers")
+    if of_images(plan.study.metrics):
+        for text in plan.study.features:
+            contract.extractor(registry.build("features", text), images)
+
+
+def _keeps_its_own(plan: Plan, registry: Registry) -> bool:
+    """Whether a plugin's network may drop out by rates of its own, which a report is to say, run or not."""
+    left = dict.fromkeys(c.settings.backbone for c in plan.cells if c.settings.dropout is None)
+    return not all(registry.is_builtin(registry.build("backbone", text)) for text in left)
+
+
+def _resolve_precision(study: Study, field: str, device: str) -> Study:
+    """Replace ``auto`` by what the device offers, and refuse what it does not."""
+    from ddpmkit import device as devices
+
+    where = devices.resolve(device)
+    axes = dict(study.axes)
+    if field in axes:
+        axes[field] = tuple(dict.fromkeys(devices.precision(v, where) for v in axes[field]))
+    found: dict[str, Any] = {field: devices.precision(getattr(study.base, field), where)}
+    return replace(study, base=replace(study.base, **found), axes=axes)
+
+
+def device_names(name: str) -> tuple[str, ...]:
+    """Return the devices to spread workers over; ``auto`` and ``cuda`` mean every GPU."""
+    if name == "cpu" or (name == "auto" and sys.platform == "linux" and not Path("/dev/nvidiactl").exists()):
+        return ("cpu",)  # known without importing torch
+    import torch
+
+    from ddpmkit.device import resolve
+
+    device = resolve(name)
+    if device.type == "cuda" and device.index is None:
+        return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+    return (str(device),)
+
+
+def cores() -> int:
+    """Return the number of CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

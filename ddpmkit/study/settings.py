@@ -1,0 +1,96 @@
+"""The settings of a study: everything that shapes a result but the seeds; and what may differ between two runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from ddpmkit.plugin import spec
+from ddpmkit.plugin.parameters import param, parameters
+
+COMPONENTS = ("dataset", "schedule", "sigma", "weighting", "backbone", "sampler", "prediction")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that shapes a result but the seeds. Any field can be an axis."""
+
+    name: ClassVar[str] = "settings"
+    dataset: str = param("digits", "data set")
+    schedule: str = param("linear", "variance schedule")
+    sigma: str = param("beta-tilde", "variance of the reverse step")
+    weighting: str = param("simple", "weight of each step in the loss")
+    backbone: str = param("unet", "network")
+    sampler: str = param("ancestral", "walk from noise to image")
+    timesteps: int = param(1000, "T, steps of the forward process", ge=2)
+    sampling_steps: int = param(100, "steps of the reverse walk", ge=1)
+    prediction: str = param(
+        "eps",
+        "what the network estimates; of mu, as of all, x0hat is solved for and clipped, where improved-diffusion takes "
+        "the network's mean as it is",
+    )
+    timestep_sampling: Literal["uniform", "stratified", "importance"] = param(
+        "uniform", "how the steps of a training batch are drawn"
+    )
+    train_steps: int = param(1200, "optimiser steps", ge=1)
+    batch_size: int = param(64, "images a step", ge=1)
+    learning_rate: float = param(4e-3, "AdamW's rate after warm-up", gt=0)
+    lr_decay: Literal["cosine", "constant"] = param("cosine", "course of the rate after warm-up")
+    warmup: int = param(100, "steps of linear warm-up", ge=0)
+    weight_decay: float = param(0.0, "AdamW's weight decay", ge=0)
+    grad_clip: float = param(1.0, "largest global norm of the gradient", gt=0)
+    ema: float = param(
+        0.99, "rate of the weights' moving average; as an axis, all are kept in one training", ge=0, lt=1
+    )
+    dropout: float | None = param(
+        None, "rate of all dropout layers of the backbone; none leaves each its own", ge=0, lt=1
+    )
+    precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of training; auto is bf16 where the hardware has it")
+    eval_precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of sampling and likelihood")
+    micro_batch: int = param(64, "images the network sees at once in training", ge=1)
+    eval_batch: int = param(128, "images the network sees at once in sampling and likelihood", ge=1)
+    samples: int = param(1000, "images drawn for each result", ge=2)
+    reference_split: Literal["test", "train"] = param("test", "images that samples are held against; papers use train")
+    nll_evals: int = param(8192, "network evaluations for the middle sum of the bound", ge=16)
+    nll_se: float | None = param(None, "standard error of the bound to reach, bits/dim, instead of nll_evals", gt=0)
+    nll_full: bool = param(False, "every test image at every step, instead of nll_evals")
+    decoder_variance: Literal["tilde2", "beta1", "fitted"] = param("tilde2", "variance of the decoder p(x0 | x1)")
+    fit_images: int = param(64, "training images at each step for a fitted sigma or decoder variance", ge=1)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        spec.validate(self)
+
+
+FIELDS = {p.name: p for p in parameters(Settings)}
+
+PLURALS = {
+    "schedules": "schedule",
+    "sigmas": "sigma",
+    "weightings": "weighting",
+    "backbones": "backbone",
+    "samplers": "sampler",
+    "predictions": "prediction",
+}
+
+# Settings without a flag of their own: --axis NAME=VALUE sets them.
+AXIS_ONLY = (
+    "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "eval_precision", "micro_batch", "eval_batch",
+    "reference_split", "decoder_variance", "fit_images",
+)  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"train_steps": 400, "samples": 200, "sampling_steps": 25, "nll_evals": 2048},
+}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What may differ between two runs of a stage without changing a number."""
+
+    device: str = "auto"
+    checkpoint_every: int = 500
+    checkpoint_seconds: float = 60.0
+    log_every: int = 50
+    run: str = ""  # what the process works for; see study/claim.py
+    steal: bool = False  # whether stages are taken from processes that may be alive
