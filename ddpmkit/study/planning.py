@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,6 @@ from ddpmkit.diffusion.tables import (
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Backbone, Features, Images, Metric
-from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
 from ddpmkit.study.config import Cell, Study
@@ -248,13 +247,3 @@ def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
         raise Impossible(f"{s.weighting} trains on the decoder's variance, which is fitted to the trained network")
     if s.decoder_variance != "tilde2" and sigma.learned:
         raise Impossible(f"{s.sigma} gives the decoder its variance too; decoder_variance={s.decoder_variance} can't")
-
-
-def builtin_identity(name: str) -> Identity:
-    """What of a metric that comes with ddpmkit enters ids: the same form as a component's."""
-    return {"name": f"{BUILTIN}/{name}", "params": {}, "version": 1}
-
-
-def bare_name(identity: Mapping[str, Any]) -> str:
-    """Return the name without the plugin that brings it."""
-    return str(identity["name"]).rpartition("/")[2]

@@ -314,7 +314,9 @@ def test_random_wrong_answers_of_a_prediction_are_refused_and_right_ones_pass(se
         odd = OddPrediction.of(always(out))
         named("prediction", lambda odd=odd: contract.target(odd, at, good, good, good), out)  # type: ignore[misc]
         named("prediction", lambda odd=odd: contract.x0hat(odd, at, good, good), out)  # type: ignore[misc]
-    assert contract.target(OddPrediction.of(always(good)), at, good, good, good) is good
+    other = good.clone()  # and not one of what it was shown
+    assert contract.target(OddPrediction.of(always(other)), at, good, good, good) is other
+    assert contract.target(OddPrediction.of(always(good)), at, other, good, other) is good
     assert contract.x0hat(OddPrediction.of(always(good)), at, good, good) is good
 
 

@@ -16,7 +16,6 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import prepare as preparing
 from ddpmkit.study import runner
-from ddpmkit.study.planning import bare_name
 from ddpmkit.study.prepare import How
 
 TINY = {
@@ -51,7 +50,11 @@ def plan(tmp_path, digits, train=None, test=None, **options):
 
 
 def metrics_of(prepared):
-    return [[bare_name(m) for m in s.spec.metrics] for s in prepared.plan.stages.values() if s.kind == "score"]
+    return [
+        [m["name"].rpartition("/")[2] for m in s.spec.metrics]
+        for s in prepared.plan.stages.values()
+        if s.kind == "score"
+    ]
 
 
 # --- the one rule -------------------------------------------------------------------------------------------------
