@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit.errors import DAMAGE, DdpmkitError
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
 from ddpmkit.plugin.hookspecs import hookimpl
 from ddpmkit.plugin.interfaces import (
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ddpmkit.damage import DAMAGE
     from ddpmkit.diffusion.alpha_bars import betas_from_alpha_bars
     from ddpmkit.diffusion.clipping import Clip, clipped
     from ddpmkit.diffusion.endpoints import scaled_endpoints
@@ -123,6 +124,7 @@ __all__ = [
 
 # Loaded when first asked for; some of them load numpy or torch.
 _WHERE = {
+    "DAMAGE": "ddpmkit.damage",
     "betas_from_alpha_bars": "ddpmkit.diffusion.alpha_bars",
     "Clip": "ddpmkit.diffusion.clipping",
     "clipped": "ddpmkit.diffusion.clipping",

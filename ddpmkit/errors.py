@@ -2,30 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterable
 from enum import IntEnum
-
-# What numpy, zipfile, zlib and safetensors raise for a file that is damaged or declares more than there is.
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-    struct.error,
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    KeyError,
-)
 
 
 class Exit(IntEnum):
@@ -60,5 +38,7 @@ class Interrupted(Exception):  # noqa: N818 - a state of a stage, not a defect
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the closest known name, or an empty string."""
+    import difflib  # needed by few, and start-up is short
+
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""

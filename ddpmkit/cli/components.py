@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json as json_module
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,10 @@ from ddpmkit.cli.streams import data, on_stdout
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import KINDS, Metric
-from ddpmkit.plugin.loader import Entry
 from ddpmkit.plugin.parameters import parameters
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin.loader import Entry
 
 # Which stages of a study a choice reaches: what it leaves alone is computed once and shared.
 ENTERS = {

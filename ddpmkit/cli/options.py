@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 from ddpmkit.cli.streams import plugins_may_print
 from ddpmkit.files import home
-from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.spec import encode
 from ddpmkit.study.settings import COMPONENTS, FIELDS
+
+if TYPE_CHECKING:
+    from ddpmkit.plugin.registry import Registry
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Global:
 
     def registry(self, more: list[str] | None = None, *, quiet: bool = False) -> Registry:
         """Return the components, those of ``-p`` before and after the command included."""
+        from ddpmkit.plugin.registry import Registry
+
         plugins_may_print()
         self.made = Registry([*self.plugins, *(more or [])], installed=self.installed, strict=self.strict, quiet=quiet)
         return self.made

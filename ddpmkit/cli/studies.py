@@ -13,8 +13,7 @@ from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
 from ddpmkit.errors import DdpmkitError, Exit
-from ddpmkit.study.metrics import DEFAULT_METRICS
-from ddpmkit.study.settings import FIELDS
+from ddpmkit.study.settings import DEFAULT_METRICS, FIELDS
 
 if TYPE_CHECKING:
     from ddpmkit.report.judge.summary import Summary

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpmkit.errors import DAMAGE, DdpmkitError
+from ddpmkit.damage import DAMAGE
+from ddpmkit.errors import DdpmkitError
 
 if TYPE_CHECKING:
     from PIL import Image

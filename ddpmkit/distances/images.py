@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from ddpmkit.damage import DAMAGE
 from ddpmkit.distances.folder import LIMIT, SUFFIXES, image_files, read_folder, silent
 from ddpmkit.distances.layout import channels_first
-from ddpmkit.errors import DAMAGE, DdpmkitError
+from ddpmkit.errors import DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]

@@ -7,6 +7,7 @@ registered, checked and called by itself.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -86,6 +87,7 @@ class Loaded:
     sources: Sources | None = None
 
 
+@functools.cache  # they are the same for every registry of a process
 def load_builtin() -> Loaded:
     """Take in the built-in components through the same hooks as anyone's."""
     from ddpmkit import __version__

@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.settings import NLL
 from ddpmkit.study.written import canonical, words
-
-NLL = "nll"
-DEFAULT_METRICS = ("fd", "copy", NLL)
 
 
 def read_metrics(value: str | Iterable[str], registry: Registry) -> tuple[str, ...]:

@@ -79,6 +79,8 @@ AXIS_ONLY = (
     "reference_split", "decoder_variance", "fit_images",
 )  # fmt: skip
 
+NLL = "nll"  # asked for among the metrics, and a likelihood
+DEFAULT_METRICS = ("fd", "copy", NLL)
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"train_steps": 400, "samples": 200, "sampling_steps": 25, "nll_evals": 2048},
 }
