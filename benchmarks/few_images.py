@@ -45,8 +45,8 @@ def truth(levels: np.ndarray) -> float:
 def measured(levels: np.ndarray, how: dict[str, object], seed: int) -> Bound:
     """Bound the images, not clipped."""
     return bits_per_dim(
-        lambda xt, t: xt / 2, levels, TABLES, T, np.exp(BETA), "x0", LEVELS, "continuous", VARIANCE,
-        seed=seed, micro_batch=64, **how,
+        lambda xt, t: xt / 2, levels, schedule=TABLES, timesteps=T, sigma=np.exp(BETA), prediction="x0", levels=LEVELS,
+        decoder="continuous", decoder_variance=VARIANCE, seed=seed, micro_batch=64, **how,
     )  # fmt: skip
 
 

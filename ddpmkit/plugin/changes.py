@@ -64,8 +64,9 @@ def watched(plugin: str) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
-        if dtype is not None and dtype is not _default_dtype():
-            sys.modules["torch"].set_default_dtype(dtype)
+        torch, now = sys.modules.get("torch"), _default_dtype()
+        if torch is not None and now is not None and now is not (dtype or torch.float32):  # with which torch begins
+            torch.set_default_dtype(dtype or torch.float32)
         found = replaced(before)
         if found:
             _made[plugin] = tuple(sorted({*_made.get(plugin, ()), *found}))

@@ -11,7 +11,7 @@ import torch
 import ddpmkit
 from ddpmkit.diffusion.likelihood import bound_by_every_step, middle_constant, middle_factor
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, log_bounds, tables_for
-from ddpmkit.likelihood import ask, bound, draw, vlb
+from ddpmkit.likelihood import bound, draw, passes, vlb
 
 torch.set_num_threads(1)
 K, DIMS, COUNT = 17, 4, 20
@@ -79,7 +79,7 @@ def test_every_decoder_is_the_same_in_both(decoder):
 
 
 FACTOR, CONSTANT, TERMS, DECODER, PRIOR = (
-    middle_factor, middle_constant, ask.middle_terms, vlb.decoder_terms, vlb.prior_kl,
+    middle_factor, middle_constant, passes.middle_terms, vlb.decoder_terms, vlb.prior_kl,
 )  # fmt: skip
 MISTAKES = {
     "a factor 2 on the error": (vlb, "middle_factor", lambda *given: 2 * FACTOR(*given)),
@@ -87,7 +87,7 @@ MISTAKES = {
     "the constant once and not for each pixel": (vlb, "middle_constant", lambda *given: CONSTANT(*given) / DIMS),
     "the constant's sign": (vlb, "middle_constant", lambda *given: -CONSTANT(*given)),
     "the factor of the step before": (vlb, "middle_factor", lambda *given: np.roll(FACTOR(*given), 1)),
-    "the terms of the step before": (ask, "middle_terms", lambda c, t, *rest: TERMS(c, (t - 1).clamp(min=1), *rest)),
+    "the terms of the step before": (passes, "middle_terms", lambda c, t, *rest: TERMS(c, (t - 1).clamp(min=1), *rest)),
     "the decoder in bits": (vlb, "decoder_terms", lambda *given: DECODER(*given) / math.log(2)),
     "no prior": (vlb, "prior_kl", lambda *given: 0 * PRIOR(*given)),
 }

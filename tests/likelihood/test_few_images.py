@@ -35,8 +35,8 @@ def truth(levels):
 def measured(levels, seed, chain=TABLES, **how):
     log_sigma2 = BETA if chain is TABLES else fixed_log_variance(ddpmkit.build("sigma", "beta"), chain)
     return bits_per_dim(
-        lambda xt, t: xt / 2, levels, chain, T, np.exp(log_sigma2), "x0", K, "continuous", VARIANCE,
-        seed=seed, micro_batch=16, **how,
+        lambda xt, t: xt / 2, levels, schedule=chain, timesteps=T, sigma=np.exp(log_sigma2), prediction="x0", levels=K,
+        decoder="continuous", decoder_variance=VARIANCE, seed=seed, micro_batch=16, **how,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from ddpmkit.cli import main
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.contract import class_problem
 from ddpmkit.plugin.interfaces import KINDS, Component
+from ddpmkit.plugin.loader import load_builtin
 from ddpmkit.plugin.registry import Registry
 
 PLUGIN = '''
@@ -295,6 +296,7 @@ def test_any_other_part_enters_ids_whole() -> None:
 
 def test_a_part_of_another_version_or_with_other_defaults_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cosine, "version", 2)
+    monkeypatch.setattr("ddpmkit.plugin.registry.load_builtin", load_builtin.__wrapped__)  # as another process would
     registry = Registry(installed=False)
     base = registry.identity(ZeroSnr(Cosine()))["params"]["base"]
     assert base == {"name": "ddpmkit/cosine", "params": {"s": 0.008, "max_beta": 0.999}, "version": 2}

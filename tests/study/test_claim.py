@@ -84,7 +84,7 @@ def test_a_claim_is_made_and_given_back(tmp_path):
 
 @pytest.mark.parametrize("dead", [False, True])
 def test_of_many_that_try_at_once_one_has_it(tmp_path, dead):
-    most = 0
+    winners = set()
     for round_ in range(30):
         folder = tmp_path / str(round_)
         if dead:
@@ -112,8 +112,8 @@ def test_of_many_that_try_at_once_one_has_it(tmp_path, dead):
             thread.join()
         assert inside[1] == 1
         assert names(folder) == []
-        most = max(most, len(set(had)))
-    assert most > 1  # they did compete
+        winners |= set(had)
+    assert len(winners) > 1  # they did compete
 
 
 def test_who_took_over_from_one_that_another_has_already_replaced_withdraws(tmp_path, monkeypatch):
