@@ -213,13 +213,13 @@ def ablate(
     """
     from ddpmkit.plugin.registry import Registry
     from ddpmkit.report.write import write_report
-    from ddpmkit.study.prepare import How, prepare
+    from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.progress import Monitor, PlainLines
     from ddpmkit.study.runner import run
     from ddpmkit.study.walks import walks
 
-    how = How(jobs, device, executor, checkpoint_every, steal)
-    prepared = prepare(options, out=out, registry=Registry(plugins), how=how)
+    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal)
+    prepared = prepare(options, out=out, registry=Registry(plugins), run_options=run_options)
     outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
     write_report(outcome.folder, walks(prepared))
     return outcome

@@ -49,12 +49,12 @@ def likelihood(
     from rich.progress import Progress
 
     from ddpmkit.cli.console import print_rows, stderr_console
-    from ddpmkit.study.bound_training import Asked, bound_training
+    from ddpmkit.study.bound_training import BoundRequest, bound_training
     from ddpmkit.study.store import Store
 
     given: Global = context.obj
     registry = given.registry(plugin)
-    asked = Asked(
+    asked = BoundRequest(
         sigma=sigma, split=split, evals=nll_evals, se=nll_se, full=nll_full, decoder=decoder,
         decoder_variance=decoder_variance, steps=steps, ema=ema, ode=ode,
     )  # fmt: skip

@@ -149,7 +149,7 @@ def ablate(
     from ddpmkit.report.show.json import to_json
     from ddpmkit.report.show.terminal import to_terminal
     from ddpmkit.report.write import write_report
-    from ddpmkit.study.prepare import How, prepare
+    from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.runner import run
     from ddpmkit.study.taken import NameTakenError
     from ddpmkit.study.walks import walks
@@ -165,9 +165,9 @@ def ablate(
         "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
         "preset": preset, "name": name,
     }  # fmt: skip
-    how = How(jobs, device, executor, checkpoint_every, steal)
+    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal)
     try:
-        prepared = prepare(settings, out=out, registry=given.registry(plugin), how=how)
+        prepared = prepare(settings, out=out, registry=given.registry(plugin), run_options=run_options)
     except NameTakenError as taken:
         raise DdpmkitError(taken.message, given.again(taken.free)) from None
     if dry_run:
@@ -212,7 +212,7 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     asked = files.sha256(files.canonical([plan.cells, plan.train_seeds, plan.metric]).encode())[:6]
     name = f"{prepared.study.name[:64]}-confirm-{asked}"
     again = replace(prepared.study, name=name, train_seeds=plan.train_seeds, only=plan.cells)
-    fresh = prepare_study(again, out=prepared.store.out, registry=prepared.registry, how=prepared.how)
+    fresh = prepare_study(again, out=prepared.store.out, registry=prepared.registry, run_options=prepared.run_options)
     with watch(fresh) as tell:
         outcome = run(fresh, tell)
     write_report(outcome.folder)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Curves:
+class ScheduleCurves:
     """The curves of one schedule, each (T,).
 
     Attributes:
@@ -33,7 +33,7 @@ class Curves:
     eps_weights: dict[str, Array]
 
 
-def curves(tables: Tables, sigmas: Mapping[str, Sigma], weightings: Mapping[str, Weighting]) -> Curves:
+def curves(tables: Tables, sigmas: Mapping[str, Sigma], weightings: Mapping[str, Weighting]) -> ScheduleCurves:
     """Return the curves of a chain.
 
     Args:
@@ -45,7 +45,7 @@ def curves(tables: Tables, sigmas: Mapping[str, Sigma], weightings: Mapping[str,
     log_sigma2 = next(iter(bounds.values()))[1]
     with np.errstate(divide="ignore"):
         log_snr = np.log(tables.snr)
-    return Curves(
+    return ScheduleCurves(
         (np.arange(tables.T) + 1) / tables.T,
         tables.alpha_bars,
         log_snr,

@@ -22,16 +22,16 @@ class Coefficients:
     Attributes:
         signal: m_t, sqrt(alpha-bar_t) when variance-preserving.
         noise: S_t, sqrt(1 - alpha-bar_t) when variance-preserving.
-        mean_x0: c_t, the factor on x0 in the posterior mean of a full step.
-        mean_xt: k_t, the factor on x_t there.
+        posterior_x0: c_t, the factor on x0 in the posterior mean of a full step.
+        posterior_xt: k_t, the factor on x_t there.
         input_scale: the factor on the network's input.
         network_time: what the network is told, 1000 t / T.
     """
 
     signal: Tensor
     noise: Tensor
-    mean_x0: Tensor
-    mean_xt: Tensor
+    posterior_x0: Tensor
+    posterior_xt: Tensor
     input_scale: Tensor
     network_time: Tensor
 
@@ -41,8 +41,8 @@ class Coefficients:
         arrays = {
             "signal": tables.signal,
             "noise": tables.noise2**0.5,
-            "mean_x0": tables.mean_x0,
-            "mean_xt": tables.mean_xt,
+            "posterior_x0": tables.full_posterior_x0,
+            "posterior_xt": tables.full_posterior_xt,
             "input_scale": tables.input_scale,
             "network_time": tables.network_time,
         }
@@ -72,14 +72,14 @@ class AtSteps:
         return gather(self.c.noise, self.t, self.like)
 
     @cached_property
-    def mean_x0(self) -> Tensor:
+    def posterior_x0(self) -> Tensor:
         """c_t."""
-        return gather(self.c.mean_x0, self.t, self.like)
+        return gather(self.c.posterior_x0, self.t, self.like)
 
     @cached_property
-    def mean_xt(self) -> Tensor:
+    def posterior_xt(self) -> Tensor:
         """k_t."""
-        return gather(self.c.mean_xt, self.t, self.like)
+        return gather(self.c.posterior_xt, self.t, self.like)
 
 
 def gather(table: Tensor, t: Tensor, like: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ def tables_for(schedule: Schedule, T: int) -> Tables:
         noise2=noise2,
         prior_variance=contract.prior_variance(schedule, T),
         variance_preserving=preserving,
-        mean_x0=before * b2 / noise2,
-        mean_xt=a * noise2_before / noise2,
+        full_posterior_x0=before * b2 / noise2,
+        full_posterior_xt=a * noise2_before / noise2,
         times=np.arange(T, dtype=np.int64),
         full_T=T,
     )

@@ -22,7 +22,7 @@ from ddpmkit.diffusion.tables import Array, Tables, decoder_log_variance
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood import proposal as proposals
 from ddpmkit.likelihood.control_variates import Controls, LinearGaussian, coefficients, scales_of
-from ddpmkit.likelihood.draws import Draws, Moments, Plain, Sampled, Swept, Values, blocks
+from ddpmkit.likelihood.draws import Draws, Plain, Sampled, SweepSums, Swept, Values, blocks
 from ddpmkit.likelihood.passes import Passes, Predict, ask_at_one, flat
 from ddpmkit.likelihood.proposal import PILOT_IMAGES, REPLICATES
 from ddpmkit.likelihood.vlb import bound
@@ -229,7 +229,7 @@ def _sweep(asker: Passes, images: Tensor, decoder_draws: int, on_progress: Calla
         weight = np.array([reference[t], reference[t], 1.0, 1.0][:kinds])
         image[:, :, block[t]] += weight[:, None] * now
         before = now
-    m = [Moments(total[k], square[k], lagged[k], image[k]) for k in range(kinds)]
+    m = [SweepSums(total[k], square[k], lagged[k], image[k]) for k in range(kinds)]
     terms = m[2:] if kinds == 4 else (None, None)
     swept = Swept(m[0], m[1], terms[0], terms[1], block, reference, repeats)
     return Draws(flat(images), mean, log_variance, swept, T, asker.done)

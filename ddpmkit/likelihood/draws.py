@@ -62,7 +62,7 @@ class Sampled:
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class SweepSums:
     """Sums of one value over the images at every step of a full sweep, and over blocks of steps for every image.
 
     Where a sweep is repeated each repeat of an image counts as an image.
@@ -94,10 +94,10 @@ class Swept:
         repeats: R, how often the sweep was done with fresh noise, one repeat after another; 1 unless images are few.
     """
 
-    clipped: Moments
-    unclipped: Moments
-    terms_clipped: Moments | None
-    terms_unclipped: Moments | None
+    clipped: SweepSums
+    unclipped: SweepSums
+    terms_clipped: SweepSums | None
+    terms_unclipped: SweepSums | None
     block: Plain
     reference: Array
     repeats: int = 1
@@ -172,7 +172,7 @@ class Draws:
         if "block" in arrays:
             repeats, T, evaluations = (int(v) for v in arrays["counts"])
             found = {
-                name: Moments(*(arrays[f"{name}/{part}"] for part in MOMENTS)) if f"{name}/total" in arrays else None
+                name: SweepSums(*(arrays[f"{name}/{part}"] for part in MOMENTS)) if f"{name}/total" in arrays else None
                 for name in SWEPT
             }
             clipped, unclipped, terms_clipped, terms_unclipped = (found[name] for name in SWEPT)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddpmkit.diffusion.tables import Array
-from ddpmkit.likelihood.draws import Moments, Plain
+from ddpmkit.likelihood.draws import Plain, SweepSums
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Evidence:
     replicates: int
     totals: Array
     weights: Array
-    moments: Moments | None
+    moments: SweepSums | None
 
     def quantile(self) -> float:
         """The 97.5 % quantile of the standardised error: Student t with :meth:`degrees_of_freedom`."""
@@ -140,7 +140,7 @@ def _within(values: Array) -> tuple[Array, Array]:
     return np.var(values, axis=0, ddof=1) / (draws * n**2), np.full(n, float(draws - 1))
 
 
-def step_variance(m: Moments, images: int) -> Array:
+def step_variance(m: SweepSums, images: int) -> Array:
     """Return the variance over noise of one image's value at each step, (T,), from its neighbour one step on.
 
     Two neighbours share the image and not the noise. Each is divided by its step's mean first, since the mean moves

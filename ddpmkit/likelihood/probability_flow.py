@@ -97,7 +97,7 @@ class Between:
     noise: Tensor
 
     @property
-    def mean_x0(self) -> Tensor:
+    def posterior_x0(self) -> Tensor:
         """Refuse: there is no step here.
 
         Raises:
@@ -105,7 +105,7 @@ class Between:
         """
         raise DdpmkitError("between two steps there is no posterior mean", "a prediction of it: between_steps = False")
 
-    mean_xt = mean_x0
+    posterior_xt = posterior_x0
 
 
 def from_network(

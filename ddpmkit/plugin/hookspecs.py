@@ -11,7 +11,7 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
-class Hooks:
+class HookSpecs:
     """What a plugin may implement; it implements only what it needs."""
 
     @hookspec

@@ -160,11 +160,11 @@ class Factors(Protocol):
         """S_t; sqrt(1 - alpha-bar_t) when variance-preserving."""
 
     @property
-    def mean_x0(self) -> Tensor:
+    def posterior_x0(self) -> Tensor:
         """c_t of the posterior mean c_t x0 + k_t x_t of a whole step; between two steps there is none."""
 
     @property
-    def mean_xt(self) -> Tensor:
+    def posterior_xt(self) -> Tensor:
         """k_t of the same."""
 
 

@@ -28,7 +28,7 @@ from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import changes
 from ddpmkit.plugin.blame import telling_ctrl_c_apart
 from ddpmkit.plugin.contract import class_problem
-from ddpmkit.plugin.hookspecs import HOOKS, PROJECT, Hooks
+from ddpmkit.plugin.hookspecs import HOOKS, PROJECT, HookSpecs
 from ddpmkit.plugin.interfaces import KINDS, Component, Kind
 from ddpmkit.plugin.sources import Sources, reading, sources_of
 from ddpmkit.text import one_line
@@ -243,7 +243,7 @@ def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
         loaded.issues.append(Issue(loaded.name, loaded.version, "import", text))
         return
     manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(Hooks)
+    manager.add_hookspecs(HookSpecs)
     if _guarded(loaded, "register", lambda: manager.register(module, loaded.name)) is None:
         return
     loaded.issues += _unknown_hooks(loaded, module, manager)

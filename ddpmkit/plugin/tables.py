@@ -27,8 +27,8 @@ class Tables:
         signal: the factor m_t on x0 in q(x_t | x_0) = N(m_t x0, S_t^2); sqrt(alpha-bar_t) when variance-preserving.
         noise2: S_t^2 = Var(x_t | x_0); 1 - alpha-bar_t when variance-preserving.
         prior_variance: the variance of p(x_T), per dimension.
-        mean_x0: the factor on x0 in the posterior mean of a full step; what mu-prediction inverts.
-        mean_xt: the factor on x_t there.
+        full_posterior_x0: the factor on x0 in the posterior mean of a full step; what mu-prediction inverts.
+        full_posterior_xt: the factor on x_t there.
         times: the step index in the full chain that each entry stands for; arange(T) unless strided.
         full_T: the length of the full chain, by which the network's time is normalised.
     """
@@ -39,8 +39,8 @@ class Tables:
     noise2: Array
     prior_variance: float
     variance_preserving: bool
-    mean_x0: Array
-    mean_xt: Array
+    full_posterior_x0: Array
+    full_posterior_xt: Array
     times: np.ndarray[Any, np.dtype[np.int64]]
     full_T: int
 
@@ -141,7 +141,7 @@ class Tables:
             b2=b2,
             signal=signal,
             noise2=noise2,
-            mean_x0=self.mean_x0[index],
-            mean_xt=self.mean_xt[index],
+            full_posterior_x0=self.full_posterior_x0[index],
+            full_posterior_xt=self.full_posterior_xt[index],
             times=self.times[index],
         )

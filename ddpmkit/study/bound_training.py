@@ -24,13 +24,13 @@ from ddpmkit.study.stages.draw import answers, split_images
 from ddpmkit.study.stages.nll import bounds, reported
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
-from ddpmkit.study.trained import Trained, find_training, how_trained, load_trained, which_average
+from ddpmkit.study.trained import Trained, find_training, load_trained, status_of_training, which_average
 
 CHOICES = {"split": ("test", "train"), "decoder": get_args(Decoder), "decoder_variance": ("tilde2", "beta1")}
 
 
 @dataclass(frozen=True)
-class Asked:
+class BoundRequest:
     """What is asked of a trained network.
 
     Attributes:
@@ -81,7 +81,7 @@ def bound_training(
     store: Store,
     registry: Registry,
     training: str,
-    asked: Asked,
+    asked: BoundRequest,
     *,
     device: str = "auto",
     on_progress: Callable[[float], None] = lambda _: None,
@@ -93,9 +93,9 @@ def bound_training(
         Diverged: when the network gives a value that is not finite.
     """
     found = find_training(store, training)
-    spec, status = store.read_spec(Train, found), how_trained(store, found)
-    how = status["how"]
-    sigma, learned = _sigma(registry, asked.sigma, how.get("sigma"))
+    spec, status = store.read_spec(Train, found), status_of_training(store, found)
+    recipe = status["how"]
+    sigma, learned = _sigma(registry, asked.sigma, recipe.get("sigma"))
     if sigma.fitted:
         raise DdpmkitError(f"sigma '{sigma.name}' is fitted in a study", f"ddpmkit ablate --sigmas {sigma.name}")
     if sigma.learned and sigma != learned:
@@ -107,7 +107,7 @@ def bound_training(
         raise DdpmkitError(f"sigma '{sigma.name}' gives the decoder its variance too", "leave out --decoder-variance")
     rate, where = which_average(spec, asked.ema), devices.resolve(device)
     with devices.one_thread(), devices.reproducible(where):
-        network = load_trained(store, registry, found, how, ema=rate, sigma=sigma, device=where)
+        network = load_trained(store, registry, found, recipe, ema=rate, sigma=sigma, device=where)
         full, levels = network.tables, network.images.levels
         flow = _ode(network, asked) if asked.ode else {}
         chain = (
@@ -164,7 +164,7 @@ def _sigma(registry: Registry, asked: str | None, record: dict[str, Any] | None)
     return registry.build("sigma", asked), learned
 
 
-def _ode(network: Trained, asked: Asked) -> dict[str, Any]:
+def _ode(network: Trained, asked: BoundRequest) -> dict[str, Any]:
     """The likelihood of the probability-flow ODE on the first images of the split, bits/dim, as a record."""
     images = network.images
     chosen = torch.from_numpy(split_images(images, asked.split)[: asked.ode])

@@ -13,20 +13,20 @@ from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 
 
-def load_images(registry: Registry, how: Mapping[str, Any], *expected: str) -> Images:
-    """Load the data that a stage's ``how`` names.
+def load_images(registry: Registry, recipe: Mapping[str, Any], *expected: str) -> Images:
+    """Load the data that a stage's ``recipe`` names.
 
     Args:
         registry: Where the data set comes from.
-        how: The record of the data set, and the hash of what it gave when the stage was planned.
+        recipe: The record of the data set, and the hash of what it gave when the stage was planned.
         expected: Hashes in the specs that the stage rests on.
 
     Raises:
         DdpmkitError: when the data are not those any more.
     """
-    record = how["dataset"]
+    record = recipe["dataset"]
     images, hash_now = _loaded(registry, json.dumps(record, sort_keys=True))
-    if {hash_now, how["data"], *expected} != {hash_now}:
+    if {hash_now, recipe["data"], *expected} != {hash_now}:
         raise DdpmkitError(f"data set '{record['name']}' has changed since the stage was planned", "run it again")
     return images
 

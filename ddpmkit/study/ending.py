@@ -132,7 +132,7 @@ def settle(store: Store, stage: Stage[Any], event: dict[str, Any], run: str) -> 
     record = files.read_sealed(path)
     if not record:
         record = {"state": "running", "attempt": 1, "seconds": 0.0, "work": stage.work, "label": stage.label}
-        record |= {"how": stage.how, "ddpmkit": __version__}
+        record |= {"how": stage.recipe, "ddpmkit": __version__}
     if record.get("state") == "running" or "error" in event:
         record |= {"state": event["state"], "error": event.get("error", "its worker ended without a word")}
         files.write_sealed(path, record)

@@ -40,7 +40,7 @@ def estimate(prepared: Prepared) -> Guess:
         record = files.read_sealed(path) or {}
         if record.get("state") == "done" and record.get("work") and record.get("seconds"):
             known[path.parts[-4], _backbone(record["how"])].append(record["seconds"] / record["work"])
-    devices, workers = prepared.how.devices(), prepared.how.workers()
+    devices, workers = prepared.run_options.devices(), prepared.run_options.workers()
     probed: dict[str, tuple[float, float]] = {}
     costs: dict[str, list[float]] = defaultdict(list)
     for stage in prepared.todo:
@@ -65,7 +65,7 @@ def _pace(
     device: str,
 ) -> float:
     """Seconds per unit of work of a stage."""
-    name = _backbone(stage.how)
+    name = _backbone(stage.recipe)
     if seen := known.get((stage.kind, name)):
         return float(np.median(seen))
     if stage.spec.cost == "moment":
@@ -75,8 +75,10 @@ def _pace(
     return probed[name][0 if stage.spec.cost == "training" else 1]
 
 
-def _backbone(how: dict[str, dict[str, object]]) -> str:
-    return files.canonical(how["backbone"]["params"]) + str(how["backbone"]["name"]) if "backbone" in how else ""
+def _backbone(recipe: dict[str, dict[str, object]]) -> str:
+    return (
+        files.canonical(recipe["backbone"]["params"]) + str(recipe["backbone"]["name"]) if "backbone" in recipe else ""
+    )
 
 
 def _probe(stage: Stage[Any], prepared: Prepared, device_name: str) -> tuple[float, float]:
@@ -88,7 +90,7 @@ def _probe(stage: Stage[Any], prepared: Prepared, device_name: str) -> tuple[flo
     device = devices.resolve(device_name)
     registry, settings = prepared.registry, prepared.study.base
     _, channels, size, _ = prepared.plan.images.train.shape
-    backbone = registry.rebuild(stage.how["backbone"])
+    backbone = registry.rebuild(stage.recipe["backbone"])
     built = network(backbone, in_channels=channels, out_channels=channels, image_size=size)
     with devices.one_thread(), blame("backbone", backbone.name):
         net = devices.place(built, device)

@@ -20,7 +20,7 @@ from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import seeded_libraries
 from ddpmkit.study.claim import Held, claimed, told
-from ddpmkit.study.settings import RunOptions
+from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.stage import Output, Stage
 from ddpmkit.study.store import Store
 from ddpmkit.study.work import Work
@@ -33,7 +33,7 @@ def execute(
     stage: Stage[Any],
     store: Store,
     registry: Registry,
-    options: RunOptions,
+    options: StageOptions,
     emit: Emit,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> str:
@@ -60,7 +60,7 @@ def _execute_held(
     stage: Stage[Any],
     store: Store,
     registry: Registry,
-    options: RunOptions,
+    options: StageOptions,
     emit: Emit,
     should_stop: Callable[[], bool],
     held: Held,
@@ -78,7 +78,7 @@ def _execute_held(
         "seconds": before.get("seconds", 0.0) if before.get("state") != "done" else 0.0,
         "work": stage.work,
         "label": stage.label,
-        "how": stage.how,
+        "how": stage.recipe,
         "ddpmkit": __version__,
     }
     store.write_spec(stage)
@@ -91,7 +91,7 @@ def _execute_held(
             status["fingerprint"] = devices.fingerprint(device)
             _same_libraries(stage, registry)
             work = Work(stage, store, registry, options, device, emit, lambda: should_stop() or held.lost())
-            if _of_plugins(stage.how):
+            if _of_plugins(stage.recipe):
                 registry.plugins()  # all of them, so that what their imports change is there before the work begins
             with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
                 output = stage.spec.run(work)

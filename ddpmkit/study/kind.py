@@ -20,7 +20,7 @@ Per = Literal["cell", "train seed", "sample seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind(Spec, ABC):
+class StageKind(Spec, ABC):
     """A kind of stage; its fields are what can change the output, one instance is one stage's spec."""
 
     priority: ClassVar[int]  # of two stages that can run, the one with the lower number is begun first

@@ -46,12 +46,12 @@ def run_one(
         DdpmkitError: when the task is another ddpmkit's, or a plugin of the job is not here.
     """
     from ddpmkit.study.execute import execute
-    from ddpmkit.study.settings import RunOptions
+    from ddpmkit.study.settings import StageOptions
     from ddpmkit.study.stages import read_stage
     from ddpmkit.study.store import Store
 
     registry = job.registry or with_components(job).registry
-    options = RunOptions(
+    options = StageOptions(
         device=device or job.device(0), checkpoint_every=job.checkpoint_every, run=job.run, steal=job.steal
     )
     return execute(read_stage(task.record), Store(Path(job.out)), registry, options, emit, should_stop)

@@ -19,10 +19,10 @@ from ddpmkit.study.config import Cell, Study
 from ddpmkit.study.identity import identified
 from ddpmkit.study.kind import Per
 from ddpmkit.study.metrics import of_images
-from ddpmkit.study.planning import Asked, Context, Impossible, Parts, Place, Wanted
+from ddpmkit.study.planning import ChosenFeatures, Context, Impossible, Parts, Place, Wanted
 from ddpmkit.study.records import metric_keys
 from ddpmkit.study.stage import Stage
-from ddpmkit.study.stages import KINDS
+from ddpmkit.study.stages import STAGE_KINDS
 from ddpmkit.study.stages.draw import Draw
 from ddpmkit.study.stages.nll import Nll
 from ddpmkit.study.stages.ref import Ref
@@ -121,7 +121,7 @@ def make_plan(study: Study, registry: Registry) -> Plan:
         registry=registry,
         images=images,
         data=data,
-        how={"dataset": registry.record(dataset), "data": data},
+        recipe={"dataset": registry.record(dataset), "data": data},
         rates=tuple(sorted(study.axes.get("ema", (study.base.ema,)))),
         extractors=_extractors(study, registry),
         second_moment=float(np.mean((2.0 * images.train / (images.levels - 1) - 1) ** 2)),
@@ -150,13 +150,13 @@ def make_plan(study: Study, registry: Registry) -> Plan:
 
 def _planned(at: Place, per: Per) -> Place:
     """Return the place with the stages of the kinds that are planned that often."""
-    for kind in KINDS.values():
+    for kind in STAGE_KINDS.values():
         if kind.per == per:
             at = replace(at, planned=(*at.planned, *kind.planned(at)))
     return at
 
 
-def _extractors(study: Study, registry: Registry) -> tuple[Asked, ...]:
+def _extractors(study: Study, registry: Registry) -> tuple[ChosenFeatures, ...]:
     """Build the extractors and the metrics; those of pixels are taken once, with the first extractor.
 
     Raises:
@@ -173,7 +173,7 @@ def _extractors(study: Study, registry: Registry) -> tuple[Asked, ...]:
         if metrics:
             label, fingerprint = contract.label(features), contract.fingerprint(features)
             _refuse_namesakes(metrics, {"label": distance_label(features), "features": label})
-            out.append(Asked(text, features, label, fingerprint, identified(features, registry), metrics))
+            out.append(ChosenFeatures(text, features, label, fingerprint, identified(features, registry), metrics))
     return tuple(out)
 
 

@@ -46,7 +46,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ChosenFeatures:
     """An extractor of a study, and which metrics are taken of its features."""
 
     text: str
@@ -65,9 +65,9 @@ class Context:
     registry: Registry
     images: Images
     data: str  # the hash of the images and labels
-    how: dict[str, Any]  # where they are
+    recipe: dict[str, Any]  # where they are
     rates: tuple[float, ...]  # of the averages that one training keeps
-    extractors: tuple[Asked, ...]
+    extractors: tuple[ChosenFeatures, ...]
     second_moment: float
     changed_by: dict[str, str] | None  # enters every id
     networks: dict[tuple[Backbone, bool], Identified] = field(default_factory=dict)  # of plugins, as they are met
@@ -122,7 +122,7 @@ class Place:
             like: A stage whose data and components it needs as well.
         """
         records = {kind: self.parts.records[kind] for kind in components}
-        return Stage(spec, {**(like.how if like else {}), **self.context.how, **records}, label, work)
+        return Stage(spec, {**(like.recipe if like else {}), **self.context.recipe, **records}, label, work)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ FEW = 12  # lines about what was excluded
 
 
 @dataclass(frozen=True)
-class How:
+class RunOptions:
     """What may differ between two runs of one study without changing a number.
 
     Attributes:
@@ -84,7 +84,7 @@ class Prepared:
     store: Store
     registry: Registry
     todo: tuple[Stage[Any], ...]
-    how: How
+    run_options: RunOptions
 
     @property
     def folder(self) -> Path:
@@ -97,7 +97,7 @@ def prepare(
     *,
     out: str | Path = "results",
     registry: Registry | None = None,
-    how: How | None = None,
+    run_options: RunOptions | None = None,
 ) -> Prepared:
     """Plan a study and find what of it is to be done. Writes nothing.
 
@@ -105,14 +105,14 @@ def prepare(
         options: Settings, axes, seeds; ``study`` may name a .toml file that holds them, which the others override.
         out: The results folder.
         registry: The components to choose from.
-        how: Workers, device and the like.
+        run_options: Workers, device and the like.
 
     Raises:
         DdpmkitError: when anything about the request is wrong.
     """
-    how = how or How()
+    run_options = run_options or RunOptions()
     registry = registry or Registry()
-    how.check(registry)
+    run_options.check(registry)
     given = {k: v for k, v in options.items() if v is not None}
     file = given.pop("study", None)
     if file is not None:
@@ -120,10 +120,10 @@ def prepare(
         overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
         stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
         given = {**stored, **given}
-    return prepare_study(make_study(given, registry), out=out, registry=registry, how=how)
+    return prepare_study(make_study(given, registry), out=out, registry=registry, run_options=run_options)
 
 
-def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How) -> Prepared:
+def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_options: RunOptions) -> Prepared:
     """Plan a study that has been read, and find what of it is to be done. Writes nothing.
 
     Raises:
@@ -131,7 +131,7 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
     """
     for field in ("precision", "eval_precision"):
         if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
-            study = _resolve_precision(study, field, how.device)
+            study = _resolve_precision(study, field, run_options.device)
     store = Store(files.home(out))
     store.check_format()
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
@@ -145,7 +145,7 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, how: How
         print(text, file=sys.stderr)
     for text in [*plan.notes, *moved_since(plan, store)]:
         print(f"note: {text}", file=sys.stderr)
-    return Prepared(study, plan, store, registry, todo, how)
+    return Prepared(study, plan, store, registry, todo, run_options)
 
 
 def excluded_lines(plan: Plan) -> list[str]:

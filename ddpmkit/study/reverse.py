@@ -51,10 +51,10 @@ def reverse_strips(folder: Path, registry: Registry) -> Strips:
             continue
         seen_cells.add(result["cell"])
         stage = read_stage(stages[result["sample"]])
-        spec, how = stage.spec, stage.how
+        spec, recipe = stage.spec, stage.recipe
         with devices.one_thread():
-            sigma, sampler = registry.rebuild(how["sigma"]), registry.rebuild(how["sampler"])
-            network = load_trained(store, registry, spec.train, how, ema=spec.ema, sigma=sigma, device=cpu)
+            sigma, sampler = registry.rebuild(recipe["sigma"]), registry.rebuild(recipe["sampler"])
+            network = load_trained(store, registry, spec.train, recipe, ema=spec.ema, sigma=sigma, device=cpu)
             statistics = None if spec.fit is None else store.arrays("fit", spec.fit, "statistics")
             denoise, chain = spec.reverse(network, sampler, statistics)
             levels, shape = network.images.levels, network.images.train.shape[1:]

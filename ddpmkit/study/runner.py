@@ -73,7 +73,7 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     todo = [s for s in prepared.todo if s.id not in blocked]
     ended: Counter[str] = Counter()
 
-    executor, name = prepared.registry.build("executor", prepared.how.executor), secrets.token_hex(8)
+    executor, name = prepared.registry.build("executor", prepared.run_options.executor), secrets.token_hex(8)
 
     def count(event: Event) -> None:
         if event["event"] == "end":
@@ -86,25 +86,25 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
 
     with stop_flag() as stop:
         if todo:
-            how, devices = prepared.how, prepared.how.devices()
+            run_options, devices = prepared.run_options, prepared.run_options.devices()
             registry = prepared.registry
-            places = min(how.workers(), len(todo))
+            places = min(run_options.workers(), len(todo))
             job = Job(
                 str(store.out),
                 registry.options,
                 registry.installed,
                 devices,
                 places,
-                how.checkpoint_every,
+                run_options.checkpoint_every,
                 run=name,
-                steal=how.steal,
+                steal=run_options.steal,
                 registry=registry,
             )
-            with blamed(how.executor, registry, stop.is_set):
+            with blamed(run_options.executor, registry, stop.is_set):
                 dispatch(executor, job, todo, count, stop.is_set)
             if not stop.is_set() and (missed := not_run(plan, todo, before, store)):
-                text = f"{told(how.executor, prepared.registry)} returned and left {len(missed)} stages that could run"
-                count({"event": "log", "text": f"warning: {text}, such as {missed[0].label}"})
+                left = f"{told(run_options.executor, prepared.registry)} returned and left {len(missed)} stages"
+                count({"event": "log", "text": f"warning: {left} that could run, such as {missed[0].label}"})
     states = Counter(
         "done" if store.done(s.kind, s.id) else store.status(s.kind, s.id).get("state", "blocked")
         for s in plan.stages.values()
@@ -130,7 +130,7 @@ def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage[Any]]) -> None:
         if files.read_json(folder / "spec.json") != stage.named:
             store.write_spec(stage)
         if not store.status(stage.kind, stage.id):
-            record = {"state": "done", "attempt": 1, "work": stage.work, "label": stage.label, "how": stage.how}
+            record = {"state": "done", "attempt": 1, "work": stage.work, "label": stage.label, "how": stage.recipe}
             files.write_sealed(folder / "status.json", {**record, "note": "written again from the plan"})
 
 

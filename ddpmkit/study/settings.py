@@ -87,7 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class StageOptions:
     """What may differ between two runs of a stage without changing a number."""
 
     device: str = "auto"

@@ -74,13 +74,13 @@ class Stage(Generic[S_co]):
 
     Attributes:
         spec: what can change the output.
-        how: how to find the same things again here, a path or a plugin's version; never hashed.
+        recipe: how to find the same things again here, a path or a plugin's version; never hashed.
         label: for people.
         work: size in units of its kind, for estimates of time.
     """
 
     spec: S_co
-    how: dict[str, Any]
+    recipe: dict[str, Any]
     label: str
     work: float
 
@@ -111,7 +111,7 @@ class Stage(Generic[S_co]):
             "id": self.id,
             "spec": self.spec.json(),
             "needs": [list(n) for n in self.needs],
-            "how": self.how,
+            "how": self.recipe,
             "label": self.label,
             "work": self.work,
         }

@@ -62,8 +62,8 @@ def trained_for(spec: OfNetwork, w: Work, *, data: str | None = None) -> Trained
     Raises:
         DdpmkitError: when it was trained on other data than ``data``, the hash of those that the stage looks at.
     """
-    how, sigma = w.stage.how, w.component("sigma")
-    found = load_trained(w.store, w.registry, spec.train, how, ema=spec.ema, sigma=sigma, device=w.device)
+    recipe, sigma = w.stage.recipe, w.component("sigma")
+    found = load_trained(w.store, w.registry, spec.train, recipe, ema=spec.ema, sigma=sigma, device=w.device)
     if data not in (None, found.spec.data):
         raise DdpmkitError(f"training {spec.train[:12]} is of other data", "run the study again")
     return found
@@ -73,7 +73,7 @@ def load_trained(
     store: Store,
     registry: Registry,
     training: str,
-    how: Mapping[str, Any],
+    recipe: Mapping[str, Any],
     *,
     ema: float,
     sigma: Sigma,
@@ -85,7 +85,7 @@ def load_trained(
         store: Where the training is.
         registry: Where its components come from.
         training: Its id.
-        how: The records of its data set, schedule and backbone, as its stage and its status have them.
+        recipe: The records of its data set, schedule and backbone, as its stage and its status have them.
         ema: The rate of the average whose weights are taken.
         sigma: The reverse variance; a learned one must be the one that the network learned.
         device: Where to.
@@ -94,8 +94,8 @@ def load_trained(
         DdpmkitError: when the training is not whole, or its data or a component is not what it was.
     """
     spec = store.read_spec(Train, training)
-    images = load_images(registry, how, spec.data)
-    net = network(registry.rebuild(how["backbone"]), images, learned=sigma.learned)
+    images = load_images(registry, recipe, spec.data)
+    net = network(registry.rebuild(recipe["backbone"]), images, learned=sigma.learned)
     folder = store.folder("train", training)
     found = checkpoint.newest(folder / "ckpt")
     if found is None or found.step != spec.steps:
@@ -105,10 +105,10 @@ def load_trained(
         raise DdpmkitError(f"the last checkpoint of training {training[:12]} is damaged", "run the study again")
     net.load_state_dict(checkpoint.under(found.ema, repr(ema)))
     net = devices.place(net, device).eval()
-    tables = spec.tables(registry.rebuild(how["schedule"]))
-    prediction = spec.predicts(how, registry, tables)
-    if spec.sigma is not None and "sigma" in how:
-        hold("sigma", spec.sigma, *log_bounds(registry.rebuild(how["sigma"]), tables))
+    tables = spec.tables(registry.rebuild(recipe["schedule"]))
+    prediction = spec.predicts(recipe, registry, tables)
+    if spec.sigma is not None and "sigma" in recipe:
+        hold("sigma", spec.sigma, *log_bounds(registry.rebuild(recipe["sigma"]), tables))
     return Trained(training, spec, images, net, tables, sigma, prediction, device)
 
 
@@ -129,7 +129,7 @@ def find_training(store: Store, text: str) -> str:
     return found[0]
 
 
-def how_trained(store: Store, training: str) -> dict[str, Any]:
+def status_of_training(store: Store, training: str) -> dict[str, Any]:
     """Return the status of a training, which holds how its components are found.
 
     Raises:
@@ -179,8 +179,8 @@ def open_training(
     """
     store, registry = Store(files.home(out)), registry or Registry()
     found = find_training(store, training)
-    how, spec = how_trained(store, found)["how"], store.read_spec(Train, found)
-    sigma = registry.rebuild(how["sigma"]) if "sigma" in how else registry.build("sigma", "beta-tilde")
+    recipe, spec = status_of_training(store, found)["how"], store.read_spec(Train, found)
+    sigma = registry.rebuild(recipe["sigma"]) if "sigma" in recipe else registry.build("sigma", "beta-tilde")
     return load_trained(
-        store, registry, found, how, ema=which_average(spec, ema), sigma=sigma, device=devices.resolve(device)
+        store, registry, found, recipe, ema=which_average(spec, ema), sigma=sigma, device=devices.resolve(device)
     )

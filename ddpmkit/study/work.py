@@ -12,7 +12,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.data import load_images
 from ddpmkit.study.identity import Identity
 from ddpmkit.study.records import metric_keys
-from ddpmkit.study.settings import RunOptions
+from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.stage import Spec, Stage
 from ddpmkit.study.store import Store
 
@@ -32,7 +32,7 @@ class Work:
     stage: Stage[Any]
     store: Store
     registry: Registry
-    options: RunOptions
+    options: StageOptions
     device: torch.device
     emit: Emit
     should_stop: Callable[[], bool]
@@ -44,16 +44,16 @@ class Work:
 
     def component(self, kind: str) -> Any:
         """Build the component that the stage was planned with."""
-        return self.registry.rebuild(self.stage.how[kind])
+        return self.registry.rebuild(self.stage.recipe[kind])
 
     def metrics(self, asked: Sequence[Identity]) -> dict[str, Metric]:
         """Build the metrics that the stage was planned with, each under its name in records."""
-        records = self.stage.how["metrics"]
+        records = self.stage.recipe["metrics"]
         return {key: self.registry.rebuild(records[key]) for key in metric_keys(asked)}
 
     def images(self, *expected: str) -> Images:
         """Load the stage's data, and check that they are the data it was planned with."""
-        return load_images(self.registry, self.stage.how, *expected)
+        return load_images(self.registry, self.stage.recipe, *expected)
 
     def spec(self, kind: type[S], stage: str) -> S:
         """Return the spec of a stage that this one reads."""

@@ -49,8 +49,8 @@ def objective(weighting, prediction, schedule=None, sigma=None, levels=17):
         Coefficients.of(tables),
         signal=torch.from_numpy(tables.signal),
         noise=torch.from_numpy(np.sqrt(tables.noise2)),
-        mean_x0=torch.from_numpy(tables.mean_x0),
-        mean_xt=torch.from_numpy(tables.mean_xt),
+        posterior_x0=torch.from_numpy(tables.full_posterior_x0),
+        posterior_xt=torch.from_numpy(tables.full_posterior_xt),
     )
     return Objective(Denoiser(c, prediction), torch.from_numpy(weights), decoder, levels, prediction == Eps())
 

@@ -12,7 +12,7 @@ import ddpmkit
 from ddpmkit.cli import main
 from ddpmkit.distances import two_sample
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
 from ddpmkit.study.store import Store
 
@@ -33,7 +33,7 @@ def registry():
 
 
 def study(out, registry, **options):
-    prepared = prepare({**TINY, **options}, out=out, registry=registry, how=How(1, "cpu", "inline"))
+    prepared = prepare({**TINY, **options}, out=out, registry=registry, run_options=RunOptions(1, "cpu", "inline"))
     outcome = run(prepared)
     return prepared, outcome
 
@@ -316,7 +316,7 @@ def test_confirm_runs_two_cells_on_fresh_seeds_and_tells_them_apart_from_the_stu
 def test_only_names_cells_of_the_grid(registry, tmp_path):
     prepared = prepare(
         {**TINY, "schedules": "linear,cosine", "sigmas": "beta,beta-tilde", "only": ["cosine beta"]},
-        out=tmp_path, registry=registry, how=How(1, "cpu", "inline"),
+        out=tmp_path, registry=registry, run_options=RunOptions(1, "cpu", "inline"),
     )  # fmt: skip
     assert [c.label for c in prepared.plan.cells] == ["cosine beta"]
     with pytest.raises(ddpmkit.DdpmkitError, match="the grid has no cell 'cosin beta'; did you mean 'cosine beta'"):

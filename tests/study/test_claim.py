@@ -21,8 +21,8 @@ from ddpmkit.study.config import make_study
 from ddpmkit.study.ending import settle
 from ddpmkit.study.execute import execute
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.prepare import How, prepare
-from ddpmkit.study.settings import RunOptions
+from ddpmkit.study.prepare import RunOptions, prepare
+from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.store import Store
 
 TINY = {
@@ -325,15 +325,15 @@ def test_a_stage_that_is_taken_over_stops_and_writes_nothing_more(registry, plan
             files.write_sealed(folder / "status.json", {"state": "running", "attempt": 7})
             written.append((folder / "status.json").read_bytes())
 
-    assert execute(stage, store, registry, RunOptions(device="cpu"), steal) == "interrupted"
+    assert execute(stage, store, registry, StageOptions(device="cpu"), steal) == "interrupted"
     assert (folder / "status.json").read_bytes() == written[0]
     assert store.held(stage.kind, stage.id)
     assert holder(folder) == ELSEWHERE
     assert not store.done(stage.kind, stage.id)
-    options = RunOptions(device="cpu", steal=True)
+    options = StageOptions(device="cpu", steal=True)
     assert execute(stage, store, registry, options, lambda _: None) == "done"
     alone = Store(tmp_path / "alone")
-    assert execute(stage, alone, registry, RunOptions(device="cpu"), lambda _: None) == "done"
+    assert execute(stage, alone, registry, StageOptions(device="cpu"), lambda _: None) == "done"
     last = "ckpt/00000004/model.safetensors"
     assert (folder / last).read_bytes() == (alone.folder(stage.kind, stage.id) / last).read_bytes()
 
@@ -343,7 +343,7 @@ def test_a_study_takes_a_stage_of_another_machine_over_when_it_is_told_to(plan, 
     stage, store = next(s for s in plan.stages.values() if s.kind == "train"), Store(tmp_path)
     folder, study = store.folder(stage.kind, stage.id), tmp_path / "study.toml"
     study.write_text(plan.study.toml())
-    prepared = prepare({"study": str(study)}, out=tmp_path, how=How(1, "cpu", "inline"))
+    prepared = prepare({"study": str(study)}, out=tmp_path, run_options=RunOptions(1, "cpu", "inline"))
     put(folder, ELSEWHERE)
     record = {"state": "running", "attempt": 1, "seconds": 0.0, "work": 1.0}
     files.write_sealed(folder / "status.json", record)

@@ -13,7 +13,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.sampling import sample
 from ddpmkit.study import prepare as preparing
 from ddpmkit.study import runner
-from ddpmkit.study.prepare import How
+from ddpmkit.study.prepare import RunOptions
 from ddpmkit.study.trained import load_trained
 
 EMOJI = Path(__file__).parents[2].parent / "shared" / "data" / "emoji32.npz"
@@ -64,7 +64,9 @@ def test_stored_samples_are_the_drawn_ones(tmp_path, registry, monkeypatch, make
 
     monkeypatch.setattr(sampling, "sample", channels_last)
     options = {**TINY, "dataset": f"npz:path={tmp_path / 'a.npz'}:validation=10"}
-    prepared = preparing.prepare(options, out=tmp_path, registry=registry, how=How(device="cpu", executor="inline"))
+    prepared = preparing.prepare(
+        options, out=tmp_path, registry=registry, run_options=RunOptions(device="cpu", executor="inline")
+    )
     outcome = runner.run(prepared)
     assert outcome.code == 0
     sampled = [s for s in prepared.plan.stages.values() if s.kind == "sample"]
@@ -83,10 +85,10 @@ def test_stored_samples_are_the_drawn_ones(tmp_path, registry, monkeypatch, make
 def again(stage, prepared):
     """The samples of a stage, drawn from the stored weights once more."""
     cpu, spec, rebuild = torch.device("cpu"), stage.spec, prepared.registry.rebuild
-    sigma, sampler = rebuild(stage.how["sigma"]), rebuild(stage.how["sampler"])
+    sigma, sampler = rebuild(stage.recipe["sigma"]), rebuild(stage.recipe["sampler"])
     with devices.one_thread():
         network = load_trained(
-            prepared.store, prepared.registry, spec.train, stage.how, ema=spec.ema, sigma=sigma, device=cpu
+            prepared.store, prepared.registry, spec.train, stage.recipe, ema=spec.ema, sigma=sigma, device=cpu
         )
         denoise, chain = spec.reverse(network, sampler, None)
         images = network.images

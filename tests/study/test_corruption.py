@@ -16,7 +16,7 @@ import pytest
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.read.frames import read_study
-from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
 
 TINY = {
@@ -29,7 +29,7 @@ WIDER = {
     **TINY, "samplers": "ancestral,ddim", "sigmas": "beta-tilde,beta", "name": "wider",
     "only": ["beta-tilde ancestral", "beta ddim"],
 }  # fmt: skip
-INLINE = How(1, "cpu", "inline", checkpoint_every=2)
+INLINE = RunOptions(1, "cpu", "inline", checkpoint_every=2)
 NUMBERS = ["cell", "train_seed", "sample_seed", "metric", "value", "standard_error", "evaluations", "parameters"]
 REGISTRY = Registry(installed=False)
 
@@ -57,7 +57,7 @@ DAMAGES: tuple[Callable[[bytes, random.Random], bytes | None], ...] = (flip, cut
 
 def numbers(options: dict[str, Any], out: Path) -> tuple[int, list[tuple[Any, ...]]]:
     """Run a study and return its exit code and every number of it."""
-    outcome = run(prepare(options, out=out, registry=REGISTRY, how=INLINE))
+    outcome = run(prepare(options, out=out, registry=REGISTRY, run_options=INLINE))
     frame = read_study(outcome.folder).results
     return int(outcome.code), [tuple(map(repr, row)) for row in frame[NUMBERS].itertuples(index=False)]
 

@@ -17,7 +17,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.dispatch import dispatch
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
 from ddpmkit.study.stage import Stage
 
@@ -80,7 +80,7 @@ def test_an_executor_of_forty_lines_runs_a_study_in_processes(tmp_path: Path) ->
     for out, executor in (("here", "inline"), ("there", "engine")):
         options = {**TINY, "metrics": "nll"}
         registry = Registry([str(plugin)], installed=False)
-        prepared = prepare(options, out=tmp_path / out, registry=registry, how=How(2, "cpu", executor))
+        prepared = prepare(options, out=tmp_path / out, registry=registry, run_options=RunOptions(2, "cpu", executor))
         assert run(prepared).code == 0
         found.append({s.id: prepared.store.result(s.kind, s.id) for s in prepared.plan.stages.values()})
     assert found[0] == found[1]
@@ -247,7 +247,7 @@ def test_one_stage_in_a_process_of_its_own_stops_with_a_checkpoint(tmp_path: Pat
 
     registry = Registry(installed=False)
     options = {**TINY, "train_steps": "100000", "metrics": "nll"}
-    prepared = prepare(options, out=tmp_path, registry=registry, how=How(1, "cpu", "inline"))
+    prepared = prepare(options, out=tmp_path, registry=registry, run_options=RunOptions(1, "cpu", "inline"))
     (train,) = (s for s in prepared.plan.stages.values() if s.kind == "train")
     file = tmp_path / "task.json"
     job = dataclasses.replace(JOB, out=str(tmp_path), devices=("cpu",))

@@ -16,7 +16,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import prepare as preparing
 from ddpmkit.study import runner
-from ddpmkit.study.prepare import How
+from ddpmkit.study.prepare import RunOptions
 
 TINY = {
     "backbones": "unet:channels=8:mults=1", "train_steps": "2", "batch_size": "4", "samples": "12", "nll_evals": "32",
@@ -44,9 +44,9 @@ def plan(tmp_path, digits, train=None, test=None, **options):
         train_images=digits.train[:60, 0] if train is None else train[:, 0],
         test_images=digits.test[:30, 0] if test is None else test[:, 0],
     )
-    how = How(device="cpu", executor="inline")
+    how = RunOptions(device="cpu", executor="inline")
     options = {**TINY, "dataset": f"npz:path={data}:levels=17:validation=20", **options}
-    return preparing.prepare(options, out=tmp_path / "out", registry=Registry(installed=False), how=how)
+    return preparing.prepare(options, out=tmp_path / "out", registry=Registry(installed=False), run_options=how)
 
 
 def metrics_of(prepared):

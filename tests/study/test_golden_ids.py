@@ -17,7 +17,7 @@ import pytest
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.stages import KINDS
+from ddpmkit.study.stages import STAGE_KINDS
 
 FILE = Path(__file__).with_name("golden_ids.json")
 STUDIES: dict[str, dict[str, Any]] = {
@@ -60,7 +60,7 @@ def test_ids_are_those_that_stores_hold(name: str) -> None:
 
 def test_every_kind_of_stage_is_pinned() -> None:
     pinned = {key.partition(":")[0] for study in json.loads(FILE.read_text(encoding="utf-8")).values() for key in study}
-    assert pinned == set(KINDS)
+    assert pinned == set(STAGE_KINDS)
 
 
 if __name__ == "__main__":

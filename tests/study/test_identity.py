@@ -27,10 +27,10 @@ from ddpmkit.study import settings
 from ddpmkit.study.config import make_study, stated_grid
 from ddpmkit.study.identity import value_hash
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
 from ddpmkit.study.stage import Stage, added
-from ddpmkit.study.stages import KINDS, read_stage
+from ddpmkit.study.stages import STAGE_KINDS, read_stage
 from ddpmkit.study.stages.fit import Fit
 from ddpmkit.study.stages.train import Train
 
@@ -38,7 +38,7 @@ TINY = {
     "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 40, "eval_batch": 64,
     "batch_size": 4, "backbones": "unet:channels=4:mults=1", "features": "pca:k=2", "train_seeds": "0",
 }  # fmt: skip
-INLINE = How(1, "cpu", "inline")
+INLINE = RunOptions(1, "cpu", "inline")
 FIT: dict[str, Any] = {
     "train": "a" * 64, "weights": "ema 0.9", "batch": 8, "eval_precision": "fp32", "data": "b" * 64, "split": "train",
     "draws": 4, "seed": 0,
@@ -82,7 +82,7 @@ def test_a_field_added_later_moves_no_id_where_it_is_as_before(monkeypatch: pyte
     class Later(Fit):
         label_dropout: float = added(0.0)
 
-    monkeypatch.setitem(KINDS, "fit", Later)
+    monkeypatch.setitem(STAGE_KINDS, "fit", Later)
     old = Stage(Fit(**FIT), {}, "", 1.0)
     for value, same in ((0.0, True), (0.1, False)):
         new = Stage(Later(**FIT, label_dropout=value), {}, "", 1.0)
@@ -324,7 +324,7 @@ def test_a_table_that_changes_between_plan_and_work_is_refused(
     plugin = place("id_plugin.py", "import pathlib\n" + HEAD + SCHEDULE.format(beta=read))
     registry = Registry([str(plugin)], installed=False)
     asked = {**TINY, "schedules": schedule, "predictions": "v"}
-    prepared = prepare(asked, out=tmp_path / "out", registry=registry, how=INLINE)
+    prepared = prepare(asked, out=tmp_path / "out", registry=registry, run_options=INLINE)
     place("beta.txt", "0.03")
     outcome = run(prepared)
     assert outcome.code == 1
@@ -352,7 +352,7 @@ def test_a_weighting_that_changes_between_plan_and_work_is_refused(
     place("factor.txt", "1")
     plugin = place("id_plugin.py", WEIGHTING.format(path=str(tmp_path / "factor.txt")))
     registry = Registry([str(plugin)], installed=False)
-    prepared = prepare({**TINY, "weightings": "read"}, out=tmp_path / "out", registry=registry, how=INLINE)
+    prepared = prepare({**TINY, "weightings": "read"}, out=tmp_path / "out", registry=registry, run_options=INLINE)
     place("factor.txt", "2")
     assert run(prepared).code == 1
     assert "weighting 'id_plugin/read' gives other numbers than when the stage was planned" in capsys.readouterr().err
@@ -474,7 +474,7 @@ def test_what_a_network_replaces_while_it_is_built_is_put_back_and_refused(place
     plugin = place("id_plugin.py", HEAD + BACKBONE.format(build=REPLACING, forward="pass"))
     registry, silu = Registry([str(plugin)], installed=False), torch.nn.functional.silu
     with pytest.raises(DdpmkitError, match=PUT_BACK):
-        prepare({**TINY, "backbones": "net"}, out=tmp_path / "r", registry=registry, how=INLINE)
+        prepare({**TINY, "backbones": "net"}, out=tmp_path / "r", registry=registry, run_options=INLINE)
     assert torch.nn.functional.silu is silu
 
 
@@ -483,7 +483,9 @@ def test_what_a_network_replaces_while_it_runs_is_put_back_and_fails_its_stage(
 ) -> None:
     plugin = place("id_plugin.py", HEAD + BACKBONE.format(build="", forward=REPLACING))
     registry, silu = Registry([str(plugin)], installed=False), torch.nn.functional.silu
-    assert run(prepare({**TINY, "backbones": "net"}, out=tmp_path / "r", registry=registry, how=INLINE)).code == 1
+    assert (
+        run(prepare({**TINY, "backbones": "net"}, out=tmp_path / "r", registry=registry, run_options=INLINE)).code == 1
+    )
     assert PUT_BACK in capsys.readouterr().err
     assert torch.nn.functional.silu is silu
 
@@ -516,7 +518,7 @@ def test_a_network_that_draws_by_itself_gives_the_same_numbers_twice(
         np.random.seed(len(found))
         registry = Registry([plugin], installed=False)
         options = {**TINY, "backbones": "net", "dataset": few_digits}
-        outcome = run(prepare(options, out=tmp_path / out, registry=registry, how=INLINE))
+        outcome = run(prepare(options, out=tmp_path / out, registry=registry, run_options=INLINE))
         assert outcome.code == 0
         found.append(
             {p.parts[-3]: p.read_bytes() for p in outcome.folder.parent.parent.glob("store/*/*/*/out/COMMIT.json")}
@@ -534,7 +536,11 @@ def test_a_network_that_draws_by_itself_goes_on_after_a_stop_as_if_there_was_non
 
     def weights() -> bytes:
         registry = Registry([plugin], installed=False)
-        run(prepare(options, out=tmp_path, registry=registry, how=How(1, "cpu", "inline", checkpoint_every=2)))
+        run(
+            prepare(
+                options, out=tmp_path, registry=registry, run_options=RunOptions(1, "cpu", "inline", checkpoint_every=2)
+            )
+        )
         (last,) = tmp_path.glob("store/train/*/*/ckpt/00000004/model.safetensors")
         return last.read_bytes()
 
@@ -558,7 +564,7 @@ def test_a_stage_leaves_the_caller_s_random_state_alone(tmp_path: Path) -> None:
     random.seed(3)
     np.random.seed(3)
     torch.manual_seed(3)
-    run(prepare({**TINY, "metrics": "nll"}, out=tmp_path, registry=Registry(installed=False), how=INLINE))
+    run(prepare({**TINY, "metrics": "nll"}, out=tmp_path, registry=Registry(installed=False), run_options=INLINE))
     assert (random.random(), float(np.random.random()), float(torch.rand(()))) == expected
 
 
@@ -566,7 +572,7 @@ def test_a_stage_leaves_the_caller_s_random_state_alone(tmp_path: Path) -> None:
 
 
 def test_a_spec_that_is_not_what_its_folder_is_named_by_is_refused_by_name(tmp_path: Path) -> None:
-    prepared = prepare({**TINY, "metrics": "nll"}, out=tmp_path, registry=Registry(installed=False), how=INLINE)
+    prepared = prepare({**TINY, "metrics": "nll"}, out=tmp_path, registry=Registry(installed=False), run_options=INLINE)
     (training,) = (s for s in prepared.plan.stages.values() if s.kind == "train")
     store = prepared.store
     store.write_spec(training)

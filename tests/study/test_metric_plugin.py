@@ -22,7 +22,7 @@ from ddpmkit.report.read.frames import read_study
 from ddpmkit.report.write import write_report
 from ddpmkit.study import prepare as preparing
 from ddpmkit.study import runner
-from ddpmkit.study.prepare import How, Prepared
+from ddpmkit.study.prepare import Prepared, RunOptions
 from ddpmkit.study.records import RefRecord, ScoreRecord
 from ddpmkit.study.runner import Outcome
 
@@ -80,9 +80,9 @@ def written(folder: Path, source: str = GAP, name: str = "gap.py") -> str:
 
 
 def planned(out: Path, plugin: str, **options: Any) -> Prepared:
-    how = How(device="cpu", executor="inline")
+    how = RunOptions(device="cpu", executor="inline")
     return preparing.prepare(
-        {**TINY, **options}, out=out, registry=Registry([plugin], installed=False, quiet=True), how=how
+        {**TINY, **options}, out=out, registry=Registry([plugin], installed=False, quiet=True), run_options=how
     )
 
 
@@ -231,12 +231,14 @@ def test_what_a_metric_declares_is_checked_before_anything_runs(tmp_path: Path) 
 def test_two_plugins_of_one_name_and_two_titles_of_one_column_are_refused(tmp_path: Path) -> None:
     both = [written(tmp_path), written(tmp_path, GAP.replace("Pixel gap", "Other gap"), "other.py")]
     registry = Registry(both, installed=False, quiet=True)
-    how = How(device="cpu", executor="inline")
+    how = RunOptions(device="cpu", executor="inline")
     with pytest.raises(DdpmkitError, match="metric 'gap' is provided by 2 plugins: gap/gap and other/gap"):
-        preparing.prepare({**TINY, "metrics": "gap"}, out=tmp_path / "out", registry=registry, how=how)
+        preparing.prepare({**TINY, "metrics": "gap"}, out=tmp_path / "out", registry=registry, run_options=how)
     with pytest.raises(DdpmkitError, match="the metrics 'gap/gap' and 'other/gap' would both be called"):
-        preparing.prepare({**TINY, "metrics": "gap/gap,other/gap"}, out=tmp_path / "out", registry=registry, how=how)
-    made = preparing.prepare({**TINY, "metrics": "other/gap"}, out=tmp_path / "out", registry=registry, how=how)
+        preparing.prepare(
+            {**TINY, "metrics": "gap/gap,other/gap"}, out=tmp_path / "out", registry=registry, run_options=how
+        )
+    made = preparing.prepare({**TINY, "metrics": "other/gap"}, out=tmp_path / "out", registry=registry, run_options=how)
     assert made.study.metrics == ("other/gap",)
 
 

@@ -11,8 +11,8 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.prepare import How, prepare
-from ddpmkit.study.stages import KINDS, read_stage
+from ddpmkit.study.prepare import RunOptions, prepare
+from ddpmkit.study.stages import STAGE_KINDS, read_stage
 
 TINY = {
     "train_steps": 6, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 64,
@@ -201,8 +201,12 @@ def test_the_decoder_s_variance_enters_a_training_whose_loss_has_the_decoder(pla
 
 
 def test_ids_depend_on_neither_the_device_nor_workers_nor_the_folder(registry, tmp_path):
-    here = prepare(TINY, out=tmp_path / "a", registry=registry, how=How(jobs=1, device="auto", executor="inline"))
-    there = prepare(TINY, out=tmp_path / "b", registry=registry, how=How(jobs=7, device="cpu", checkpoint_every=3))
+    here = prepare(
+        TINY, out=tmp_path / "a", registry=registry, run_options=RunOptions(jobs=1, device="auto", executor="inline")
+    )
+    there = prepare(
+        TINY, out=tmp_path / "b", registry=registry, run_options=RunOptions(jobs=7, device="cpu", checkpoint_every=3)
+    )
     assert list(here.plan.stages) == list(there.plan.stages)
     assert list(tmp_path.iterdir()) == []  # planning writes nothing
 
@@ -255,7 +259,7 @@ def test_no_path_enters_a_spec(plan, tmp_path):
 
 def test_an_id_is_the_hash_of_kind_version_and_spec(plan):
     for stage in plan().stages.values():
-        whole = {"kind": stage.kind, "version": KINDS[stage.kind].version, "spec": stage.spec.json()}
+        whole = {"kind": stage.kind, "version": STAGE_KINDS[stage.kind].version, "spec": stage.spec.json()}
         text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
         assert stage.id == hashlib.sha256(text.encode()).hexdigest()
 

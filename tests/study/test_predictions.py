@@ -17,11 +17,11 @@ from ddpmkit.plugin import contract
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import Plan, make_plan
-from ddpmkit.study.prepare import How, Prepared, prepare
+from ddpmkit.study.prepare import Prepared, RunOptions, prepare
 from ddpmkit.study.runner import run
-from ddpmkit.study.trained import how_trained, load_trained, open_training
+from ddpmkit.study.trained import load_trained, open_training, status_of_training
 
-INLINE = How(1, "cpu", "inline")
+INLINE = RunOptions(1, "cpu", "inline")
 TINY = {
     "train_steps": 6, "samples": 6, "sampling_steps": 3, "nll_evals": 16, "timesteps": 40, "eval_batch": 64,
     "batch_size": 8, "backbones": "unet:channels=4:mults=1:middle_attention=false", "features": "pca:k=4",
@@ -101,7 +101,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory, few_digits: str) -> tuple[
     folder = tmp_path_factory.mktemp("predictions")
     plugin = write(folder, PLUGIN)
     options = {**TINY, "dataset": few_digits, "predictions": "eps,times,times:k=2,f", "name": "mine"}
-    prepared = prepare(options, out=folder / "out", registry=Registry([plugin], installed=False), how=INLINE)
+    prepared = prepare(options, out=folder / "out", registry=Registry([plugin], installed=False), run_options=INLINE)
     assert run(prepared).code == 0
     return prepared, plugin
 
@@ -148,7 +148,7 @@ def test_a_training_that_is_older_than_plugins_of_this_kind_says_it_by_name(stud
     prepared, _ = studied
     store, registry = prepared.store, Registry(installed=False)
     train = next(r.train for r in prepared.plan.results if r.cell == "eps")
-    how = {k: v for k, v in how_trained(store, train)["how"].items() if k != "prediction"}
+    how = {k: v for k, v in status_of_training(store, train)["how"].items() if k != "prediction"}
     sigma = registry.build("sigma", "beta-tilde")
     network = load_trained(store, registry, train, how, ema=0.99, sigma=sigma, device=devices.resolve("cpu"))
     assert network.prediction == registry.build("prediction", "eps")
@@ -217,7 +217,7 @@ def test_a_prediction_that_changes_between_plan_and_work_is_refused(
     factor = tmp_path / "factor.txt"
     factor.write_text("1")
     registry = Registry([write(tmp_path, READ.format(path=str(factor)))], installed=False)
-    prepared = prepare({**TINY, "predictions": "read"}, out=tmp_path / "out", registry=registry, how=INLINE)
+    prepared = prepare({**TINY, "predictions": "read"}, out=tmp_path / "out", registry=registry, run_options=INLINE)
     factor.write_text("2")
     assert run(prepared).code == 1
     assert "prediction 'mine/read' gives other numbers than when the stage was planned" in capsys.readouterr().err

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from ddpmkit.cli.live import render
 from ddpmkit.study import progress
-from ddpmkit.study.kind import Kind
+from ddpmkit.study.kind import StageKind
 from ddpmkit.study.progress import Monitor, PlainLines
 from ddpmkit.study.stage import Stage
-from ddpmkit.study.stages import KINDS
+from ddpmkit.study.stages import STAGE_KINDS
 from ddpmkit.text import clock
 
 
@@ -36,7 +36,7 @@ def watch(monkeypatch):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named(Kind):
+class Named(StageKind):
     """A stage that is nothing but a name and what it needs."""
 
     name: str
@@ -55,7 +55,7 @@ class Named(Kind):
 
 
 def stage(kind, name, work, needs=()):
-    like = KINDS[kind]
+    like = STAGE_KINDS[kind]
     facts = {"kind": kind, "version": 1, "priority": like.priority, "cost": like.cost, "per": like.per}
     spec = type(kind, (Named,), facts)(name=name, after=tuple((n.kind, n.id) for n in needs))
     return Stage(spec, {}, name, work)

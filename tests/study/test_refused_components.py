@@ -17,7 +17,7 @@ from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.estimate import estimate
-from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
 from ddpmkit.study.written import read_toml
 from ddpmkit.training import loop as training
@@ -240,7 +240,9 @@ def ask(plugin: Path, tmp_path: Path):
     registry = Registry([str(plugin)], installed=False)
 
     def plan(**options: Any):
-        return prepare({**TINY, **options}, out=tmp_path, registry=registry, how=How(jobs=1, executor="inline"))
+        return prepare(
+            {**TINY, **options}, out=tmp_path, registry=registry, run_options=RunOptions(jobs=1, executor="inline")
+        )
 
     return plan
 
@@ -321,7 +323,7 @@ def test_an_event_that_is_none_is_the_executor_s_fault(ask):
 
     prepared = ask()
     with pytest.raises(DdpmkitError, match="executor 'lies' reports an end as 'finished'"):
-        run(replace(prepared, how=How(jobs=1, executor="lies")))
+        run(replace(prepared, run_options=RunOptions(jobs=1, executor="lies")))
 
 
 # --- the one that failed is the one that is blamed ----------------------------------------------------------------

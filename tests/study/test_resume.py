@@ -17,9 +17,9 @@ from ddpmkit.study.claim import claimed
 from ddpmkit.study.config import make_study
 from ddpmkit.study.execute import execute
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
-from ddpmkit.study.settings import RunOptions
+from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.store import Store
 
 TINY = {
@@ -50,14 +50,14 @@ def outputs(out: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, registry):
     out = tmp_path_factory.mktemp("whole")
-    run(prepare(TINY, out=out, registry=registry, how=How(1, "cpu", "inline")))
+    run(prepare(TINY, out=out, registry=registry, run_options=RunOptions(1, "cpu", "inline")))
     return outputs(out)
 
 
 @pytest.mark.long
 def test_every_stage_stopped_again_and_again_gives_the_same_bytes(registry, whole, tmp_path):
     plan = make_plan(make_study(TINY, registry), registry)
-    store, options = Store(tmp_path), RunOptions(device="cpu")
+    store, options = Store(tmp_path), StageOptions(device="cpu")
     stops = {
         "train": [0, *[1] * (TINY["train_steps"] - 1)],  # goes on where it was: stopped before every step
         "sample": [0, 1],  # begins again each time
@@ -80,7 +80,7 @@ def test_every_stage_stopped_again_and_again_gives_the_same_bytes(registry, whol
 def test_the_time_of_interrupted_attempts_is_counted(registry, tmp_path):
     plan = make_plan(make_study(TINY, registry), registry)
     stage = next(s for s in plan.stages.values() if s.kind == "train")
-    store, options = Store(tmp_path), RunOptions(device="cpu")
+    store, options = Store(tmp_path), StageOptions(device="cpu")
     execute(stage, store, registry, options, lambda _: None, lambda: True)
     first = store.status("train", stage.id)["seconds"]
     execute(stage, store, registry, options, lambda _: None)
@@ -90,13 +90,13 @@ def test_the_time_of_interrupted_attempts_is_counted(registry, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("torn", [0, 1, 4])
 def test_metrics_after_the_checkpoint_torn_or_whole_are_written_once(registry, whole, tmp_path, torn):
-    run(prepare(TINY, out=tmp_path, registry=registry, how=How(1, "cpu", "inline", checkpoint_every=3)))
+    run(prepare(TINY, out=tmp_path, registry=registry, run_options=RunOptions(1, "cpu", "inline", checkpoint_every=3)))
     (train,) = (tmp_path / "store" / "train").glob("*/*")
     # As a kill during the append of step 6, or just after it, would leave it: step 3 is what was saved.
     shutil.rmtree(train / "out")
     shutil.rmtree(train / "ckpt" / "00000006")
     os.truncate(train / "metrics.jsonl", (train / "metrics.jsonl").stat().st_size - torn)
-    run(prepare(TINY, out=tmp_path, registry=registry, how=How(1, "cpu", "inline")))
+    run(prepare(TINY, out=tmp_path, registry=registry, run_options=RunOptions(1, "cpu", "inline")))
     assert outputs(tmp_path) == whole
 
 
@@ -106,7 +106,7 @@ def test_a_stage_that_another_process_runs_is_waited_for(registry, tmp_path):
     stage, store = next(iter(plan.stages.values())), Store(tmp_path)
     events = []
     with claimed(store.folder(stage.kind, stage.id), "another run"):
-        state = execute(stage, store, registry, RunOptions(device="cpu"), events.append, lambda: True)
+        state = execute(stage, store, registry, StageOptions(device="cpu"), events.append, lambda: True)
     assert state == "interrupted"
     assert events[0]["note"] == f"process {os.getpid()} on {socket.gethostname()} runs it"
     assert not store.done(stage.kind, stage.id)
@@ -115,7 +115,7 @@ def test_a_stage_that_another_process_runs_is_waited_for(registry, tmp_path):
 def test_the_claim_on_a_finished_stage_is_given_back(registry, tmp_path):
     plan = make_plan(make_study(TINY, registry), registry)
     stage, store = next(iter(plan.stages.values())), Store(tmp_path)
-    execute(stage, store, registry, RunOptions(device="cpu"), lambda _: None)
+    execute(stage, store, registry, StageOptions(device="cpu"), lambda _: None)
     folder = store.folder(stage.kind, stage.id)
     assert store.done(stage.kind, stage.id)
     assert not store.held(stage.kind, stage.id)

@@ -11,7 +11,7 @@ import pytest
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.queue import ReadyQueue
 from ddpmkit.study.runner import Outcome, run
 
@@ -134,7 +134,7 @@ def study(few_digits):
 
     def call(out: Path, registry: Registry, executor: str = "inline", on_event=lambda _: None, **options) -> Outcome:
         options = {**TINY, "dataset": few_digits, **options}
-        return run(prepare(options, out=out, registry=registry, how=How(2, "cpu", executor)), on_event)
+        return run(prepare(options, out=out, registry=registry, run_options=RunOptions(2, "cpu", executor)), on_event)
 
     return call
 
@@ -346,14 +346,14 @@ def test_damaged_images_are_set_aside_and_drawn_again(study, registry, tmp_path)
 @pytest.mark.long
 def test_a_damaged_last_checkpoint_never_gives_other_numbers(registry, few_digits, tmp_path):
     """Weights of an earlier step must not pass for those of the finished training."""
-    how, options = How(1, "cpu", "inline", checkpoint_every=3), {**TINY, "dataset": few_digits}
-    run(prepare(options, out=tmp_path, registry=registry, how=how))
+    how, options = RunOptions(1, "cpu", "inline", checkpoint_every=3), {**TINY, "dataset": few_digits}
+    run(prepare(options, out=tmp_path, registry=registry, run_options=how))
     expected = results(tmp_path)
     damaged(only(tmp_path, "train") / "ckpt" / "00000006" / "ema.safetensors")
     for kind in ("sample", "draw", "nll", "score"):
         shutil.rmtree(tmp_path / "store" / kind)
     for _ in range(3):  # it may fail and heal, and it may train again; it may not be wrong
-        outcome = run(prepare(options, out=tmp_path, registry=registry, how=how))
+        outcome = run(prepare(options, out=tmp_path, registry=registry, run_options=how))
         found = results(tmp_path)
         assert found == {k: v for k, v in expected.items() if k in found}
     assert outcome.code == Exit.DONE
@@ -380,7 +380,9 @@ def test_data_that_change_under_a_study_are_noticed(registry, tmp_path):
 
     write(0)
     options = {**TINY, "dataset": f"npz:path={tmp_path / 'a.npz'}:levels=17:validation=5"}
-    prepared = prepare(options, out=tmp_path / "out", registry=Registry(installed=False), how=How(1, "cpu", "inline"))
+    prepared = prepare(
+        options, out=tmp_path / "out", registry=Registry(installed=False), run_options=RunOptions(1, "cpu", "inline")
+    )
     write(1)
     outcome = run(prepared)
     assert outcome.code == Exit.FAILED

@@ -14,14 +14,14 @@ from ddpmkit import DdpmkitError
 from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
-from ddpmkit.study.kind import Kind
+from ddpmkit.study.kind import StageKind
 from ddpmkit.study.plan import make_plan
 from ddpmkit.study.planning import Place
-from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.records import Record
 from ddpmkit.study.runner import run
 from ddpmkit.study.stage import Output, Stage, upstream
-from ddpmkit.study.stages import KINDS, read_stage
+from ddpmkit.study.stages import STAGE_KINDS, read_stage
 from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.trained import open_training
 from ddpmkit.study.work import Work
@@ -41,7 +41,7 @@ class BrightRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bright(Kind):
+class Bright(StageKind):
     """How bright samples are."""
 
     kind = "bright"
@@ -63,12 +63,12 @@ class Bright(Kind):
 
 @pytest.fixture
 def bright(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KINDS, "bright", Bright)
+    monkeypatch.setitem(STAGE_KINDS, "bright", Bright)
 
 
 def test_a_new_kind_is_planned_run_stored_and_read_back(bright: None, tmp_path: Path) -> None:
-    how = How(1, "cpu", "inline")
-    prepared = prepare(TINY, out=tmp_path, registry=Registry(installed=False), how=how)
+    how = RunOptions(1, "cpu", "inline")
+    prepared = prepare(TINY, out=tmp_path, registry=Registry(installed=False), run_options=how)
     (stage,) = (s for s in prepared.plan.stages.values() if s.kind == "bright")
     assert run(prepared).code == 0
     record = prepared.store.record(BrightRecord, stage.id)
@@ -76,7 +76,7 @@ def test_a_new_kind_is_planned_run_stored_and_read_back(bright: None, tmp_path: 
     assert 0 <= record.mean <= 16
     assert prepared.store.arrays("bright", stage.id, "means")["each"].mean() == pytest.approx(record.mean)
     assert read_stage(json.loads(json.dumps(stage.json()))) == stage
-    assert prepare(TINY, out=tmp_path, registry=Registry(installed=False), how=how).todo == ()
+    assert prepare(TINY, out=tmp_path, registry=Registry(installed=False), run_options=how).todo == ()
 
 
 def test_a_new_kind_is_in_the_dry_run_and_moves_no_other_id(
@@ -87,7 +87,7 @@ def test_a_new_kind_is_in_the_dry_run_and_moves_no_other_id(
         return set(make_plan(make_study(TINY, registry), registry).stages)
 
     before = ids()
-    monkeypatch.setitem(KINDS, "bright", Bright)
+    monkeypatch.setitem(STAGE_KINDS, "bright", Bright)
     assert before < ids()
     flags = [
         word for key, value in TINY.items() if key != "eval_batch" for word in (f"--{key.replace('_', '-')}", value)
@@ -96,22 +96,22 @@ def test_a_new_kind_is_in_the_dry_run_and_moves_no_other_id(
     assert list(json.loads(capsys.readouterr().out)["stages"])[-1] == "bright"
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-def test_a_kind_says_what_it_is_and_stands_below_what_it_reads(kind: type[Kind]) -> None:
-    assert kind.kind == next(name for name, other in KINDS.items() if other is kind)
+@pytest.mark.parametrize("kind", STAGE_KINDS.values(), ids=list(STAGE_KINDS))
+def test_a_kind_says_what_it_is_and_stands_below_what_it_reads(kind: type[StageKind]) -> None:
+    assert kind.kind == next(name for name, other in STAGE_KINDS.items() if other is kind)
     assert kind.__doc__
-    order = list(KINDS)
+    order = list(STAGE_KINDS)
     for f in fields(kind):
         if "upstream" in f.metadata:
             assert order.index(f.metadata["upstream"]) < order.index(kind.kind)
-            assert KINDS[f.metadata["upstream"]].priority < kind.priority
+            assert STAGE_KINDS[f.metadata["upstream"]].priority < kind.priority
 
 
 def test_every_spec_survives_json(tmp_path: Path) -> None:
     registry = Registry(installed=False)
     options = {**TINY, "sigmas": "beta,analytic", "samplers": "ancestral,ddim", "metrics": "fd,nll"}
     plan = make_plan(make_study(options, registry), registry)
-    assert {s.kind for s in plan.stages.values()} == set(KINDS)
+    assert {s.kind for s in plan.stages.values()} == set(STAGE_KINDS)
     for stage in plan.stages.values():
         again = type(stage.spec).from_json(json.loads(json.dumps(stage.spec.json())))
         assert again == stage.spec
@@ -122,7 +122,9 @@ def test_every_spec_survives_json(tmp_path: Path) -> None:
 def test_a_training_is_opened_from_its_first_digits(tmp_path: Path) -> None:
     import torch
 
-    prepared = prepare(TINY, out=tmp_path, registry=Registry(installed=False), how=How(1, "cpu", "inline"))
+    prepared = prepare(
+        TINY, out=tmp_path, registry=Registry(installed=False), run_options=RunOptions(1, "cpu", "inline")
+    )
     assert run(prepared).code == 0
     (train,) = (s for s in prepared.plan.stages.values() if s.kind == "train")
     network = open_training(tmp_path, train.id[:8])
@@ -181,7 +183,9 @@ def test_the_weights_of_a_trained_network_are_those_of_the_average_that_is_asked
     from safetensors.torch import load_file
 
     options = {**TINY, "axis": ["ema=0.0,0.9"]}
-    prepared = prepare(options, out=tmp_path, registry=Registry(installed=False), how=How(1, "cpu", "inline"))
+    prepared = prepare(
+        options, out=tmp_path, registry=Registry(installed=False), run_options=RunOptions(1, "cpu", "inline")
+    )
     assert run(prepared).code == 0
     (train,) = (s for s in prepared.plan.stages.values() if s.kind == "train")
     stored = load_file(prepared.store.folder("train", train.id) / "ckpt" / "00000004" / "ema.safetensors")

@@ -19,7 +19,7 @@ from ddpmkit.builtin.executors._channel import LONGEST, Reader, encode
 from ddpmkit.builtin.executors._log import HEAD, LAST, TAIL, Log
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.prepare import How, prepare
+from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
 
 TINY = {
@@ -146,8 +146,10 @@ def registry(plugin):
 
 
 def study(out, registry, backbones, executor="local", jobs=2, on_event=lambda _: None, **options):
-    how = How(jobs, "cpu", executor)
-    return run(prepare({**TINY, "backbones": backbones, **options}, out=out, registry=registry, how=how), on_event)
+    how = RunOptions(jobs, "cpu", executor)
+    return run(
+        prepare({**TINY, "backbones": backbones, **options}, out=out, registry=registry, run_options=how), on_event
+    )
 
 
 def gone(pid: int) -> bool:

@@ -68,7 +68,7 @@ class Attention(nn.Module):
         return out
 
 
-class Stage(nn.Module):
+class Level(nn.Module):
     """A ResNet block, with attention behind it where asked."""
 
     def __init__(self, cin: int, cout: int, width: int, heads: int | None) -> None:
@@ -115,7 +115,7 @@ class UNetModule(nn.Module):
         self.down = nn.ModuleList()
         for level, mult in enumerate(mults):
             for _ in range(blocks):
-                self.down.append(Stage(here, channels * mult, width, heads_at(resolution)))
+                self.down.append(Level(here, channels * mult, width, heads_at(resolution)))
                 here = channels * mult
                 skips.append(here)
             if level < len(mults) - 1:
@@ -123,13 +123,13 @@ class UNetModule(nn.Module):
                 skips.append(here)
                 resolution //= 2
 
-        self.middle1 = Stage(here, here, width, heads if middle_attention else None)
-        self.middle2 = Stage(here, here, width, None)
+        self.middle1 = Level(here, here, width, heads if middle_attention else None)
+        self.middle2 = Level(here, here, width, None)
 
         self.up = nn.ModuleList()
         for level, mult in reversed(list(enumerate(mults))):
             for _ in range(blocks + 1):
-                self.up.append(Stage(here + skips.pop(), channels * mult, width, heads_at(resolution)))
+                self.up.append(Level(here + skips.pop(), channels * mult, width, heads_at(resolution)))
                 here = channels * mult
             if level > 0:
                 self.up.append(nn.Conv2d(here, here, 3, padding=1))
@@ -150,11 +150,11 @@ class UNetModule(nn.Module):
         h = self.conv_in(x)
         skips = [h]
         for layer in self.down:
-            h = layer(h, emb) if isinstance(layer, Stage) else layer(h)
+            h = layer(h, emb) if isinstance(layer, Level) else layer(h)
             skips.append(h)
         h = self.middle2(self.middle1(h, emb), emb)
         for layer in self.up:
-            if isinstance(layer, Stage):
+            if isinstance(layer, Level):
                 h = layer(torch.cat([h, skips.pop()], dim=1), emb)
             else:
                 h = layer(F.interpolate(h, scale_factor=2.0, mode="nearest"))

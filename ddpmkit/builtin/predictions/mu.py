@@ -25,12 +25,12 @@ class Mu(Prediction):
 
     def target(self, at: Factors, x0: "Tensor", eps: "Tensor", xt: "Tensor") -> "Tensor":
         """Return c_t x0 + k_t x_t."""
-        return at.mean_x0 * x0 + at.mean_xt * xt
+        return at.posterior_x0 * x0 + at.posterior_xt * xt
 
     def x0hat(self, at: Factors, xt: "Tensor", out: "Tensor") -> "Tensor":
         """Return (out - k_t x_t) / c_t."""
-        return (out - at.mean_xt * xt) / at.mean_x0
+        return (out - at.posterior_xt * xt) / at.posterior_x0
 
     def divisor(self, tables: Tables) -> Array:
         """Return c_t^2, float64 (T,)."""
-        return tables.mean_x0**2
+        return tables.full_posterior_x0**2

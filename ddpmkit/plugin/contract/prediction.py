@@ -86,8 +86,8 @@ class _Exact:
 
     signal: Tensor
     noise: Tensor
-    mean_x0: Tensor
-    mean_xt: Tensor
+    posterior_x0: Tensor
+    posterior_xt: Tensor
 
 
 def declared_divisor(prediction: Prediction, tables: Tables) -> Array:
@@ -110,7 +110,7 @@ def declared_divisor(prediction: Prediction, tables: Tables) -> Array:
     def at_steps(table: Array) -> Tensor:
         return torch.from_numpy(table[t]).reshape(-1, 1, 1, 1)
 
-    at = _Exact(*map(at_steps, (tables.signal, tables.noise2**0.5, tables.mean_x0, tables.mean_xt)))
+    at = _Exact(*map(at_steps, (tables.signal, tables.noise2**0.5, tables.full_posterior_x0, tables.full_posterior_xt)))
     rng = np.random.default_rng(0)
     x0, eps, off = (torch.from_numpy(rng.standard_normal(shape)) for _ in range(3))
     xt, slope = at.signal * x0 + at.noise * eps, at_steps(found**0.5)

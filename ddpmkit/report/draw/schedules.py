@@ -12,10 +12,10 @@ from ddpmkit.report.draw.palette import DASHES, INK, MUTED, RULE, series
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ddpmkit.diffusion.curves import Curves
+    from ddpmkit.diffusion.curves import ScheduleCurves
 
 
-def schedules_figure(chains: Mapping[str, Curves]) -> Figure:
+def schedules_figure(chains: Mapping[str, ScheduleCurves]) -> Figure:
     """Draw alpha-bar, log-SNR, the reverse variances and the weights on the eps-error against t/T, a colour a schedule.
 
     Each sigma and each weighting has dashes of its own; the range of a sigma that varies is shaded.

@@ -24,14 +24,14 @@ IGNORED = {"study", "seconds", "train_seconds", "fingerprint"}
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """What no longer matches, and what to do about it."""
 
     message: str
     hint: str
 
 
-def differences(folder: Path, committed: Path) -> list[Difference]:
+def differences(folder: Path, committed: Path) -> list[Mismatch]:
     """Compare the files in ``committed`` with what the store of the study in ``folder`` says now.
 
     Raises:
@@ -56,7 +56,7 @@ def differences(folder: Path, committed: Path) -> list[Difference]:
         told = _first(mine, read(make(records, summary)))
         if told:
             differing.append(
-                Difference(
+                Mismatch(
                     f"'{path}' no longer matches the store: {told}",
                     f"ddpmkit report {folder.name} writes it again; or the store has changed since",
                 )

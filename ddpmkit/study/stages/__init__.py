@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.study.kind import Kind
+from ddpmkit.study.kind import StageKind
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages.draw import Draw
 from ddpmkit.study.stages.fit import Fit
@@ -19,7 +19,7 @@ from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.stages.score import Score
 from ddpmkit.study.stages.train import Train
 
-KINDS: dict[str, type[Kind]] = {kind.kind: kind for kind in (Ref, Train, Fit, Sample, Draw, Nll, Score)}
+STAGE_KINDS: dict[str, type[StageKind]] = {kind.kind: kind for kind in (Ref, Train, Fit, Sample, Draw, Nll, Score)}
 
 
 def read_stage(record: Mapping[str, Any]) -> Stage[Any]:
@@ -31,10 +31,10 @@ def read_stage(record: Mapping[str, Any]) -> Stage[Any]:
     damaged = DdpmkitError(
         f"the record of stage '{record.get('label')}' is damaged, or of another ddpmkit", "run the study again"
     )
-    if record["kind"] not in KINDS:
+    if record["kind"] not in STAGE_KINDS:
         raise damaged
     try:
-        spec = KINDS[record["kind"]].from_json(record["spec"])
+        spec = STAGE_KINDS[record["kind"]].from_json(record["spec"])
     except DdpmkitError:
         raise damaged from None
     stage = Stage(spec, record["how"], record["label"], record["work"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ddpmkit.diffusion.tables import Tables, decoder_log_variance, log_bounds
 from ddpmkit.errors import Diverged
 from ddpmkit.study.identity import Identity, hold
-from ddpmkit.study.kind import Kind
+from ddpmkit.study.kind import StageKind
 from ddpmkit.study.records import BoundRecord, NllRecord
 from ddpmkit.study.stage import Output, Stage, added, upstream
 from ddpmkit.study.stages.draw import Draw, split_images
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nll(Kind):
+class Nll(StageKind):
     """A draw, and the reverse variance and the decoder that make a bound of it."""
 
     kind = "nll"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import contract
 from ddpmkit.study.identity import Identity
-from ddpmkit.study.kind import Kind
+from ddpmkit.study.kind import StageKind
 from ddpmkit.study.planning import Place
 from ddpmkit.study.records import RefRecord
 from ddpmkit.study.stage import Output, Stage
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ref(Kind):
+class Ref(StageKind):
     """One extractor over one split of the data."""
 
     kind = "ref"
@@ -47,8 +47,8 @@ class Ref(Kind):
                 features={**identity, "fingerprint": asked.fingerprint},
                 samples=at.settings.samples,
             )
-            how = {**context.how, "features": record, "metrics": {w.key: w.identified[1] for w in asked.metrics}}
-            yield Stage(spec, how, f"reference {asked.label}", len(context.images.test))
+            recipe = {**context.recipe, "features": record, "metrics": {w.key: w.identified[1] for w in asked.metrics}}
+            yield Stage(spec, recipe, f"reference {asked.label}", len(context.images.test))
 
     def run(self, w: Work) -> Output:
         """Take the features, the floor of each metric (real against real) and the baselines."""

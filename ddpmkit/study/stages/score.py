@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ddpmkit.study.identity import Identity
-from ddpmkit.study.kind import Kind
+from ddpmkit.study.kind import StageKind
 from ddpmkit.study.records import ScoreRecord
 from ddpmkit.study.stage import Output, Stage, upstream
 from ddpmkit.study.stages.ref import Ref
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Kind):
+class Score(StageKind):
     """Samples, a reference, and the metrics that are taken."""
 
     kind = "score"
@@ -39,7 +39,7 @@ class Score(Kind):
             sampled = at.one(Sample)
             spec = cls(changed_by=at.context.changed_by, metrics=ref.spec.metrics, sample=sampled.id, ref=ref.id)
             label = f"score {at.cell.label} {asked.text} seed {sampled.spec.seed}"
-            yield Stage(spec, ref.how, label, at.settings.samples)
+            yield Stage(spec, ref.recipe, label, at.settings.samples)
 
     def run(self, w: Work) -> Output:
         """Take the metrics; one that can't be taken of these samples costs its own value alone."""

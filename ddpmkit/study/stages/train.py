@@ -15,7 +15,7 @@ from ddpmkit.plugin.interfaces import Images, Prediction, Schedule
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell
 from ddpmkit.study.identity import Identity, hold
-from ddpmkit.study.kind import Kind
+from ddpmkit.study.kind import StageKind
 from ddpmkit.study.planning import Place, network
 from ddpmkit.study.records import TrainRecord
 from ddpmkit.study.settings import FIELDS
@@ -36,7 +36,7 @@ AFTER_TRAINING = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Kind):
+class Train(StageKind):
     """A network, a forward process, a loss, a course of optimisation, and the seed of all noise in it."""
 
     kind = "train"
@@ -111,14 +111,14 @@ class Train(Kind):
         hold("schedule", self.schedule, tables.a, tables.b2, tables.prior_variance)
         return tables
 
-    def predicts(self, how: Mapping[str, Any], registry: Registry, tables: Tables) -> Prediction:
-        """Return what the network is asked for; ``how`` is the stage's.
+    def predicts(self, recipe: Mapping[str, Any], registry: Registry, tables: Tables) -> Prediction:
+        """Return what the network is asked for; ``recipe`` is the stage's.
 
         Raises:
             DdpmkitError: when a plugin's prediction gives other numbers than when the stage was planned.
         """
-        if "prediction" in how:
-            found: Prediction = registry.rebuild(how["prediction"])
+        if "prediction" in recipe:
+            found: Prediction = registry.rebuild(recipe["prediction"])
         else:  # the stage is older than predictions from plugins, and its name says it all
             found = registry.build("prediction", self.prediction["name"])
         hold("prediction", self.prediction, contract.divisor(found, tables))
@@ -135,7 +135,7 @@ class Train(Kind):
 
         images, weighting, tables = w.images(self.data), w.component("weighting"), self.tables(w.component("schedule"))
         stated = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
-        config = TrainConfig(**{**stated, "prediction": self.predicts(w.stage.how, w.registry, tables)})
+        config = TrainConfig(**{**stated, "prediction": self.predicts(w.stage.recipe, w.registry, tables)})
         sigma = w.component("sigma") if self.sigma is not None else None
         learned = sigma if sigma is not None and sigma.learned else None
         backbone = w.component("backbone")

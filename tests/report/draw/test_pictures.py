@@ -21,7 +21,7 @@ from ddpmkit.report.draw.tiles import as_rgb, tile
 from ddpmkit.report.read.samples import samples_of
 from ddpmkit.study import prepare as preparing
 from ddpmkit.study import runner
-from ddpmkit.study.prepare import How
+from ddpmkit.study.prepare import RunOptions
 from ddpmkit.study.strips import Strips
 from ddpmkit.study.walks import walks
 
@@ -73,8 +73,8 @@ def study(path, channels):
     images = rng.integers(0, 200, (40, channels, 8, 8)).astype(np.uint8)
     np.savez(path / "a.npz", train_images=images[:30], test_images=images[30:])
     options = {**TINY, "dataset": f"npz:path={path / 'a.npz'}:validation=10"}
-    how = How(device="cpu", executor="inline")
-    prepared = preparing.prepare(options, out=path / "out", registry=Registry(installed=False), how=how)
+    how = RunOptions(device="cpu", executor="inline")
+    prepared = preparing.prepare(options, out=path / "out", registry=Registry(installed=False), run_options=how)
     assert runner.run(prepared).code == 0
     return prepared
 
