@@ -575,3 +575,37 @@ def test_everything_that_is_promised_can_be_imported() -> None:
     hooks_and_kinds = {"hookimpl", "param", *(kind.interface.__name__ for kind in KINDS.values())}
     assert hooks_and_kinds <= set(ddpmkit.__all__)
     assert set(dir(ddpmkit)) == {*ddpmkit.__all__, "__version__"}
+
+
+# --- what a reader can hold in the head --------------------------------------------------------------------------
+
+LONGEST, MOST_POSITIONAL = 300, 8
+
+
+def positional(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The number of parameters that may be given by place, without self."""
+    names = [*function.args.posonlyargs, *function.args.args]
+    return len(names) - (1 if names and names[0].arg in ("self", "cls") else 0)
+
+
+@pytest.mark.parametrize("module", [m for m in SOURCES if room(m) != "cli"])
+def test_no_function_takes_many_parameters_by_place(module: str) -> None:
+    functions = [n for n in ast.walk(TREES[module]) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    assert [f.name for f in functions if positional(f) > MOST_POSITIONAL] == []
+
+
+REASONS = {
+    "ddpmkit.plugin.interfaces": "the abstract kinds stand on one page, which is what a plugin author reads",
+    "ddpmkit.plugin.loader": "each way in which a plugin can be broken, where it is taken in",
+}
+
+
+def test_no_file_is_long_without_a_reason() -> None:
+    lengths = {m: len(p.read_text(encoding="utf-8").splitlines()) for m, p in SOURCES.items()}
+    assert {m for m, length in lengths.items() if length > LONGEST} == set(REASONS)
+
+
+def test_parameters_by_place_are_counted() -> None:
+    tree = ast.parse("class C:\n    def f(self, a, /, b, c=1, *rest, d, e=2): ...\n")
+    (function,) = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))
+    assert positional(function) == 3
