@@ -59,7 +59,7 @@ class Claim:
     @classmethod
     def ours(cls, run: str) -> Claim:
         """Return a new claim of this process."""
-        return cls(*_here(), os.getpid(), _born(os.getpid()), run, secrets.token_hex(8))
+        return cls(*_here(), os.getpid(), _stat(os.getpid())[1], run, secrets.token_hex(8))
 
     @property
     def beside_us(self) -> bool:
@@ -69,7 +69,7 @@ class Claim:
     @property
     def alive(self) -> bool:
         """Whether the process is known to be there."""
-        return self.beside_us and _exists(self.pid) and _born(self.pid) == self.born
+        return self.beside_us and not _ended(self.pid, self.born)
 
     @property
     def dead(self) -> bool:
@@ -96,7 +96,8 @@ class Held:
 
     def holds(self) -> bool:
         """Whether nobody has taken the stage over."""
-        self._lost = self._lost or _end(self.folder)[1] != self.claim
+        with contextlib.suppress(OSError):  # a file system that stumbles says nothing of who has the stage
+            self._lost = self._lost or _end(self.folder)[1] != self.claim
         self._looked = time.monotonic()
         return not self._lost
 
@@ -117,32 +118,37 @@ def claimed(folder: Path, run: str, *, steal: bool = False) -> Iterator[Held | C
         steal: Whether to take it from a process that may be alive.
 
     Raises:
-        OSError: when the folder can't be written.
+        OSError: when the folder can't be read or written.
     """
     taken = _take(folder, run, steal=steal)
     if isinstance(taken, Claim):
         yield taken
         return
     over = threading.Event()
-    threading.Thread(target=_beat, args=(folder / ALIVE, over), daemon=True).start()
     try:
+        threading.Thread(target=_beat, args=(folder / ALIVE, over), daemon=True).start()
         yield taken
     finally:
         over.set()
-        _give_back(folder, taken.claim)
+        with contextlib.suppress(OSError):  # what the stage has left counts; of a claim that stays, the process is gone
+            _give_back(folder, taken.claim)
 
 
 def holder(folder: Path) -> Claim | None:
     """Return the claim on a stage whose process is not known to be gone; None where there is none."""
-    found = _end(folder)[1]
+    try:
+        found = _end(folder)[1]
+    except OSError:
+        return Claim()
     return None if found is None or found.dead else found
 
 
 def free(folder: Path, run: str) -> None:
     """Take back a claim of a run whose process has ended, as who started it knows; not of one that is seen to live."""
-    found = _end(folder)[1]
-    if found is not None and run and found.run == run and not found.alive:
-        _give_back(folder, found)
+    with contextlib.suppress(OSError):
+        found = _end(folder)[1]
+        if found is not None and run and found.run == run and not found.alive:
+            _give_back(folder, found)
 
 
 def told(folder: Path, claim: Claim) -> str:
@@ -172,14 +178,27 @@ def _take(folder: Path, run: str, *, steal: bool) -> Held | Claim:
 
 def _give_back(folder: Path, claim: Claim) -> None:
     """End the chain that ends with a claim; where somebody has taken that over, the chain is theirs."""
-    follower, found = _end(folder)
-    if found != claim or not _made(folder / follower, Claim.ours(claim.run)):
-        return
+    try:
+        follower, found = _end(folder)
+        if found != claim or not _made(folder / follower, Claim.ours(claim.run)):
+            return
+    except OSError:  # a full disk: no follower can be made, so nobody else can make one either
+        if not _alone(folder, claim):
+            return
     (folder / ALIVE).unlink(missing_ok=True)
     behind = [*folder.glob("claim-*.json")]
     (folder / FIRST).unlink(missing_ok=True)
     for path in behind:  # what a new chain adds has other names
         path.unlink(missing_ok=True)
+
+
+def _alone(folder: Path, claim: Claim) -> bool:
+    """Whether a claim is the whole chain."""
+    try:
+        content = (folder / FIRST).read_bytes()
+    except OSError:
+        return False
+    return _read(content) == claim and not any(folder.glob("claim-*.json"))
 
 
 def _made(path: Path, claim: Claim) -> bool:
@@ -210,8 +229,6 @@ def _end(folder: Path) -> tuple[str, Claim | None]:
             content = (folder / name).read_bytes()
         except FileNotFoundError:
             return name, found
-        except OSError:
-            return name, Claim()
         name, found = f"claim-{files.sha256(content)[:16]}.json", _read(content)
 
 
@@ -248,21 +265,22 @@ def _text(path: str) -> str:
         return ""
 
 
-def _exists(pid: int) -> bool:
+def _ended(pid: int, born: str) -> bool:
+    """Whether it is known that a process is no more: no such number, a zombie, or another one of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:
         return True
-    return True
+    except PermissionError:
+        pass  # somebody else's; /proc may be hidden from us as well, and what can't be read proves nothing
+    state, began = _stat(pid)
+    return state in ("Z", "X") or bool(began and born and began != born)
 
 
-def _born(pid: int) -> str:
-    """When a process began, in clock ticks since the boot; empty where the system does not say."""
+def _stat(pid: int) -> tuple[str, str]:
+    """The state of a process, and when it began, in clock ticks since the boot; empty where the system says nothing."""
     if sys.platform != "linux":
-        return ""
+        return "", ""
     # The name, in parentheses, may hold anything; the 22nd field is the 20th behind it. Linux, proc_pid_stat(5).
     behind = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    ended = behind[:1] in (["Z"], ["X"])  # what is left of a process until its parent has asked how it ended
-    return behind[19] if len(behind) > 19 and not ended else ""
+    return (behind[0], behind[19]) if len(behind) > 19 else ("", "")

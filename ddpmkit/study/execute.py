@@ -44,6 +44,8 @@ def execute(
     """
     folder, steal = store.folder(stage.kind, stage.id), options.steal
     while True:
+        if store.intact(stage.kind, stage.id):  # whoever claims it may have ended between its output and its claim
+            return "done"
         with claimed(folder, options.run, steal=steal) as held:
             if isinstance(held, Held):
                 return _execute_held(stage, store, registry, options, emit, should_stop, held)

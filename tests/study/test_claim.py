@@ -298,6 +298,46 @@ def test_a_full_disk_leaves_no_claim_behind(tmp_path, monkeypatch):
     assert names(tmp_path / "stage") == []
 
 
+def test_a_process_of_somebody_else_that_cannot_be_looked_at_is_not_dead(monkeypatch):
+    # As on a cluster whose /proc hides what is not one's own.
+    def refuse(*_):
+        raise PermissionError
+
+    ours = Claim.ours("x")
+    monkeypatch.setattr(claims.os, "kill", refuse)
+    monkeypatch.setattr(claims, "_stat", lambda _: ("", ""))
+    assert ours.alive
+    assert not ours.dead
+
+
+def test_a_disk_that_fills_up_meanwhile_holds_no_claim_back(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with claimed(tmp_path / "stage", "mine") as held:
+        monkeypatch.setattr(claims.Path, "write_text", full)
+        assert held.holds()
+    assert names(tmp_path / "stage") == []
+    monkeypatch.undo()
+    put(tmp_path / "stage", ELSEWHERE)
+    monkeypatch.setattr(claims.Path, "write_text", full)
+    free(tmp_path / "stage", ELSEWHERE.run)
+    assert names(tmp_path / "stage") == []
+
+
+def test_a_file_system_that_stumbles_takes_no_claim_away(tmp_path, monkeypatch):
+    def stumble(_):
+        raise OSError(5, "Input/output error")
+
+    with claimed(tmp_path / "stage", "mine") as held:
+        with monkeypatch.context() as m:
+            m.setattr(claims.Path, "read_bytes", stumble)
+            assert held.holds()
+            assert holder(tmp_path / "stage") == Claim()
+        assert held.holds()
+    assert names(tmp_path / "stage") == []
+
+
 @pytest.fixture(scope="module")
 def registry():
     return Registry(installed=False)
@@ -336,6 +376,13 @@ def test_a_stage_that_is_taken_over_stops_and_writes_nothing_more(registry, plan
     assert execute(stage, alone, registry, StageOptions(device="cpu"), lambda _: None) == "done"
     last = "ckpt/00000004/model.safetensors"
     assert (folder / last).read_bytes() == (alone.folder(stage.kind, stage.id) / last).read_bytes()
+
+
+def test_a_stage_whose_output_is_there_is_done_whoever_claims_it(registry, plan, tmp_path):
+    stage, store = next(iter(plan.stages.values())), Store(tmp_path)
+    assert execute(stage, store, registry, StageOptions(device="cpu"), lambda _: None) == "done"
+    put(store.folder(stage.kind, stage.id), ELSEWHERE)
+    assert execute(stage, store, registry, StageOptions(device="cpu"), lambda _: None, lambda: True) == "done"
 
 
 @pytest.mark.long

@@ -115,7 +115,9 @@ def components(stage: Mapping[str, Any]) -> list[dict[str, Any]]:
         for part in record.get("parts", {}).values():
             yield from whole(part)
 
-    recorded = (v for v in stage.get("how", {}).values() if isinstance(v, dict) and "plugin" in v)
+    held = [v for v in stage.get("how", {}).values() if isinstance(v, dict)]
+    held += [v for group in held if "plugin" not in group for v in group.values() if isinstance(v, dict)]  # metrics
+    recorded = (v for v in held if "plugin" in v)
     return [part for record in recorded for part in whole(record)]
 
 

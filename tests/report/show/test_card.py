@@ -200,6 +200,12 @@ def test_the_baseline_of_the_committed_report_is_kept(capsys, written):
     assert check(capsys, written)[0] == 0
 
 
+def test_the_plugin_of_a_metric_is_needed_too():
+    gap = {"plugin": "other", "plugin_version": "9.9", "name": "gap", "params": {}}
+    found = components({"how": {"data": "b", "metrics": {"gap": gap}}})
+    assert found == [gap]
+
+
 def test_the_plugin_of_a_part_is_needed_too():
     part = {"kind": "schedule", "name": "flat", "params": {}, "plugin": "theirs", "plugin_version": "0.3"}
     whole = {"kind": "schedule", "name": "zero-snr", "params": {"base": "flat"}, "plugin": "ddpmkit"}
