@@ -1,4 +1,7 @@
-"""Sampling: noise keyed by sample, the network on one fixed, padded micro-batch, images quantised once."""
+"""Sampling: noise keyed by sample, the network on one fixed, padded micro-batch, images quantised once.
+
+Algorithm 2 itself, the walk, is a sampler: builtin/samplers/ancestral.py.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The Gaussians of the chain: q(x_t | x_0), and the factors that a prediction turns into x0hat.
 
 Tables are float64 numpy; what a loop needs of them is copied once to the device as a float32 :class:`Coefficients`
-and gathered by t. Steps are indices, 0 = least noisy.
+and gathered by t. Steps are indices, 0 = least noisy. The posterior q(x_{t-1} | x_t, x_0) is in plugin/tables.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of a schedule, built once, and the decoder's variance that is read off them."""
+"""The tables of a schedule, built once, and the decoder's variance; beta-tilde and the like are in plugin/tables.py."""
 
 from __future__ import annotations
 

@@ -82,7 +82,11 @@ def _floor(real: Any, reference: Reference, metrics: Mapping[str, Metric], k: in
     """What real images score; of a metric that can't be taken of so few, or fails on them, nothing."""
     n, m = len(real), reference.protocol["n_reference"]
     chosen = {name: with_neighbours(metric, k) for name, metric in metrics.items() if metric.has_floor}
-    able = {name: metric for name, metric in chosen.items() if why_not(metric, n, m) is None}
+    able = {
+        name: metric
+        for name, metric in chosen.items()
+        if why_not(metric, n, m, train=reference.train, heldout=reference.heldout) is None
+    }
     if not able:
         return {}
     found, _, _ = take(able, reference.beside(reference.checked(real)), keep=True, asked=True)

@@ -30,6 +30,9 @@ BEAT = 15.0  # seconds between two signs of life; they are for people, and decid
 SILENT = 4 * BEAT  # seconds without one after which that is worth a word
 LOOK = 5.0  # seconds between two looks at whether a claim still holds
 ALIVE, FIRST = "alive", "claim.json"
+OUTERMOST = "pid:[4026531836]"  # the name space of a machine's own processes, include/linux/proc_ns.h
+
+_MINE: set[str] = set()  # the marks of the claims that this process holds
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Claim:
         born: when it began, in the system's own count; a number that is given again begins at another time.
         run: the run that it works for.
         mark: drawn by chance, so that no two claims are the same.
+        ending: not empty where the stage is being given back.
     """
 
     host: str = ""
@@ -55,11 +59,13 @@ class Claim:
     born: str = ""
     run: str = ""
     mark: str = ""
+    ending: str = ""
 
     @classmethod
-    def ours(cls, run: str) -> Claim:
+    def ours(cls, run: str, *, ending: bool = False) -> Claim:
         """Return a new claim of this process."""
-        return cls(*_here(), os.getpid(), _stat(os.getpid())[1], run, secrets.token_hex(8))
+        born = _stat(os.getpid())[1]
+        return cls(*_here(), os.getpid(), born, run, secrets.token_hex(8), "yes" if ending else "")
 
     @property
     def beside_us(self) -> bool:
@@ -68,17 +74,19 @@ class Claim:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is known to be there."""
-        return self.beside_us and not _ended(self.pid, self.born)
+        """Whether the process is known to be there and holds it still: giving it back may have been cut short."""
+        forgotten = self.pid == os.getpid() and self.mark not in _MINE
+        return self.beside_us and not forgotten and not _ended(self.pid, self.born)
 
     @property
     def dead(self) -> bool:
         """Whether the process is known to be gone: from this machine, or with the time before it was started again."""
         if self.beside_us:
             return not self.alive
-        host, machine, boot, _ = _here()
+        host, machine, boot, space = _here()
         rebooted = bool(machine and self.boot and boot) and self.boot != boot
-        return rebooted and (self.host, self.machine) == (host, machine)
+        # A container has its image's name and machine id, wherever it runs: of one no reboot is known.
+        return rebooted and (self.host, self.machine, self.space, space) == (host, machine, OUTERMOST, OUTERMOST)
 
     def __str__(self) -> str:
         """The process, for people."""
@@ -126,7 +134,7 @@ def claimed(folder: Path, run: str, *, steal: bool = False) -> Iterator[Held | C
         return
     over = threading.Event()
     try:
-        threading.Thread(target=_beat, args=(folder / ALIVE, over), daemon=True).start()
+        threading.Thread(target=_beat, args=(taken, over), daemon=True).start()
         yield taken
     finally:
         over.set()
@@ -153,10 +161,11 @@ def free(folder: Path, run: str) -> None:
 
 def told(folder: Path, claim: Claim) -> str:
     """Say who runs a stage, and where that one has been silent for long, what to do if it is gone."""
-    try:
-        silent = time.time() - (folder / ALIVE).stat().st_mtime
-    except OSError:
-        silent = 0.0  # it has only begun, or has just ended
+    signs = [0.0]
+    for path in (folder / ALIVE, *folder.glob("claim*.json")):
+        with contextlib.suppress(OSError):  # it has just ended
+            signs.append(path.stat().st_mtime)
+    silent = time.time() - max(signs)
     if claim.alive or silent <= SILENT:
         return f"{claim} runs it"
     return f"{claim} runs it, silent for {clock(silent)}; if it is gone, take it over with --steal"
@@ -166,30 +175,53 @@ def _take(folder: Path, run: str, *, steal: bool) -> Held | Claim:
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         follower, found = _end(folder)
-        if found is not None and not found.dead and not steal:
+        if found is not None and not found.dead and not (steal and not (found.ending and found.alive)):
             return found
         ours = Claim.ours(run)
-        if _made(folder / follower, ours):
-            if _end(folder)[1] == ours:
+        _MINE.add(ours.mark)
+        taken = False
+        try:
+            if _made(folder / follower, ours):
+                chain = _walk(folder)[0]
+                taken = ours in chain[-1:]
+                if ours not in chain:  # what it follows was given back meanwhile
+                    (folder / follower).unlink(missing_ok=True)
+        finally:
+            if not taken:
+                _MINE.discard(ours.mark)
+        if taken:
+            with contextlib.suppress(OSError):
                 (folder / ALIVE).touch()
-                return Held(folder, ours, time.monotonic())
-            (folder / follower).unlink(missing_ok=True)  # what it follows was given back meanwhile
+            return Held(folder, ours, time.monotonic())
 
 
 def _give_back(folder: Path, claim: Claim) -> None:
     """End the chain that ends with a claim; where somebody has taken that over, the chain is theirs."""
+    last = Claim.ours(claim.run, ending=True)
+    _MINE.add(last.mark)
+    try:
+        if _closed(folder, claim, last):
+            (folder / ALIVE).unlink(missing_ok=True)
+            behind = [*folder.glob("claim-*.json")]
+            (folder / FIRST).unlink(missing_ok=True)
+            for path in behind:  # what a new chain adds has other names
+                path.unlink(missing_ok=True)
+    finally:
+        _MINE.difference_update((claim.mark, last.mark))
+
+
+def _closed(folder: Path, claim: Claim, last: Claim) -> bool:
+    """Make the last claim of a chain, which nobody takes over while its process lives; False where it is not ours."""
     try:
         follower, found = _end(folder)
-        if found != claim or not _made(folder / follower, Claim.ours(claim.run)):
-            return
+        if found != claim or not _made(folder / follower, last):
+            return False
+        if _end(folder)[1] == last:
+            return True
+        (folder / follower).unlink(missing_ok=True)  # the claim was gone before its follower was made
+        return False
     except OSError:  # a full disk: no follower can be made, so nobody else can make one either
-        if not _alone(folder, claim):
-            return
-    (folder / ALIVE).unlink(missing_ok=True)
-    behind = [*folder.glob("claim-*.json")]
-    (folder / FIRST).unlink(missing_ok=True)
-    for path in behind:  # what a new chain adds has other names
-        path.unlink(missing_ok=True)
+        return _alone(folder, claim)
 
 
 def _alone(folder: Path, claim: Claim) -> bool:
@@ -208,8 +240,8 @@ def _made(path: Path, claim: Claim) -> bool:
         staged.write_text(files.canonical(asdict(claim)) + "\n", encoding="utf-8")
         try:
             os.link(staged, path)
-        except FileExistsError:
-            return False
+        except FileExistsError:  # NFS says so too of a link that it made, when its first answer was lost; link(2)
+            return staged.stat().st_nlink == 2
         except OSError:  # a file system without links: an empty claim first, and whoever reads that waits
             try:
                 path.touch(exist_ok=False)
@@ -223,13 +255,21 @@ def _made(path: Path, claim: Claim) -> bool:
 
 def _end(folder: Path) -> tuple[str, Claim | None]:
     """Return the claim at the end of the chain, None where there is no chain, and the name of what would follow it."""
-    name, found = FIRST, None
+    chain, name = _walk(folder)
+    return name, chain[-1] if chain else None
+
+
+def _walk(folder: Path) -> tuple[list[Claim], str]:
+    """Return the claims of the chain, the first one first, and the name of what would follow the last."""
+    chain: list[Claim] = []
+    name = FIRST
     while True:
         try:
             content = (folder / name).read_bytes()
         except FileNotFoundError:
-            return name, found
-        name, found = f"claim-{files.sha256(content)[:16]}.json", _read(content)
+            return chain, name
+        chain.append(_read(content))
+        name = f"claim-{files.sha256(content)[:16]}.json"
 
 
 def _read(content: bytes) -> Claim:
@@ -243,10 +283,10 @@ def _read(content: bytes) -> Claim:
     return Claim(**{name: record[name] for name in kinds}) if whole else Claim()
 
 
-def _beat(path: Path, over: threading.Event) -> None:
-    while not over.wait(BEAT):
+def _beat(held: Held, over: threading.Event) -> None:
+    while not over.wait(BEAT) and not held.lost():
         with contextlib.suppress(OSError):  # a disk that is full for a while
-            os.utime(path)
+            os.utime(held.folder / ALIVE)
 
 
 @cache

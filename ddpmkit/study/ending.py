@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,4 +136,7 @@ def settle(store: Store, stage: Stage[Any], event: dict[str, Any], run: str) -> 
         record |= {"how": stage.recipe, "ddpmkit": __version__}
     if record.get("state") == "running" or "error" in event:
         record |= {"state": event["state"], "error": event.get("error", "its worker ended without a word")}
-        files.write_sealed(path, record)
+        try:
+            files.write_sealed(path, record)
+        except OSError as err:  # a full disk costs the record, not the stages that still run
+            print(f"warning: {stage.label}: how it ended could not be written: {err.strerror}", file=sys.stderr)

@@ -42,14 +42,20 @@ def execute(
     Whatever goes wrong stays in the stage: done, failed, diverged or interrupted. Another process that runs the same
     stage is waited for, unless its stages are to be taken over.
     """
-    folder, steal = store.folder(stage.kind, stage.id), options.steal
+    folder, steal, waited = store.folder(stage.kind, stage.id), options.steal, False
     while True:
         if store.intact(stage.kind, stage.id):  # whoever claims it may have ended between its output and its claim
             return "done"
         with claimed(folder, options.run, steal=steal) as held:
             if isinstance(held, Held):
-                return _execute_held(stage, store, registry, options, emit, should_stop, held)
-            note = told(folder, held)
+                steal = False
+                if waited and store.status(stage.kind, stage.id).get("state") == "diverged":
+                    return "diverged"  # as it would again
+                state = _execute_held(stage, store, registry, options, emit, should_stop, held)
+                if state is not None:
+                    return state
+                continue  # somebody else has it now
+            note, waited = told(folder, held), True
         emit({"event": "progress", "stage": stage.id, "done": 0.0, "note": note})
         until = time.monotonic() + WAIT
         while time.monotonic() < until:
@@ -66,7 +72,14 @@ def _execute_held(
     emit: Emit,
     should_stop: Callable[[], bool],
     held: Held,
-) -> str:
+) -> str | None:
+    """Run a stage whose claim we hold; None where somebody took it over, who then writes everything of it."""
+
+    def stop_asked() -> bool:
+        if held.lost():
+            raise Interrupted("another process has taken the stage over")  # without a checkpoint: the folder is theirs
+        return should_stop()
+
     folder = store.folder(stage.kind, stage.id)
     if store.intact(stage.kind, stage.id):
         return "done"
@@ -92,12 +105,13 @@ def _execute_held(
         with devices.one_thread(), devices.reproducible(device), seeded_libraries(stage.id, "stage", 0):
             status["fingerprint"] = devices.fingerprint(device)
             _same_libraries(stage, registry)
-            work = Work(stage, store, registry, options, device, emit, lambda: should_stop() or held.lost())
+            work = Work(stage, store, registry, options, device, emit, stop_asked)
             if _of_plugins(stage.recipe):
                 registry.plugins()  # all of them, so that what their imports change is there before the work begins
             with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
                 output = stage.spec.run(work)
-            _commit(work, output)
+            if held.holds():
+                _commit(work, output)
         status["state"] = "done"
     except Interrupted as err:
         status.update(state="interrupted", error=str(err))
@@ -114,7 +128,7 @@ def _execute_held(
     status["seconds"] += time.perf_counter() - started
     if not held.holds():  # whoever has it writes how it ends
         print(f"warning: {stage.label}: another process has taken it over, and this one left it", file=sys.stderr)
-        return "done" if store.intact(stage.kind, stage.id) else "interrupted"
+        return None
     files.write_sealed(folder / "status.json", status)
     if status["state"] in ("failed", "diverged"):
         of = f" [{where}]" if where else ""

@@ -40,7 +40,8 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     blobs = {f"{name}.safetensors": files.pack(tensors) for name, tensors in groups.items()}
     files.commit_folder(folder / f"{checkpoint.step:08d}", blobs, {"step": checkpoint.step})
     for old in _steps(folder)[:-KEEP]:
-        shutil.rmtree(old)
+        with contextlib.suppress(FileNotFoundError):  # whoever lost the stage at this moment drops it too
+            shutil.rmtree(old)
 
 
 def newest(folder: Path) -> Checkpoint | None:

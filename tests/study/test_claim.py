@@ -33,6 +33,14 @@ TINY = {
 ELSEWHERE = Claim("node3", "0a1b", "boot-7", "pid:[1]", 4711, "99", "another run", "8c1d")
 
 
+@pytest.fixture
+def held_by_us(monkeypatch):
+    """A claim as this process holds it."""
+    ours = Claim.ours("x")
+    monkeypatch.setattr(claims, "_MINE", {ours.mark})
+    return ours
+
+
 def put(folder, claim, name="claim.json"):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps(asdict(claim)))
@@ -185,8 +193,8 @@ def test_a_process_that_lives_is_not_taken_for_dead(tmp_path):
         process.communicate()
 
 
-def test_what_proves_that_a_process_is_gone():
-    ours = Claim.ours("x")
+def test_what_proves_that_a_process_is_gone(held_by_us):
+    ours = held_by_us
     assert ours.alive
     assert not ours.dead
     assert replace(ours, born=f"{ours.born}0").dead  # the number was given again, to another process
@@ -198,13 +206,15 @@ def test_what_proves_that_a_process_is_gone():
 
 
 def test_a_process_from_before_the_machine_was_started_again_is_gone(monkeypatch):
-    monkeypatch.setattr(claims, "_here", lambda: ("laptop", "0a1b", "boot-8", "pid:[1]"))
-    before = Claim("laptop", "0a1b", "boot-7", "pid:[1]", os.getpid(), "99")
+    space = claims.OUTERMOST
+    monkeypatch.setattr(claims, "_here", lambda: ("laptop", "0a1b", "boot-8", space))
+    before = Claim("laptop", "0a1b", "boot-7", space, os.getpid(), "99")
     assert before.dead
     assert not replace(before, host="other").dead  # another machine
     assert not replace(before, machine="ffff").dead  # one that is called the same
     assert not replace(before, boot="").dead
-    monkeypatch.setattr(claims, "_here", lambda: ("laptop", "", "boot-8", "pid:[1]"))
+    assert not replace(before, space="pid:[2]").dead  # a container, which may have run anywhere
+    monkeypatch.setattr(claims, "_here", lambda: ("laptop", "", "boot-8", space))
     assert not replace(before, machine="").dead  # a container that knows no machine by any number
 
 
@@ -253,17 +263,18 @@ def test_the_engine_knows_that_its_own_process_has_ended(tmp_path):
         assert held.holds()
 
 
-def test_who_has_been_silent_is_said_and_how_to_go_on(tmp_path):
+def test_who_has_been_silent_is_said_and_how_to_go_on(tmp_path, held_by_us):
     folder = tmp_path / "stage"
     put(folder, ELSEWHERE)
     (folder / "alive").touch()
     assert told(folder, ELSEWHERE) == "process 4711 on node3 runs it"
     old = time.time() - 7200
     os.utime(folder / "alive", (old, old))
+    os.utime(folder / "claim.json", (old, old))
     assert told(folder, ELSEWHERE) == (
         "process 4711 on node3 runs it, silent for 2:00:00; if it is gone, take it over with --steal"
     )
-    assert told(folder, Claim.ours("x")) == f"process {os.getpid()} on {socket.gethostname()} runs it"
+    assert told(folder, held_by_us) == f"process {os.getpid()} on {socket.gethostname()} runs it"
 
 
 def test_it_gives_signs_of_life(tmp_path, monkeypatch):
@@ -298,12 +309,12 @@ def test_a_full_disk_leaves_no_claim_behind(tmp_path, monkeypatch):
     assert names(tmp_path / "stage") == []
 
 
-def test_a_process_of_somebody_else_that_cannot_be_looked_at_is_not_dead(monkeypatch):
+def test_a_process_of_somebody_else_that_cannot_be_looked_at_is_not_dead(monkeypatch, held_by_us):
     # As on a cluster whose /proc hides what is not one's own.
     def refuse(*_):
         raise PermissionError
 
-    ours = Claim.ours("x")
+    ours = held_by_us
     monkeypatch.setattr(claims.os, "kill", refuse)
     monkeypatch.setattr(claims, "_stat", lambda _: ("", ""))
     assert ours.alive
@@ -365,7 +376,10 @@ def test_a_stage_that_is_taken_over_stops_and_writes_nothing_more(registry, plan
             files.write_sealed(folder / "status.json", {"state": "running", "attempt": 7})
             written.append((folder / "status.json").read_bytes())
 
-    assert execute(stage, store, registry, StageOptions(device="cpu"), steal) == "interrupted"
+    options = StageOptions(device="cpu")
+    assert execute(stage, store, registry, options, steal, lambda: bool(written)) == "interrupted"
+    assert not (folder / "ckpt").exists()
+    assert not (folder / "out").exists()
     assert (folder / "status.json").read_bytes() == written[0]
     assert store.held(stage.kind, stage.id)
     assert holder(folder) == ELSEWHERE
@@ -376,6 +390,83 @@ def test_a_stage_that_is_taken_over_stops_and_writes_nothing_more(registry, plan
     assert execute(stage, alone, registry, StageOptions(device="cpu"), lambda _: None) == "done"
     last = "ckpt/00000004/model.safetensors"
     assert (folder / last).read_bytes() == (alone.folder(stage.kind, stage.id) / last).read_bytes()
+
+
+def test_a_claim_that_its_own_process_forgot_holds_nothing_up(tmp_path, monkeypatch):
+    # A second Ctrl-C in the middle of giving it back, in a notebook that lives on.
+    folder = tmp_path / "stage"
+
+    def cut_short(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        m.setattr(claims, "_closed", cut_short)
+        with claimed(folder, "mine"):
+            pass
+    assert (folder / "claim.json").exists()
+    assert holder(folder) is None
+    with claimed(folder, "mine") as held:
+        assert isinstance(held, Held)
+    assert names(folder) == []
+
+
+def test_a_link_whose_answer_was_lost_is_made(tmp_path, monkeypatch):
+    link = os.link
+
+    def link_and_lose_the_answer(source, target):
+        link(source, target)
+        raise FileExistsError(target)
+
+    monkeypatch.setattr(claims.os, "link", link_and_lose_the_answer)
+    with claimed(tmp_path / "stage", "mine") as held:
+        assert isinstance(held, Held)
+        with claimed(tmp_path / "stage", "other") as other:
+            assert other == held.claim
+    assert names(tmp_path / "stage") == []
+
+
+def test_a_claim_that_is_being_given_back_is_not_stolen_from_a_process_that_lives(tmp_path, monkeypatch):
+    folder, seen, made = tmp_path / "stage", [], claims._made
+
+    def then_steal(path, claim):
+        done = made(path, claim)
+        if claim.ending:
+            monkeypatch.setattr(claims, "_made", made)
+            seen.append(claims._take(folder, "thief", steal=True))
+        return done
+
+    with claimed(folder, "mine"):
+        monkeypatch.setattr(claims, "_made", then_steal)
+    assert [claim.ending for claim in seen] == ["yes"]
+    assert names(folder) == []
+
+
+def test_who_is_stolen_from_before_it_has_looked_leaves_the_thief_its_chain(tmp_path, monkeypatch):
+    folder, thief, made = tmp_path / "stage", [], claims._made
+
+    def then_be_stolen_from(path, claim):
+        monkeypatch.setattr(claims, "_made", made)
+        done = made(path, claim)
+        thief.append(claims._take(folder, "thief", steal=True))
+        return done
+
+    monkeypatch.setattr(claims, "_made", then_be_stolen_from)
+    with claimed(folder, "mine") as found:
+        assert found == thief[0].claim
+    assert thief[0].holds()
+
+
+def test_what_another_process_found_to_diverge_is_not_trained_again(registry, plan, tmp_path, monkeypatch):
+    stage, store = next(s for s in plan.stages.values() if s.kind == "train"), Store(tmp_path)
+    folder = store.folder(stage.kind, stage.id)
+    put(folder, ELSEWHERE)
+
+    def ends(event):
+        (folder / "claim.json").unlink()
+        files.write_sealed(folder / "status.json", {"state": "diverged", "attempt": 1})
+
+    assert execute(stage, store, registry, StageOptions(device="cpu"), ends) == "diverged"
+    assert store.status(stage.kind, stage.id)["attempt"] == 1
 
 
 def test_a_stage_whose_output_is_there_is_done_whoever_claims_it(registry, plan, tmp_path):

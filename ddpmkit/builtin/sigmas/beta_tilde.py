@@ -9,8 +9,9 @@ from ddpmkit import Array, Sigma, Tables
 class BetaTilde(Sigma):
     """Reverse variance beta-tilde_t: exact when the data are one point; often called fixed-small.
 
-    sigma_t^2 = beta-tilde_t = beta_t (1 - alpha-bar_{t-1}) / (1 - alpha-bar_t), the posterior variance. At t=1 it is
-    zero; its place is taken by beta-tilde_2, as in Ho's and OpenAI's code, and matters to the decoder alone.
+    sigma_t^2 = beta-tilde_t = beta_t (1 - alpha-bar_{t-1}) / (1 - alpha-bar_t), the posterior variance, computed in
+    plugin/tables.py. At t=1 it is zero; its place is taken by beta-tilde_2, as in Ho's and OpenAI's code, and matters
+    to the decoder alone.
     """
 
     name = "beta-tilde"

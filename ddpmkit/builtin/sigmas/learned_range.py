@@ -12,7 +12,8 @@ class LearnedRange(Sigma):
     """Learned pixel by pixel between beta-tilde and beta, as in Improved DDPM; trained by ``hybrid`` or ``vlb``.
 
     log sigma_t^2 = f log beta_t + (1 - f) log beta-tilde_t with f = (v + 1) / 2, v a second output of the network that
-    is not clamped. At t=1 beta-tilde_2 stands for beta-tilde_1, and the decoder has the network's variance too.
+    is not clamped: ``Sigma.from_network`` in plugin/interfaces.py, which all learned ones may share. At t=1
+    beta-tilde_2 stands for beta-tilde_1, and the decoder has the network's variance too.
     """
 
     name = "learned-range"

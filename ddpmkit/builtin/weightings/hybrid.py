@@ -11,7 +11,8 @@ class Hybrid(Weighting):
     """L_simple + lam L_vlb, the mean held still in the second term; for learned sigmas, which it teaches.
 
     lam L_vlb is lam T L_{t-1} in bits per dimension for a t drawn evenly (at t=1 the decoder's own term): the scaling
-    that OpenAI's code realises with lam=0.001. In nats it would be 0.69 of that; without T, a thousandth.
+    that OpenAI's code realises with lam=0.001. In nats it would be 0.69 of that; without T, a thousandth. The mean is
+    detached (stop-gradient) in diffusion/objective.py: ``loss``.
     """
 
     name = "hybrid"

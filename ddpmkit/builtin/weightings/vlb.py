@@ -21,5 +21,5 @@ class Vlb(Weighting):
     decoder_first = True
 
     def weights(self, tables: Tables, log_sigma2: Array) -> Array:
-        """Return c_t^2 / (2 sigma_t^2), float64 (T,)."""
+        """Return c_t^2 / (2 sigma_t^2), float64 (T,); :meth:`ddpmkit.Tables.bound_factor`, in plugin/tables.py."""
         return tables.bound_factor(log_sigma2)
