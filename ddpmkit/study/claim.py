@@ -13,17 +13,15 @@ import contextlib
 import json
 import os
 import secrets
-import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from pathlib import Path
 
 from ddpmkit import files
+from ddpmkit.study.processes import ended, here, stat
 from ddpmkit.text import clock
 
 BEAT = 15.0  # seconds between two signs of life; they are for people, and decide nothing
@@ -64,26 +62,26 @@ class Claim:
     @classmethod
     def ours(cls, run: str, *, ending: bool = False) -> Claim:
         """Return a new claim of this process."""
-        born = _stat(os.getpid())[1]
-        return cls(*_here(), os.getpid(), born, run, secrets.token_hex(8), "yes" if ending else "")
+        born = stat(os.getpid())[1]
+        return cls(*here(), os.getpid(), born, run, secrets.token_hex(8), "yes" if ending else "")
 
     @property
     def beside_us(self) -> bool:
         """Whether its process number means here what it means there."""
-        return bool(self.host) and (self.host, self.machine, self.boot, self.space) == _here()
+        return bool(self.host) and (self.host, self.machine, self.boot, self.space) == here()
 
     @property
     def alive(self) -> bool:
         """Whether the process is known to be there and holds it still: giving it back may have been cut short."""
         forgotten = self.pid == os.getpid() and self.mark not in _MINE
-        return self.beside_us and not forgotten and not _ended(self.pid, self.born)
+        return self.beside_us and not forgotten and not ended(self.pid, self.born)
 
     @property
     def dead(self) -> bool:
         """Whether the process is known to be gone: from this machine, or with the time before it was started again."""
         if self.beside_us:
             return not self.alive
-        host, machine, boot, space = _here()
+        host, machine, boot, space = here()
         rebooted = bool(machine and self.boot and boot) and self.boot != boot
         # A container has its image's name and machine id, wherever it runs: of one no reboot is known.
         return rebooted and (self.host, self.machine, self.space, space) == (host, machine, OUTERMOST, OUTERMOST)
@@ -287,40 +285,3 @@ def _beat(held: Held, over: threading.Event) -> None:
     while not over.wait(BEAT) and not held.lost():
         with contextlib.suppress(OSError):  # a disk that is full for a while
             os.utime(held.folder / ALIVE)
-
-
-@cache
-def _here() -> tuple[str, str, str, str]:
-    """This machine's name, its id, its boot, and the name space of its process numbers."""
-    space = ""
-    with contextlib.suppress(OSError):
-        space = str(Path("/proc/self/ns/pid").readlink())
-    return socket.gethostname(), _text("/etc/machine-id"), _text("/proc/sys/kernel/random/boot_id"), space
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _ended(pid: int, born: str) -> bool:
-    """Whether it is known that a process is no more: no such number, a zombie, or another one of that number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass  # somebody else's; /proc may be hidden from us as well, and what can't be read proves nothing
-    state, began = _stat(pid)
-    return state in ("Z", "X") or bool(began and born and began != born)
-
-
-def _stat(pid: int) -> tuple[str, str]:
-    """The state of a process, and when it began, in clock ticks since the boot; empty where the system says nothing."""
-    if sys.platform != "linux":
-        return "", ""
-    # The name, in parentheses, may hold anything; the 22nd field is the 20th behind it. Linux, proc_pid_stat(5).
-    behind = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return (behind[0], behind[19]) if len(behind) > 19 else ("", "")

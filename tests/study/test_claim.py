@@ -16,6 +16,7 @@ from ddpmkit import files
 from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import claim as claims
+from ddpmkit.study import processes
 from ddpmkit.study.claim import Claim, Held, claimed, free, holder, told
 from ddpmkit.study.config import make_study
 from ddpmkit.study.ending import settle
@@ -207,14 +208,14 @@ def test_what_proves_that_a_process_is_gone(held_by_us):
 
 def test_a_process_from_before_the_machine_was_started_again_is_gone(monkeypatch):
     space = claims.OUTERMOST
-    monkeypatch.setattr(claims, "_here", lambda: ("laptop", "0a1b", "boot-8", space))
+    monkeypatch.setattr(claims, "here", lambda: ("laptop", "0a1b", "boot-8", space))
     before = Claim("laptop", "0a1b", "boot-7", space, os.getpid(), "99")
     assert before.dead
     assert not replace(before, host="other").dead  # another machine
     assert not replace(before, machine="ffff").dead  # one that is called the same
     assert not replace(before, boot="").dead
     assert not replace(before, space="pid:[2]").dead  # a container, which may have run anywhere
-    monkeypatch.setattr(claims, "_here", lambda: ("laptop", "", "boot-8", space))
+    monkeypatch.setattr(claims, "here", lambda: ("laptop", "", "boot-8", space))
     assert not replace(before, machine="").dead  # a container that knows no machine by any number
 
 
@@ -316,7 +317,7 @@ def test_a_process_of_somebody_else_that_cannot_be_looked_at_is_not_dead(monkeyp
 
     ours = held_by_us
     monkeypatch.setattr(claims.os, "kill", refuse)
-    monkeypatch.setattr(claims, "_stat", lambda _: ("", ""))
+    monkeypatch.setattr(processes, "stat", lambda _: ("", ""))
     assert ours.alive
     assert not ours.dead
 
