@@ -65,7 +65,7 @@ class Denoised:
 
     Attributes:
         x0: the network's estimate of x0, (B, ...), not clipped.
-        sigma: standard deviation of the noise that the step back adds: a float, from ``step_deviations`` in
+        sigma: standard deviation of the noise that the step back adds: a float, from ``step_sigmas`` in
             diffusion/variance.py, or a tensor like x0 where the network gives it pixel by pixel.
     """
 
@@ -93,12 +93,14 @@ class Sigma(Component):
         """Return (low, high) log-variances, each (T,); equal arrays mean a fixed variance."""
 
     def from_network(self, low: Tensor, high: Tensor, out: Tensor) -> Tensor:
-        """Return a learned log-variance: f high + (1 - f) low with f = (out + 1) / 2, not clamped.
+        """Return a learned log-variance, like ``out`` (B, C, H, W), the network's second output; not clamped.
 
-        Nichol & Dhariwal 2021, eq. 15. ``low`` and ``high`` broadcast against ``out`` (B, C, H, W).
+        ``low`` and ``high`` are the log-bounds of each image's step, and broadcast against ``out``.
         """
-        share = (out + 1) / 2
-        return share * high + (1 - share) * low
+        raise DdpmkitError(
+            f"sigma '{self.name}' says it is learned and has no from_network",
+            "give from_network(low, high, out); builtin/sigmas/learned_range.py has that of Improved DDPM",
+        )
 
     def x0_variance(self, tables: Tables, statistics: Mapping[str, Array]) -> Array:
         """Return a fitted sigma's estimate of Var(x_0 | x_t) per dimension, (T,), for the full chain ``tables``.

@@ -15,6 +15,9 @@ from ddpmkit.plugin.parameters import parameters
 if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Kind
 
+# What a class may say of itself, and the method that it must then give.
+SAID = (("learned", True, "from_network"), ("fitted", True, "x0_variance"), ("uses_sigma", False, "kernel"))
+
 
 def class_problem(kind: Kind, cls: Any) -> str:
     """Return what makes a class unusable as a component of a kind, or an empty string."""
@@ -34,6 +37,10 @@ def class_problem(kind: Kind, cls: Any) -> str:
         return f"{label} it lacks {', '.join(sorted(cls.__abstractmethods__))}"
     if not any(getattr(cls, m) is not getattr(kind.interface, m) for m in kind.methods):
         return f"{label} it lacks {' or '.join(kind.methods)}"
+    for attribute, value, method in SAID:
+        inherited = getattr(kind.interface, method, None)
+        if inherited and getattr(cls, attribute, None) is value and getattr(cls, method) is inherited:
+            return f"{label} it says {attribute} = {value} and lacks {method}"
     if not isinstance(cls.version, int):
         return f"{label} its version must be an integer"
     try:
