@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -115,18 +115,18 @@ class Held:
 
 
 @contextmanager
-def claimed(folder: Path, run: str, *, steal: bool = False) -> Iterator[Held | Claim]:
+def claimed(folder: Path, run: str, *, over: Callable[[Claim], bool] = lambda _: False) -> Iterator[Held | Claim]:
     """Claim a stage for the length of the block; yield the claim of whoever has it where that is somebody else.
 
     Args:
         folder: The stage's.
         run: What the process works for.
-        steal: Whether to take it from a process that may be alive.
+        over: Whether to take it over from a process that may be alive.
 
     Raises:
         OSError: when the folder can't be read or written.
     """
-    taken = _take(folder, run, steal=steal)
+    taken = _take(folder, run, over)
     if isinstance(taken, Claim):
         yield taken
         return
@@ -169,11 +169,11 @@ def told(folder: Path, claim: Claim) -> str:
     return f"{claim} runs it, silent for {clock(silent)}; if it is gone, take it over with --steal"
 
 
-def _take(folder: Path, run: str, *, steal: bool) -> Held | Claim:
+def _take(folder: Path, run: str, over: Callable[[Claim], bool] = lambda _: False) -> Held | Claim:
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         follower, found = _end(folder)
-        if found is not None and not found.dead and not (steal and not (found.ending and found.alive)):
+        if found is not None and not found.dead and ((found.ending and found.alive) or not over(found)):
             return found
         ours = Claim.ours(run)
         _MINE.add(ours.mark)
@@ -232,23 +232,8 @@ def _alone(folder: Path, claim: Claim) -> bool:
 
 
 def _made(path: Path, claim: Claim) -> bool:
-    """Make a claim's file whole and new; False where it is there."""
-    staged = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-claim")
-    try:
-        staged.write_text(files.canonical(asdict(claim)) + "\n", encoding="utf-8")
-        try:
-            os.link(staged, path)
-        except FileExistsError:  # NFS says so too of a link that it made, when its first answer was lost; link(2)
-            return staged.stat().st_nlink == 2
-        except OSError:  # a file system without links: an empty claim first, and whoever reads that waits
-            try:
-                path.touch(exist_ok=False)
-            except FileExistsError:
-                return False
-            staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
-    return True
+    """Make a claim's file; False where it is there."""
+    return files.make_bytes(path, (files.canonical(asdict(claim)) + "\n").encode())
 
 
 def _end(folder: Path) -> tuple[str, Claim | None]:

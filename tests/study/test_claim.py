@@ -16,7 +16,7 @@ from ddpmkit import files
 from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import claim as claims
-from ddpmkit.study import processes
+from ddpmkit.study import processes, takeover
 from ddpmkit.study.claim import Claim, Held, claimed, free, holder, told
 from ddpmkit.study.config import make_study
 from ddpmkit.study.ending import settle
@@ -25,6 +25,7 @@ from ddpmkit.study.plan import make_plan
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.store import Store
+from ddpmkit.study.takeover import TakeOver
 
 TINY = {
     "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 8,
@@ -50,6 +51,11 @@ def put(folder, claim, name="claim.json"):
 def gone():
     """The claim of a process of this machine that is no more."""
     return replace(Claim.ours("gone"), born="1")
+
+
+def anyone(_):
+    """From whom to take over."""
+    return True
 
 
 def whose(claim):
@@ -152,7 +158,7 @@ def test_who_gives_back_what_was_taken_over_at_that_moment_leaves_it(tmp_path, m
 
         def slow(path, claim):
             monkeypatch.setattr(claims, "_made", made)
-            assert isinstance(claims._take(folder, "second", steal=True), Held)
+            assert isinstance(claims._take(folder, "second", anyone), Held)
             return made(path, claim)
 
         monkeypatch.setattr(claims, "_made", slow)
@@ -229,9 +235,52 @@ def test_a_claim_that_cannot_be_read_is_nobodys_proof(tmp_path, content):
     with claimed(folder, "mine") as found:
         assert found == Claim()
         assert str(found) == "a process that nothing is known of"
-    with claimed(folder, "mine", steal=True) as held:
+    with claimed(folder, "mine", over=anyone) as held:
         assert isinstance(held, Held)
     assert names(folder) == []
+
+
+def test_a_claim_outlives_a_power_cut(tmp_path, monkeypatch):
+    # Of what is not synced a disk may keep the name and lose the content, or lose both: then nobody has the stage.
+    synced, named = [], []
+
+    def sync(descriptor):
+        place = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced.append(place)
+        named.append((place, names(folder)))
+
+    folder = tmp_path / "stage"
+    monkeypatch.setattr(files.os, "fsync", sync)
+    with claimed(folder, "mine"):
+        assert [os.path.basename(place).startswith(".tmp-") for place in synced] == [True, False]
+        assert named[0][1] == [os.path.basename(synced[0])]  # before it has its name
+        assert named[1] == (str(folder), ["claim.json"])  # and the name itself
+
+
+def test_a_claim_that_cannot_be_read_is_nobodys_after_a_while(monkeypatch):
+    # Whoever had it looks every LOOK seconds and leaves; a claim that has come back to sense is somebody's again.
+    now = [1000.0]
+    monkeypatch.setattr(takeover.time, "monotonic", lambda: now[0])
+    over = TakeOver(steal=False)
+    asked = []
+    for claim, seconds in (
+        (Claim(), 0), (Claim(), claims.SILENT), (Claim(), 1), (ELSEWHERE, 1), (Claim(), 1), (Claim(), claims.SILENT),
+    ):  # fmt: skip
+        now[0] += seconds
+        asked.append(over(claim))
+    assert asked == [False, False, True, False, False, False]
+    assert claims.SILENT > 2 * claims.LOOK
+
+
+def test_a_stage_whose_claim_is_spoilt_runs_after_a_while(registry, plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(takeover, "SILENT", 1.0)
+    stage, store = next(iter(plan.stages.values())), Store(tmp_path)
+    folder, notes = store.folder(stage.kind, stage.id), []
+    folder.mkdir(parents=True)
+    (folder / "claim.json").touch()
+    assert execute(stage, store, registry, StageOptions(device="cpu"), lambda e: notes.append(e.get("note"))) == "done"
+    assert notes[0] == "a process that nothing is known of runs it"
+    assert holder(folder) is None
 
 
 def test_a_stolen_stage_is_lost_to_whoever_had_it(tmp_path, monkeypatch):
@@ -239,7 +288,7 @@ def test_a_stolen_stage_is_lost_to_whoever_had_it(tmp_path, monkeypatch):
     folder = tmp_path / "stage"
     with claimed(folder, "first") as first:
         assert not first.lost()
-        with claimed(folder, "second", steal=True) as second:
+        with claimed(folder, "second", over=anyone) as second:
             assert isinstance(second, Held)
             assert first.lost()
             assert second.holds()
@@ -249,6 +298,19 @@ def test_a_stolen_stage_is_lost_to_whoever_had_it(tmp_path, monkeypatch):
             assert isinstance(third, Held)
             assert first.lost()
     assert names(folder) == []
+
+
+def test_a_loop_may_ask_at_every_step_whether_it_holds(tmp_path, monkeypatch):
+    looks, end = [], claims._end
+    with claimed(tmp_path / "stage", "mine") as held:
+        monkeypatch.setattr(claims, "_end", lambda folder: looks.append(folder) or end(folder))
+        monkeypatch.setattr(claims.time, "monotonic", lambda: held._looked + claims.LOOK)
+        assert not any(held.lost() for _ in range(1000))
+        assert looks == []
+        monkeypatch.setattr(claims.time, "monotonic", lambda: held._looked + claims.LOOK + 0.1)
+        assert not held.lost()
+        assert len(looks) == 1
+        monkeypatch.undo()
 
 
 def test_the_engine_knows_that_its_own_process_has_ended(tmp_path):
@@ -304,9 +366,9 @@ def test_a_full_disk_leaves_no_claim_behind(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(claims.Path, "write_text", full)
+    monkeypatch.setattr(files, "_write_synced", full)
     with pytest.raises(OSError, match="No space"):
-        claims._take(tmp_path / "stage", "mine", steal=False)
+        claims._take(tmp_path / "stage", "mine")
     assert names(tmp_path / "stage") == []
 
 
@@ -327,12 +389,12 @@ def test_a_disk_that_fills_up_meanwhile_holds_no_claim_back(tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     with claimed(tmp_path / "stage", "mine") as held:
-        monkeypatch.setattr(claims.Path, "write_text", full)
+        monkeypatch.setattr(files, "_write_synced", full)
         assert held.holds()
     assert names(tmp_path / "stage") == []
     monkeypatch.undo()
     put(tmp_path / "stage", ELSEWHERE)
-    monkeypatch.setattr(claims.Path, "write_text", full)
+    monkeypatch.setattr(files, "_write_synced", full)
     free(tmp_path / "stage", ELSEWHERE.run)
     assert names(tmp_path / "stage") == []
 
@@ -433,7 +495,7 @@ def test_a_claim_that_is_being_given_back_is_not_stolen_from_a_process_that_live
         done = made(path, claim)
         if claim.ending:
             monkeypatch.setattr(claims, "_made", made)
-            seen.append(claims._take(folder, "thief", steal=True))
+            seen.append(claims._take(folder, "thief", anyone))
         return done
 
     with claimed(folder, "mine"):
@@ -448,7 +510,7 @@ def test_who_is_stolen_from_before_it_has_looked_leaves_the_thief_its_chain(tmp_
     def then_be_stolen_from(path, claim):
         monkeypatch.setattr(claims, "_made", made)
         done = made(path, claim)
-        thief.append(claims._take(folder, "thief", steal=True))
+        thief.append(claims._take(folder, "thief", anyone))
         return done
 
     monkeypatch.setattr(claims, "_made", then_be_stolen_from)
