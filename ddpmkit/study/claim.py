@@ -130,12 +130,12 @@ def claimed(folder: Path, run: str, *, over: Callable[[Claim], bool] = lambda _:
     if isinstance(taken, Claim):
         yield taken
         return
-    over = threading.Event()
+    done = threading.Event()
     try:
-        threading.Thread(target=_beat, args=(taken, over), daemon=True).start()
+        threading.Thread(target=_beat, args=(taken, done), daemon=True).start()
         yield taken
     finally:
-        over.set()
+        done.set()
         with contextlib.suppress(OSError):  # what the stage has left counts; of a claim that stays, the process is gone
             _give_back(folder, taken.claim)
 
@@ -266,7 +266,7 @@ def _read(content: bytes) -> Claim:
     return Claim(**{name: record[name] for name in kinds}) if whole else Claim()
 
 
-def _beat(held: Held, over: threading.Event) -> None:
-    while not over.wait(BEAT) and not held.lost():
+def _beat(held: Held, done: threading.Event) -> None:
+    while not done.wait(BEAT) and not held.lost():
         with contextlib.suppress(OSError):  # a disk that is full for a while
             os.utime(held.folder / ALIVE)

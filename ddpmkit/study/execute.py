@@ -43,13 +43,13 @@ def execute(
     Whatever goes wrong stays in the stage: done, failed, diverged or interrupted. Another process that runs the same
     stage is waited for, unless its stages are to be taken over.
     """
-    folder, over, waited = store.folder(stage.kind, stage.id), TakeOver(options.steal), False
+    folder, over, waited = store.folder(stage.kind, stage.id), TakeOver(options.steal, options.run), False
     while True:
         if store.intact(stage.kind, stage.id):  # whoever claims it may have ended between its output and its claim
             return "done"
         with claimed(folder, options.run, over=over) as held:
             if isinstance(held, Held):
-                over.steal = False
+                over.had = True
                 if waited and store.status(stage.kind, stage.id).get("state") == "diverged":
                     return "diverged"  # as it would again
                 state = _execute_held(stage, store, registry, options, emit, should_stop, held)

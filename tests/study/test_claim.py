@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,7 @@ from ddpmkit.study.plan import make_plan
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.store import Store
-from ddpmkit.study.takeover import TakeOver
+from ddpmkit.study.takeover import TakeOver, to_steal
 
 TINY = {
     "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 8,
@@ -245,15 +246,15 @@ def test_a_claim_outlives_a_power_cut(tmp_path, monkeypatch):
     synced, named = [], []
 
     def sync(descriptor):
-        place = os.readlink(f"/proc/self/fd/{descriptor}")
+        place = str(Path(f"/proc/self/fd/{descriptor}").readlink())
         synced.append(place)
         named.append((place, names(folder)))
 
     folder = tmp_path / "stage"
     monkeypatch.setattr(files.os, "fsync", sync)
     with claimed(folder, "mine"):
-        assert [os.path.basename(place).startswith(".tmp-") for place in synced] == [True, False]
-        assert named[0][1] == [os.path.basename(synced[0])]  # before it has its name
+        assert [Path(place).name.startswith(".tmp-") for place in synced] == [True, False]
+        assert named[0][1] == [Path(synced[0]).name]  # before it has its name
         assert named[1] == (str(folder), ["claim.json"])  # and the name itself
 
 
@@ -261,7 +262,7 @@ def test_a_claim_that_cannot_be_read_is_nobodys_after_a_while(monkeypatch):
     # Whoever had it looks every LOOK seconds and leaves; a claim that has come back to sense is somebody's again.
     now = [1000.0]
     monkeypatch.setattr(takeover.time, "monotonic", lambda: now[0])
-    over = TakeOver(steal=False)
+    over = TakeOver()
     asked = []
     for claim, seconds in (
         (Claim(), 0), (Claim(), claims.SILENT), (Claim(), 1), (ELSEWHERE, 1), (Claim(), 1), (Claim(), claims.SILENT),
@@ -298,6 +299,60 @@ def test_a_stolen_stage_is_lost_to_whoever_had_it(tmp_path, monkeypatch):
             assert isinstance(third, Held)
             assert first.lost()
     assert names(folder) == []
+
+
+def test_what_is_stolen_is_what_stood_claimed_when_the_run_began(registry, plan, tmp_path, held_by_us):
+    store, stages = Store(tmp_path), [*plan.stages.values()][:4]
+    later = replace(ELSEWHERE, mark="later")
+    for stage, claim in zip(stages, (ELSEWHERE, held_by_us, gone(), None), strict=True):
+        if claim is not None:
+            put(store.folder(stage.kind, stage.id), claim)
+    marks, said = to_steal(stages, store)
+    assert marks == (ELSEWHERE.mark,)
+    assert said == [
+        f"{stages[0].label}: process 4711 on node3 has it; it is taken over",
+        f"{stages[1].label}: {held_by_us} has it, which lives; it is waited for",
+    ]
+    over = TakeOver(steal=marks)
+    assert over(ELSEWHERE)
+    assert not over(later)
+    assert not TakeOver()(ELSEWHERE)
+
+
+def test_the_newer_one_of_two_processes_of_one_run_has_a_stage(registry, plan, tmp_path, held_by_us):
+    # An engine has started a job again, on another node; it knows that the first one is lost.
+    mine = replace(ELSEWHERE, run="mine")
+    assert TakeOver(run="mine")(mine)
+    assert not TakeOver(run="mine")(ELSEWHERE)
+    assert not TakeOver()(replace(ELSEWHERE, run=""))
+    assert not TakeOver(run="x")(held_by_us)  # it is seen to live, whatever the engine thinks
+    over = TakeOver(steal=(ELSEWHERE.mark,), run="mine")
+    over.had = True  # a node that comes back finds that the newer one has it, and does not take it again
+    assert not over(mine)
+    assert not over(ELSEWHERE)
+
+    stage, store = next(iter(plan.stages.values())), Store(tmp_path)
+    put(store.folder(stage.kind, stage.id), mine)
+    assert execute(stage, store, registry, StageOptions(device="cpu", run="mine"), lambda _: None) == "done"
+
+
+@pytest.mark.long
+def test_who_has_lost_a_stage_to_its_own_run_waits(registry, plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "LOOK", 0.0)
+    stage, store = next(s for s in plan.stages.values() if s.kind == "train"), Store(tmp_path)
+    folder, said = store.folder(stage.kind, stage.id), []
+
+    def listen(event):
+        said.append(event)
+        if event["event"] == "progress" and "step" in event and not any("note" in e for e in said):
+            put(folder, replace(ELSEWHERE, run="mine"), claims._end(folder)[0])
+
+    def waits():
+        return any("note" in e for e in said)
+
+    options = StageOptions(device="cpu", run="mine")
+    assert execute(stage, store, registry, options, listen, waits) == "interrupted"
+    assert holder(folder) == replace(ELSEWHERE, run="mine")
 
 
 def test_a_loop_may_ask_at_every_step_whether_it_holds(tmp_path, monkeypatch):
@@ -447,7 +502,7 @@ def test_a_stage_that_is_taken_over_stops_and_writes_nothing_more(registry, plan
     assert store.held(stage.kind, stage.id)
     assert holder(folder) == ELSEWHERE
     assert not store.done(stage.kind, stage.id)
-    options = StageOptions(device="cpu", steal=True)
+    options = StageOptions(device="cpu", steal=(ELSEWHERE.mark,))
     assert execute(stage, store, registry, options, lambda _: None) == "done"
     alone = Store(tmp_path / "alone")
     assert execute(stage, alone, registry, StageOptions(device="cpu"), lambda _: None) == "done"
@@ -562,6 +617,7 @@ def test_a_study_takes_a_stage_of_another_machine_over_when_it_is_told_to(plan, 
 
     command = ["ablate", str(study), f"--out={tmp_path}", "--executor=inline", "--device=cpu"]
     assert main([*command, "--steal"]) == 0
+    assert f"{stage.label}: process 4711 on node3 has it; it is taken over\n" in capfd.readouterr().err
     assert store.done(stage.kind, stage.id)
     assert holder(folder) is None
     capfd.readouterr()
