@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ddpmkit import files
-from ddpmkit.study.processes import ended, here, stat
+from ddpmkit.study.processes import booted, ended, here, stat
 from ddpmkit.text import clock
 
 BEAT = 15.0  # seconds between two signs of life; they are for people, and decide nothing
@@ -68,17 +68,23 @@ class Claim:
     @property
     def beside_us(self) -> bool:
         """Whether its process number means here what it means there."""
-        return bool(self.host) and (self.host, self.machine, self.boot, self.space) == here()
+        # A name is no proof of a machine; a boot, drawn by chance at each start, is.
+        return bool(self.host and self.boot) and self._place == here()
+
+    @property
+    def _place(self) -> tuple[str, str, str, str]:
+        return self.host, self.machine, self.boot, self.space
 
     @property
     def alive(self) -> bool:
         """Whether the process is known to be there and holds it still: giving it back may have been cut short."""
-        forgotten = self.pid == os.getpid() and self.mark not in _MINE
-        return self.beside_us and not forgotten and not ended(self.pid, self.born)
+        if self.pid == os.getpid() and self._place == here():
+            return self.mark in _MINE and not ended(self.pid, self.born)
+        return self.beside_us and not ended(self.pid, self.born)
 
     @property
     def dead(self) -> bool:
-        """Whether the process is known to be gone: from this machine, or with the time before it was started again."""
+        """Whether the process is gone: from this machine, or, where nothing was heard of it since, before a restart."""
         if self.beside_us:
             return not self.alive
         host, machine, boot, space = here()
@@ -146,7 +152,7 @@ def holder(folder: Path) -> Claim | None:
         found = _end(folder)[1]
     except OSError:
         return Claim()
-    return None if found is None or found.dead else found
+    return None if found is None or _gone(folder, found) else found
 
 
 def free(folder: Path, run: str) -> None:
@@ -159,21 +165,35 @@ def free(folder: Path, run: str) -> None:
 
 def told(folder: Path, claim: Claim) -> str:
     """Say who runs a stage, and where that one has been silent for long, what to do if it is gone."""
+    silent = time.time() - _last_sign(folder)
+    if claim.alive or silent <= SILENT:
+        return f"{claim} runs it"
+    return f"{claim} runs it, silent for {clock(silent)}; if it is gone, take it over with --steal"
+
+
+def _last_sign(folder: Path) -> float:
+    """When whoever is at work last gave a sign of life, by the clock of the file system."""
     signs = [0.0]
     for path in (folder / ALIVE, *folder.glob("claim*.json")):
         with contextlib.suppress(OSError):  # it has just ended
             signs.append(path.stat().st_mtime)
-    silent = time.time() - max(signs)
-    if claim.alive or silent <= SILENT:
-        return f"{claim} runs it"
-    return f"{claim} runs it, silent for {clock(silent)}; if it is gone, take it over with --steal"
+    return max(signs)
+
+
+def _gone(folder: Path, claim: Claim) -> bool:
+    """Whether the process of a claim is known to be gone.
+
+    A copy of a machine has its name and its id, and another boot: it looks like this machine before it was started
+    again, but for signs of life that came later than that.
+    """
+    return claim.dead and (claim.boot == here()[2] or _last_sign(folder) <= booted())
 
 
 def _take(folder: Path, run: str, over: Callable[[Claim], bool] = lambda _: False) -> Held | Claim:
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         follower, found = _end(folder)
-        if found is not None and not found.dead and ((found.ending and found.alive) or not over(found)):
+        if found is not None and not _gone(folder, found) and ((found.ending and found.alive) or not over(found)):
             return found
         ours = Claim.ours(run)
         _MINE.add(ours.mark)

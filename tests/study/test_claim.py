@@ -226,6 +226,57 @@ def test_a_process_from_before_the_machine_was_started_again_is_gone(monkeypatch
     assert not replace(before, machine="").dead  # a container that knows no machine by any number
 
 
+def test_a_copy_of_this_machine_is_not_this_machine_before_it_was_started_again(tmp_path, monkeypatch):
+    # Two copies of one virtual machine have one name and one machine id; each sees another boot than its own.
+    space, folder = claims.OUTERMOST, tmp_path / "stage"
+    monkeypatch.setattr(claims, "here", lambda: ("vm", "0a1b", "boot-8", space))
+    copy = Claim("vm", "0a1b", "boot-7", space, 4711, "99", mark="1")
+    put(folder, copy)
+    (folder / "alive").touch()
+    monkeypatch.setattr(claims, "booted", lambda: time.time() - 3600)
+    assert holder(folder) == copy
+    monkeypatch.setattr(claims, "booted", lambda: time.time() + 3600)  # nothing was heard since
+    assert holder(folder) is None
+    monkeypatch.setattr(claims, "booted", lambda: 0.0)
+    assert holder(folder) == copy
+    assert 0 < processes.booted() < time.time()
+
+
+def test_a_machine_is_not_known_by_its_name_alone(monkeypatch):
+    # As on a system that says neither its id nor its boot.
+    monkeypatch.setattr(claims, "here", lambda: ("laptop", "", "", ""))
+    other = Claim("laptop", pid=2**22 + 1, mark="1")
+    assert not other.beside_us
+    assert not other.dead
+    assert not other.alive
+    ours = replace(other, pid=os.getpid())
+    monkeypatch.setattr(claims, "_MINE", {"1"})
+    assert ours.alive
+    assert not ours.dead
+
+
+def test_on_macos_the_system_is_asked(monkeypatch):
+    said = {"sysctl": "5C1A\n", "ps": "Ss   Fri Nov 27 08:00:29 2026\n"}
+    asked = []
+
+    def answer(command, **options):
+        asked.append((command, options["env"]["LC_ALL"], options["env"]["TZ"]))
+        if not said:
+            raise FileNotFoundError(command[0])
+        return subprocess.CompletedProcess(command, 0, said[command[0]], "")
+
+    monkeypatch.setattr(processes.sys, "platform", "darwin")
+    monkeypatch.setattr(processes.subprocess, "run", answer)
+    assert processes.here.__wrapped__() == (socket.gethostname(), "", "5C1A", "")
+    assert processes.stat(4711) == ("S", "Fri Nov 27 08:00:29 2026")
+    assert asked[-1] == (("ps", "-o", "stat=", "-o", "lstart=", "-p", "4711"), "C", "UTC")
+    assert processes.ended(os.getpid(), "Fri Nov 27 07:00:00 2026")
+    assert not processes.ended(os.getpid(), "Fri Nov 27 08:00:29 2026")
+    said.clear()
+    assert processes.here.__wrapped__() == (socket.gethostname(), "", "", "")
+    assert not processes.ended(os.getpid(), "Fri Nov 27 07:00:00 2026")
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "null", '{"host": 3}', '{"pid": true}', json.dumps({**asdict(ELSEWHERE), "pid": "x"})]
 )
