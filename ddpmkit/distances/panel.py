@@ -12,7 +12,7 @@ from ddpmkit.distances.feasible import why_not
 from ddpmkit.distances.measurement import Measurement
 from ddpmkit.distances.named import Asked, K, built_in, metrics_of
 from ddpmkit.distances.reference import Reference, as_reference
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Features, Images, Metric, Sets
 
@@ -141,6 +141,9 @@ def take(
         sets: The samples and what they are held against.
         keep: Whether whatever goes wrong in one costs its own value alone; else what is no DdpmkitError is raised.
         asked: Whether they were asked for by name; a DdpmkitError is then raised too, unless it is kept.
+
+    Raises:
+        DdpmkitError: as said; and for one that lacks memory or a file, kept or not.
     """
     found: dict[str, Measurement] = {}
     kinds: dict[str, Metric] = {}
@@ -152,8 +155,13 @@ def take(
             if asked and not keep:
                 raise
             failed[name] = err
-        except (MemoryError, OSError):
-            raise  # of the machine, not of the metric: another try may have more luck
+        except (MemoryError, OSError) as err:
+            # Perhaps of the machine and not of the metric: nothing is kept, so that another try may have more luck.
+            raise DdpmkitError(
+                f"metric '{name}' failed: {type(err).__name__}: {err}".rstrip(": "),
+                f"what it needs, a file or memory, may be there at another try; or leave out {name}",
+                code=Exit.FAILED,
+            ) from err
         except Exception as err:  # whatever goes wrong in one metric, the others stand
             if not keep:
                 raise

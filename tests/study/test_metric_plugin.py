@@ -204,6 +204,42 @@ def test_a_failing_one_costs_its_own_value_alone(
 
 
 @pytest.mark.long
+def test_one_that_lacks_a_file_is_named_and_another_try_takes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = tmp_path / "needed.txt"
+    source = GAP.replace("        ours = sets", f"        open({str(needed)!r}).close()\n        ours = sets")
+    source = source.replace('    better = "higher"', '    better = "higher"\n    has_floor = False')
+    plugin = written(tmp_path, source)
+    prepared = planned(tmp_path / "out", plugin, metrics="gap,fd", features="pca:k=2")
+    outcome = runner.run(prepared)
+    assert outcome.code == 1
+    assert outcome.states == {"done": len(prepared.plan.stages) - 1, "failed": 1}
+    said = capsys.readouterr().err
+    assert "failed: metric 'gap' failed: FileNotFoundError: [Errno 2]" in said
+    needed.touch()
+    again = runner.run(planned(tmp_path / "out", plugin, metrics="gap,fd", features="pca:k=2"))
+    assert (again.code, again.ran) == (0, 1)
+
+
+def test_a_metric_that_runs_out_of_memory_is_named() -> None:
+    @dataclass(frozen=True)
+    class Greedy(Metric):
+        """Wants too much."""
+
+        name = "greedy"
+
+        def value(self, sets: Sets) -> float:
+            raise MemoryError
+
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    for keep in (True, False):
+        with pytest.raises(DdpmkitError, match=r"^metric 'greedy' failed: MemoryError$") as caught:
+            score(x, prepare_features(x), metrics=[Greedy()], keep=keep)
+        assert caught.value.code == 1
+
+
+@pytest.mark.long
 def test_what_a_metric_declares_is_checked_before_anything_runs(tmp_path: Path) -> None:
     for old, new, said in (
         ('better = "higher"', 'better = "up"', "better is lower, higher, none, not 'up'"),
