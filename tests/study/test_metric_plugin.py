@@ -222,6 +222,35 @@ def test_one_that_lacks_a_file_is_named_and_another_try_takes_it(
     assert (again.code, again.ran) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("title", "refused"),
+    [("FID", True), ("Fid-x", True), ("x_fid", True), ("clean FID", True), ("FD", False), ("fidelity", False)],
+)
+def test_the_word_fid_is_kept_for_the_verified_inception_file(title: str, refused: bool) -> None:
+    @dataclass(frozen=True)
+    class Mine(Metric):
+        """What it is called."""
+
+        name = "mine"
+
+        def value(self, sets: Sets) -> Measurement:
+            return Measurement(1.0, beside={"fid": Measurement(2.0)})
+
+        def column(self, protocol: Any) -> str:
+            return title
+
+    if refused:
+        with pytest.raises(DdpmkitError, match="the word FID is that of") as caught:
+            contract.column(Mine(), {"label": "FID", "features": "inception"})
+        assert caught.value.hint == "call it FD, or what it is"
+    else:
+        assert contract.column(Mine(), {"label": "FID", "features": "inception"}) == title
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    with pytest.raises(DdpmkitError, match="what stands beside is called 'fid'"):
+        contract.measured(Mine(), prepare_features(x).beside(x))
+    assert contract.column(build("metric", "fd"), {"label": "FID", "features": "inception"}) == "FID"
+
+
 def test_a_metric_that_runs_out_of_memory_is_named() -> None:
     @dataclass(frozen=True)
     class Greedy(Metric):
@@ -247,6 +276,8 @@ def test_what_a_metric_declares_is_checked_before_anything_runs(tmp_path: Path) 
         ('unit = "grey levels"', "unit = 3", "its unit is 3, not a line of text"),
         ('title = "Pixel gap"', 'title = "a=b"', "its column is 'a=b'"),
         ('title = "Pixel gap"', 'title = "NLL"', "its column is NLL, and that is a bound's"),
+        ('title = "Pixel gap"', 'title = "FID"', "its column is 'FID', and the word FID is that of"),
+        ('title = "Pixel gap"', 'title = "my fid"', "its column is 'my fid', and the word FID is that of"),
         ('title = "Pixel gap"', 'title = "copy"', "would both be called copy in tables"),
     ):
         with pytest.raises(DdpmkitError, match="metric") as caught:
