@@ -294,6 +294,38 @@ def test_what_a_metric_declares_is_checked_before_anything_runs(tmp_path: Path) 
         score(np.eye(4), prepare_features(np.eye(4)), metrics=[turned.build("metric", "gap")])
 
 
+def test_two_extractors_that_are_called_the_same_share_no_column(tmp_path: Path) -> None:
+    source = """
+from dataclasses import dataclass
+from ddpmkit import Features, hookimpl
+
+@dataclass(frozen=True)
+class Other(Features):
+    '''Pixels again, under a label that is taken.'''
+    name = "other"
+    reference = "a test"
+
+    def label(self):
+        return "pixels"
+
+    def fingerprint(self):
+        return "0a1b"
+
+    def load(self, data):
+        return lambda images: images.reshape(len(images), -1) * 1.0
+
+@hookimpl
+def ddpmkit_register_features():
+    return [Other]
+"""
+    plugin = written(tmp_path, source, "other.py")
+    with pytest.raises(DdpmkitError) as caught:
+        planned(tmp_path / "out", plugin, metrics="fd", features="pixels,other")
+    both = "'ddpmkit/fd' of features 'pixels' and 'ddpmkit/fd' of features 'other'"
+    assert caught.value.message == f"the metrics {both} would both be called FD-pixels in tables"
+    assert planned(tmp_path / "out", plugin, metrics="fd", features="other,pca:k=2").plan
+
+
 @pytest.mark.long
 def test_two_plugins_of_one_name_and_two_titles_of_one_column_are_refused(tmp_path: Path) -> None:
     both = [written(tmp_path), written(tmp_path, GAP.replace("Pixel gap", "Other gap"), "other.py")]
