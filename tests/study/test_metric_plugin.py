@@ -149,7 +149,11 @@ def test_its_column_has_title_unit_direction_floor_and_error_everywhere(
     real = images.train[np.sort(np.random.default_rng(0).permutation(len(images.train))[:12])]
     assert summary.references["real, train n=12"]["Pixel gap"] == pytest.approx(abs(real.mean() - images.test.mean()))
     page = (prepared.folder / "report.md").read_text(encoding="utf-8")
-    assert "Pixel gap ↑" in page
+    assert "| Pixel gap ↑ grey levels |" in page
+    assert "| FD-pca2 ↓ |" in page  # of a distance the name says enough
+    for form, head in (("latex", "Pixel gap $\\uparrow$ grey levels"), ("html", "Pixel gap ↑ grey levels")):
+        assert main(["report", prepared.study.name, "--out", str(tmp_path / "out"), "--format", form]) == 0
+        assert head in capsys.readouterr().out
     assert "guessed" not in page
     # A report made later has neither the plugin nor a registry.
     Path(tmp_path / "gap.py").unlink()
