@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import Metric
 from ddpmkit.plugin.registry import Registry
 
@@ -46,7 +45,7 @@ def metrics_of(asked: Asked, k: int | None = None, registry: Registry | None = N
         if not isinstance(metric, Metric):
             raise DdpmkitError(f"{metric!r} is no metric", "pass names, as in metrics=['fd'], or metrics")
         key = str(metric) if name is None else name
-        if not (isinstance(one, str) and "k" in spec.parse(one)[1]):
+        if not (isinstance(one, str) and _says_k(one)):
             metric = with_neighbours(metric, k)
         if found.setdefault(key, metric) != metric:
             raise DdpmkitError(f"two metrics are called '{key}'", "give each a name: metrics={'mine': ...}")
@@ -66,3 +65,8 @@ def with_neighbours(metric: Metric, k: int | None) -> Metric:
 def of_neighbours(metric: Metric) -> bool:
     """Whether it is one of ours with a parameter k; a plugin's k may be anything."""
     return type(metric) is type(built_in().get(metric.name)) and "k" in {f.name for f in fields(metric)}
+
+
+def _says_k(text: str) -> bool:
+    """Whether a metric's own text says its neighbours, ``precision:k=3``; a colon in a value would be written %3A."""
+    return any(part.partition("=")[0].strip() == "k" for part in text.split(":")[1:])
