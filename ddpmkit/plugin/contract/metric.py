@@ -53,7 +53,7 @@ def column(metric: Metric, protocol: Mapping[str, Any]) -> str:
 
 
 def _says_fid(metric: Metric, text: str) -> bool:
-    return bool(FID.search(text)) and not type(metric).__module__.startswith("ddpmkit.builtin.")
+    return bool(FID.search(text)) and type(metric).__module__.partition(".")[0] != "ddpmkit"
 
 
 def why_not(metric: Metric, n: int, n_reference: int, train: Levels | None, heldout: Levels | None) -> str | None:
