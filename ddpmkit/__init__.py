@@ -204,7 +204,7 @@ def ablate(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         executor: Spec of the executor; ``inline`` runs everything in this process.
         checkpoint_every: Steps between two checkpoints of a training.
-        steal: Take over stages that other processes have claimed and may still run.
+        steal: Take over what stands claimed now, by processes that are not seen to live, as of a lost machine.
         on_event: Told everything that happens; by default a line now and then goes to stderr.
         options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``.
 

@@ -57,6 +57,28 @@ def write_bytes(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def make_bytes(path: Path, data: bytes) -> bool:
+    """Make a file that is whole and new, and stays so after a power cut; False where there is one of that name."""
+    staged = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    try:
+        _write_synced(staged, data)
+        try:
+            os.link(staged, path)
+        except FileExistsError:  # NFS says so too of a link that it made, when its first answer was lost; link(2)
+            if staged.stat().st_nlink != 2:
+                return False
+        except OSError:  # a file system without links: an empty file first, so that of two makers one fails
+            try:
+                path.touch(exist_ok=False)
+            except FileExistsError:
+                return False
+            staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text; see :func:`write_bytes`."""
     write_bytes(path, text.encode())

@@ -58,7 +58,12 @@ def evaluate(
         ),
     ] = None,
     k: Annotated[
-        int | None, typer.Option("--k", min=1, help="Neighbours of precision, recall, density and coverage; default 5")
+        int | None,
+        typer.Option(
+            "--k",
+            min=1,
+            help="Neighbours of precision, recall, density, coverage, if --metrics says none; default 5",
+        ),
     ] = None,
     inception_weights: Annotated[
         Path | None, typer.Option(help="Weights file of the inception features", **PATH)
@@ -137,8 +142,9 @@ def _footnote(panel: Panel) -> str:
     of = f"{p['n_reference']}" if p["n_reference"] else "an unknown number of"
     floors = sorted({f["n"] for f in panel.floor.values()})
     floor = f"; floor: real images, N = {floors[0]}" if floors else ""
+    k = " and ".join(map(str, p["k"])) if isinstance(p["k"], list) else p["k"]
     return (
         f"{p['label']}: N = {p['n']} against {of} reference images{split}; extractor {(p['extractor'] or '-')[:8]}; "
         f"D = {p['dims']}, resize {p['resize']}, {p['levels']} levels, quantised to the {p['quantiser']}; "
-        f"k = {p['k']}, distance < radius{floor}; se: over the samples, the reference held fixed"
+        f"k = {k}, distance < radius{floor}; se: over the samples, the reference held fixed"
     )

@@ -120,7 +120,7 @@ def ablate(
         bool,
         typer.Option(
             "--steal",
-            help="Take over stages of processes that may be alive, as of a lost machine",
+            help="Take over what stands claimed now, as by a lost machine; not from who is seen to live",
             rich_help_panel=RUNNING,
         ),
     ] = False,

@@ -210,20 +210,25 @@ def bound_by_every_step(
         levels: Number K of grey levels.
         clip: Whether x0hat is clipped to [-1, 1].
         seed: Key of the noise.
+
+    Raises:
+        DdpmkitError: for a variance that is neither given nor the network's.
     """
     c, index = Coefficients.of(tables, x0.device), torch.arange(len(x0), device=x0.device)
-    fixed = None
-    if log_sigma2 is not None and decoder_log_variance is not None:
-        fixed = [decoder_log_variance, *log_sigma2[1:].tolist()]
+    # Each may be fixed by itself: a fixed sigma whose decoder is the network's, or the other way round.
+    fixed = [None] * tables.T if log_sigma2 is None else log_sigma2.tolist()
+    fixed[0] = decoder_log_variance
     nats = prior_kl(tables, x0)  # L_T
     for t in range(tables.T - 1, -1, -1):
         steps = torch.full_like(index, t)
         eps = normal(stream_key(seed, "nll-full" if t > 0 else "nll-full-decoder"), index, tuple(x0.shape[1:]), t)
         x0_hat, own = predict(q_sample(c, x0, steps, eps), steps)
         x0_hat = x0_hat.double().clamp(-1, 1) if clip else x0_hat.double()
-        log_s = own if fixed is None else torch.full_like(x0_hat, fixed[t])
+        given = fixed[t]
+        log_s = own if given is None else torch.full_like(x0_hat, given)
         if log_s is None:
-            raise DdpmkitError("the network gave no variances of its own", "give log_sigma2 and decoder_log_variance")
+            missing = "log_sigma2" if t > 0 else "decoder_log_variance"
+            raise DdpmkitError("the network gave no variances of its own", f"give {missing}")
         if t > 0:
             nats += middle_terms(tables, steps, x0, x0_hat, log_s)  # L_{t-1} of the papers, whose t is one more
         else:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ddpmkit.distances.feasible import why_not
-from ddpmkit.distances.named import Asked, built_in
-from ddpmkit.distances.panel import allowed, take, with_neighbours
+from ddpmkit.distances.named import Asked, built_in, metrics_of
+from ddpmkit.distances.panel import allowed, take
 from ddpmkit.distances.reference import Reference, hold, prepare_features
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Features, Images, Metric
@@ -49,7 +49,7 @@ def prepare(
     other = images.train if split == "test" else images.test
     # Not the first ones: files are often sorted.
     real = other[np.sort(np.random.default_rng(0).permutation(len(other))[:floor])]
-    return replace(reference, floor=_floor(real, reference, allowed(metrics, reference), k))
+    return replace(reference, floor=_floor(real, reference, allowed(metrics, reference, k)))
 
 
 def floor_of_halves(
@@ -73,19 +73,18 @@ def floor_of_halves(
     order = np.random.default_rng(0).permutation(len(reference.features))
     a, b = reference.features[order[:half]], reference.features[order[half:]]
     other = prepare_features(b)
-    asked = built_in() if metrics is None else allowed(metrics, reference)
+    asked = metrics_of(built_in(), k) if metrics is None else allowed(metrics, reference, k)
     chosen = {name: metric for name, metric in asked.items() if metric.of_features and other.allows(metric)}
-    return _floor(a, other, chosen, k)
+    return _floor(a, other, chosen)
 
 
-def _floor(real: Any, reference: Reference, metrics: Mapping[str, Metric], k: int | None) -> dict[str, dict[str, Any]]:
+def _floor(real: Any, reference: Reference, metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
     """What real images score; of a metric that can't be taken of so few, or fails on them, nothing."""
     n, m = len(real), reference.protocol["n_reference"]
-    chosen = {name: with_neighbours(metric, k) for name, metric in metrics.items() if metric.has_floor}
     able = {
         name: metric
-        for name, metric in chosen.items()
-        if why_not(metric, n, m, train=reference.train, heldout=reference.heldout) is None
+        for name, metric in metrics.items()
+        if metric.has_floor and why_not(metric, n, m, train=reference.train, heldout=reference.heldout) is None
     }
     if not able:
         return {}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ddpmkit.distances.feasible import why_not
 from ddpmkit.distances.measurement import Measurement
-from ddpmkit.distances.named import Asked, K, built_in, metrics_of
+from ddpmkit.distances.named import Asked, K, built_in, metrics_of, of_neighbours, with_neighbours
 from ddpmkit.distances.reference import Reference, as_reference
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Features, Images, Metric, Sets
 
@@ -127,7 +127,7 @@ def score(
         *(f"{name}: left out, {reason}" for name, reason in left_out.items()),
         *(f"{name}: failed, {why}" for name, why in failed.items()),
     )
-    protocol = reference.protocol | {"n": n, "k": K if k is None else k}
+    protocol = reference.protocol | {"n": n, "k": _neighbours(chosen, k)}
     return Panel(found, kinds, protocol, reference.floor, notes, failed)
 
 
@@ -141,6 +141,9 @@ def take(
         sets: The samples and what they are held against.
         keep: Whether whatever goes wrong in one costs its own value alone; else what is no DdpmkitError is raised.
         asked: Whether they were asked for by name; a DdpmkitError is then raised too, unless it is kept.
+
+    Raises:
+        DdpmkitError: as said; and for one that lacks memory or a file, kept or not.
     """
     found: dict[str, Measurement] = {}
     kinds: dict[str, Metric] = {}
@@ -152,8 +155,13 @@ def take(
             if asked and not keep:
                 raise
             failed[name] = err
-        except (MemoryError, OSError):
-            raise  # of the machine, not of the metric: another try may have more luck
+        except (MemoryError, OSError) as err:
+            # Perhaps of the machine and not of the metric: nothing is kept, so that another try may have more luck.
+            raise DdpmkitError(
+                f"metric '{name}' failed: {type(err).__name__}: {err}".rstrip(": "),
+                f"what it needs, a file or memory, may be there at another try; or leave out {name}",
+                code=Exit.FAILED,
+            ) from err
         except Exception as err:  # whatever goes wrong in one metric, the others stand
             if not keep:
                 raise
@@ -166,16 +174,16 @@ def take(
     return found, kinds, failed
 
 
-def allowed(metrics: Asked | None, reference: Reference) -> dict[str, Metric]:
+def allowed(metrics: Asked | None, reference: Reference, k: int | None = None) -> dict[str, Metric]:
     """Return the metrics under their names, in the order of tables; all built-in ones that can be when None.
 
     Raises:
         DdpmkitError: for an unknown one, one that declares what can't be, or one that the reference does not allow.
     """
-    able = {name: metric for name, metric in built_in().items() if reference.allows(metric)}
+    able = {name: with_neighbours(metric, k) for name, metric in built_in().items() if reference.allows(metric)}
     if metrics is None:
         return able
-    chosen = metrics_of(metrics)
+    chosen = metrics_of(metrics, k)
     for name, metric in chosen.items():
         contract.column(metric, reference.protocol)  # what it declares is sound
         if not reference.allows(metric):
@@ -183,29 +191,21 @@ def allowed(metrics: Asked | None, reference: Reference) -> dict[str, Metric]:
     return chosen
 
 
-def with_neighbours(metric: Metric, k: int | None) -> Metric:
-    """Return a built-in metric of neighbours with k of them, if it has the default number; others as they are."""
-    if k is None or not _of_neighbours(metric) or metric != built_in()[metric.name]:
-        return metric
-    changes: dict[str, Any] = {"k": k}
-    return replace(metric, **changes)
-
-
-def _of_neighbours(metric: Metric) -> bool:
-    """Whether it is one of ours with a parameter k; a plugin's k may be anything."""
-    return type(metric) is type(built_in().get(metric.name)) and "k" in {f.name for f in fields(metric)}
+def _neighbours(metrics: Mapping[str, Metric], k: int | None) -> int | list[int]:
+    """How many neighbours were looked at: the number that the metrics say, where they differ all of them."""
+    said = sorted({vars(metric)["k"] for metric in metrics.values() if of_neighbours(metric)})
+    return said if len(said) > 1 else said[0] if said else K if k is None else k
 
 
 def _feasible(
     metrics: Asked | None, reference: Reference, n: int, k: int | None
 ) -> tuple[dict[str, Metric], dict[str, str]]:
     """The metrics to take of N samples, and why others are left out that nobody asked for by name."""
-    plain = allowed(metrics, reference)
-    chosen = {name: with_neighbours(metric, k) for name, metric in plain.items()}
+    chosen = allowed(metrics, reference, k)
     m, train, heldout = reference.protocol["n_reference"], reference.train, reference.heldout
     reasons = {name: why_not(metric, n, m, train=train, heldout=heldout) for name, metric in chosen.items()}
     left_out = {name: reason for name, reason in reasons.items() if reason}
     for name, reason in left_out.items():
-        if metrics is not None or (k is not None and _of_neighbours(chosen[name])) or len(left_out) == len(chosen):
+        if metrics is not None or (k is not None and of_neighbours(chosen[name])) or len(left_out) == len(chosen):
             raise DdpmkitError(reason, f"take more samples, or leave out {name}")
     return {name: metric for name, metric in chosen.items() if name not in left_out}, left_out

@@ -30,7 +30,7 @@ class Job:
         places: how many stages may run at once.
         checkpoint_every: steps between two checkpoints of a training.
         run: a name for this one run of the study, by which its own processes are told from those of others.
-        steal: whether stages are taken from processes that may be alive.
+        steal: marks of the claims that are taken over though their processes may be alive.
         registry: the components, in the process that planned the study; another process makes its own.
     """
 
@@ -41,7 +41,7 @@ class Job:
     places: int
     checkpoint_every: int
     run: str = ""
-    steal: bool = False
+    steal: tuple[str, ...] = ()
     registry: Any = field(default=None, compare=False, repr=False)
 
     def json(self) -> dict[str, Any]:

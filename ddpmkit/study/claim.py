@@ -15,13 +15,13 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ddpmkit import files
-from ddpmkit.study.processes import ended, here, stat
+from ddpmkit.study.processes import booted, ended, here, stat
 from ddpmkit.text import clock
 
 BEAT = 15.0  # seconds between two signs of life; they are for people, and decide nothing
@@ -68,17 +68,23 @@ class Claim:
     @property
     def beside_us(self) -> bool:
         """Whether its process number means here what it means there."""
-        return bool(self.host) and (self.host, self.machine, self.boot, self.space) == here()
+        # A name is no proof of a machine; a boot, drawn by chance at each start, is.
+        return bool(self.host and self.boot) and self._place == here()
+
+    @property
+    def _place(self) -> tuple[str, str, str, str]:
+        return self.host, self.machine, self.boot, self.space
 
     @property
     def alive(self) -> bool:
         """Whether the process is known to be there and holds it still: giving it back may have been cut short."""
-        forgotten = self.pid == os.getpid() and self.mark not in _MINE
-        return self.beside_us and not forgotten and not ended(self.pid, self.born)
+        if self.pid == os.getpid() and self._place == here():
+            return self.mark in _MINE and not ended(self.pid, self.born)
+        return self.beside_us and not ended(self.pid, self.born)
 
     @property
     def dead(self) -> bool:
-        """Whether the process is known to be gone: from this machine, or with the time before it was started again."""
+        """Whether the process is gone: from this machine, or, where nothing was heard of it since, before a restart."""
         if self.beside_us:
             return not self.alive
         host, machine, boot, space = here()
@@ -115,27 +121,27 @@ class Held:
 
 
 @contextmanager
-def claimed(folder: Path, run: str, *, steal: bool = False) -> Iterator[Held | Claim]:
+def claimed(folder: Path, run: str, *, over: Callable[[Claim], bool] = lambda _: False) -> Iterator[Held | Claim]:
     """Claim a stage for the length of the block; yield the claim of whoever has it where that is somebody else.
 
     Args:
         folder: The stage's.
         run: What the process works for.
-        steal: Whether to take it from a process that may be alive.
+        over: Whether to take it over from a process that may be alive.
 
     Raises:
         OSError: when the folder can't be read or written.
     """
-    taken = _take(folder, run, steal=steal)
+    taken = _take(folder, run, over)
     if isinstance(taken, Claim):
         yield taken
         return
-    over = threading.Event()
+    done = threading.Event()
     try:
-        threading.Thread(target=_beat, args=(taken, over), daemon=True).start()
+        threading.Thread(target=_beat, args=(taken, done), daemon=True).start()
         yield taken
     finally:
-        over.set()
+        done.set()
         with contextlib.suppress(OSError):  # what the stage has left counts; of a claim that stays, the process is gone
             _give_back(folder, taken.claim)
 
@@ -146,7 +152,7 @@ def holder(folder: Path) -> Claim | None:
         found = _end(folder)[1]
     except OSError:
         return Claim()
-    return None if found is None or found.dead else found
+    return None if found is None or _gone(folder, found) else found
 
 
 def free(folder: Path, run: str) -> None:
@@ -159,21 +165,35 @@ def free(folder: Path, run: str) -> None:
 
 def told(folder: Path, claim: Claim) -> str:
     """Say who runs a stage, and where that one has been silent for long, what to do if it is gone."""
-    signs = [0.0]
-    for path in (folder / ALIVE, *folder.glob("claim*.json")):
-        with contextlib.suppress(OSError):  # it has just ended
-            signs.append(path.stat().st_mtime)
-    silent = time.time() - max(signs)
+    silent = time.time() - _last_sign(folder)
     if claim.alive or silent <= SILENT:
         return f"{claim} runs it"
     return f"{claim} runs it, silent for {clock(silent)}; if it is gone, take it over with --steal"
 
 
-def _take(folder: Path, run: str, *, steal: bool) -> Held | Claim:
+def _last_sign(folder: Path) -> float:
+    """When whoever is at work last gave a sign of life, by the clock of the file system."""
+    signs = [0.0]
+    for path in (folder / ALIVE, *folder.glob("claim*.json")):
+        with contextlib.suppress(OSError):  # it has just ended
+            signs.append(path.stat().st_mtime)
+    return max(signs)
+
+
+def _gone(folder: Path, claim: Claim) -> bool:
+    """Whether the process of a claim is known to be gone.
+
+    A copy of a machine has its name and its id, and another boot: it looks like this machine before it was started
+    again, but for signs of life that came later than that.
+    """
+    return claim.dead and (claim.boot == here()[2] or _last_sign(folder) <= booted())
+
+
+def _take(folder: Path, run: str, over: Callable[[Claim], bool] = lambda _: False) -> Held | Claim:
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         follower, found = _end(folder)
-        if found is not None and not found.dead and not (steal and not (found.ending and found.alive)):
+        if found is not None and not _gone(folder, found) and ((found.ending and found.alive) or not over(found)):
             return found
         ours = Claim.ours(run)
         _MINE.add(ours.mark)
@@ -232,23 +252,8 @@ def _alone(folder: Path, claim: Claim) -> bool:
 
 
 def _made(path: Path, claim: Claim) -> bool:
-    """Make a claim's file whole and new; False where it is there."""
-    staged = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-claim")
-    try:
-        staged.write_text(files.canonical(asdict(claim)) + "\n", encoding="utf-8")
-        try:
-            os.link(staged, path)
-        except FileExistsError:  # NFS says so too of a link that it made, when its first answer was lost; link(2)
-            return staged.stat().st_nlink == 2
-        except OSError:  # a file system without links: an empty claim first, and whoever reads that waits
-            try:
-                path.touch(exist_ok=False)
-            except FileExistsError:
-                return False
-            staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
-    return True
+    """Make a claim's file; False where it is there."""
+    return files.make_bytes(path, (files.canonical(asdict(claim)) + "\n").encode())
 
 
 def _end(folder: Path) -> tuple[str, Claim | None]:
@@ -281,7 +286,7 @@ def _read(content: bytes) -> Claim:
     return Claim(**{name: record[name] for name in kinds}) if whole else Claim()
 
 
-def _beat(held: Held, over: threading.Event) -> None:
-    while not over.wait(BEAT) and not held.lost():
+def _beat(held: Held, done: threading.Event) -> None:
+    while not done.wait(BEAT) and not held.lost():
         with contextlib.suppress(OSError):  # a disk that is full for a while
             os.utime(held.folder / ALIVE)

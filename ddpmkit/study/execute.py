@@ -23,6 +23,7 @@ from ddpmkit.study.claim import Held, claimed, told
 from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.stage import Output, Stage
 from ddpmkit.study.store import Store
+from ddpmkit.study.takeover import TakeOver
 from ddpmkit.study.work import Work
 from ddpmkit.text import one_line
 
@@ -42,13 +43,13 @@ def execute(
     Whatever goes wrong stays in the stage: done, failed, diverged or interrupted. Another process that runs the same
     stage is waited for, unless its stages are to be taken over.
     """
-    folder, steal, waited = store.folder(stage.kind, stage.id), options.steal, False
+    folder, over, waited = store.folder(stage.kind, stage.id), TakeOver(options.steal, options.run), False
     while True:
         if store.intact(stage.kind, stage.id):  # whoever claims it may have ended between its output and its claim
             return "done"
-        with claimed(folder, options.run, steal=steal) as held:
+        with claimed(folder, options.run, over=over) as held:
             if isinstance(held, Held):
-                steal = False
+                over.had = True
                 if waited and store.status(stage.kind, stage.id).get("state") == "diverged":
                     return "diverged"  # as it would again
                 state = _execute_held(stage, store, registry, options, emit, should_stop, held)

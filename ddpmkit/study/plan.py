@@ -164,7 +164,7 @@ def _extractors(study: Study, registry: Registry) -> tuple[ChosenFeatures, ...]:
     """
     built = [registry.build("metric", text) for text in of_images(study.metrics)]
     chosen = [(metric, identified(metric, registry)) for metric in built]
-    out = []
+    out, columns = [], dict[str, tuple[Wanted, str]]()
     for index, text in enumerate(study.features if chosen else ()):
         features = registry.build("features", text)
         here = [(metric, found) for metric, found in chosen if index == 0 or metric.of_features]
@@ -172,23 +172,34 @@ def _extractors(study: Study, registry: Registry) -> tuple[ChosenFeatures, ...]:
         metrics = tuple(Wanted(key, metric, found) for key, (metric, found) in zip(keys, here, strict=True))
         if metrics:
             label, fingerprint = contract.label(features), contract.fingerprint(features)
-            _refuse_namesakes(metrics, {"label": distance_label(features), "features": label})
+            _refuse_namesakes(metrics, text, {"label": distance_label(features), "features": label}, columns)
             out.append(ChosenFeatures(text, features, label, fingerprint, identified(features, registry), metrics))
     return tuple(out)
 
 
-def _refuse_namesakes(metrics: Sequence[Wanted], protocol: Mapping[str, str]) -> None:
+def _refuse_namesakes(
+    metrics: Sequence[Wanted], features: str, protocol: Mapping[str, str], columns: dict[str, tuple[Wanted, str]]
+) -> None:
     """Refuse metrics that would share a column, or the place of their values in a record.
+
+    Args:
+        metrics: Those of one extractor.
+        features: The extractor, as it was asked for.
+        protocol: How the distances are taken with it.
+        columns: Column -> the metric and the extractor of it, of the extractors before; added to.
 
     Raises:
         DdpmkitError: with their names.
     """
-    keys: dict[str, Wanted] = {}
-    columns: dict[str, Wanted] = {}
+    keys: dict[str, tuple[Wanted, str]] = {}
     for wanted in metrics:
         for taken, name in ((keys, wanted.key), (columns, contract.column(wanted.metric, protocol))):
-            if taken.setdefault(name, wanted) is not wanted:
-                both = " and ".join(f"'{w.identified[0]['name']}'" for w in (taken[name], wanted))
+            first, of = taken.setdefault(name, (wanted, features))
+            if first is not wanted:
+                both = " and ".join(
+                    f"'{w.identified[0]['name']}'" + (f" of features '{text}'" if of != features else "")
+                    for w, text in ((first, of), (wanted, features))
+                )
                 raise DdpmkitError(f"the metrics {both} would both be called {name} in tables", "ask for one of them")
 
 

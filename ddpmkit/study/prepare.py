@@ -40,7 +40,8 @@ class RunOptions:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         executor: spec of the executor.
         checkpoint_every: steps between two checkpoints of a training.
-        steal: whether stages are taken from processes that may be alive, as from one of a machine that is lost.
+        steal: whether stages that stand claimed when the run begins are taken from processes that may be alive, as of a
+            machine that is lost; not from those that are seen to live.
     """
 
     jobs: int | None = None

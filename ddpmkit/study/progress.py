@@ -140,7 +140,8 @@ class PlainLines:
                 for kind in m.kinds
             ]
             now = "; ".join(
-                f"{a.label}{f' loss {a.loss:.4f}' if a.loss is not None else ''}" for a in m.active.values()
+                a.label + (f" loss {a.loss:.4f}" if a.loss is not None else "") + (f": {a.note}" if a.note else "")
+                for a in m.active.values()
             )
             eta = m.eta()
             left = f", about {clock(eta)} left" if eta else ""

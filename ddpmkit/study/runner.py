@@ -21,6 +21,7 @@ from ddpmkit.study.prepare import Prepared
 from ddpmkit.study.records import ScoreRecord
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
+from ddpmkit.study.takeover import to_steal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +90,9 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
             run_options, devices = prepared.run_options, prepared.run_options.devices()
             registry = prepared.registry
             places = min(run_options.workers(), len(todo))
+            steal, said = to_steal(todo, store) if run_options.steal else ((), [])
+            for line in said:
+                count({"event": "log", "text": line})
             job = Job(
                 str(store.out),
                 registry.options,
@@ -97,7 +101,7 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
                 places,
                 run_options.checkpoint_every,
                 run=name,
-                steal=run_options.steal,
+                steal=steal,
                 registry=registry,
             )
             with blamed(run_options.executor, registry, stop.is_set):

@@ -10,6 +10,7 @@ from typing import Any
 from ddpmkit import device as devices
 from ddpmkit.distances import Panel, Reference, floor_of_halves, prepare, score, statistics
 from ddpmkit.distances.images import read_images, read_statistics, write_statistics
+from ddpmkit.distances.named import metrics_of
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.files import home
 from ddpmkit.plugin import spec
@@ -63,7 +64,9 @@ def score_images(registry: Registry, asked: ScoreRequest) -> tuple[list[Panel], 
     if asked.save_statistics and (len(names) > 1 or stored):
         raise DdpmkitError("--save-statistics is for one extractor over images", f"use --features {names[0]}")
     extractors = [_extractor(registry, name, asked.inception_weights) for name in names]
-    chosen = [registry.build("metric", text) for text in spec.split(asked.metrics)] if asked.metrics else None
+    # What a metric's own text says wins over --k, which is for those that do not say.
+    chosen = metrics_of(spec.split(asked.metrics), asked.k, registry) if asked.metrics else None
+    k = asked.k if chosen is None else None
     if held is not None:
         shape = {"channels": held.train.shape[1], "declared": asked.levels, "levels": held.levels}
     else:
@@ -76,10 +79,10 @@ def score_images(registry: Registry, asked: ScoreRequest) -> tuple[list[Panel], 
         if stored is not None:
             prepared = _from_statistics(stored, extractor, drawn, asked.levels or 256, notes.append)
         elif held is not None and named:
-            prepared = _from_dataset(held, extractor, asked.reference_split, len(drawn), chosen, asked.k)
+            prepared = _from_dataset(held, extractor, asked.reference_split, len(drawn), chosen, k)
         elif held is not None:
-            prepared = _from_folder(held, extractor, copied, chosen, asked.k)
-        panels.append(_score(drawn, prepared, chosen, asked.k))
+            prepared = _from_folder(held, extractor, copied, chosen, k)
+        panels.append(_score(drawn, prepared, chosen, k))
         if asked.save_statistics:
             write_statistics(asked.save_statistics, prepared.mu, prepared.cov, prepared.protocol)
     return panels, notes
@@ -116,7 +119,7 @@ def _extractor(registry: Registry, name: str, weights: Path | None) -> Features:
 
 
 def _from_dataset(
-    held: Images, extractor: Features, split: str, count: int, metrics: list[Metric] | None, k: int | None
+    held: Images, extractor: Features, split: str, count: int, metrics: dict[str, Metric] | None, k: int | None
 ) -> Reference:
     with devices.one_thread():
         prepared = prepare(held, extractor, split=split, floor=count, metrics=metrics, k=k)
@@ -125,7 +128,7 @@ def _from_dataset(
 
 
 def _from_folder(
-    held: Images, extractor: Features, train: Any, metrics: list[Metric] | None, k: int | None
+    held: Images, extractor: Features, train: Any, metrics: dict[str, Metric] | None, k: int | None
 ) -> Reference:
     with devices.one_thread():
         whole = prepare(held, extractor)
@@ -153,6 +156,6 @@ def _from_statistics(
     return statistics(stored.mu, stored.cov, images, extractor, n=n, origin=origin)
 
 
-def _score(drawn: Any, prepared: Reference, metrics: list[Metric] | None, k: int | None) -> Panel:
+def _score(drawn: Any, prepared: Reference, metrics: dict[str, Metric] | None, k: int | None) -> Panel:
     with devices.one_thread():
         return score(drawn, prepared, metrics=metrics, k=k, keep=True)

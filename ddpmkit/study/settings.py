@@ -95,4 +95,4 @@ class StageOptions:
     checkpoint_seconds: float = 60.0
     log_every: int = 50
     run: str = ""  # what the process works for; see study/claim.py
-    steal: bool = False  # whether stages are taken from processes that may be alive
+    steal: tuple[str, ...] = ()  # marks of claims that are taken over though their processes may be alive

@@ -157,6 +157,25 @@ def test_a_bound_without_variances_is_refused():
         bound_by_every_step(lambda xt, t: (hat(xt, t), None), TABLES, X0, levels=K)
 
 
+def test_each_of_the_two_variances_may_be_given_by_itself():
+    # A step's noise depends on nothing else, so the bound is the sum of its parts whoever gives which variance.
+    def learned(xt, t):
+        return hat(xt, t), own_log_variance(xt, t)
+
+    def bits(sigma, decoder):
+        return bound_by_every_step(learned, TABLES, X0, sigma, decoder, levels=K, seed=SEED)
+
+    sigma, decoder = FIXED["beta"], decoder_log_variance(TABLES) + 1.0
+    neither, first, second, both = bits(None, None), bits(sigma, None), bits(None, decoder), bits(sigma, decoder)
+    assert not torch.isclose(first, neither).any()
+    assert not torch.isclose(second, neither).any()
+    torch.testing.assert_close(first + second, neither + both)
+    for given, missing in (((sigma, None), "decoder_log_variance"), ((None, decoder), "log_sigma2")):
+        with pytest.raises(DdpmkitError, match="no variances of its own") as caught:
+            bound_by_every_step(lambda xt, t: (hat(xt, t), None), TABLES, X0, *given, levels=K)
+        assert caught.value.hint == f"give {missing}"
+
+
 # --- what is trained on is this bound ----------------------------------------------------------------------------
 
 

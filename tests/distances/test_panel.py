@@ -40,6 +40,20 @@ def rng():
     return np.random.default_rng(0)
 
 
+def test_a_k_in_a_metrics_own_spec_is_the_one_that_is_taken_and_recorded() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    reference = prepare_features(x)
+    assert score(x, reference, metrics=["precision:k=3"]).protocol["k"] == 3
+    assert score(x, reference, metrics=["precision:k=3"], k=3).protocol["k"] == 3
+    assert score(x, reference, metrics=["fd"]).protocol["k"] == 5
+    assert score(x, reference, metrics=["recall"], k=7).protocol["k"] == 7
+    assert score(x, reference, metrics=["precision:k=3", "recall"]).protocol["k"] == [3, 5]
+    assert score(x, reference, metrics=["precision:k=5"], k=3).protocol["k"] == 5
+    assert score(x, reference, metrics={"a": build("metric", "precision:k=7")}, k=3).protocol["k"] == 7
+    with pytest.raises(DdpmkitError, match="two metrics are called 'precision'"):
+        score(x, reference, metrics=["precision", "precision:k=5"], k=3)
+
+
 @pytest.mark.long
 def test_the_floor_is_what_real_images_score(digits, reference):
     assert set(reference.floor) == {*METRICS, "fd-debiased"} - {"copy"}

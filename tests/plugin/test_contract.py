@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import ddpmkit
-from ddpmkit import DdpmkitError, Images, Prediction, Sampler, Schedule, Sigma, Weighting
+from ddpmkit import DdpmkitError, Images, Metric, Prediction, Sampler, Schedule, Sigma, Weighting
 from ddpmkit.diffusion.tables_for import Tables, checked_weights, log_bounds, tables_for
 from ddpmkit.diffusion.variance import step_sigmas
 from ddpmkit.plugin import contract
@@ -717,3 +717,27 @@ def test_ctrl_c_inside_a_component_is_no_failure_of_its_own_under_a_study_s_hand
             os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(DdpmkitError, match="features 'odd' failed: KeyboardInterrupt"), blame("features", "odd"):
         raise KeyboardInterrupt  # that nobody typed
+
+
+@pytest.mark.parametrize("field", ["unit", "better", "needs", "has_floor", "used_by", "name", "version"])
+def test_what_a_kind_declares_is_no_parameter_by_accident(field: str) -> None:
+    # A type behind the name makes a dataclass take it for a field: it would be set by text, and enter ids.
+    from ddpmkit.plugin.contract import class_problem
+    from ddpmkit.plugin.interfaces import KINDS
+
+    def made(types: dict[str, Any]) -> type:
+        given = {
+            "unit": "bits",
+            "better": "lower",
+            "needs": ("pixels",),
+            "has_floor": True,
+            "used_by": "x",
+            "version": 1,
+        }
+        body = {**given, "name": "mine", "__doc__": "Mine.", "__annotations__": types, "value": lambda self, sets: 0.0}
+        return dataclasses.dataclass(frozen=True)(type("Mine", (Metric,), body))
+
+    kind = KINDS["metric"]
+    assert class_problem(kind, made({})) == ""
+    said = class_problem(kind, made({field: "tuple[str, ...]" if field == "needs" else "str"}))
+    assert said == f"class Mine is not usable: '{field}' is a field; write {field} = ... without a type"

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from ddpmkit import files
 from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import claim as claims
-from ddpmkit.study import processes
+from ddpmkit.study import processes, takeover
 from ddpmkit.study.claim import Claim, Held, claimed, free, holder, told
 from ddpmkit.study.config import make_study
 from ddpmkit.study.ending import settle
@@ -25,6 +26,7 @@ from ddpmkit.study.plan import make_plan
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.store import Store
+from ddpmkit.study.takeover import TakeOver, to_steal
 
 TINY = {
     "train_steps": 4, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 50, "eval_batch": 8,
@@ -50,6 +52,11 @@ def put(folder, claim, name="claim.json"):
 def gone():
     """The claim of a process of this machine that is no more."""
     return replace(Claim.ours("gone"), born="1")
+
+
+def anyone(_):
+    """From whom to take over."""
+    return True
 
 
 def whose(claim):
@@ -152,7 +159,7 @@ def test_who_gives_back_what_was_taken_over_at_that_moment_leaves_it(tmp_path, m
 
         def slow(path, claim):
             monkeypatch.setattr(claims, "_made", made)
-            assert isinstance(claims._take(folder, "second", steal=True), Held)
+            assert isinstance(claims._take(folder, "second", anyone), Held)
             return made(path, claim)
 
         monkeypatch.setattr(claims, "_made", slow)
@@ -219,6 +226,57 @@ def test_a_process_from_before_the_machine_was_started_again_is_gone(monkeypatch
     assert not replace(before, machine="").dead  # a container that knows no machine by any number
 
 
+def test_a_copy_of_this_machine_is_not_this_machine_before_it_was_started_again(tmp_path, monkeypatch):
+    # Two copies of one virtual machine have one name and one machine id; each sees another boot than its own.
+    space, folder = claims.OUTERMOST, tmp_path / "stage"
+    monkeypatch.setattr(claims, "here", lambda: ("vm", "0a1b", "boot-8", space))
+    copy = Claim("vm", "0a1b", "boot-7", space, 4711, "99", mark="1")
+    put(folder, copy)
+    (folder / "alive").touch()
+    monkeypatch.setattr(claims, "booted", lambda: time.time() - 3600)
+    assert holder(folder) == copy
+    monkeypatch.setattr(claims, "booted", lambda: time.time() + 3600)  # nothing was heard since
+    assert holder(folder) is None
+    monkeypatch.setattr(claims, "booted", lambda: 0.0)
+    assert holder(folder) == copy
+    assert 0 < processes.booted() < time.time()
+
+
+def test_a_machine_is_not_known_by_its_name_alone(monkeypatch):
+    # As on a system that says neither its id nor its boot.
+    monkeypatch.setattr(claims, "here", lambda: ("laptop", "", "", ""))
+    other = Claim("laptop", pid=2**22 + 1, mark="1")
+    assert not other.beside_us
+    assert not other.dead
+    assert not other.alive
+    ours = replace(other, pid=os.getpid())
+    monkeypatch.setattr(claims, "_MINE", {"1"})
+    assert ours.alive
+    assert not ours.dead
+
+
+def test_on_macos_the_system_is_asked(monkeypatch):
+    said = {"sysctl": "5C1A\n", "ps": "Ss   Fri Nov 27 08:00:29 2026\n"}
+    asked = []
+
+    def answer(command, **options):
+        asked.append((command, options["env"]["LC_ALL"], options["env"]["TZ"]))
+        if not said:
+            raise FileNotFoundError(command[0])
+        return subprocess.CompletedProcess(command, 0, said[command[0]], "")
+
+    monkeypatch.setattr(processes.sys, "platform", "darwin")
+    monkeypatch.setattr(processes.subprocess, "run", answer)
+    assert processes.here.__wrapped__() == (socket.gethostname(), "", "5C1A", "")
+    assert processes.stat(4711) == ("S", "Fri Nov 27 08:00:29 2026")
+    assert asked[-1] == (("ps", "-o", "stat=", "-o", "lstart=", "-p", "4711"), "C", "UTC")
+    assert processes.ended(os.getpid(), "Fri Nov 27 07:00:00 2026")
+    assert not processes.ended(os.getpid(), "Fri Nov 27 08:00:29 2026")
+    said.clear()
+    assert processes.here.__wrapped__() == (socket.gethostname(), "", "", "")
+    assert not processes.ended(os.getpid(), "Fri Nov 27 07:00:00 2026")
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "null", '{"host": 3}', '{"pid": true}', json.dumps({**asdict(ELSEWHERE), "pid": "x"})]
 )
@@ -229,9 +287,52 @@ def test_a_claim_that_cannot_be_read_is_nobodys_proof(tmp_path, content):
     with claimed(folder, "mine") as found:
         assert found == Claim()
         assert str(found) == "a process that nothing is known of"
-    with claimed(folder, "mine", steal=True) as held:
+    with claimed(folder, "mine", over=anyone) as held:
         assert isinstance(held, Held)
     assert names(folder) == []
+
+
+def test_a_claim_outlives_a_power_cut(tmp_path, monkeypatch):
+    # Of what is not synced a disk may keep the name and lose the content, or lose both: then nobody has the stage.
+    synced, named = [], []
+
+    def sync(descriptor):
+        place = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        synced.append(place)
+        named.append((place, names(folder)))
+
+    folder = tmp_path / "stage"
+    monkeypatch.setattr(files.os, "fsync", sync)
+    with claimed(folder, "mine"):
+        assert [Path(place).name.startswith(".tmp-") for place in synced] == [True, False]
+        assert named[0][1] == [Path(synced[0]).name]  # before it has its name
+        assert named[1] == (str(folder), ["claim.json"])  # and the name itself
+
+
+def test_a_claim_that_cannot_be_read_is_nobodys_after_a_while(monkeypatch):
+    # Whoever had it looks every LOOK seconds and leaves; a claim that has come back to sense is somebody's again.
+    now = [1000.0]
+    monkeypatch.setattr(takeover.time, "monotonic", lambda: now[0])
+    over = TakeOver()
+    asked = []
+    for claim, seconds in (
+        (Claim(), 0), (Claim(), claims.SILENT), (Claim(), 1), (ELSEWHERE, 1), (Claim(), 1), (Claim(), claims.SILENT),
+    ):  # fmt: skip
+        now[0] += seconds
+        asked.append(over(claim))
+    assert asked == [False, False, True, False, False, False]
+    assert claims.SILENT > 2 * claims.LOOK
+
+
+def test_a_stage_whose_claim_is_spoilt_runs_after_a_while(registry, plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(takeover, "SILENT", 1.0)
+    stage, store = next(iter(plan.stages.values())), Store(tmp_path)
+    folder, notes = store.folder(stage.kind, stage.id), []
+    folder.mkdir(parents=True)
+    (folder / "claim.json").touch()
+    assert execute(stage, store, registry, StageOptions(device="cpu"), lambda e: notes.append(e.get("note"))) == "done"
+    assert notes[0] == "a process that nothing is known of runs it"
+    assert holder(folder) is None
 
 
 def test_a_stolen_stage_is_lost_to_whoever_had_it(tmp_path, monkeypatch):
@@ -239,7 +340,7 @@ def test_a_stolen_stage_is_lost_to_whoever_had_it(tmp_path, monkeypatch):
     folder = tmp_path / "stage"
     with claimed(folder, "first") as first:
         assert not first.lost()
-        with claimed(folder, "second", steal=True) as second:
+        with claimed(folder, "second", over=anyone) as second:
             assert isinstance(second, Held)
             assert first.lost()
             assert second.holds()
@@ -249,6 +350,73 @@ def test_a_stolen_stage_is_lost_to_whoever_had_it(tmp_path, monkeypatch):
             assert isinstance(third, Held)
             assert first.lost()
     assert names(folder) == []
+
+
+def test_what_is_stolen_is_what_stood_claimed_when_the_run_began(registry, plan, tmp_path, held_by_us):
+    store, stages = Store(tmp_path), [*plan.stages.values()][:4]
+    later = replace(ELSEWHERE, mark="later")
+    for stage, claim in zip(stages, (ELSEWHERE, held_by_us, gone(), None), strict=True):
+        if claim is not None:
+            put(store.folder(stage.kind, stage.id), claim)
+    marks, said = to_steal(stages, store)
+    assert marks == (ELSEWHERE.mark,)
+    assert said == [
+        f"{stages[0].label}: process 4711 on node3 has it; it is taken over",
+        f"{stages[1].label}: {held_by_us} has it, which lives; it is waited for",
+    ]
+    over = TakeOver(steal=marks)
+    assert over(ELSEWHERE)
+    assert not over(later)
+    assert not TakeOver()(ELSEWHERE)
+
+
+def test_the_newer_one_of_two_processes_of_one_run_has_a_stage(registry, plan, tmp_path, held_by_us):
+    # An engine has started a job again, on another node; it knows that the first one is lost.
+    mine = replace(ELSEWHERE, run="mine")
+    assert TakeOver(run="mine")(mine)
+    assert not TakeOver(run="mine")(ELSEWHERE)
+    assert not TakeOver()(replace(ELSEWHERE, run=""))
+    assert not TakeOver(run="x")(held_by_us)  # it is seen to live, whatever the engine thinks
+    over = TakeOver(steal=(ELSEWHERE.mark,), run="mine")
+    over.had = True  # a node that comes back finds that the newer one has it, and does not take it again
+    assert not over(mine)
+    assert not over(ELSEWHERE)
+
+    stage, store = next(iter(plan.stages.values())), Store(tmp_path)
+    put(store.folder(stage.kind, stage.id), mine)
+    assert execute(stage, store, registry, StageOptions(device="cpu", run="mine"), lambda _: None) == "done"
+
+
+@pytest.mark.long
+def test_who_has_lost_a_stage_to_its_own_run_waits(registry, plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "LOOK", 0.0)
+    stage, store = next(s for s in plan.stages.values() if s.kind == "train"), Store(tmp_path)
+    folder, said = store.folder(stage.kind, stage.id), []
+
+    def listen(event):
+        said.append(event)
+        if event["event"] == "progress" and "step" in event and not any("note" in e for e in said):
+            put(folder, replace(ELSEWHERE, run="mine"), claims._end(folder)[0])
+
+    def waits():
+        return any("note" in e for e in said)
+
+    options = StageOptions(device="cpu", run="mine")
+    assert execute(stage, store, registry, options, listen, waits) == "interrupted"
+    assert holder(folder) == replace(ELSEWHERE, run="mine")
+
+
+def test_a_loop_may_ask_at_every_step_whether_it_holds(tmp_path, monkeypatch):
+    looks, end = [], claims._end
+    with claimed(tmp_path / "stage", "mine") as held:
+        monkeypatch.setattr(claims, "_end", lambda folder: looks.append(folder) or end(folder))
+        monkeypatch.setattr(claims.time, "monotonic", lambda: held._looked + claims.LOOK)
+        assert not any(held.lost() for _ in range(1000))
+        assert looks == []
+        monkeypatch.setattr(claims.time, "monotonic", lambda: held._looked + claims.LOOK + 0.1)
+        assert not held.lost()
+        assert len(looks) == 1
+        monkeypatch.undo()
 
 
 def test_the_engine_knows_that_its_own_process_has_ended(tmp_path):
@@ -304,9 +472,9 @@ def test_a_full_disk_leaves_no_claim_behind(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(claims.Path, "write_text", full)
+    monkeypatch.setattr(files, "_write_synced", full)
     with pytest.raises(OSError, match="No space"):
-        claims._take(tmp_path / "stage", "mine", steal=False)
+        claims._take(tmp_path / "stage", "mine")
     assert names(tmp_path / "stage") == []
 
 
@@ -327,12 +495,12 @@ def test_a_disk_that_fills_up_meanwhile_holds_no_claim_back(tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     with claimed(tmp_path / "stage", "mine") as held:
-        monkeypatch.setattr(claims.Path, "write_text", full)
+        monkeypatch.setattr(files, "_write_synced", full)
         assert held.holds()
     assert names(tmp_path / "stage") == []
     monkeypatch.undo()
     put(tmp_path / "stage", ELSEWHERE)
-    monkeypatch.setattr(claims.Path, "write_text", full)
+    monkeypatch.setattr(files, "_write_synced", full)
     free(tmp_path / "stage", ELSEWHERE.run)
     assert names(tmp_path / "stage") == []
 
@@ -385,7 +553,7 @@ def test_a_stage_that_is_taken_over_stops_and_writes_nothing_more(registry, plan
     assert store.held(stage.kind, stage.id)
     assert holder(folder) == ELSEWHERE
     assert not store.done(stage.kind, stage.id)
-    options = StageOptions(device="cpu", steal=True)
+    options = StageOptions(device="cpu", steal=(ELSEWHERE.mark,))
     assert execute(stage, store, registry, options, lambda _: None) == "done"
     alone = Store(tmp_path / "alone")
     assert execute(stage, alone, registry, StageOptions(device="cpu"), lambda _: None) == "done"
@@ -433,7 +601,7 @@ def test_a_claim_that_is_being_given_back_is_not_stolen_from_a_process_that_live
         done = made(path, claim)
         if claim.ending:
             monkeypatch.setattr(claims, "_made", made)
-            seen.append(claims._take(folder, "thief", steal=True))
+            seen.append(claims._take(folder, "thief", anyone))
         return done
 
     with claimed(folder, "mine"):
@@ -448,7 +616,7 @@ def test_who_is_stolen_from_before_it_has_looked_leaves_the_thief_its_chain(tmp_
     def then_be_stolen_from(path, claim):
         monkeypatch.setattr(claims, "_made", made)
         done = made(path, claim)
-        thief.append(claims._take(folder, "thief", steal=True))
+        thief.append(claims._take(folder, "thief", anyone))
         return done
 
     monkeypatch.setattr(claims, "_made", then_be_stolen_from)
@@ -500,6 +668,7 @@ def test_a_study_takes_a_stage_of_another_machine_over_when_it_is_told_to(plan, 
 
     command = ["ablate", str(study), f"--out={tmp_path}", "--executor=inline", "--device=cpu"]
     assert main([*command, "--steal"]) == 0
+    assert f"{stage.label}: process 4711 on node3 has it; it is taken over\n" in capfd.readouterr().err
     assert store.done(stage.kind, stage.id)
     assert holder(folder) is None
     capfd.readouterr()

@@ -87,6 +87,19 @@ def test_json_is_the_whole_record_and_nothing_else(evaluate, folder):
     assert set(panels[0]["floor"]) == {"fd", "fd-debiased", "coverage"}
 
 
+def test_the_k_that_was_taken_is_the_one_that_is_said(evaluate, folder):
+    def asked(*args):
+        code, out, _ = evaluate("--samples", folder, "--reference", "digits", "--features", "pca:k=4", "--json", *args)
+        assert code == 0
+        (panel,) = json.loads(out)["panels"]
+        return panel["protocol"]["k"], panel["metrics"]["precision" if "precision:k=5" in args else "precision:k=3"]
+
+    alone = asked("--metrics", "precision:k=3")
+    assert alone[0] == 3
+    assert asked("--metrics", "precision:k=3", "--k", "9") == alone
+    assert asked("--metrics", "precision:k=5", "--k", "9")[0] == 5
+
+
 def test_the_split_of_the_reference_is_a_choice(evaluate, folder):
     args = ("--samples", folder, "--reference", "digits", "--features", "pca:k=4", "--metrics", "fd", "--json")
     by_split = {}

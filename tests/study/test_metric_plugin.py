@@ -149,7 +149,11 @@ def test_its_column_has_title_unit_direction_floor_and_error_everywhere(
     real = images.train[np.sort(np.random.default_rng(0).permutation(len(images.train))[:12])]
     assert summary.references["real, train n=12"]["Pixel gap"] == pytest.approx(abs(real.mean() - images.test.mean()))
     page = (prepared.folder / "report.md").read_text(encoding="utf-8")
-    assert "Pixel gap ↑" in page
+    assert "| Pixel gap ↑ grey levels |" in page
+    assert "| FD-pca2 ↓ |" in page  # of a distance the name says enough
+    for form, head in (("latex", "Pixel gap $\\uparrow$ grey levels"), ("html", "Pixel gap ↑ grey levels")):
+        assert main(["report", prepared.study.name, "--out", str(tmp_path / "out"), "--format", form]) == 0
+        assert head in capsys.readouterr().out
     assert "guessed" not in page
     # A report made later has neither the plugin nor a registry.
     Path(tmp_path / "gap.py").unlink()
@@ -204,6 +208,71 @@ def test_a_failing_one_costs_its_own_value_alone(
 
 
 @pytest.mark.long
+def test_one_that_lacks_a_file_is_named_and_another_try_takes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = tmp_path / "needed.txt"
+    source = GAP.replace("        ours = sets", f"        open({str(needed)!r}).close()\n        ours = sets")
+    source = source.replace('    better = "higher"', '    better = "higher"\n    has_floor = False')
+    plugin = written(tmp_path, source)
+    prepared = planned(tmp_path / "out", plugin, metrics="gap,fd", features="pca:k=2")
+    outcome = runner.run(prepared)
+    assert outcome.code == 1
+    assert outcome.states == {"done": len(prepared.plan.stages) - 1, "failed": 1}
+    said = capsys.readouterr().err
+    assert "failed: metric 'gap' failed: FileNotFoundError: [Errno 2]" in said
+    needed.touch()
+    again = runner.run(planned(tmp_path / "out", plugin, metrics="gap,fd", features="pca:k=2"))
+    assert (again.code, again.ran) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("title", "refused"),
+    [("FID", True), ("Fid-x", True), ("x_fid", True), ("clean FID", True), ("FD", False), ("fidelity", False)],
+)
+def test_the_word_fid_is_kept_for_the_verified_inception_file(title: str, refused: bool) -> None:
+    @dataclass(frozen=True)
+    class Mine(Metric):
+        """What it is called."""
+
+        name = "mine"
+
+        def value(self, sets: Sets) -> Measurement:
+            return Measurement(1.0, beside={"fid": Measurement(2.0)})
+
+        def column(self, protocol: Any) -> str:
+            return title
+
+    if refused:
+        with pytest.raises(DdpmkitError, match="the word FID is that of") as caught:
+            contract.column(Mine(), {"label": "FID", "features": "inception"})
+        assert caught.value.hint == "call it FD, or what it is"
+    else:
+        assert contract.column(Mine(), {"label": "FID", "features": "inception"}) == title
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    with pytest.raises(DdpmkitError, match="what stands beside is called 'fid'"):
+        contract.measured(Mine(), prepare_features(x).beside(x))
+    assert contract.column(build("metric", "fd"), {"label": "FID", "features": "inception"}) == "FID"
+
+
+def test_a_metric_that_runs_out_of_memory_is_named() -> None:
+    @dataclass(frozen=True)
+    class Greedy(Metric):
+        """Wants too much."""
+
+        name = "greedy"
+
+        def value(self, sets: Sets) -> float:
+            raise MemoryError
+
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    for keep in (True, False):
+        with pytest.raises(DdpmkitError, match=r"^metric 'greedy' failed: MemoryError$") as caught:
+            score(x, prepare_features(x), metrics=[Greedy()], keep=keep)
+        assert caught.value.code == 1
+
+
+@pytest.mark.long
 def test_what_a_metric_declares_is_checked_before_anything_runs(tmp_path: Path) -> None:
     for old, new, said in (
         ('better = "higher"', 'better = "up"', "better is lower, higher, none, not 'up'"),
@@ -211,6 +280,8 @@ def test_what_a_metric_declares_is_checked_before_anything_runs(tmp_path: Path) 
         ('unit = "grey levels"', "unit = 3", "its unit is 3, not a line of text"),
         ('title = "Pixel gap"', 'title = "a=b"', "its column is 'a=b'"),
         ('title = "Pixel gap"', 'title = "NLL"', "its column is NLL, and that is a bound's"),
+        ('title = "Pixel gap"', 'title = "FID"', "its column is 'FID', and the word FID is that of"),
+        ('title = "Pixel gap"', 'title = "my fid"', "its column is 'my fid', and the word FID is that of"),
         ('title = "Pixel gap"', 'title = "copy"', "would both be called copy in tables"),
     ):
         with pytest.raises(DdpmkitError, match="metric") as caught:
@@ -225,6 +296,38 @@ def test_what_a_metric_declares_is_checked_before_anything_runs(tmp_path: Path) 
     )
     with pytest.raises(DdpmkitError, match="better is lower, higher, none, not 'up'"):
         score(np.eye(4), prepare_features(np.eye(4)), metrics=[turned.build("metric", "gap")])
+
+
+def test_two_extractors_that_are_called_the_same_share_no_column(tmp_path: Path) -> None:
+    source = """
+from dataclasses import dataclass
+from ddpmkit import Features, hookimpl
+
+@dataclass(frozen=True)
+class Other(Features):
+    '''Pixels again, under a label that is taken.'''
+    name = "other"
+    reference = "a test"
+
+    def label(self):
+        return "pixels"
+
+    def fingerprint(self):
+        return "0a1b"
+
+    def load(self, data):
+        return lambda images: images.reshape(len(images), -1) * 1.0
+
+@hookimpl
+def ddpmkit_register_features():
+    return [Other]
+"""
+    plugin = written(tmp_path, source, "other.py")
+    with pytest.raises(DdpmkitError) as caught:
+        planned(tmp_path / "out", plugin, metrics="fd", features="pixels,other")
+    both = "'ddpmkit/fd' of features 'pixels' and 'ddpmkit/fd' of features 'other'"
+    assert caught.value.message == f"the metrics {both} would both be called FD-pixels in tables"
+    assert planned(tmp_path / "out", plugin, metrics="fd", features="other,pca:k=2").plan
 
 
 @pytest.mark.long

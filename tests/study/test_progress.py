@@ -235,6 +235,16 @@ def test_plain_lines_come_now_and_then_and_not_with_every_event(watch, capsys):
         assert part in said[0]
 
 
+def test_plain_lines_say_what_a_stage_says_of_itself(watch, capsys):
+    study = Study()
+    lines = PlainLines(monitor(study, watch), every=15)
+    lines(study.start("train linear"))
+    capsys.readouterr()
+    watch.now += 16
+    lines(study.at("train linear", 0.0, note="process 4711 on node3 runs it, silent for 2:00:00"))
+    assert capsys.readouterr().err.endswith(" | train linear: process 4711 on node3 runs it, silent for 2:00:00\n")
+
+
 def test_the_last_line_tells_the_end(watch, capsys):
     study = Study(cells=("linear",))
     lines = PlainLines(monitor(study, watch))

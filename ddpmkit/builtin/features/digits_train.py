@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
 from ddpmkit import files
 from ddpmkit.builtin.datasets.digits import Digits
 from ddpmkit.builtin.features._digitsnet import DigitsClassifier
+from ddpmkit.builtin.features._training import step
 from ddpmkit.builtin.features.digits import WEIGHTS
 from ddpmkit.pixels import to_pixels
 
@@ -34,14 +34,7 @@ def main() -> None:
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     for _ in range(EPOCHS):
         for index in torch.randperm(len(images["train"])).split(BATCH):
-            across, down = torch.randint(-1, 2, (2,)).tolist()
-            x = F.pad(images["train"][index], (1, 1, 1, 1), value=-1.0)[
-                :, :, 1 + down : 9 + down, 1 + across : 9 + across
-            ]
-            loss = F.cross_entropy(net(x), labels["train"][index], label_smoothing=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            step(net, optimizer, images["train"][index], labels["train"][index])
         decay.step()
     net.eval()
     with torch.no_grad():

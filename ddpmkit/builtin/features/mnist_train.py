@@ -12,11 +12,11 @@ import hashlib
 import sys
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
 from ddpmkit import files
 from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.builtin.features._mnistnet import MnistClassifier
+from ddpmkit.builtin.features._training import step
 from ddpmkit.builtin.features.mnist import WEIGHTS
 from ddpmkit.pixels import to_pixels
 
@@ -37,14 +37,7 @@ def main() -> None:
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * -(-len(images["train"]) // BATCH))
     for _ in range(EPOCHS):
         for index in torch.randperm(len(images["train"])).split(BATCH):
-            across, down = torch.randint(-1, 2, (2,)).tolist()
-            x = F.pad(to_pixels(images["train"][index], data.levels), (1, 1, 1, 1), value=-1.0)[
-                :, :, 1 + down : 29 + down, 1 + across : 29 + across
-            ]
-            loss = F.cross_entropy(net(x), labels["train"][index], label_smoothing=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            step(net, optimizer, to_pixels(images["train"][index], data.levels), labels["train"][index])
             decay.step()
     net.eval()
     stored = {name: value.half() for name, value in net.state_dict().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ from ddpmkit.text import one_line
 if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Array, Levels, Metric, Sets
 
+RESERVED = "and the word FID is that of ddpmkit's own distance over the verified 2015 Inception file"
 BETTER = ("lower", "higher", "none")
 NEEDS = ("statistics", "features", "pixels", "training")
+FID = re.compile(r"(?<![^\W_])fid(?![^\W_])", re.IGNORECASE)  # as a word, within FID-x and my_fid too
 OURS = ("value", "se", "better")  # what a record says of every measurement
 
 
@@ -44,7 +47,13 @@ def column(metric: Metric, protocol: Mapping[str, Any]) -> str:
         refuse(metric, f"{told}: its column is {shown(found)}, not a line of text without ',' and '='")
     if found.startswith("NLL"):
         refuse(metric, f"{told}: its column is {found}, and that is a bound's")
+    if _says_fid(metric, found):
+        refuse(metric, f"{told}: its column is {shown(found)}, {RESERVED}", "call it FD, or what it is")
     return found
+
+
+def _says_fid(metric: Metric, text: str) -> bool:
+    return bool(FID.search(text)) and type(metric).__module__.partition(".")[0] != "ddpmkit"
 
 
 def why_not(metric: Metric, n: int, n_reference: int, train: Levels | None, heldout: Levels | None) -> str | None:
@@ -110,6 +119,8 @@ def _measurement(metric: Metric, found: Any, n: int) -> Measurement:
         refuse(metric, f"{told}: its details hold '{taken[0]}', which the record says by itself")
     if not isinstance(beside, Mapping) or not all(isinstance(k, str) and NAME.fullmatch(k) for k in beside):
         refuse(metric, f"{told}: what stands beside is {shown(beside)}, not a dict of names and measurements")
+    if fid := next((key for key in beside if _says_fid(metric, key)), None):
+        refuse(metric, f"{told}: what stands beside is called {shown(fid)}, {RESERVED}", "call it FD, or what it is")
     others = {name: _measurement(metric, other, n) for name, other in beside.items()}
     return Measurement(float(value), influence, details, others)
 

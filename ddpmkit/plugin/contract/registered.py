@@ -24,9 +24,8 @@ def class_problem(kind: Kind, cls: Any) -> str:
     if not (isinstance(cls, type) and issubclass(cls, kind.interface)):
         return f"{cls!r} is no subclass of {kind.interface.__name__}"
     label = f"class {cls.__name__} is not usable:"
-    for attribute in ("name", "reference", "version"):
-        if dataclasses.is_dataclass(cls) and attribute in {f.name for f in dataclasses.fields(cls)}:
-            return f"{label} '{attribute}' is a field; write {attribute} = ... without a type"
+    if dataclasses.is_dataclass(cls) and (attribute := _annotated(cls)):
+        return f"{label} '{attribute}' is a field; write {attribute} = ... without a type"
     name = getattr(cls, "name", None)
     if not (isinstance(name, str) and NAME.fullmatch(name)):
         return f"{label} its name is {name!r}; write lower-case letters, digits, '-', '_' or '+'"
@@ -60,3 +59,13 @@ def class_problem(kind: Kind, cls: Any) -> str:
 def _own_dataclass(cls: type) -> bool:
     """Whether ``cls`` itself went through ``@dataclass``, and not only a base of it."""
     return "__dataclass_fields__" in vars(cls) and dataclasses.is_dataclass(cls)
+
+
+def _annotated(cls: type) -> str:
+    """A field that is meant to be what its kind declares, as the unit of a metric, and no parameter; or empty."""
+    own = {f.name for f in dataclasses.fields(cls)}
+    for base in cls.__mro__:
+        for name, declared in inspect.get_annotations(base).items():
+            if name in own and "ClassVar" in str(declared):  # text, or typing's own
+                return name
+    return ""

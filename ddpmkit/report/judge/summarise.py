@@ -21,6 +21,7 @@ from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import meanings
 from ddpmkit.statistics import ALPHA, ROUNDING, Components, Interval, t_interval
+from ddpmkit.study.records import UNITS_BEFORE
 
 HIDDEN = ("NLL-unclipped", "NLL-train", "copy")  # in the records and the files, not in the main table
 
@@ -113,7 +114,15 @@ def summarise(
         sample_seeds=tuple(int(s) for s in records.plan["grid"].get("sample_seeds", ())),
         alpha=alpha,
         originals={m: own[m] for m in metrics if m in own},
+        units=_units(frame, metrics),
     )
+
+
+def _units(frame: pd.DataFrame, metrics: Sequence[str]) -> dict[str, str]:
+    """Metric -> its unit, where the records agree on one; that of a distance is said by its name."""
+    said = {m: {str(u) for u in frame.loc[frame["metric"] == m, "unit"].dropna()} - {""} for m in metrics}
+    one = {m: next(iter(units)) for m, units in said.items() if len(units) == 1}
+    return {m: unit for m, unit in one.items() if unit not in UNITS_BEFORE.values()}
 
 
 def _advice(

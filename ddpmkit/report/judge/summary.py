@@ -29,6 +29,7 @@ class Summary:
         values: metric -> cell -> train seed -> value, sample seeds averaged inside.
         directions: metric -> lower, higher or none: which way is better.
         points: cell -> axis -> level, for the axes that vary.
+        units: metric -> its unit, as the records say it, where a table's head should.
         effects: metric -> effects of whole axes over matched cells, in one family with the differences; none where they
             would repeat the differences, as in a study of one axis.
         interactions: metric -> interactions of two axes, a family of their own.
@@ -66,14 +67,16 @@ class Summary:
     sample_seeds: tuple[int, ...] = ()
     alpha: float = ALPHA
     originals: dict[str, str] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
     def way(self, metric: str) -> str:
         """Which way a metric is better: lower, higher or none."""
         return self.directions.get(metric, direction(metric))
 
     def unit(self, metric: str) -> str:
-        """What stands behind a metric's name where its numbers are bits/dim, with a blank in front."""
-        return " bits/dim" if self.originals.get(metric, metric) == BASELINE_METRIC else ""
+        """What stands behind a metric's name for the unit of its numbers, with a blank in front; empty without one."""
+        unit = "bits/dim" if self.originals.get(metric, metric) == BASELINE_METRIC else self.units.get(metric, "")
+        return f" {unit}" if unit else ""
 
     def head(self, metric: str) -> str:
         """A metric's name as the head of a column: which way is better, and the unit."""

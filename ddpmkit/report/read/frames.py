@@ -63,25 +63,11 @@ COLUMNS = (
     "train_stage",
 )
 
-
-TEXT = (
-    "study",
-    "cell",
-    "dataset",
-    "schedule",
-    "sigma",
-    "weighting",
-    "backbone",
-    "sampler",
-    "prediction",
-    "metric",
-    "unit",
-    "status",
-    "definition",
-    "fingerprint",
-    "stage",
-    "train_stage",
-)
+NUMBERS = {
+    "timesteps", "sampling_steps", "train_seed", "sample_seed", "value", "standard_error", "test_set_error", "n",
+    "evaluations", "seconds", "train_seconds", "parameters", "flops",
+}  # fmt: skip
+TEXT = tuple(column for column in COLUMNS if column not in NUMBERS)
 
 
 @dataclass(frozen=True)

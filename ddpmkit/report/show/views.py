@@ -134,7 +134,7 @@ def pivot(records: Records, summary: Summary, rows: str | None, cols: str | None
             body = [
                 (down, *(_slot(summary, metric, here.get((down, along)), digits) for along in alongs)) for down in downs
             ]
-            unit = " bits/dim" if metric.startswith("NLL") else ""
+            unit = summary.unit(metric) or (" bits/dim" if metric.startswith("NLL") else "")
             title = f"study {summary.study}: {metric}{unit}, {rows} down, {cols} along{said}"
             out.append(Table(title, (rows, *alongs), tuple(body)))
     return out
