@@ -263,8 +263,8 @@ def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
         _hook_files[module.__name__] = module, sources
         loaded.sources = loaded.sources | sources
     for kind, answer in answers:
-        for returned in answer:
-            for cls, problem in _classes(kind, returned):
+        for value in answer:
+            for cls, problem in _classes(kind, value):
                 if problem:
                     loaded.issues.append(Issue(loaded.name, loaded.version, "component", problem))
                 else:
@@ -275,8 +275,8 @@ def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
 def _answer(loaded: Loaded, hook: Any) -> tuple[Any, ...]:
     """What a hook returns; nothing where it raises."""
     before = len(loaded.issues)
-    returned = _guarded(loaded, "hook", hook.function)
-    return (returned,) if len(loaded.issues) == before else ()
+    value = _guarded(loaded, "hook", hook.function)
+    return (value,) if len(loaded.issues) == before else ()
 
 
 def _refuse_namesakes(parts: list[Loaded]) -> None:
@@ -314,10 +314,10 @@ def _unknown_hooks(loaded: Loaded, module: ModuleType, manager: pluggy.PluginMan
         yield Issue(loaded.name, loaded.version, "hook", text)
 
 
-def _classes(kind: Kind, returned: Any) -> Iterator[tuple[Any, str]]:
+def _classes(kind: Kind, value: Any) -> Iterator[tuple[Any, str]]:
     """Yield every class of a hook's answer with what makes it unusable, or an empty string."""
-    if not isinstance(returned, (list, tuple)):
-        yield None, f"{kind.hook}() must return a list of classes, not {type(returned).__name__}"
+    if not isinstance(value, (list, tuple)):
+        yield None, f"{kind.hook}() must return a list of classes, not {type(value).__name__}"
         return
-    for cls in returned:
+    for cls in value:
         yield cls, class_problem(kind, cls)

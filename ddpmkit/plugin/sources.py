@@ -25,14 +25,8 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CODE = {".py", ".pyc", ".so", ".pyd", ".dylib"}
-CACHES = (
-    ".cache",
-    ".config/matplotlib",
-    ".matplotlib",
-    ".nv",
-    ".triton",
-)  # in the home; what tools keep for themselves
-CACHE_VARIABLES = ("XDG_CACHE_HOME", "HF_HOME", "TORCH_HOME", "MPLCONFIGDIR")  # variables that name other folders for it
+CACHES = (".cache", ".config/matplotlib", ".matplotlib", ".nv", ".triton")  # of tools, in the home
+CACHE_VARIABLES = ("XDG_CACHE_HOME", "HF_HOME", "TORCH_HOME", "MPLCONFIGDIR")  # which name other folders for it
 MACHINE = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/System", "/Library")  # the machine's, not the plugin's
 
 
@@ -46,8 +40,8 @@ class Sources:
     def digest(self) -> str:
         """Return one hash of all of it; the folders of the files do not enter."""
         names = _apart(list(self.files))
-        named = sorted([names[path], content] for path, content in self.files.items())
-        text = repr((sorted(self.modules.items()), named))
+        files = sorted([names[path], content] for path, content in self.files.items())
+        text = repr((sorted(self.modules.items()), files))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __or__(self, other: Sources) -> Sources:
