@@ -73,8 +73,8 @@ def floor_of_halves(
     order = np.random.default_rng(0).permutation(len(reference.features))
     a, b = reference.features[order[:half]], reference.features[order[half:]]
     other = prepare_features(b)
-    asked = built_in() if metrics is None else allowed(metrics, reference)
-    chosen = {name: metric for name, metric in asked.items() if metric.of_features and other.allows(metric)}
+    candidates = built_in() if metrics is None else allowed(metrics, reference)
+    chosen = {name: metric for name, metric in candidates.items() if metric.of_features and other.allows(metric)}
     return _floor(a, other, chosen, k)
 
 
@@ -89,5 +89,5 @@ def _floor(real: Any, reference: Reference, metrics: Mapping[str, Metric], k: in
     }
     if not able:
         return {}
-    found, _, _ = take(able, reference.beside(reference.checked(real)), keep=True, asked=True)
-    return {name: {"value": one.value, "se": one.se, "n": n} for name, one in found.items()}
+    measurements, _, _ = take(able, reference.beside(reference.checked(real)), keep=True, by_name=True)
+    return {name: {"value": one.value, "se": one.se, "n": n} for name, one in measurements.items()}
