@@ -38,9 +38,9 @@ def options(
     ] = False,
 ) -> None:
     """Which DDPM design choice is better, by how much, and can you believe it?"""
-    given: Global = context.obj
-    given.plugins, given.installed = plugin or [], not no_plugins
-    given.strict, given.verbose = strict_plugins, verbose
+    global_options: Global = context.obj
+    global_options.plugins, global_options.installed = plugin or [], not no_plugins
+    global_options.strict, global_options.verbose = strict_plugins, verbose
 
 
 studies.register(app)

@@ -52,45 +52,47 @@ def likelihood(
     from ddpmkit.study.bound_training import BoundRequest, bound_training
     from ddpmkit.study.store import Store
 
-    given: Global = context.obj
-    registry = given.registry(plugin)
-    asked = BoundRequest(
+    global_options: Global = context.obj
+    registry = global_options.registry(plugin)
+    request = BoundRequest(
         sigma=sigma, split=split, evals=nll_evals, se=nll_se, full=nll_full, decoder=decoder,
         decoder_variance=decoder_variance, steps=steps, ema=ema, ode=ode,
     )  # fmt: skip
     console = stderr_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("likelihood", total=1.0)
-        found = bound_training(
+        record = bound_training(
             Store(out),
             registry,
             training,
-            asked,
+            request,
             device=device,
             on_progress=lambda f: bar.update(task, completed=f),
         )
     if json:
-        print(json_module.dumps(found, indent=1, allow_nan=False), file=data())
+        print(json_module.dumps(record, indent=1, allow_nan=False), file=data())
         return
     rows = []
     for name in ("clipped", "unclipped"):
-        b = found[name]
+        b = record[name]
         test = "" if b["test_set_error"] is None else f"{b['test_set_error']:.4f}"
         terms = (f"{b[k]:.4f}" for k in ("prior", "middle", "decoder"))
         rows.append((name, f"{b['total']:.4f}", f"{b['standard_error']:.4f}", test, *terms))
     heads = ("x0hat", "bits/dim", "Monte-Carlo se", "test-set se", "L_T", "sum L_t-1", "L_0")
-    print_rows(f"NLL, {found['label']}", heads, rows)
-    flow = found.get("probability_flow")
+    print_rows(f"NLL, {record['label']}", heads, rows)
+    flow = record.get("probability_flow")
     if flow is not None:
         columns = ("bits/dim", "test-set se", "step error", "images", "divergence", "evaluations")
-        told = (flow[k] for k in ("total", "test_set_error", "step_error"))
-        numbers = ("" if v is None else f"{v:.4f}" for v in told)
+        values = (flow[k] for k in ("total", "test_set_error", "step_error"))
+        numbers = ("" if v is None else f"{v:.4f}" for v in values)
         row = (*numbers, str(flow["images"]), flow["divergence"], f"{flow['evaluations']:,}")
         print_rows("probability-flow ODE; another number than the bound", columns, [row])
-    chain = f"all {found['T']} steps" if found["steps"] == found["T"] else f"{found['steps']} of {found['T']} steps"
+    chain = (
+        f"all {record['T']} steps" if record["steps"] == record["T"] else f"{record['steps']} of {record['T']} steps"
+    )
     print(
-        f"{found['images']} images of split {found['split']}, {chain}, EMA {found['ema']}, sigma {found['sigma']}, "
-        f"decoder {found['decoder']} with variance {found['decoder_variance']}; {found['evaluations']:,} network "
-        f"evaluations, a full sweep takes {found['full_sweep']:,}",
+        f"{record['images']} images of split {record['split']}, {chain}, EMA {record['ema']}, sigma {record['sigma']}, "
+        f"decoder {record['decoder']} with variance {record['decoder_variance']}; {record['evaluations']:,} network "
+        f"evaluations, a full sweep takes {record['full_sweep']:,}",
         file=sys.stderr,
     )

@@ -52,8 +52,8 @@ def ls(
         kind = next((k.name for k in KINDS.values() if kind in (k.name, k.plural)), kind)
         if kind not in KINDS:
             raise DdpmkitError(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}", f"kinds: {', '.join(KINDS)}")
-    given: Global = context.obj
-    entries = given.registry(plugin).entries(kind)
+    global_options: Global = context.obj
+    entries = global_options.registry(plugin).entries(kind)
     if json:
         print(json_module.dumps([_describe(e) for e in entries], indent=1), file=data())
         return
@@ -68,20 +68,20 @@ def show(
     plugin: Plugins = None,
 ) -> None:
     """Show one component: formula, reference, parameters, code."""
-    given: Global = context.obj
-    registry = given.registry(plugin)
+    global_options: Global = context.obj
+    registry = global_options.registry(plugin)
     bare = spec.parse(name)[0]
-    found = registry.named(bare)
+    entries = registry.named(bare)
     kind = next((k.name for k in KINDS.values() if bare in (k.name, k.plural)), None)
-    if not found and kind is not None:
+    if not entries and kind is not None:
         raise DdpmkitError(f"'{bare}' is a kind, not a component", f"ddpmkit ls {kind}, then ddpmkit show NAME")
-    if not found:
+    if not entries:
         known = [e.name for e in registry.entries()]
         raise DdpmkitError(f"there is no component '{bare}'{did_you_mean(bare, known)}", "ddpmkit ls")
     if json:
-        print(json_module.dumps([_describe(e) for e in found], indent=1), file=data())
+        print(json_module.dumps([_describe(e) for e in entries], indent=1), file=data())
         return
-    for index, entry in enumerate(found):
+    for index, entry in enumerate(entries):
         _print_one(entry, _describe(entry), first=index == 0)
 
 
@@ -103,8 +103,8 @@ def _print_one(entry: Entry, d: dict[str, Any], *, first: bool) -> None:
         print(f"code       {d['file']}:{d['line']}")
     for p in d["parameters"]:
         allowed = f" {p['allowed']}" if p["allowed"] else ""
-        written = f", with parameters as in {p['name']}={p['default']}%3Akey=value" if p.get("part") else ""
-        print(f"  {p['name']}={p['default']}   {p['help']} ({p['type']}{allowed}{written})")
+        syntax = f", with parameters as in {p['name']}={p['default']}%3Akey=value" if p.get("part") else ""
+        print(f"  {p['name']}={p['default']}   {p['help']} ({p['type']}{allowed}{syntax})")
 
 
 def plugins(
@@ -117,8 +117,8 @@ def plugins(
 
     With the time that each took to import.
     """
-    given: Global = context.obj
-    registry = given.registry(plugin, quiet=True)
+    global_options: Global = context.obj
+    registry = global_options.registry(plugin, quiet=True)
     loaded = registry.plugins()
     issues = {p.name: [issue for issue in registry.issues if issue.plugin == p.name] for p in loaded}
     if json:
@@ -147,7 +147,7 @@ def plugins(
     ]
     print_rows("plugins", ("plugin", "version", "brings", "ms", "state"), rows, prose=(2,))
     for issue in registry.issues:
-        print(f"warning: {issue}\n{issue.trace if verbose or given.verbose else ''}".rstrip(), file=sys.stderr)
+        print(f"warning: {issue}\n{issue.trace if verbose or global_options.verbose else ''}".rstrip(), file=sys.stderr)
 
 
 def _where(cls: type) -> dict[str, Any]:

@@ -83,14 +83,14 @@ def report(
         _check(folders, to)
         return
     view = View(tuple(where or ()), tuple(m.strip() for m in (metrics or "").split(",") if m.strip()), sort, rows, cols)
-    records, summary, printed = make(folders, view, baseline=baseline, margin=margin, better=better)
+    records, summary, tables = make(folders, view, baseline=baseline, margin=margin, better=better)
     if figures is not None:
-        written = export_figures(figures, records, summary)
-        print(f"wrote {len(written)} files into {figures}", file=sys.stderr)
+        paths = export_figures(figures, records, summary)
+        print(f"wrote {len(paths)} files into {figures}", file=sys.stderr)
     if form == "terminal" and to is None:
-        to_terminal(summary, shown=printed)
+        to_terminal(summary, shown=tables)
         return
-    text = render(form, records, summary, printed)
+    text = render(form, records, summary, tables)
     if form == "html" and to is None and sys.stdout.isatty():
         # Nobody reads a page in a terminal.
         to = folders[0] / "report.html" if folders[0].is_dir() else folders[0].with_suffix(".html")
@@ -109,6 +109,6 @@ def _check(folders: list[Path], committed: Path | None) -> None:
 
     if len(folders) > 1:
         raise DdpmkitError("--check looks at one study", "ddpmkit report STUDY --check")
-    for found in differences(folders[0], committed or folders[0]):
-        raise DdpmkitError(found.message, found.hint, code=Exit.FAILED)
+    for mismatch in differences(folders[0], committed or folders[0]):
+        raise DdpmkitError(mismatch.message, mismatch.hint, code=Exit.FAILED)
     print(f"{committed or folders[0]}: as the store has it", file=sys.stderr)

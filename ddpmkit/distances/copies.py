@@ -92,8 +92,8 @@ def no_yardstick(train: Levels, heldout: Levels) -> str | None:
         heldout: Those of the held-out images, uint8 (B, ...).
     """
     rows = [row.tobytes() for row in heldout]
-    trained = {row.tobytes() for row in train}
-    if all(row in trained for row in rows):
+    train_rows = {row.tobytes() for row in train}
+    if all(row in train_rows for row in rows):
         return f"{ALL_COPIES} of training images"
     counts = Counter(rows)
     return f"{ALL_COPIES} of each other" if min(counts.values()) > 1 else None

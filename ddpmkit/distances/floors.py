@@ -73,8 +73,8 @@ def floor_of_halves(
     order = np.random.default_rng(0).permutation(len(reference.features))
     a, b = reference.features[order[:half]], reference.features[order[half:]]
     other = prepare_features(b)
-    asked = metrics_of(built_in(), k) if metrics is None else allowed(metrics, reference, k)
-    chosen = {name: metric for name, metric in asked.items() if metric.of_features and other.allows(metric)}
+    candidates = metrics_of(built_in(), k) if metrics is None else allowed(metrics, reference, k)
+    chosen = {name: metric for name, metric in candidates.items() if metric.of_features and other.allows(metric)}
     return _floor(a, other, chosen)
 
 
@@ -88,5 +88,5 @@ def _floor(real: Any, reference: Reference, metrics: Mapping[str, Metric]) -> di
     }
     if not able:
         return {}
-    found, _, _ = take(able, reference.beside(reference.checked(real)), keep=True, asked=True)
-    return {name: {"value": one.value, "se": one.se, "n": n} for name, one in found.items()}
+    measurements, _, _ = take(able, reference.beside(reference.checked(real)), keep=True, by_name=True)
+    return {name: {"value": one.value, "se": one.se, "n": n} for name, one in measurements.items()}

@@ -11,7 +11,7 @@ from ddpmkit.errors import DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# layout -> how it is said, and which axes of the array are C, H and W
+# layout -> the order in words, and which axes of the array are C, H and W
 LAYOUTS: dict[str, tuple[str, tuple[int, int, int]]] = {
     "nchw": ("(N, C, H, W)", (1, 2, 3)),
     "nhwc": ("(N, H, W, C)", (3, 1, 2)),
@@ -38,33 +38,33 @@ def channels_first(
         DdpmkitError: for an array that is empty, or has no reading, or two.
     """
     shape = array.shape
-    allowed = _readings(shape, channels, layout, square)
-    if not allowed or 0 in shape:
+    readings = _readings(shape, channels, layout, square)
+    if not readings or 0 in shape:
         numbers = ", ".join(str(c) for c in sorted(channels))
         sides = "H, H" if square else "H, W"
         raise DdpmkitError(
             f"{name} has shape {shape}{', it is empty' if 0 in shape else ''}",
             f"images are (N, {sides}), (N, {sides}, C) or (N, C, {sides}), with C one of {numbers}",
         )
-    if len(allowed) > 1 and shape[1:] != (1, 1, 1):  # there both are the same
-        both = " or as ".join(f"{said}, {c} channels of {h} x {w}" for said, (c, h, w) in allowed.items())
+    if len(readings) > 1 and shape[1:] != (1, 1, 1):  # there both are the same
+        both = " or as ".join(f"{order}, {c} channels of {h} x {w}" for order, (c, h, w) in readings.items())
         raise DdpmkitError(f"{name} of shape {shape} can be read as {both}", hint)
-    said = next(iter(allowed))
+    order = next(iter(readings))
     if array.ndim == 3:
         array = array[:, None]
-    elif said == LAYOUTS["nhwc"][0]:
+    elif order == LAYOUTS["nhwc"][0]:
         array = array.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(array), said
+    return np.ascontiguousarray(array), order
 
 
 def _readings(
     shape: tuple[int, ...], channels: Collection[int], layout: str, square: bool
 ) -> dict[str, tuple[int, int, int]]:
     """The orders in which an array may be read, each with its (C, H, W)."""
-    found: dict[str, tuple[int, int, int]] = {}
+    readings: dict[str, tuple[int, int, int]] = {}
     if len(shape) == 3:
-        found = {"(N, H, W)": (1, shape[1], shape[2])}
+        readings = {"(N, H, W)": (1, shape[1], shape[2])}
     elif len(shape) == 4:
         orders = LAYOUTS if layout == "auto" else {layout: LAYOUTS[layout]}
-        found = {said: (shape[c], shape[h], shape[w]) for said, (c, h, w) in orders.values()}
-    return {said: (c, h, w) for said, (c, h, w) in found.items() if c in channels and (not square or h == w)}
+        readings = {order: (shape[c], shape[h], shape[w]) for order, (c, h, w) in orders.values()}
+    return {order: (c, h, w) for order, (c, h, w) in readings.items() if c in channels and (not square or h == w)}

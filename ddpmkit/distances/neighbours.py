@@ -44,14 +44,14 @@ def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False
     radius_x, radius_y = _radii(x, k), _radii(y, k)
     balls = np.zeros(n)  # reference balls around each sample
     lone = np.zeros(n)  # reference balls in which a sample is the only one
-    covered, recalled = 0, 0
+    covered_balls, recalled_points = 0, 0
     for first in range(0, m, CHUNK):
         part = slice(first, first + CHUNK)
         distance = cdist(y[part], x)
-        recalled += int(inside(distance, radius_x).any(1).sum())
+        recalled_points += int(inside(distance, radius_x).any(1).sum())
         hit = inside(distance, radius_y[part, None])
         count = hit.sum(1)
-        covered += int((count > 0).sum())
+        covered_balls += int((count > 0).sum())
         balls += hit.sum(0)
         lone += hit[count == 1].sum(0)
     how = {"k": k, "inequality": "<=" if inclusive else "<"}
@@ -60,9 +60,9 @@ def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False
     pseudo = (n - 1) * (lone - lone.mean()) / m
     return {
         "precision": Measurement(float(in_any.mean()), in_any - in_any.mean(), dict(how)),
-        "recall": Measurement(recalled / m, None, dict(how)),
+        "recall": Measurement(recalled_points / m, None, dict(how)),
         "density": Measurement(float(balls.mean() / k), (balls - balls.mean()) / k, dict(how)),
-        "coverage": Measurement(covered / m, pseudo, dict(how)),
+        "coverage": Measurement(covered_balls / m, pseudo, dict(how)),
     }
 
 

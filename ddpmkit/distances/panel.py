@@ -59,8 +59,8 @@ class Panel(Mapping[str, Measurement]):
 
     def beside(self, name: str) -> list[str]:
         """The names of what stands beside a metric's value."""
-        found = self.measurements.get(name)
-        beside = {f"{name}-{suffix}": other for suffix, other in found.beside.items()} if found else {}
+        measurement = self.measurements.get(name)
+        beside = {f"{name}-{suffix}": other for suffix, other in measurement.beside.items()} if measurement else {}
         return [key for key, other in beside.items() if self.measurements.get(key) is other]
 
     def records(self) -> dict[str, dict[str, Any]]:
@@ -112,27 +112,33 @@ def score(
             shape, or features that are not finite.
     """
     reference = as_reference(reference, features)
-    given = reference.checked(samples)
-    n = len(given)
+    checked_samples = reference.checked(samples)
+    n = len(checked_samples)
     chosen, left_out = _feasible(metrics, reference, n, k)
-    found, kinds, errors = take(chosen, reference.beside(given), keep=keep, asked=metrics is not None)
-    if errors and not found:
+    measurements, kinds, errors = take(
+        chosen, reference.beside(checked_samples), keep=keep, by_name=metrics is not None
+    )
+    if errors and not measurements:
         raise next(iter(errors.values()))
     failed = {name: err.message for name, err in errors.items()}
     if metrics is None:  # nobody asked for it by name
         left_out, failed = left_out | failed, {}
-    told = {name: found[name].details["note"] for name in chosen if name in found and "note" in found[name].details}
+    own_notes = {
+        name: measurements[name].details["note"]
+        for name in chosen
+        if name in measurements and "note" in measurements[name].details
+    }
     notes = (
-        *(f"{name}: {note}" for name, note in told.items()),
+        *(f"{name}: {note}" for name, note in own_notes.items()),
         *(f"{name}: left out, {reason}" for name, reason in left_out.items()),
         *(f"{name}: failed, {why}" for name, why in failed.items()),
     )
     protocol = reference.protocol | {"n": n, "k": _neighbours(chosen, k)}
-    return Panel(found, kinds, protocol, reference.floor, notes, failed)
+    return Panel(measurements, kinds, protocol, reference.floor, notes, failed)
 
 
 def take(
-    metrics: Mapping[str, Metric], sets: Sets, *, keep: bool, asked: bool
+    metrics: Mapping[str, Metric], sets: Sets, *, keep: bool, by_name: bool
 ) -> tuple[dict[str, Measurement], dict[str, Metric], dict[str, DdpmkitError]]:
     """Take metrics of the same sets; return the measurements, the metric of each, and what went wrong with others.
 
@@ -140,21 +146,21 @@ def take(
         metrics: Name -> metric.
         sets: The samples and what they are held against.
         keep: Whether whatever goes wrong in one costs its own value alone; else what is no DdpmkitError is raised.
-        asked: Whether they were asked for by name; a DdpmkitError is then raised too, unless it is kept.
+        by_name: Whether they were asked for by name; a DdpmkitError is then raised too, unless it is kept.
 
     Raises:
         DdpmkitError: as said; and for one that lacks memory or a file, kept or not.
     """
-    found: dict[str, Measurement] = {}
+    measurements: dict[str, Measurement] = {}
     kinds: dict[str, Metric] = {}
-    failed: dict[str, DdpmkitError] = {}
+    errors: dict[str, DdpmkitError] = {}
     for name, metric in metrics.items():
         try:
-            measured = contract.measured(metric, sets)
+            measurement = contract.measured(metric, sets)
         except DdpmkitError as err:
-            if asked and not keep:
+            if by_name and not keep:
                 raise
-            failed[name] = err
+            errors[name] = err
         except (MemoryError, OSError) as err:
             # Perhaps of the machine and not of the metric: nothing is kept, so that another try may have more luck.
             raise DdpmkitError(
@@ -165,13 +171,13 @@ def take(
         except Exception as err:  # whatever goes wrong in one metric, the others stand
             if not keep:
                 raise
-            failed[name] = DdpmkitError(f"{type(err).__name__}: {err}")
+            errors[name] = DdpmkitError(f"{type(err).__name__}: {err}")
         else:
-            beside = {f"{name}-{suffix}": other for suffix, other in measured.beside.items()}
-            new = {name: measured, **{key: other for key, other in beside.items() if key not in metrics}}
-            found |= new
+            beside = {f"{name}-{suffix}": other for suffix, other in measurement.beside.items()}
+            new = {name: measurement, **{key: other for key, other in beside.items() if key not in metrics}}
+            measurements |= new
             kinds |= dict.fromkeys(new, metric)
-    return found, kinds, failed
+    return measurements, kinds, errors
 
 
 def allowed(metrics: Asked | None, reference: Reference, k: int | None = None) -> dict[str, Metric]:

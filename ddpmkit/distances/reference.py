@@ -44,11 +44,11 @@ class Reference:
 
     def allows(self, metric: Metric) -> bool:
         """Whether what a metric needs is at hand."""
-        held = {"statistics"}
-        held |= {"features"} if self.features is not None else set()
-        held |= {"pixels"} if self.levels is not None and self.extract is not None else set()
-        held |= {"training"} if self.train is not None and self.heldout is not None else set()
-        return held >= set(metric.needs)
+        at_hand = {"statistics"}
+        at_hand |= {"features"} if self.features is not None else set()
+        at_hand |= {"pixels"} if self.levels is not None and self.extract is not None else set()
+        at_hand |= {"training"} if self.train is not None and self.heldout is not None else set()
+        return at_hand >= set(metric.needs)
 
     def checked(self, samples: Any) -> Any:
         """Return samples as an array, if they are what this is a reference for: features, or images like its own.
@@ -56,23 +56,23 @@ class Reference:
         Raises:
             DdpmkitError: with what does not fit.
         """
-        given: Any = np.asarray(samples)
+        array: Any = np.asarray(samples)
         if self.extract is None:
-            return checked(given, "the samples")
-        check_images(given, "the samples")
+            return checked(array, "the samples")
+        check_images(array, "the samples")
         images = self.images
         if images is not None:
-            if given.shape[1:] != images.train.shape[1:]:
+            if array.shape[1:] != images.train.shape[1:]:
                 raise DdpmkitError(
-                    f"the samples are {given.shape[1:]} and the reference is {images.train.shape[1:]} (C, H, W)",
+                    f"the samples are {array.shape[1:]} and the reference is {images.train.shape[1:]} (C, H, W)",
                     "make the samples the size of the reference",
                 )
-            if int(given.max()) >= images.levels:
+            if int(array.max()) >= images.levels:
                 raise DdpmkitError(
-                    f"the samples hold the level {given.max()}, and the reference has levels 0 .. {images.levels - 1}",
+                    f"the samples hold the level {array.max()}, and the reference has levels 0 .. {images.levels - 1}",
                     "quantise the samples to the reference's levels first",
                 )
-        return given
+        return array
 
     def beside(self, samples: Any) -> Sets:
         """Put samples that were :meth:`checked` beside this reference, for metrics to look at.
@@ -82,8 +82,8 @@ class Reference:
         """
         x, levels = samples, None
         if self.extract is not None:
-            found = self.extract(samples, "the samples' features hold values")
-            x, levels = checked(found, "the samples' features"), samples
+            rows = self.extract(samples, "the samples' features hold values")
+            x, levels = checked(rows, "the samples' features"), samples
         if x.shape[1] != len(self.mu):
             raise DdpmkitError(
                 f"features have {x.shape[1]} and {len(self.mu)} dimensions", "use one extractor for both"
@@ -219,16 +219,16 @@ def as_reference(reference: Reference | Images | Levels | Array, features: Featu
         if features is None:
             raise DdpmkitError("a data set as the reference needs an extractor", "pass features=build('features', ..)")
         return hold(reference, features)
-    given: Any = np.asarray(reference)
+    array: Any = np.asarray(reference)
     if features is None:
-        if given.ndim != 2:
+        if array.ndim != 2:
             raise DdpmkitError(
-                f"the reference has shape {given.shape} and there is no extractor",
+                f"the reference has shape {array.shape} and there is no extractor",
                 "pass features (M, D), or images and features=build('features', ..)",
             )
-        return prepare_features(given)
-    check_images(given, "the reference")
-    images = Images(given, given[:0], given, 256, {})
+        return prepare_features(array)
+    check_images(array, "the reference")
+    images = Images(array, array[:0], array, 256, {})
     return replace(hold(images, features), train=None, heldout=None)
 
 
@@ -248,9 +248,9 @@ def _still(array: Any) -> Any:
     """The same array, but nobody can write into it: other metrics look at it too."""
     if array is None:
         return None
-    seen = array.view()
-    seen.flags.writeable = False
-    return seen
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _digest(levels: Levels, count: int) -> str:

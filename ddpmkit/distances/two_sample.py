@@ -41,7 +41,7 @@ def two_sample_test(x: Array | Levels, y: Array | Levels) -> Measurement:
     reason = no_two_sample_test(len(x), len(y))
     if reason:
         raise DdpmkitError(reason, "take more samples")
-    x, y = _drawn(x), _drawn(y)
+    x, y = _subsample(x), _subsample(y)
     rows, is_sample = np.concatenate([x, y]), np.repeat([1, 0], [len(x), len(y)])
     aucs, tails, variances = [], [], []
     for fit, test in StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(rows, is_sample):
@@ -49,9 +49,9 @@ def two_sample_test(x: Array | Levels, y: Array | Levels) -> Measurement:
         model.fit(rows[fit], is_sample[fit])
         score = model.decision_function(rows[test])
         ours, theirs = score[is_sample[test] == 1], score[is_sample[test] == 0]
-        found = mannwhitneyu(ours, theirs, alternative="greater", method="asymptotic")
-        aucs.append(found.statistic / (len(ours) * len(theirs)))
-        tails.append(found.pvalue)
+        mann_whitney = mannwhitneyu(ours, theirs, alternative="greater", method="asymptotic")
+        aucs.append(mann_whitney.statistic / (len(ours) * len(theirs)))
+        tails.append(mann_whitney.pvalue)
         variances.append(_auc_variance(ours, theirs))
     p = min(1.0, float(np.median(tails)) * FOLDS / (FOLDS // 2 + 1))
     details = {"p": p, "se_folds": math.sqrt(sum(variances)) / FOLDS, "folds": FOLDS, "rows": [len(x), len(y)]}
@@ -63,7 +63,7 @@ def no_two_sample_test(n: int, m: int) -> str | None:
     return None if min(n, m) >= 2 * FOLDS else f"the two-sample test of {n} against {m} rows needs {2 * FOLDS} of each"
 
 
-def _drawn(x: Array) -> Array:
+def _subsample(x: Array) -> Array:
     """At most 2000 rows; not the first ones, since files are often sorted: half of MNIST's test images are cleaner."""
     if len(x) <= MOST:
         return x

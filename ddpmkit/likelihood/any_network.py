@@ -131,30 +131,30 @@ def _images(x0: Tensor | Plain, levels: int, decoder: Decoder) -> Tensor:
     Raises:
         DdpmkitError: when they are not images, or not on the levels.
     """
-    given = torch.as_tensor(x0)
-    if given.dim() < 2 or len(given) == 0:
+    images = torch.as_tensor(x0)
+    if images.dim() < 2 or len(images) == 0:
         raise DdpmkitError(
-            f"x0 has shape {tuple(given.shape)}, and images are (N, ...)", "one image: x0[None], of shape (1, C, H, W)"
+            f"x0 has shape {tuple(images.shape)}, and images are (N, ...)", "one image: x0[None], of shape (1, C, H, W)"
         )
     if levels < 2:
         raise DdpmkitError(f"levels must be at least 2, got {levels}", "256 for 8-bit images")
-    if not given.is_floating_point():
-        low, high = int(given.min()), int(given.max())
+    if not images.is_floating_point():
+        low, high = int(images.min()), int(images.max())
         if low < 0 or high >= levels:
             raise DdpmkitError(f"x0 has levels {low} .. {high}, and K = {levels}", f"levels={high + 1} or more")
-        return to_pixels(given, levels)
-    if not bool(torch.isfinite(given).all()):
+        return to_pixels(images, levels)
+    if not bool(torch.isfinite(images).all()):
         raise DdpmkitError("x0 has values that are not finite", "look at the data")
     if decoder == "continuous":
-        return given.float()
+        return images.float()
     step = 2 / (levels - 1)
-    place = (given.double() + 1) / step
+    place = (images.double() + 1) / step
     level = place.round().clamp(0, levels - 1)
     off = float((place - level).abs().max())
     if off > OFF_LEVEL:
         raise DdpmkitError(
-            f"x0 is not on {levels} grey levels in [-1, 1]: it runs from {float(given.min()):g} to "
-            f"{float(given.max()):g}, and is up to {off:.2g} of a level off",
+            f"x0 is not on {levels} grey levels in [-1, 1]: it runs from {float(images.min()):g} to "
+            f"{float(images.max()):g}, and is up to {off:.2g} of a level off",
             f"give integer levels 0 .. {levels - 1}, or pixels -1 + 2 k / {levels - 1}, or another levels=",
         )
     return to_pixels(level, levels)

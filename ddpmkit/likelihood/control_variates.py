@@ -105,11 +105,11 @@ class Controls:
         y, k, s = self.projected[image], self.gain[t], self.noise[t][:, None]
         keep = self.loss[t]
         pull = k * s
-        bent = y * keep.sqrt()  # |1 - m k| y: 1 - m k = S^2 / (m^2 l + S^2) is never negative
-        moved = (bent - pull * (e @ self.linear.vectors)).square().sum(1)
-        expected = (keep * y.square()).sum(1)
-        within = moved - expected - pull.square().sum(1)
-        between = expected - (keep * self.mean_square).sum(1)
+        bias = y * keep.sqrt()  # |1 - m k| y: 1 - m k = S^2 / (m^2 l + S^2) is never negative
+        g = (bias - pull * (e @ self.linear.vectors)).square().sum(1)
+        mean_g = (keep * y.square()).sum(1)
+        within = g - mean_g - pull.square().sum(1)
+        between = mean_g - (keep * self.mean_square).sum(1)
         return np.asarray(torch.stack([chi, within, between], 1).numpy())
 
 
@@ -135,21 +135,20 @@ def coefficients(
     size = np.array([max(float(np.sqrt(np.mean(values[r] ** 2))), tiny) for r in rows])
     # Where a control all but vanishes it is left small, so that its factor can not run away.
     scale = np.maximum(scales, FLOOR * scales.max(0))
-    scale[scale == 0] = (
-        1.0  # one that vanishes at every step, as of training images that are all alike, explains nothing
-    )
+    # One that vanishes at every step, as of training images that are all alike, explains nothing.
+    scale[scale == 0] = 1.0
     left = [(values[r] - values[r].mean()) / s for r, s in zip(rows, size, strict=True)]
     right = [(controls[r] - controls[r].mean(0)) / scale[g] for r, g in zip(rows, grid, strict=True)]
-    fitted = np.empty((len(grid), controls.shape[1]))
+    factors = np.empty((len(grid), controls.shape[1]))
     for g in range(len(grid)):
         near = slice(max(0, g - window), g + window + 1)
         x, y = np.concatenate(right[near]), np.concatenate(left[near])
-        fitted[g] = np.linalg.solve(x.T @ x + ridge * len(x) * np.eye(x.shape[1]), x.T @ y)
+        factors[g] = np.linalg.solve(x.T @ x + ridge * len(x) * np.eye(x.shape[1]), x.T @ y)
     at, log_grid = np.log(np.arange(1, len(scales))), np.log(grid)
     out = np.zeros_like(scales)
     sizes = np.exp(np.interp(at, log_grid, np.log(size)))
     for c in range(out.shape[1]):
-        out[1:, c] = np.interp(at, log_grid, fitted[:, c]) * sizes / scale[1:, c]
+        out[1:, c] = np.interp(at, log_grid, factors[:, c]) * sizes / scale[1:, c]
     return out
 
 

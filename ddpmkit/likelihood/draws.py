@@ -171,11 +171,11 @@ class Draws:
         decoder = arrays["decoder_mean"], arrays.get("decoder_log_variance")
         if "block" in arrays:
             repeats, T, evaluations = (int(v) for v in arrays["counts"])
-            found = {
+            sums = {
                 name: SweepSums(*(arrays[f"{name}/{part}"] for part in MOMENTS)) if f"{name}/total" in arrays else None
                 for name in SWEPT
             }
-            clipped, unclipped, terms_clipped, terms_unclipped = (found[name] for name in SWEPT)
+            clipped, unclipped, terms_clipped, terms_unclipped = (sums[name] for name in SWEPT)
             if clipped is None or unclipped is None:
                 raise DdpmkitError("the stored sweep has no squared errors", "draw it again")
             moments = clipped, unclipped, terms_clipped, terms_unclipped

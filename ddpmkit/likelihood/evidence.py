@@ -57,8 +57,8 @@ class Evidence:
         if not v.any() or not np.isfinite(v).all():
             return most
         shares = v / v.sum()
-        found = 1 / float(np.sum(shares**2 / (nu + 2))) - 2
-        return min(max(found, float(nu.min())), most)
+        effective = 1 / float(np.sum(shares**2 / (nu + 2))) - 2
+        return min(max(effective, float(nu.min())), most)
 
     def middle(self) -> float:
         """The middle sum."""

@@ -86,9 +86,9 @@ class Passes:
             parts.append(torch.stack(self.values(x0, hat, own, t[rows])))
             extra.append(controls(image[rows], t[rows], eps))
             tell(self.done)
-        found = torch.cat(parts, 1).numpy()
-        terms = Values(found[2], found[3]) if len(found) == 4 else None
-        return Answers(t.cpu().numpy(), image.cpu().numpy(), Values(found[0], found[1]), terms, np.concatenate(extra))
+        values = torch.cat(parts, 1).numpy()
+        terms = Values(values[2], values[3]) if len(values) == 4 else None
+        return Answers(t.cpu().numpy(), image.cpu().numpy(), Values(values[0], values[1]), terms, np.concatenate(extra))
 
 
 def flat(images: Tensor) -> Plain:

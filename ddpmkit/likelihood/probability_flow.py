@@ -187,7 +187,7 @@ def ode_likelihood(
     probe = None
     if divergence == "hutchinson":
         probe = torch.where(normal(stream_key(seed, "ode-probe"), index, shape) < 0, -1.0, 1.0)
-    between, found, count = Continuum.of(tables), [], 0
+    between, nlls, count = Continuum.of(tables), [], 0
     for grid in (steps, 2 * steps):
         rows = []
         for first in range(0, len(x0), micro_batch):
@@ -197,9 +197,9 @@ def ode_likelihood(
             if bool(bad.any()):
                 raise Diverged(f"the flow of image {first + int(bad.nonzero()[0])} is not finite")
             rows.append(log_p)
-        found.append(-torch.cat(rows).cpu().numpy() / (dims * math.log(2)) + offset)
+        nlls.append(-torch.cat(rows).cpu().numpy() / (dims * math.log(2)) + offset)
         count += grid * 4 * len(x0) * (1 + (dims if probe is None else 1))
-    coarse, fine = found
+    coarse, fine = nlls
     error = float(np.std(fine, ddof=1) / math.sqrt(len(fine))) if len(fine) > 1 else math.nan
     return OdeLikelihood(float(fine.mean()), error, float(np.abs(fine - coarse).mean()), fine, count, divergence)
 
@@ -213,7 +213,7 @@ def _flow(
     t = between.index(nodes)
     signal = np.exp(between.log_signal(t))
     h = (high - low) / steps
-    gained = torch.zeros(len(z), dtype=torch.float64, device=z.device)
+    integral = torch.zeros(len(z), dtype=torch.float64, device=z.device)
 
     def slope(z: Tensor, node: int) -> tuple[Tensor, Tensor]:
         return _slope(predict, z, float(signal[node]), float(t[node]), probe)
@@ -224,13 +224,13 @@ def _flow(
         f3, g3 = slope(z + h / 2 * f2, 2 * k + 1)
         f4, g4 = slope(z + h * f3, 2 * k + 2)
         z = z + h / 6 * (f1 + 2 * f2 + 2 * f3 + f4)
-        gained = gained + h / 6 * (g1 + 2 * g2 + 2 * g3 + g4)
+        integral = integral + h / 6 * (g1 + 2 * g2 + 2 * g3 + g4)
     # What x_T = m_T z is held against; a chain cut where its signal ends stops at what it has there for unit data.
     m, dims = float(signal[-1]), z[0].numel()
     whole = between.last == tables.T - 1
     variance = tables.prior_variance if whole else float(tables.signal[between.last] ** 2 + tables.noise2[between.last])
     square = (m * z).square().flatten(1).sum(1) / variance
-    return gained - 0.5 * (square + dims * math.log(2 * math.pi * variance)) + dims * math.log(m)
+    return integral - 0.5 * (square + dims * math.log(2 * math.pi * variance)) + dims * math.log(m)
 
 
 def _slope(predict: PredictAt, z: Tensor, signal: float, t: float, probe: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -49,8 +49,8 @@ def shape(t: Ints, losses: Array, residuals: Array, T: int) -> Array:
         root = np.maximum(root, np.finfo(np.float64).tiny)
         p = np.exp(np.interp(np.log(every), np.log(grid), np.log(root)))
         parts.append(p / p.sum())
-    mixed = np.concatenate([[0.0], (parts[0] + parts[1]) / 2])
-    return np.asarray(mixed / mixed.sum())
+    average = np.concatenate([[0.0], (parts[0] + parts[1]) / 2])
+    return np.asarray(average / average.sum())
 
 
 def mixture(clipped: list[Array], unclipped: list[Array]) -> Array:

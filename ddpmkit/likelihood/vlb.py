@@ -128,11 +128,11 @@ def bound(
     variances: list[float | torch.Tensor] = [shared] * len(draws.decoder_mean)
     if decoder_log_variance is None and own is not None:
         variances = [torch.from_numpy(row).double() for row in own]
-    decoded = np.empty(draws.decoder_mean.shape[:2])
+    decoder_bits = np.empty(draws.decoder_mean.shape[:2])
     for d, row in enumerate(draws.decoder_mean):  # one draw at a time, so that memory stays small
         mean = torch.from_numpy(row).double()
         mean = mean.clamp(-1, 1) if clip else mean
-        decoded[d] = decoder_terms(decoder, x0.double(), mean, variances[d], levels).sum(1).numpy() / unit
+        decoder_bits[d] = decoder_terms(decoder, x0.double(), mean, variances[d], levels).sum(1).numpy() / unit
 
     if log_sigma2 is None:
         factor, constant = np.ones(tables.T), np.zeros(tables.T)
@@ -140,14 +140,14 @@ def bound(
         factor, constant = middle_factor(tables, log_sigma2), draws.dims * middle_constant(tables, log_sigma2)
     if isinstance(draws.middle, Sampled):
         evidence, per_step = _sampled(
-            draws.middle, prior, decoded, factor / unit, constant / unit, log_sigma2, clip, control
+            draws.middle, prior, decoder_bits, factor / unit, constant / unit, log_sigma2, clip, control
         )
     else:
-        evidence, per_step = _swept(draws.middle, prior, decoded, factor / unit, constant / unit, log_sigma2, clip)
+        evidence, per_step = _swept(draws.middle, prior, decoder_bits, factor / unit, constant / unit, log_sigma2, clip)
 
-    at_one = float(decoded.mean()), math.sqrt(evidence.decoder_variance())
-    miss = draws.decoder_mean.clip(-1, 1) if clip else draws.decoder_mean
-    rmse = math.sqrt(float(np.mean(np.square(miss.astype(np.float64) - draws.x0)))) * (levels - 1) / 2
+    at_one = float(decoder_bits.mean()), math.sqrt(evidence.decoder_variance())
+    hat = draws.decoder_mean.clip(-1, 1) if clip else draws.decoder_mean
+    rmse = math.sqrt(float(np.mean(np.square(hat.astype(np.float64) - draws.x0)))) * (levels - 1) / 2
     terms = Terms(float(prior.mean()), evidence.middle(), at_one[0])
     return Bound(
         terms.prior + terms.middle + terms.decoder,
@@ -201,7 +201,7 @@ def paired(a: Bound, b: Bound) -> Difference:
 def _sampled(
     s: Sampled,
     prior: Array,
-    decoded: Array,
+    decoder_bits: Array,
     factor: Array,
     constant: Array,
     log_sigma2: Array | None,
@@ -218,23 +218,23 @@ def _sampled(
         adjust = coefficients(s.pilot_t, pilot.of(clip), s.pilot_controls, s.scales)[s.t] * s.controls
     within = adjust[:, :BETWEEN].sum(1)
 
-    def weighed(values: Array) -> Array:
+    def weigh(values: Array) -> Array:
         return (factor[s.t] * values + constant[s.t]) / s.proposal[s.t]
 
-    z, own, nothing = weighed(x - adjust.sum(1)), weighed(x - within), np.zeros(0)
-    evidence = Evidence(prior, decoded, z, own, s.image, s.replicates, nothing, nothing, None)
+    z, own, nothing = weigh(x - adjust.sum(1)), weigh(x - within), np.zeros(0)
+    evidence = Evidence(prior, decoder_bits, z, own, s.image, s.replicates, nothing, nothing, None)
     block = blocks(T)
     size = len(z) // s.replicates
     where = np.repeat(np.arange(s.replicates), size) * (block.max() + 1) + block[s.t]
     sums = np.bincount(where, z, minlength=s.replicates * (block.max() + 1)).reshape(s.replicates, -1) / size
     bits, error = sums.mean(0), sums.std(0, ddof=1) / math.sqrt(s.replicates)
-    nobody = np.bincount(block[s.t], minlength=block.max() + 1) == 0
-    bits[nobody], error[nobody] = np.nan, np.nan
+    empty = np.bincount(block[s.t], minlength=block.max() + 1) == 0
+    bits[empty], error[empty] = np.nan, np.nan
     return evidence, (bits, error)
 
 
 def _swept(
-    s: Swept, prior: Array, decoded: Array, factor: Array, constant: Array, log_sigma2: Array | None, clip: bool
+    s: Swept, prior: Array, decoder_bits: Array, factor: Array, constant: Array, log_sigma2: Array | None, clip: bool
 ) -> tuple[Evidence, tuple[Array, Array]]:
     """Sum the sweep; the total is exact, each image's own is exact but for the shape of sigma within a block."""
     errors = s.clipped if clip else s.unclipped
@@ -252,7 +252,7 @@ def _swept(
     weights = factor.copy()
     weights[0] = 0.0
     none = np.zeros(0)
-    evidence = Evidence(prior, decoded, none, none, np.zeros(0, np.int64), s.repeats, totals, weights, m)
+    evidence = Evidence(prior, decoder_bits, none, none, np.zeros(0, np.int64), s.repeats, totals, weights, m)
     noise = np.bincount(s.block, weights**2 * step_variance(m, n) / n, minlength=len(block))
     return evidence, (block, np.sqrt(noise))
 

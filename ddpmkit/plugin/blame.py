@@ -56,5 +56,5 @@ def blame(kind: str, name: str) -> Iterator[None]:
         except BaseException as err:  # it may raise anything, even an exit
             if pressed.is_set() and isinstance(err, KeyboardInterrupt):
                 raise
-            said = one_line(f"{type(err).__name__}: {err}").rstrip(": ")
-            raise DdpmkitError(f"{kind} '{name}' failed: {said}", "ddpmkit -v ablate ... shows where") from err
+            cause = one_line(f"{type(err).__name__}: {err}").rstrip(": ")
+            raise DdpmkitError(f"{kind} '{name}' failed: {cause}", "ddpmkit -v ablate ... shows where") from err

@@ -67,9 +67,9 @@ def watched(plugin: str) -> Iterator[None]:
         torch, now = sys.modules.get("torch"), _default_dtype()
         if torch is not None and now is not None and now is not (dtype or torch.float32):  # with which torch begins
             torch.set_default_dtype(dtype or torch.float32)
-        found = replaced(before)
-        if found:
-            _made[plugin] = tuple(sorted({*_made.get(plugin, ()), *found}))
+        names = replaced(before)
+        if names:
+            _made[plugin] = tuple(sorted({*_made.get(plugin, ()), *names}))
 
 
 def snapshot(libraries: Sequence[str] = LIBRARIES) -> Looks:
@@ -102,17 +102,17 @@ def left_alone() -> Iterator[None]:
         DdpmkitError: with the names, unless something else was raised.
     """
     before = snapshot()
-    found: list[str] = []
+    names: list[str] = []
     try:
         yield
     finally:
         for module, place, key, value in list(_replaced(before, by_others=True)):
             owner = before[module].attributes[place[0]] if place else sys.modules[module]
             setattr(owner, key, value)
-            found.append(".".join((module, *place, key)))
-    if found:
+            names.append(".".join((module, *place, key)))
+    if names:
         raise DdpmkitError(
-            f"{', '.join(sorted(found)[:3])} was replaced by a component while it worked, and has been put back",
+            f"{', '.join(sorted(names)[:3])} was replaced by a component while it worked, and has been put back",
             "make the change where the plugin is imported, so that ids hold it",
         )
 

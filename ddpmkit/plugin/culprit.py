@@ -56,16 +56,16 @@ def culprit(err: BaseException, registry: Registry) -> Culprit | None:
     owners: dict[str, Entry] = {}
     for entry in registry.foreign():
         owners.setdefault(_top(entry.cls.__module__), entry)
-    found, trace = None, err.__traceback__
+    innermost, trace = None, err.__traceback__
     while trace is not None:
         owner = owners.get(_top(str(trace.tb_frame.f_globals.get("__name__"))))
         if owner is not None:
-            component = _component(trace.tb_frame, registry) or (found.component if found else "")
+            component = _component(trace.tb_frame, registry) or (innermost.component if innermost else "")
             file = trace.tb_frame.f_code.co_filename
             last = trace.tb_next is None
-            found = Culprit(owner.plugin, owner.plugin_version, component, file, trace.tb_lineno, last)
+            innermost = Culprit(owner.plugin, owner.plugin_version, component, file, trace.tb_lineno, last)
         trace = trace.tb_next
-    return found
+    return innermost
 
 
 def _top(module: str) -> str:

@@ -51,8 +51,8 @@ class Job:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
         """Read a job back."""
-        stated: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-        return cls(**stated)
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        return cls(**values)
 
     def folder(self, task: Task) -> Path:
         """The stage's folder: what it prints may be kept in its log.txt."""

@@ -103,9 +103,9 @@ def load_builtin() -> Loaded:
 def load_installed(blocked: Iterable[str] = ()) -> list[Loaded]:
     """Take in every plugin that an installed distribution declares in the entry-point group ``ddpmkit``."""
     blocked = set(blocked)
-    found = sorted(entry_points(group=PROJECT), key=lambda ep: (_dist(ep)[0], ep.name))
+    points = sorted(entry_points(group=PROJECT), key=lambda ep: (_dist(ep)[0], ep.name))
     out = []
-    for ep in found:
+    for ep in points:
         name, version = _dist(ep)
         if name in blocked or ep.name in blocked:
             continue
@@ -188,8 +188,8 @@ def _run_file(path: Path, module_name: str) -> ModuleType:
 
 
 # Of each module, by its name: what it rests on, its own text included, since its import ran; what its hooks have read.
-_first: dict[str, tuple[ModuleType, Sources]] = {}
-_heard: dict[str, tuple[ModuleType, Sources]] = {}
+_imports: dict[str, tuple[ModuleType, Sources]] = {}
+_hook_files: dict[str, tuple[ModuleType, Sources]] = {}
 
 
 def _imported(loaded: Loaded, action: Callable[[], Any], *, itself: bool = False) -> Any:
@@ -203,10 +203,10 @@ def _imported(loaded: Loaded, action: Callable[[], Any], *, itself: bool = False
     loaded.milliseconds = 1e3 * (time.perf_counter() - started)
     if not isinstance(module, ModuleType):
         return module
-    same, sources = _first.get(module.__name__, (None, None))
+    same, sources = _imports.get(module.__name__, (None, None))
     if same is not module or sources is None:
         sources = sources_of(module, set(sys.modules) - before, itself=True).with_files(paths)
-        _first[module.__name__] = module, sources
+        _imports[module.__name__] = module, sources
     elif _stale(loaded, sources):
         return None
     own = set() if itself else {module.__name__}
@@ -255,16 +255,16 @@ def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
         with changes.watched(loaded.name), reading() as paths:
             answers = [(kind, _answer(loaded, hook)) for kind, hook in calls]
         # What a hook read before and did not read again, it kept.
-        same, before = _heard.get(module.__name__, (None, Sources()))
-        kept = Sources({}, {p: c for p, c in before.files.items() if p not in paths}) if same is module else Sources()
-        if _stale(loaded, kept):
+        same, before = _hook_files.get(module.__name__, (None, Sources()))
+        cache = Sources({}, {p: c for p, c in before.files.items() if p not in paths}) if same is module else Sources()
+        if _stale(loaded, cache):
             return
-        heard = kept.with_files(paths)
-        _heard[module.__name__] = module, heard
-        loaded.sources = loaded.sources | heard
+        sources = cache.with_files(paths)
+        _hook_files[module.__name__] = module, sources
+        loaded.sources = loaded.sources | sources
     for kind, answer in answers:
-        for returned in answer:
-            for cls, problem in _classes(kind, returned):
+        for value in answer:
+            for cls, problem in _classes(kind, value):
                 if problem:
                     loaded.issues.append(Issue(loaded.name, loaded.version, "component", problem))
                 else:
@@ -275,26 +275,26 @@ def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
 def _answer(loaded: Loaded, hook: Any) -> tuple[Any, ...]:
     """What a hook returns; nothing where it raises."""
     before = len(loaded.issues)
-    returned = _guarded(loaded, "hook", hook.function)
-    return (returned,) if len(loaded.issues) == before else ()
+    value = _guarded(loaded, "hook", hook.function)
+    return (value,) if len(loaded.issues) == before else ()
 
 
 def _refuse_namesakes(parts: list[Loaded]) -> None:
     """Take out the components of one plugin that share kind and name: neither is what the name means."""
     classes: dict[tuple[str, str], list[type[Component]]] = {}
     for part in parts:
-        kept = []
+        entries = []
         for entry in part.entries:
-            found = classes.setdefault((entry.kind, entry.name), [])
-            if entry.cls not in found:  # the same class, listed twice, is one
-                found.append(entry.cls)
-                kept.append(entry)
-        part.entries = kept
-    for (kind, name), found in classes.items():
-        if len(found) < 2:
+            namesakes = classes.setdefault((entry.kind, entry.name), [])
+            if entry.cls not in namesakes:  # the same class, listed twice, is one
+                namesakes.append(entry.cls)
+                entries.append(entry)
+        part.entries = entries
+    for (kind, name), namesakes in classes.items():
+        if len(namesakes) < 2:
             continue
-        told = " and ".join(cls.__name__ for cls in found)
-        text = f"the classes {told} are both called {kind} '{name}', so neither is usable; rename one"
+        names = " and ".join(cls.__name__ for cls in namesakes)
+        text = f"the classes {names} are both called {kind} '{name}', so neither is usable; rename one"
         parts[0].issues.append(Issue(parts[0].name, parts[0].version, "component", text))
         for part in parts:
             part.entries = [e for e in part.entries if (e.kind, e.name) != (kind, name)]
@@ -314,10 +314,10 @@ def _unknown_hooks(loaded: Loaded, module: ModuleType, manager: pluggy.PluginMan
         yield Issue(loaded.name, loaded.version, "hook", text)
 
 
-def _classes(kind: Kind, returned: Any) -> Iterator[tuple[Any, str]]:
+def _classes(kind: Kind, value: Any) -> Iterator[tuple[Any, str]]:
     """Yield every class of a hook's answer with what makes it unusable, or an empty string."""
-    if not isinstance(returned, (list, tuple)):
-        yield None, f"{kind.hook}() must return a list of classes, not {type(returned).__name__}"
+    if not isinstance(value, (list, tuple)):
+        yield None, f"{kind.hook}() must return a list of classes, not {type(value).__name__}"
         return
-    for cls in returned:
+    for cls in value:
         yield cls, class_problem(kind, cls)

@@ -25,14 +25,8 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CODE = {".py", ".pyc", ".so", ".pyd", ".dylib"}
-CACHES = (
-    ".cache",
-    ".config/matplotlib",
-    ".matplotlib",
-    ".nv",
-    ".triton",
-)  # in the home; what tools keep for themselves
-TOLD_CACHES = ("XDG_CACHE_HOME", "HF_HOME", "TORCH_HOME", "MPLCONFIGDIR")  # where they are told to keep it
+CACHES = (".cache", ".config/matplotlib", ".matplotlib", ".nv", ".triton")  # of tools, in the home
+CACHE_VARIABLES = ("XDG_CACHE_HOME", "HF_HOME", "TORCH_HOME", "MPLCONFIGDIR")  # which name other folders for it
 MACHINE = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/System", "/Library")  # the machine's, not the plugin's
 
 
@@ -46,8 +40,8 @@ class Sources:
     def digest(self) -> str:
         """Return one hash of all of it; the folders of the files do not enter."""
         names = _apart(list(self.files))
-        named = sorted([names[path], content] for path, content in self.files.items())
-        text = repr((sorted(self.modules.items()), named))
+        files = sorted([names[path], content] for path, content in self.files.items())
+        text = repr((sorted(self.modules.items()), files))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __or__(self, other: Sources) -> Sources:
@@ -78,29 +72,29 @@ def sources_of(module: ModuleType, new: Iterable[str] = (), *, itself: bool = Fa
     Import statements are followed wherever they stand in the text, in functions too; ``new`` are the names that the
     import brought by other ways.
     """
-    found: dict[str, Path] = {}
+    modules: dict[str, Path] = {}
     todo = [module.__name__, *new]
     while todo:
         name = todo.pop()
-        if name in found:
+        if name in modules:
             continue
         path = None if _inside_installed(name) else _file_of(name)
         if path is None or not foreign(path):
             continue
-        found[name] = path
+        modules[name] = path
         todo += _imported(name, path)
     if not itself:
-        found.pop(module.__name__, None)
-    return Sources({name: _sha256(path) for name, path in sorted(found.items())})
+        modules.pop(module.__name__, None)
+    return Sources({name: _sha256(path) for name, path in sorted(modules.items())})
 
 
 def _apart(paths: list[str]) -> dict[str, str]:
     """Name each path by its last parts, as few of them as tell all apart: folders above are the machine's."""
     parts = {path: Path(path).parts for path in paths}
-    kept, different = 1, len(set(parts.values()))
-    while len({p[-kept:] for p in parts.values()}) < different:
-        kept += 1
-    return {path: "/".join(p[-kept:]) for path, p in parts.items()}
+    depth, different = 1, len(set(parts.values()))
+    while len({p[-depth:] for p in parts.values()}) < different:
+        depth += 1
+    return {path: "/".join(p[-depth:]) for path, p in parts.items()}
 
 
 def foreign(path: Path) -> bool:
@@ -187,8 +181,8 @@ def _counts(path: Path) -> bool:
     if path.suffix in CODE or any(part.endswith((".dist-info", ".egg-info")) for part in path.parts):
         return False
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
-    told = [Path(os.environ[name]) for name in TOLD_CACHES if os.environ.get(name)]
-    tools = [*map(Path, MACHINE), *(home / name for name in CACHES), *told]
+    caches = [Path(os.environ[name]) for name in CACHE_VARIABLES if os.environ.get(name)]
+    tools = [*map(Path, MACHINE), *(home / name for name in CACHES), *caches]
     return foreign(path.resolve()) and not any(path.is_relative_to(place) for place in tools)
 
 
@@ -239,8 +233,8 @@ def _imported(name: str, path: Path) -> Iterator[str]:
             base = node.module or ""
             if node.level:
                 parts = package.split(".")
-                kept = parts[: len(parts) - node.level + 1]
-                base = ".".join([*kept, *([base] if base else [])])
+                parents = parts[: len(parts) - node.level + 1]
+                base = ".".join([*parents, *([base] if base else [])])
             if base:
                 yield from _prefixes(base)
                 yield from (f"{base}.{alias.name}" for alias in node.names if _may_be_module(base, alias.name))

@@ -160,18 +160,18 @@ def judge(
         alpha: Family-wise error rate, once for the differences and once for the equivalences.
         margin: See :func:`equivalence_p`.
     """
-    tested = {}
+    p_values = {}
     if words is not None:
         for key, pairs in family.items():
             p = paired_p(pairs.differences, pairs.rounding)
             if p is not None and any(pairs.differences):
-                tested[key] = p
-    adjusted, levels = _holm(tested), holm_levels(tested, alpha)
-    close = {}
+                p_values[key] = p
+    p_holm, levels = _holm(p_values), holm_levels(p_values, alpha)
+    equivalence = {}
     if margin is not None:
-        close = {key: equivalence_p(family[key].differences, margin, family[key].rounding) for key in tested}
-    equal = {key: p for key, p in close.items() if p is not None}
-    equal_adjusted, equal_levels = _holm(equal), holm_levels(equal, alpha)
+        equivalence = {key: equivalence_p(family[key].differences, margin, family[key].rounding) for key in p_values}
+    p_equivalence = {key: p for key, p in equivalence.items() if p is not None}
+    p_equivalence_holm, equivalence_levels = _holm(p_equivalence), holm_levels(p_equivalence, alpha)
     out = {}
     for key, pairs in family.items():
         d = pairs.differences
@@ -182,24 +182,24 @@ def judge(
         interval = t_interval(d, 1 - level)
         if any(d) and without_spread(d, pairs.rounding):  # an interval of no width would claim what nobody knows
             interval = replace(interval, low=None, high=None)
-        inside = t_interval(d, 1 - 2 * equal_levels[key]) if key in equal else None
+        equivalence_interval = t_interval(d, 1 - 2 * equivalence_levels[key]) if key in p_equivalence else None
         out[key] = Contrast(
             interval.mean,
             interval.low,
             interval.high,
             paired_p(d, pairs.rounding) if words is not None else None,
-            adjusted.get(key),
+            p_holm.get(key),
             correlation(pairs.cell, pairs.base),
             len(d),
-            _verdict(pairs, interval.mean, words, adjusted.get(key), equal_adjusted.get(key), alpha, margin),
+            _verdict(pairs, interval.mean, words, p_holm.get(key), p_equivalence_holm.get(key), alpha, margin),
             sign_flip_p(d) if words is not None else None,
             sign_flip_floor(len(d)),
             level if interval.low is not None else None,
             margin,
-            equal.get(key),
-            equal_adjusted.get(key),
-            inside.low if inside else None,
-            inside.high if inside else None,
+            p_equivalence.get(key),
+            p_equivalence_holm.get(key),
+            equivalence_interval.low if equivalence_interval else None,
+            equivalence_interval.high if equivalence_interval else None,
             pairs.seeds,
         )
     return out

@@ -25,10 +25,10 @@ def holm_levels(ps: Mapping[K, float], alpha: float) -> dict[K, float]:
     interval at this level excludes zero exactly when Holm rejects.
     """
     levels: dict[K, float] = {}
-    stopped = None
+    final_level = None
     for rank, name in enumerate(sorted(ps, key=lambda n: ps[n])):
-        level = alpha / (len(ps) - rank) if stopped is None else stopped
+        level = alpha / (len(ps) - rank) if final_level is None else final_level
         levels[name] = level
-        if stopped is None and ps[name] > level:
-            stopped = level
+        if final_level is None and ps[name] > level:
+            final_level = level
     return levels

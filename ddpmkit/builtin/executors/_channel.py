@@ -27,12 +27,12 @@ class Reader:
         """Take in what arrived, and return the messages that it completes."""
         first, *lines = data.split(b"\n")
         self._keep(first)
-        found = []
+        complete = []
         for line in lines:
-            found.append(b"".join(self._rest) if self._size <= LONGEST else b"")
+            complete.append(b"".join(self._rest) if self._size <= LONGEST else b"")
             self._rest, self._size = [], 0
             self._keep(line)
-        return [m for m in map(_message, found) if m is not None]
+        return [m for m in map(_message, complete) if m is not None]
 
     def _keep(self, part: bytes) -> None:
         self._size += len(part)
@@ -44,7 +44,7 @@ class Reader:
 
 def _message(line: bytes) -> Message | None:
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None

@@ -62,8 +62,8 @@ class Process:
         self._log: Log | None = None
         self._reader, self._unsent, self._sending = Reader(), bytearray(), threading.Lock()
         self._end, theirs = socket.socketpair()
-        self._output, printed = os.pipe()
-        with theirs, open(printed, "wb", buffering=0) as output:
+        self._output, write_end = os.pipe()
+        with theirs, open(write_end, "wb", buffering=0) as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ddpmkit.builtin.executors._worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,

@@ -40,10 +40,10 @@ def load_network(blob: bytes, name: str, levels: int) -> Callable[[Levels], Arra
     """
     foreign = DdpmkitError(f"'{name}' holds no DINOv2 network", "use model.safetensors of facebook/dinov2-small")
     try:
-        stored = load(blob)
+        tensors = load(blob)
     except SafetensorError:
         raise foreign from None
-    state = {_renamed(key): value.float() for key, value in stored.items() if not key.endswith("mask_token")}
+    state = {_renamed(key): value.float() for key, value in tensors.items() if not key.endswith("mask_token")}
     if not {"cls", "positions", "patch.weight"} <= set(state) or state["cls"].shape[-1] % HEAD:
         raise foreign
     depth = 1 + max((int(k.split(".")[1]) for k in state if k.startswith("blocks.")), default=-1)
@@ -60,9 +60,9 @@ def load_network(blob: bytes, name: str, levels: int) -> Callable[[Levels], Arra
         with torch.inference_mode():
             for first in range(0, len(images), BATCH):
                 chunk = torch.from_numpy(np.ascontiguousarray(images[first : first + BATCH])).float() / (levels - 1)
-                padded = torch.zeros(BATCH, 3, SIZE, SIZE)
-                padded[: len(chunk)] = _resized(chunk)  # one channel becomes three equal ones
-                out.append(network((padded - mean) / sd)[: len(chunk)].double().numpy())
+                batch = torch.zeros(BATCH, 3, SIZE, SIZE)
+                batch[: len(chunk)] = _resized(chunk)  # one channel becomes three equal ones
+                out.append(network((batch - mean) / sd)[: len(chunk)].double().numpy())
         return np.concatenate(out)
 
     return extract
@@ -70,8 +70,8 @@ def load_network(blob: bytes, name: str, levels: int) -> Callable[[Levels], Arra
 
 def _renamed(key: str) -> str:
     for pattern, ours in RENAMED:
-        key, found = re.subn(pattern, ours, key.removeprefix("dinov2."))
-        if found:
+        key, count = re.subn(pattern, ours, key.removeprefix("dinov2."))
+        if count:
             return key
     return key
 

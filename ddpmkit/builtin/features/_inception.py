@@ -27,9 +27,9 @@ def load_network(path: Path, levels: int) -> Callable[[Levels], Array]:
         with torch.inference_mode():
             for first in range(0, len(images), BATCH):
                 chunk = torch.from_numpy(table[images[first : first + BATCH]])
-                padded = torch.zeros(BATCH, 3, *images.shape[2:], dtype=torch.uint8)
-                padded[: len(chunk)] = chunk  # one channel becomes three equal ones
-                out.append(network(padded)[0][: len(chunk)].double().numpy())
+                batch = torch.zeros(BATCH, 3, *images.shape[2:], dtype=torch.uint8)
+                batch[: len(chunk)] = chunk  # one channel becomes three equal ones
+                out.append(network(batch)[0][: len(chunk)].double().numpy())
         return np.concatenate(out)
 
     return extract

@@ -57,9 +57,9 @@ def shipped(net: nn.Module, weights: Path, sha256: str, levels: int) -> Callable
         with torch.inference_mode():
             for first in range(0, max(len(images), 1), BATCH):
                 chunk = torch.from_numpy(np.ascontiguousarray(images[first : first + BATCH]))
-                padded = torch.zeros(BATCH, *images.shape[1:], dtype=torch.uint8)
-                padded[: len(chunk)] = chunk
-                out.append(run.features(to_pixels(padded, levels))[: len(chunk)].double().numpy())
+                batch = torch.zeros(BATCH, *images.shape[1:], dtype=torch.uint8)
+                batch[: len(chunk)] = chunk
+                out.append(run.features(to_pixels(batch, levels))[: len(chunk)].double().numpy())
         return np.concatenate(out)
 
     return extract

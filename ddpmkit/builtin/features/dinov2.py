@@ -50,9 +50,9 @@ class DinoV2(Features):
         if not self.path or not Path(self.path).is_file():
             raise DdpmkitError(f"there is no file '{self.path}'", "write dinov2:path=FILE:sha256=HASH")
         blob = Path(self.path).read_bytes()
-        found = hashlib.sha256(blob).hexdigest()
-        if found != expected:
-            raise DdpmkitError(f"'{self.path}' is another file: SHA-256 {found}, not {expected}", "fetch it again")
+        digest = hashlib.sha256(blob).hexdigest()
+        if digest != expected:
+            raise DdpmkitError(f"'{self.path}' is another file: SHA-256 {digest}, not {expected}", "fetch it again")
         if data.train.shape[1] not in (1, 3):
             raise DdpmkitError(
                 f"features 'dinov2' are for images of 1 or 3 channels, not {data.train.shape[1]}", "use pca:k=64"

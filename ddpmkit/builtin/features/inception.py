@@ -55,9 +55,9 @@ class Inception(Features):
         if path is None and self.download:
             path = fetch(hub_cache() / NAMES[0])
         if path is None:
-            looked = ", ".join(str(p) for p in places(self.weights))
+            paths = ", ".join(str(p) for p in places(self.weights))
             raise DdpmkitError(
-                f"the Inception weights are not here; looked at {looked}",
+                f"the Inception weights are not here; looked at {paths}",
                 f"put {NAMES[0]} into one of them, or use inception:download=true",
             )
         return extractor(path, data)
@@ -67,11 +67,11 @@ def places(weights: str = "") -> list[Path]:
     """Where the weights may be, in order; a file that was named is the only place."""
     if weights:
         return [Path(weights)]
-    found = []
-    if given := os.environ.get(VARIABLE):
-        place = Path(given).expanduser()
-        found += [place / name for name in NAMES] if place.is_dir() else [place]
-    return found + [hub_cache() / name for name in NAMES]
+    paths = []
+    if setting := os.environ.get(VARIABLE):
+        place = Path(setting).expanduser()
+        paths += [place / name for name in NAMES] if place.is_dir() else [place]
+    return paths + [hub_cache() / name for name in NAMES]
 
 
 def find(weights: str = "") -> Path | None:
@@ -96,9 +96,9 @@ def verify(path: Path) -> None:
         what = "is cut short" if size < SIZE else "is another file"
         raise DdpmkitError(f"{path} {what}: {size} bytes, not {SIZE}", "delete it and fetch it again")
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
-        raise DdpmkitError(f"{path} is another file: SHA-256 {found[:16]}.., not {SHA256[:16]}..", "fetch it again")
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != SHA256:
+        raise DdpmkitError(f"{path} is another file: SHA-256 {digest[:16]}.., not {SHA256[:16]}..", "fetch it again")
 
 
 def fetch(target: Path, url: str = URL) -> Path:

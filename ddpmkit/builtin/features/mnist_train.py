@@ -40,13 +40,13 @@ def main() -> None:
             step(net, optimizer, to_pixels(images["train"][index], data.levels), labels["train"][index])
             decay.step()
     net.eval()
-    stored = {name: value.half() for name, value in net.state_dict().items()}
-    net.load_state_dict(stored)
+    weights = {name: value.half() for name, value in net.state_dict().items()}
+    net.load_state_dict(weights)
     with torch.inference_mode():
         for split, x in images.items():
             right = [(net(to_pixels(part, data.levels)).argmax(1)) for part in x.split(1000)]
             print(f"{split:<10} accuracy {(torch.cat(right) == labels[split]).float().mean():.4f}")
-    blob = files.pack(stored)
+    blob = files.pack(weights)
     WEIGHTS.write_bytes(blob)
     print(f"wrote {WEIGHTS.name}, {len(blob)} bytes, sha256 {hashlib.sha256(blob).hexdigest()}")
 

@@ -29,11 +29,11 @@ class C2st(Metric):
         from ddpmkit import two_sample_test
 
         if sets.x_levels is None or sets.y_levels is None or sets.x_levels[0].size > self.most_pixels:
-            found, space = sets.once(two_sample_test), "features"
+            measurement, space = sets.once(two_sample_test), "features"
         else:
             x, y = (levels.reshape(len(levels), -1) for levels in (sets.x_levels, sets.y_levels))
-            found, space = two_sample_test(x, y), "pixels"
-        return replace(found, details=found.details | {"space": space})
+            measurement, space = two_sample_test(x, y), "pixels"
+        return replace(measurement, details=measurement.details | {"space": space})
 
     def why_not(
         self, n: int, n_reference: int, train: Levels | None = None, heldout: Levels | None = None

@@ -26,10 +26,10 @@ class Fd(Metric):
         """Return the plain distance, and ``debiased`` beside it where there are samples enough."""
         from ddpmkit import debiased_frechet
 
-        found = debiased_frechet(sets.x, sets.mu, sets.cov, n_reference=sets.n_reference, reference=sets.y)
+        measurement = debiased_frechet(sets.x, sets.mu, sets.cov, n_reference=sets.n_reference, reference=sets.y)
         # Plain, as the field computes it; intervals around it do not cover, since its bias is no noise.
-        beside = {"debiased": found} if found.details["debiased"] else {}
-        return Measurement(found.details["plain"], None, found.details, beside)
+        beside = {"debiased": measurement} if measurement.details["debiased"] else {}
+        return Measurement(measurement.details["plain"], None, measurement.details, beside)
 
     def column(self, protocol: Mapping[str, Any]) -> str:
         """Return FID for the verified Inception file alone, else FD and the extractor's name."""

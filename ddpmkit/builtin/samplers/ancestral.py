@@ -35,8 +35,8 @@ class Ancestral(Sampler):
         on_x0, on_xt = tables.posterior_x0.tolist(), tables.posterior_xt.tolist()
         x: Tensor = noise(0) * math.sqrt(tables.prior_variance)
         for k, t in enumerate(range(tables.T - 1, -1, -1)):
-            found = denoise(x, t)
-            x = on_x0[t] * clipped(found.x0, self.clip) + on_xt[t] * x
+            denoised = denoise(x, t)
+            x = on_x0[t] * clipped(denoised.x0, self.clip) + on_xt[t] * x
             if t > 0:
-                x = x + found.sigma * noise(k + 1)
+                x = x + denoised.sigma * noise(k + 1)
         return x

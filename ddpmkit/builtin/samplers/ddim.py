@@ -51,10 +51,10 @@ class Ddim(Sampler):
         deviation = np.sqrt(tables.noise2).tolist()
         x: Tensor = noise(0) * math.sqrt(tables.prior_variance)
         for k, t in enumerate(range(tables.T - 1, -1, -1)):
-            found = denoise(x, t)
-            x0 = clipped(found.x0, self.clip)
-            eps = (x - signal[t] * (x0 if self.rederive else found.x0)) / deviation[t]
+            denoised = denoise(x, t)
+            x0 = clipped(denoised.x0, self.clip)
+            eps = (x - signal[t] * (x0 if self.rederive else denoised.x0)) / deviation[t]
             x = before[t] * x0 + noise_before[t] * eps
-            if t > 0 and not found.quiet:
-                x = x + found.sigma * noise(k + 1)
+            if t > 0 and not denoised.quiet:
+                x = x + denoised.sigma * noise(k + 1)
         return x

@@ -44,9 +44,8 @@ class DpmSolver(Sampler):
         h_before = 0.0
         for t in range(tables.T - 1, 0, -1):
             x0 = clipped(denoise(x, t).x0, self.clip)
-            if (
-                signal[t] == 0
-            ):  # no signal at all: lambda is minus infinity, and the step's limit is m_s x0hat + S_s eps
+            if signal[t] == 0:
+                # No signal at all: lambda is minus infinity, and the step's limit is m_s x0hat + S_s eps.
                 x = signal[t - 1] * x0 + deviation[t - 1] / deviation[t] * x
                 continue
             h = math.log(signal[t - 1] / deviation[t - 1]) - math.log(signal[t] / deviation[t])

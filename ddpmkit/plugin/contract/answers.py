@@ -35,8 +35,8 @@ def own_copy(tables: Tables) -> Tables:
     """A copy for one component: what it writes into an array of it, nobody else sees."""
     import numpy as np
 
-    held = {f.name: getattr(tables, f.name) for f in dataclasses.fields(tables)}
-    copies: dict[str, Any] = {name: value.copy() for name, value in held.items() if isinstance(value, np.ndarray)}
+    fields = {f.name: getattr(tables, f.name) for f in dataclasses.fields(tables)}
+    copies: dict[str, Any] = {name: value.copy() for name, value in fields.items() if isinstance(value, np.ndarray)}
     return dataclasses.replace(tables, **copies)
 
 
@@ -56,8 +56,8 @@ def dtype_of(x: Tensor) -> str:
     return str(x.dtype).removeprefix("torch.")
 
 
-def as_array(told: str, what: str, value: Any) -> Any:
-    """Whatever was given as a numpy array.
+def as_array(subject: str, what: str, value: Any) -> Any:
+    """A component's answer as a numpy array.
 
     Raises:
         DdpmkitError: when it is none.
@@ -67,28 +67,28 @@ def as_array(told: str, what: str, value: Any) -> Any:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # a ragged list; a tensor on a device, or with a gradient
-        raise DdpmkitError(f"{told} gives {what} that are no array", "give a numpy array") from None
+        raise DdpmkitError(f"{subject} gives {what} that are no array", "give a numpy array") from None
 
 
-def numbers(told: str, what: str, value: Any, shape: tuple[int, ...]) -> Array:
+def numbers(subject: str, what: str, value: Any, shape: tuple[int, ...]) -> Array:
     """A copy as float64 in C order, so that nobody else holds it; real numbers of any precision are welcome."""
     import numpy as np
 
-    array = as_array(told, what, value)
+    array = as_array(subject, what, value)
     wanted = f"({shape[0]},)" if len(shape) == 1 else str(shape)
     if array.dtype.kind not in "iuf":
-        found = type(value).__name__ if array.dtype.kind == "O" else array.dtype
-        raise DdpmkitError(f"{told} gives {what} of type {found}, not real numbers", "give float64")
+        type_name = type(value).__name__ if array.dtype.kind == "O" else array.dtype
+        raise DdpmkitError(f"{subject} gives {what} of type {type_name}, not real numbers", "give float64")
     if array.shape != shape:
-        raise DdpmkitError(f"{told} gives {what} of shape {array.shape}, not {wanted}", "one number a step")
+        raise DdpmkitError(f"{subject} gives {what} of shape {array.shape}, not {wanted}", "one number a step")
     out: Array = np.array(array, dtype=np.float64, order="C")
     if not np.isfinite(out).all():
         t = int(np.argmax(~np.isfinite(out)))
-        raise DdpmkitError(f"{told} gives {what} that are not finite: step {t} is {out[t]}", "look at that step")
+        raise DdpmkitError(f"{subject} gives {what} that are not finite: step {t} is {out[t]}", "look at that step")
     return out
 
 
-def pair_of(told: str, names: tuple[str, str], value: Any, shape: tuple[int, ...]) -> tuple[Array, ...]:
+def pair_of(subject: str, names: tuple[str, str], value: Any, shape: tuple[int, ...]) -> tuple[Array, ...]:
     """Two arrays of one shape as float64; ``names`` are what each is called.
 
     Raises:
@@ -97,29 +97,31 @@ def pair_of(told: str, names: tuple[str, str], value: Any, shape: tuple[int, ...
     parts = tuple(value) if hasattr(value, "__iter__") and getattr(value, "ndim", 1) != 0 else ()
     if len(parts) != 2:
         raise DdpmkitError(
-            f"{told} gives a {type(value).__name__}, not the pair of {names[0]} and {names[1]}", "give two arrays"
+            f"{subject} gives a {type(value).__name__}, not the pair of {names[0]} and {names[1]}", "give two arrays"
         )
-    shapes = [as_array(told, name, v).shape for name, v in zip(names, parts, strict=True)]
+    shapes = [as_array(subject, name, v).shape for name, v in zip(names, parts, strict=True)]
     if any(s != shape for s in shapes):
-        raise DdpmkitError(f"{told} gives shapes {shapes[0]} and {shapes[1]}, not ({shape[0]},)", "one number a step")
-    return tuple(numbers(told, name, v, shape) for name, v in zip(names, parts, strict=True))
+        raise DdpmkitError(
+            f"{subject} gives shapes {shapes[0]} and {shapes[1]}, not ({shape[0]},)", "one number a step"
+        )
+    return tuple(numbers(subject, name, v, shape) for name, v in zip(names, parts, strict=True))
 
 
-def twice(told: str, what: str, ask: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+def twice(subject: str, what: str, ask: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
     """What is given, if it is given again; else training, sampling and likelihood would each see another one."""
     import numpy as np
 
     first, again = ask(), ask()
     if not all(np.array_equal(a, b) for a, b in zip(first, again, strict=True)):
         raise DdpmkitError(
-            f"{told} gives {what} when asked again",
+            f"{subject} gives {what} when asked again",
             "it must not draw random numbers, nor remember its last call",
         )
     return first
 
 
 def a_number(
-    told: str,
+    subject: str,
     what: str,
     kind: str,
     component: Any,
@@ -134,23 +136,25 @@ def a_number(
         DdpmkitError: when it is something else.
     """
     with blame(kind, component.name):
-        given = ask(), ask()
+        answers = ask(), ask()
     values = []
-    for value in given:
-        array = as_array(told, what, value)
+    for value in answers:
+        array = as_array(subject, what, value)
         if array.ndim or array.dtype.kind not in "iuf":
-            refuse(component, f"{told}: its {what} is {shown(value)}, not a number")
+            refuse(component, f"{subject}: its {what} is {shown(value)}, not a number")
         number = float(array)
         fits = number > 0 if above else number >= 0
         if not fits or not (math.isfinite(number) or infinite):
-            refuse(component, f"{told}: its {what} is {exact(number)}, not a number {'above' if above else 'from'} 0")
+            refuse(
+                component, f"{subject}: its {what} is {exact(number)}, not a number {'above' if above else 'from'} 0"
+            )
         values.append(number)
     if values[0] != values[1]:
-        refuse(component, f"{told} gives another {what} when asked again")
+        refuse(component, f"{subject} gives another {what} when asked again")
     return values[0]
 
 
-def not_negative(component: Any, told: str, what: str, values: Array) -> Array:
+def not_negative(component: Any, subject: str, what: str, values: Array) -> Array:
     """The values, if none is below 0.
 
     Raises:
@@ -160,19 +164,19 @@ def not_negative(component: Any, told: str, what: str, values: Array) -> Array:
 
     if (values < 0).any():
         t = int(np.argmax(values < 0))
-        refuse(component, f"{told} gives a {what} of {exact(values[t])} at step {t}, and none may be below 0")
+        refuse(component, f"{subject} gives a {what} of {exact(values[t])} at step {t}, and none may be below 0")
     return values
 
 
-def checked_tensor(component: Any, told: str, found: Any, shape: tuple[int, ...], device: torch.device) -> None:
+def checked_tensor(component: Any, subject: str, tensor: Any, shape: tuple[int, ...], device: torch.device) -> None:
     """Shape, dtype and device of a tensor; no value, since that would wait for the device."""
     import torch
 
-    if not isinstance(found, torch.Tensor):
-        refuse(component, f"{told} gives a {type(found).__name__} and no tensor", "give the tensor itself")
-    if tuple(found.shape) != shape:
-        refuse(component, f"{told} gives shape {tuple(found.shape)}, not {shape}")
-    if not found.is_floating_point():
-        refuse(component, f"{told} gives {dtype_of(found)}, not floating point")
-    if found.device != device:
-        refuse(component, f"{told} gives a tensor on {found.device}, not on {device}")
+    if not isinstance(tensor, torch.Tensor):
+        refuse(component, f"{subject} gives a {type(tensor).__name__} and no tensor", "give the tensor itself")
+    if tuple(tensor.shape) != shape:
+        refuse(component, f"{subject} gives shape {tuple(tensor.shape)}, not {shape}")
+    if not tensor.is_floating_point():
+        refuse(component, f"{subject} gives {dtype_of(tensor)}, not floating point")
+    if tensor.device != device:
+        refuse(component, f"{subject} gives a tensor on {tensor.device}, not on {device}")

@@ -14,32 +14,32 @@ STATES = ("done", "failed", "diverged", "interrupted")
 ABOUT_A_STAGE = ("start", "attempt", "progress", "requeued", "end")
 
 
-def event(executor: Executor, found: Any, stages: Mapping[str, Any]) -> dict[str, Any]:
+def event(executor: Executor, report: Any, stages: Mapping[str, Any]) -> dict[str, Any]:
     """Return an event that an executor reports, if it is one: a dict that names a stage of the run.
 
     Raises:
         DdpmkitError: when it is something else, or an end in no known state.
     """
-    told = f"executor '{executor.name}'"
-    if problem := event_problem(found, stages):
-        refuse(executor, f"{told} {problem}")
-    if not isinstance(found.get("worker", 0), int):
-        refuse(executor, f"{told} reports {shown(found['worker'])} as a worker, and that is a number")
-    out: dict[str, Any] = found
+    subject = f"executor '{executor.name}'"
+    if problem := event_problem(report, stages):
+        refuse(executor, f"{subject} {problem}")
+    if not isinstance(report.get("worker", 0), int):
+        refuse(executor, f"{subject} reports {shown(report['worker'])} as a worker, and that is a number")
+    out: dict[str, Any] = report
     return out
 
 
-def event_problem(found: Any, stages: Container[str]) -> str:
+def event_problem(report: Any, stages: Container[str]) -> str:
     """Say what is wrong with an event of an executor or a worker about one of the stages; nothing if nothing is."""
-    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
-        return f"reports {shown(found)}, and an event is a dict with the key 'event'"
-    kind, stage = found["event"], found.get("stage")
+    if not isinstance(report, dict) or not isinstance(report.get("event"), str):
+        return f"reports {shown(report)}, and an event is a dict with the key 'event'"
+    kind, stage = report["event"], report.get("stage")
     if kind == "log":
-        return "" if isinstance(found.get("text"), str) else "reports a line of the log without its 'text'"
+        return "" if isinstance(report.get("text"), str) else "reports a line of the log without its 'text'"
     if kind in ABOUT_A_STAGE and not (isinstance(stage, str) and stage in stages):
         return f"reports the {kind} of {shown(stage)}, which is no stage of this run"
-    if kind == "end" and found.get("state") not in STATES:
-        return f"reports an end as {shown(found.get('state'))}, not as {', '.join(STATES)}"
-    if kind == "progress" and not isinstance(found.get("done"), (int, float)):
-        return f"reports progress as {shown(found.get('done'))}; 'done' is a number from 0 to 1"
+    if kind == "end" and report.get("state") not in STATES:
+        return f"reports an end as {shown(report.get('state'))}, not as {', '.join(STATES)}"
+    if kind == "progress" and not isinstance(report.get("done"), (int, float)):
+        return f"reports progress as {shown(report.get('done'))}; 'done' is a number from 0 to 1"
     return ""

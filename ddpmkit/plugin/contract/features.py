@@ -31,12 +31,14 @@ class Extractor:
         """
         import numpy as np
 
-        found = self._rows(levels)
-        bad = int((~np.isfinite(found)).any(axis=1).sum())
+        rows = self._rows(levels)
+        bad = int((~np.isfinite(rows)).any(axis=1).sum())
         if bad:
-            told = f"features '{self.features.name}': {what}"
-            refuse(self.features, f"{told} that are not finite, in {bad} of {len(found)} rows", "look at those images")
-        return found
+            subject = f"features '{self.features.name}': {what}"
+            refuse(
+                self.features, f"{subject} that are not finite, in {bad} of {len(rows)} rows", "look at those images"
+            )
+        return rows
 
     def agrees(self, levels: Levels, known: Array) -> None:
         """Refuse an extractor that gives other features of the first images than it gave before, (N, D).
@@ -59,14 +61,14 @@ class Extractor:
     def _rows(self, levels: Levels) -> Array:
         import numpy as np
 
-        told = f"features '{self.features.name}'"
+        subject = f"features '{self.features.name}'"
         with blame("features", self.features.name):
-            found = as_array(told, "features", self.extract(levels))
-        if found.dtype.kind not in "iuf" or found.ndim != 2 or found.shape[-1] == 0:
-            refuse(self.features, f"{told} gave {found.dtype} {found.shape}, not real numbers of shape (N, D)")
-        if len(found) != len(levels):
-            refuse(self.features, f"{told} gave {len(found)} rows for {len(levels)} images", "one row an image")
-        return np.array(found, dtype=np.float64, order="C")
+            rows = as_array(subject, "features", self.extract(levels))
+        if rows.dtype.kind not in "iuf" or rows.ndim != 2 or rows.shape[-1] == 0:
+            refuse(self.features, f"{subject} gave {rows.dtype} {rows.shape}, not real numbers of shape (N, D)")
+        if len(rows) != len(levels):
+            refuse(self.features, f"{subject} gave {len(rows)} rows for {len(levels)} images", "one row an image")
+        return np.array(rows, dtype=np.float64, order="C")
 
 
 def extractor(features: Features, data: Images) -> Extractor:
@@ -76,10 +78,10 @@ def extractor(features: Features, data: Images) -> Extractor:
         DdpmkitError: when it can't be loaded, or is nothing to call.
     """
     with blame("features", features.name):
-        found = features.load(data)
-    if not callable(found):
-        refuse(features, f"features '{features.name}': load gives a {type(found).__name__}, which can't be called")
-    return Extractor(features, found)
+        extract = features.load(data)
+    if not callable(extract):
+        refuse(features, f"features '{features.name}': load gives a {type(extract).__name__}, which can't be called")
+    return Extractor(features, extract)
 
 
 def label(features: Features) -> str:
@@ -101,11 +103,11 @@ def fingerprint(features: Features) -> str:
 
 
 def _text(features: Features, what: str, ask: Callable[[], Any]) -> str:
-    told = f"features '{features.name}'"
+    subject = f"features '{features.name}'"
     with blame("features", features.name):
         first, again = ask(), ask()
     if not isinstance(first, str) or not first.strip() or not first.isprintable():
-        refuse(features, f"{told}: its {what} is {shown(first)}, not a line of text")
+        refuse(features, f"{subject}: its {what} is {shown(first)}, not a line of text")
     if first != again:
-        refuse(features, f"{told} gives another {what} when asked again")
+        refuse(features, f"{subject} gives another {what} when asked again")
     return first

@@ -23,13 +23,13 @@ def impossible(prediction: Prediction, tables: Tables) -> str | None:
     Raises:
         DdpmkitError: when it gives something else, or something else when asked again.
     """
-    told = f"prediction '{prediction.name}'"
+    subject = f"prediction '{prediction.name}'"
     with blame("prediction", prediction.name):
         first, again = prediction.impossible(own_copy(tables)), prediction.impossible(own_copy(tables))
     if first is not None and not (isinstance(first, str) and first.strip() and first.isprintable()):
-        refuse(prediction, f"{told}: why it is impossible is {shown(first)}, not a line of text and not None")
+        refuse(prediction, f"{subject}: why it is impossible is {shown(first)}, not a line of text and not None")
     if first != again:
-        refuse(prediction, f"{told} gives another reason why it is impossible when asked again")
+        refuse(prediction, f"{subject} gives another reason why it is impossible when asked again")
     return first
 
 
@@ -41,18 +41,18 @@ def divisor(prediction: Prediction, tables: Tables) -> Array:
     """
     import numpy as np
 
-    told = f"prediction '{prediction.name}'"
+    subject = f"prediction '{prediction.name}'"
 
     def ask() -> tuple[Array, ...]:
         with blame("prediction", prediction.name):
-            found = prediction.divisor(own_copy(tables))
-        return (numbers(told, "divisors", found, (tables.T,)),)
+            divisors = prediction.divisor(own_copy(tables))
+        return (numbers(subject, "divisors", divisors, (tables.T,)),)
 
     values: Array
-    (values,) = twice(told, "other divisors", ask)
+    (values,) = twice(subject, "other divisors", ask)
     if (values <= 0).any():
         t = int(np.argmax(values <= 0))
-        refuse(prediction, f"{told} gives a divisor of {exact(values[t])} at step {t}, and each must be above 0")
+        refuse(prediction, f"{subject} gives a divisor of {exact(values[t])} at step {t}, and each must be above 0")
     return values
 
 
@@ -62,11 +62,11 @@ def target(prediction: Prediction, at: Factors, x0: Tensor, eps: Tensor, xt: Ten
     Raises:
         DdpmkitError: when it gives something else.
     """
-    found = prediction.target(at, x0, eps, xt)
-    if found is eps or found is x0:  # what it was shown fits; the default pays for no question
-        return found
-    checked_tensor(prediction, f"prediction '{prediction.name}': target", found, tuple(x0.shape), x0.device)
-    return found
+    answer = prediction.target(at, x0, eps, xt)
+    if answer is eps or answer is x0:  # what it was shown fits; the default pays for no question
+        return answer
+    checked_tensor(prediction, f"prediction '{prediction.name}': target", answer, tuple(x0.shape), x0.device)
+    return answer
 
 
 def x0hat(prediction: Prediction, at: Factors, xt: Tensor, out: Tensor) -> Tensor:
@@ -75,9 +75,9 @@ def x0hat(prediction: Prediction, at: Factors, xt: Tensor, out: Tensor) -> Tenso
     Raises:
         DdpmkitError: when it gives something else.
     """
-    found = prediction.x0hat(at, xt, out)
-    checked_tensor(prediction, f"prediction '{prediction.name}': x0hat", found, tuple(xt.shape), xt.device)
-    return found
+    estimate = prediction.x0hat(at, xt, out)
+    checked_tensor(prediction, f"prediction '{prediction.name}': x0hat", estimate, tuple(xt.shape), xt.device)
+    return estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +102,8 @@ def declared_divisor(prediction: Prediction, tables: Tables) -> Array:
     import numpy as np
     import torch
 
-    told = f"prediction '{prediction.name}'"
-    found = divisor(prediction, tables)
+    subject = f"prediction '{prediction.name}'"
+    divisors = divisor(prediction, tables)
     t = np.unique(np.linspace(0, tables.T - 1, 32).round().astype(int))
     shape = (len(t), 1, 2, 2)
 
@@ -113,18 +113,18 @@ def declared_divisor(prediction: Prediction, tables: Tables) -> Array:
     at = _Exact(*map(at_steps, (tables.signal, tables.noise2**0.5, tables.full_posterior_x0, tables.full_posterior_xt)))
     rng = np.random.default_rng(0)
     x0, eps, off = (torch.from_numpy(rng.standard_normal(shape)) for _ in range(3))
-    xt, slope = at.signal * x0 + at.noise * eps, at_steps(found**0.5)
+    xt, slope = at.signal * x0 + at.noise * eps, at_steps(divisors**0.5)
     with blame("prediction", prediction.name):
-        asked, again = target(prediction, at, x0, eps, xt), target(prediction, at, x0, eps, xt)
-        back, wrong = x0hat(prediction, at, xt, asked), x0hat(prediction, at, xt, asked + off)
-    if not torch.equal(asked, again):
-        refuse(prediction, f"{told} gives another target when asked again", "it must not draw random numbers")
+        targets, again = target(prediction, at, x0, eps, xt), target(prediction, at, x0, eps, xt)
+        back, wrong = x0hat(prediction, at, xt, targets), x0hat(prediction, at, xt, targets + off)
+    if not torch.equal(targets, again):
+        refuse(prediction, f"{subject} gives another target when asked again", "it must not draw random numbers")
     misses = {  # in the answer's units, in which rounding is alike at all steps
         "x0hat of its own target is not x0": (back - x0) * slope,
         "its divisor is not (answer's error / x0-error)^2": ((wrong - back) * slope).abs() - off.abs(),
     }
     for problem, miss in misses.items():
-        rows = (~(miss.abs() < EXACT * (1 + asked.abs()))).flatten(1).any(1)
+        rows = (~(miss.abs() < EXACT * (1 + targets.abs()))).flatten(1).any(1)
         if bool(rows.any()):
-            refuse(prediction, f"{told}: at step {t[int(rows.int().argmax())]} {problem}")
-    return found
+            refuse(prediction, f"{subject}: at step {t[int(rows.int().argmax())]} {problem}")
+    return divisors

@@ -36,36 +36,36 @@ def timesteps(sampler: Sampler, T: int, count: int) -> list[int]:
     """
     import numpy as np
 
-    told = f"sampler '{sampler.name}' for {count} of {T} steps"
+    subject = f"sampler '{sampler.name}' for {count} of {T} steps"
 
     def ask() -> tuple[Any, ...]:
         with blame("sampler", sampler.name):
-            found = sampler.timesteps(T, count)
-        array = as_array(told, "timesteps", found)
+            answer = sampler.timesteps(T, count)
+        array = as_array(subject, "timesteps", answer)
         if array.shape == (0,):
-            refuse(sampler, f"{told} gives no timesteps")
+            refuse(sampler, f"{subject} gives no timesteps")
         if array.dtype.kind not in "iu" or array.ndim != 1:
             refuse(
                 sampler,
-                f"{told} gives timesteps of dtype {array.dtype} and shape {array.shape}, not a list of int",
+                f"{subject} gives timesteps of dtype {array.dtype} and shape {array.shape}, not a list of int",
                 ROUND,
             )
         return (array.astype(np.int64),)
 
-    (found,) = twice(told, "other timesteps", ask)
-    times: list[int] = found.tolist()
+    (indices,) = twice(subject, "other timesteps", ask)
+    times: list[int] = indices.tolist()
     if len(times) != count:
-        refuse(sampler, f"{told} gives {len(times)} timestep{'s' * (len(times) != 1)}")
+        refuse(sampler, f"{subject} gives {len(times)} timestep{'s' * (len(times) != 1)}")
     for before, after in itertools.pairwise(times):
         if after <= before:
-            refuse(sampler, f"{told} gives timesteps that do not rise: {after} follows {before}")
+            refuse(sampler, f"{subject} gives timesteps that do not rise: {after} follows {before}")
     if times[0] < 0 or times[-1] >= T:
         wrong = times[0] if times[0] < 0 else times[-1]
-        refuse(sampler, f"{told} gives the timestep {wrong}, outside of 0 .. {T - 1}")
+        refuse(sampler, f"{subject} gives the timestep {wrong}, outside of 0 .. {T - 1}")
     if times[-1] != T - 1:
         refuse(
             sampler,
-            f"{told} ends its timesteps at {times[-1]}: the walk starts from pure noise, and that is step {T - 1}",
+            f"{subject} ends its timesteps at {times[-1]}: the walk starts from pure noise, and that is step {T - 1}",
         )
     return times
 
@@ -79,15 +79,15 @@ def kernel(sampler: Sampler, tables: Tables) -> tuple[Array, Array]:
     Raises:
         DdpmkitError: when it gives something else, or something else when asked again.
     """
-    told = f"sampler '{sampler.name}'"
+    subject = f"sampler '{sampler.name}'"
 
     def ask() -> tuple[Array, ...]:
         with blame("sampler", sampler.name):
             pair = sampler.kernel(own_copy(tables))
-        return pair_of(told, ("variances", "factors"), pair, (tables.T,))
+        return pair_of(subject, ("variances", "factors"), pair, (tables.T,))
 
-    variance, factor = twice(told, "another kernel", ask)
-    return not_negative(sampler, told, "variance", variance), factor
+    variance, factor = twice(subject, "another kernel", ask)
+    return not_negative(sampler, subject, "variance", variance), factor
 
 
 def walk(sampler: Sampler, denoise: Denoise, tables: Tables, noise: Noise) -> Tensor:
@@ -96,19 +96,19 @@ def walk(sampler: Sampler, denoise: Denoise, tables: Tables, noise: Noise) -> Te
     Raises:
         DdpmkitError: when it gives something else, or asks about a step or a batch that is not there.
     """
-    told = f"sampler '{sampler.name}'"
+    subject = f"sampler '{sampler.name}'"
     start = noise(0)
     shape, T = tuple(start.shape), tables.T
 
-    def asked(x: Tensor, t: int) -> Denoised:
+    def checked_denoise(x: Tensor, t: int) -> Denoised:
         step = operator.index(t) if hasattr(t, "__index__") and not isinstance(t, float) else -1
         if not 0 <= step < T:
-            refuse(sampler, f"{told} asks for step {shown(t)}; the steps of its walk are the integers 0 .. {T - 1}")
-        checked_tensor(sampler, f"{told}, asking for step {t},", x, shape, start.device)
+            refuse(sampler, f"{subject} asks for step {shown(t)}; the steps of its walk are the integers 0 .. {T - 1}")
+        checked_tensor(sampler, f"{subject}, asking for step {t},", x, shape, start.device)
         if x.dtype != start.dtype:
-            refuse(sampler, f"{told}, asking for step {t}, gives {dtype_of(x)}, not {dtype_of(start)}")
+            refuse(sampler, f"{subject}, asking for step {t}, gives {dtype_of(x)}, not {dtype_of(start)}")
         return denoise(x, step)
 
-    drawn = sampler.sample(asked, own_copy(tables), noise)
-    checked_tensor(sampler, told, drawn, shape, start.device)
-    return drawn.contiguous()
+    samples = sampler.sample(checked_denoise, own_copy(tables), noise)
+    checked_tensor(sampler, subject, samples, shape, start.device)
+    return samples.contiguous()

@@ -21,34 +21,34 @@ def steps(schedule: Schedule, T: int) -> tuple[Array, Array]:
     """
     import numpy as np
 
-    told = f"schedule '{schedule.name}' at T={T}"
+    subject = f"schedule '{schedule.name}' at T={T}"
 
     what = "steps"
     if getattr(type(schedule), "steps", None) is Schedule.steps:
         what = "betas"
         with blame("schedule", schedule.name):
-            given = schedule.betas(T)
-        numbers(told, what, given, (T,))
+            betas = schedule.betas(T)
+        numbers(subject, what, betas, (T,))
 
     def ask() -> tuple[Array, ...]:
         with blame("schedule", schedule.name):
             pair = schedule.steps(T)
-        return pair_of(told, ("factors a_t", "variances b_t^2"), pair, (T,))
+        return pair_of(subject, ("factors a_t", "variances b_t^2"), pair, (T,))
 
-    a, b2 = twice(told, f"other {what}", ask)
+    a, b2 = twice(subject, f"other {what}", ask)
     silent, last = a == 0, np.arange(T) == T - 1
     if (b2 <= 0).any():
         t = int(np.argmax(b2 <= 0))
-        refuse(schedule, f"{told}: step {t} adds no noise, its variance is {exact(b2[t])}")
+        refuse(schedule, f"{subject}: step {t} adds no noise, its variance is {exact(b2[t])}")
     if (a < 0).any():
         t = int(np.argmax(a < 0))
-        refuse(schedule, f"{told}: step {t} flips the sign, its factor is {exact(a[t])}")
+        refuse(schedule, f"{subject}: step {t} flips the sign, its factor is {exact(a[t])}")
     if (silent & (b2 > 1)).any():
         t = int(np.argmax(silent & (b2 > 1)))
-        refuse(schedule, f"{told}: beta at step {t} is {exact(b2[t])}, and none may be above 1")
+        refuse(schedule, f"{subject}: beta at step {t} is {exact(b2[t])}, and none may be above 1")
     if (silent & ~last).any():
         t = int(np.argmax(silent & ~last))
-        refuse(schedule, f"{told}: beta at step {t} is {exact(b2[t])} and leaves no signal; only the last may")
+        refuse(schedule, f"{subject}: beta at step {t} is {exact(b2[t])} and leaves no signal; only the last may")
     return a, b2
 
 
@@ -58,5 +58,5 @@ def prior_variance(schedule: Schedule, T: int) -> float:
     Raises:
         DdpmkitError: when it gives something else, or something else when asked again.
     """
-    told = f"schedule '{schedule.name}' at T={T}"
-    return a_number(told, "prior variance", "schedule", schedule, lambda: schedule.prior_variance(T), above=True)
+    subject = f"schedule '{schedule.name}' at T={T}"
+    return a_number(subject, "prior variance", "schedule", schedule, lambda: schedule.prior_variance(T), above=True)

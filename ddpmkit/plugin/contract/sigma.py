@@ -36,23 +36,27 @@ def log_bounds(sigma: Sigma, tables: Tables) -> tuple[Array, Array]:
     """
     import numpy as np
 
-    told = f"sigma '{sigma.name}'"
+    subject = f"sigma '{sigma.name}'"
     if sigma.learned and sigma.fitted:
-        refuse(sigma, f"{told} says that it is learned and that it is fitted; it is one of the two")
+        refuse(sigma, f"{subject} says that it is learned and that it is fitted; it is one of the two")
 
     def ask() -> tuple[Array, ...]:
         with blame("sigma", sigma.name):
             pair = sigma.log_bounds(own_copy(tables))
-        return pair_of(told, ("low log-variances", "high log-variances"), pair, (tables.T,))
+        return pair_of(subject, ("low log-variances", "high log-variances"), pair, (tables.T,))
 
-    low, high = twice(told, "other log-variances", ask)
+    low, high = twice(subject, "other log-variances", ask)
     for values in (low, high):
         if (np.abs(values) > LOG_LIMIT).any():
             t = int(np.argmax(np.abs(values) > LOG_LIMIT))
-            refuse(sigma, f"{told} gives a log-variance of {exact(values[t])} at step {t}, and e to that is no number")
+            refuse(
+                sigma, f"{subject} gives a log-variance of {exact(values[t])} at step {t}, and e to that is no number"
+            )
     if (low > high).any():
         t = int(np.argmax(low > high))
-        refuse(sigma, f"{told} gives a low log-variance of {exact(low[t])} above the high {exact(high[t])} at step {t}")
+        refuse(
+            sigma, f"{subject} gives a low log-variance of {exact(low[t])} above the high {exact(high[t])} at step {t}"
+        )
     return low, high
 
 
@@ -79,16 +83,16 @@ def x0_variance(sigma: Sigma, tables: Tables, statistics: Mapping[str, Array]) -
     """
     import numpy as np
 
-    told = f"sigma '{sigma.name}'"
+    subject = f"sigma '{sigma.name}'"
 
     def ask() -> tuple[Array, ...]:
         own = {key: np.array(value) for key, value in statistics.items()}
         with blame("sigma", sigma.name):
-            found = sigma.x0_variance(own_copy(tables), own)
-        return (numbers(told, "variances of x0", found, (tables.T,)),)
+            variances = sigma.x0_variance(own_copy(tables), own)
+        return (numbers(subject, "variances of x0", variances, (tables.T,)),)
 
-    (found,) = twice(told, "other variances of x0", ask)
-    return not_negative(sigma, told, "variance of x0", found)
+    (variances,) = twice(subject, "other variances of x0", ask)
+    return not_negative(sigma, subject, "variance of x0", variances)
 
 
 def largest_last_variance(sigma: Sigma, levels: int) -> float:
@@ -97,12 +101,12 @@ def largest_last_variance(sigma: Sigma, levels: int) -> float:
     Raises:
         DdpmkitError: when it gives something else, or something else when asked again.
     """
-    told = f"sigma '{sigma.name}'"
+    subject = f"sigma '{sigma.name}'"
 
     def ask() -> Any:
         return sigma.largest_last_variance(levels)
 
-    return a_number(told, "largest last variance", "sigma", sigma, ask, above=True, infinite=True)
+    return a_number(subject, "largest last variance", "sigma", sigma, ask, above=True, infinite=True)
 
 
 def network_log_variance(sigma: Sigma, low: Tensor, high: Tensor, out: Tensor) -> Tensor:
@@ -111,6 +115,6 @@ def network_log_variance(sigma: Sigma, low: Tensor, high: Tensor, out: Tensor) -
     Raises:
         DdpmkitError: when it gives something else.
     """
-    found = sigma.from_network(low, high, out)
-    checked_tensor(sigma, f"sigma '{sigma.name}': from_network", found, tuple(out.shape), out.device)
-    return found
+    log_variance = sigma.from_network(low, high, out)
+    checked_tensor(sigma, f"sigma '{sigma.name}': from_network", log_variance, tuple(out.shape), out.device)
+    return log_variance

@@ -21,17 +21,17 @@ def checked_weights(weighting: Weighting, tables: Tables, log_sigma2: Array) -> 
     """
     import numpy as np
 
-    told = f"weighting '{weighting.name}'"
+    subject = f"weighting '{weighting.name}'"
 
     def ask() -> tuple[Array, ...]:
         with blame("weighting", weighting.name):
-            found = weighting.weights(own_copy(tables), np.array(log_sigma2))
-        return (numbers(told, "weights", found, (tables.T,)),)
+            factors = weighting.weights(own_copy(tables), np.array(log_sigma2))
+        return (numbers(subject, "weights", factors, (tables.T,)),)
 
-    (found,) = twice(told, "other weights", ask)
-    weights = not_negative(weighting, told, "weight", found)
+    (factors,) = twice(subject, "other weights", ask)
+    weights = not_negative(weighting, subject, "weight", factors)
     if not weights.any():
-        refuse(weighting, f"{told} gives only zeros")
+        refuse(weighting, f"{subject} gives only zeros")
     return weights
 
 
@@ -41,8 +41,8 @@ def vlb_share(weighting: Weighting, T: int) -> float:
     Raises:
         DdpmkitError: when it gives something else, or something else when asked again.
     """
-    told = f"weighting '{weighting.name}'"
-    return a_number(told, "share of the bound", "weighting", weighting, lambda: weighting.vlb_share(T))
+    subject = f"weighting '{weighting.name}'"
+    return a_number(subject, "share of the bound", "weighting", weighting, lambda: weighting.vlb_share(T))
 
 
 def declared_weights(weighting: Weighting, sigma: Sigma, tables: Tables, log_sigma2: Array) -> Array:
@@ -53,17 +53,18 @@ def declared_weights(weighting: Weighting, sigma: Sigma, tables: Tables, log_sig
     """
     import numpy as np
 
-    told = f"weighting '{weighting.name}'"
+    subject = f"weighting '{weighting.name}'"
     weights = checked_weights(weighting, tables, log_sigma2)
     if weighting.space not in ("x0", "prediction"):
-        refuse(weighting, f"{told}: space is 'x0' or 'prediction', not {shown(weighting.space)}")
+        refuse(weighting, f"{subject}: space is 'x0' or 'prediction', not {shown(weighting.space)}")
     sees = not np.array_equal(weights, checked_weights(weighting, tables, log_sigma2 + 1))
     if (sees or weighting.is_bound or weighting.decoder_first) and not weighting.uses_sigma:
-        refuse(weighting, f"{told} depends on sigma and does not say uses_sigma = True")
+        refuse(weighting, f"{subject} depends on sigma and does not say uses_sigma = True")
     bound = tables.bound_factor(log_sigma2)
     if weighting.is_bound and sigma.learned and not np.allclose(weights, bound, rtol=1e-9):
         raise DdpmkitError(
-            f"{told} says it is the bound and weighs its steps otherwise: a learned sigma would take the bound in full",
+            f"{subject} says it is the bound and weighs its steps otherwise: a learned sigma would take the bound in "
+            "full",
             "leave out is_bound = True",
         )
     return weights

@@ -27,7 +27,7 @@ def to_settle(open_: Mapping[str, tuple[Contrast, float]]) -> list[str]:
     Args:
         open_: cell -> its contrast, and the sd of its differences over seeds.
     """
-    said, hopeless = [], []
+    needs, hopeless = [], []
     for cell, (c, sd) in open_.items():
         level = c.level or ALPHA
         ways = [seeds_needed(c.difference, sd, level=level)]
@@ -35,15 +35,15 @@ def to_settle(open_: Mapping[str, tuple[Contrast, float]]) -> list[str]:
             ways.append(seeds_for_margin(c.margin, sd, level=level))
         enough = [n for n in ways if n is not None]
         if enough and min(enough) <= 100:
-            said.append(f"{cell} {max(min(enough), c.n + 1)}")
+            needs.append(f"{cell} {max(min(enough), c.n + 1)}")
         else:
             hopeless.append(cell)
     out = []
-    if said:
+    if needs:
         now = max(c.n for c, _ in open_.values())
         out.append(
             f"to settle what is open, going by the gaps seen with {now} train seeds, it takes about this "
-            f"many: {_some(said)} (80 % power)."
+            f"many: {_some(needs)} (80 % power)."
         )
     if hopeless:
         without = all(c.margin is None for c, _ in open_.values())
@@ -95,9 +95,9 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
-def merged(told: Iterable[tuple[str, str]]) -> list[str]:
+def merged(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """Write ``metric: sentence``, with all metrics of one sentence in front of it."""
     out: dict[str, list[str]] = {}
-    for metric, sentence in told:
+    for metric, sentence in pairs:
         out.setdefault(sentence, []).append(metric)
     return [f"{', '.join(metrics)}: {sentence}" for sentence, metrics in out.items()]

@@ -40,23 +40,25 @@ def read_margin(margin: Mapping[str, float] | str | None, metrics: Sequence[str]
 
 
 def read_directions(
-    frame: pd.DataFrame, metrics: Sequence[str], asked: Mapping[str, str] | str, own: Mapping[str, str]
+    frame: pd.DataFrame, metrics: Sequence[str], directions: Mapping[str, str] | str, own: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
     """Return which way each metric is better (as the caller says, else the records, else its name), and the guesses."""
-    given = dict(_pairs(asked, metrics)) if isinstance(asked, str) else asked
-    for metric in given:
+    from_caller = dict(_pairs(directions, metrics)) if isinstance(directions, str) else directions
+    for metric in from_caller:
         if metric not in metrics:
             raise DdpmkitError(
                 f"direction for an unknown metric '{metric}'{did_you_mean(metric, metrics)}",
                 f"metrics: {', '.join(metrics)}",
             )
-    said = {}
+    from_records = {}
     if "better" in frame:
         rows = frame.loc[frame["better"].notna() & (frame["better"] != ""), ["metric", "better"]].drop_duplicates()
-        said = dict(zip(rows["metric"], rows["better"], strict=True))
-    told = {**said, **given}
-    ways: dict[str, str] = {m: as_direction(str(told[m]), m) if m in told else read(own.get(m, m)).way for m in metrics}
-    return ways, [m for m in metrics if m not in told and not read(own.get(m, m)).sure]
+        from_records = dict(zip(rows["metric"], rows["better"], strict=True))
+    known = {**from_records, **from_caller}
+    ways: dict[str, str] = {
+        m: as_direction(str(known[m]), m) if m in known else read(own.get(m, m)).way for m in metrics
+    }
+    return ways, [m for m in metrics if m not in known and not read(own.get(m, m)).sure]
 
 
 def _pairs(text: str, metrics: Sequence[str]) -> list[tuple[str, str]]:

@@ -23,9 +23,9 @@ def unfair(frame: pd.DataFrame, known: dict[str, dict[str, Meaning | None]], bas
             )
     rows = frame.loc[frame["value"].notna(), ["metric", "definition"]].drop_duplicates().dropna()
     for metric in dict.fromkeys(rows["metric"].tolist()):
-        told = [dict(MODEL_PART.findall(str(d))) for d in rows.loc[rows["metric"] == metric, "definition"]]
+        settings = [dict(MODEL_PART.findall(str(d))) for d in rows.loc[rows["metric"] == metric, "definition"]]
         for key in OF_THE_MODEL:
-            values = sorted({t[key] for t in told if key in t}, key=lambda v: (len(v), v))
+            values = sorted({t[key] for t in settings if key in t}, key=lambda v: (len(v), v))
             if len(values) > 1:
                 notes.append(f"{metric} is compared across {key}={' / '.join(values)}, which is part of the model.")
     return notes

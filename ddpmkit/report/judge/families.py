@@ -101,28 +101,28 @@ def judged(design: Design, metric: Measured) -> Judged:
                 family["cell", cell] = Pairs.match(both[cell], both[base], *whole)
     matched = _effects(design, metric, values)
     pairs = {**family, **{k: m.pairs for k, m in matched.items()}}
-    tested = judge(pairs, ranks, alpha=design.alpha, margin=metric.margin)
+    contrasts = judge(pairs, ranks, alpha=design.alpha, margin=metric.margin)
     squares: list[Matched] = interactions(
         design.points, values, base, broken=design.broken, comparable=metric.alike, shared=metric.side_by_side
     )
     ranking = ("interaction", "interaction") if ranks else None
     crossed = judge(dict(enumerate(m.pairs for m in squares)), ranking, alpha=design.alpha, margin=metric.margin)
-    counted = [k for k, c in tested.items() if c.p_holm is not None]
+    counted = [k for k, c in contrasts.items() if c.p_holm is not None]
     # Where all differences are the same their spread is not known, rather than zero.
-    spreads = {k: float(np.std(pairs[k].differences, ddof=1)) for k in counted if not tested[k].flat}
+    spreads = {k: float(np.std(pairs[k].differences, ddof=1)) for k in counted if not contrasts[k].flat}
     return Judged(
-        {c: tested.get(("cell", c), NOTHING) for c in values if values[base] and values[c] and c != base},
+        {c: contrasts.get(("cell", c), NOTHING) for c in values if values[base] and values[c] and c != base},
         tuple(
-            Effect(m.axes[0], m.levels[0], m.references[0], len(m.cells), len(m.left_out), tested[k])
+            Effect(m.axes[0], m.levels[0], m.references[0], len(m.cells), len(m.left_out), contrasts[k])
             for k, m in matched.items()
         ),
         tuple(_interaction(m, crossed[i]) for i, m in enumerate(squares)),
-        tuple(tested[k] for k in counted),
+        tuple(contrasts[k] for k in counted),
         tuple(spreads.values()),
         {
-            k[1] if k[0] == "cell" else f"{k[1]} {k[2]}": (tested[k], sd)
+            k[1] if k[0] == "cell" else f"{k[1]} {k[2]}": (contrasts[k], sd)
             for k, sd in spreads.items()
-            if tested[k].verdict == "inconclusive" and (tested[k].p_holm or 0) > design.alpha
+            if contrasts[k].verdict == "inconclusive" and (contrasts[k].p_holm or 0) > design.alpha
         },
     )
 

@@ -30,17 +30,17 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append("One train seed: numbers without intervals, and no verdict can be given.")
     sampled = done[~own.str.startswith("NLL") & ~own.str.endswith("-debiased")]
     protocols: dict[str, list[str]] = {}
-    told = sampled[["metric", "definition"]].dropna().drop_duplicates()
-    for name, said in zip(told["metric"], told["definition"], strict=True):
-        rest = str(said).partition(" ")[2]
+    definitions = sampled[["metric", "definition"]].dropna().drop_duplicates()
+    for name, definition in zip(definitions["metric"], definitions["definition"], strict=True):
+        rest = str(definition).partition(" ")[2]
         if rest and name not in protocols.get(rest, ()):
             protocols.setdefault(rest, []).append(name)
     for rest, names in protocols.items():
         notes.append(f"{', '.join(names)}: {rest}; samples are rounded to the grey levels.")
     if any(metric.startswith("FD-") for metric in metrics):
         notes.append("Not FID: FD is over another extractor than Inception's.")
-    drawn = frame.loc[frame["metric"].isin(sampled["metric"].unique()), ["sampler", "sampling_steps"]]
-    steps = ", ".join(f"{r.sampler} {r.sampling_steps} steps" for r in drawn.dropna().drop_duplicates().itertuples())
+    samplers = frame.loc[frame["metric"].isin(sampled["metric"].unique()), ["sampler", "sampling_steps"]]
+    steps = ", ".join(f"{r.sampler} {r.sampling_steps} steps" for r in samplers.dropna().drop_duplicates().itertuples())
     if steps:
         notes.append(f"Sampling: {steps}. The row 'real, ...' is what real images of that split score.")
     copied = done.loc[own == "copy"].groupby("cell", sort=False)["value"].mean()
@@ -51,18 +51,18 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append(f"Some samples are likely copies of training images: {', '.join(records.copies)}.")
     nll = done[own == "NLL"]
     if len(nll) and nll["definition"].notna().all():
-        defined = nll[["metric", "definition"]].drop_duplicates()
-        named = zip(defined["metric"], defined["definition"], strict=True)
-        text = "; ".join(" ".join((metric, *str(said).split(" ", 1)[1:])) for metric, said in named)
+        nll_definitions = nll[["metric", "definition"]].drop_duplicates()
+        pairs = zip(nll_definitions["metric"], nll_definitions["definition"], strict=True)
+        text = "; ".join(" ".join((metric, *str(definition).split(" ", 1)[1:])) for metric, definition in pairs)
         errors = f"Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim"
         if "test_set_error" in nll and nll["test_set_error"].notna().any():
             shared = ", the same for all cells" if nll["metric"].nunique() == 1 else ""
             errors += f", that of the choice of the test images {nll['test_set_error'].max():.3f}{shared}"
         notes.append(f"{text}; {errors}.")
-        for metric, said in (("NLL-unclipped", "Unclipped"), ("NLL-train", "On images of the training split")):
+        for metric, title in (("NLL-unclipped", "Unclipped"), ("NLL-train", "On images of the training split")):
             means = done.loc[own == metric].groupby("cell", sort=False)["value"].mean()
             if len(means):
-                notes.append(f"{said}: " + ", ".join(f"{cell} {v:.3f}" for cell, v in means.items()) + " bits/dim.")
+                notes.append(f"{title}: " + ", ".join(f"{cell} {v:.3f}" for cell, v in means.items()) + " bits/dim.")
     costs = []
     for cell, group in done.groupby("cell", sort=False):
         row = group.iloc[0]
@@ -100,31 +100,31 @@ def contrast_notes(
 ) -> list[str]:
     """Return the notes that follow from the contrasts: pairing, floors, margins, identical cells, interactions."""
     notes = []
-    told = [(m, cell, c) for m, cells in differences.items() for cell, c in cells.items()]
-    fewer = [f"{cell} {m} {c.n}" for m, cell, c in told if 0 < c.n < seeds]
+    contrasts = [(m, cell, c) for m, cells in differences.items() for cell, c in cells.items()]
+    fewer = [f"{cell} {m} {c.n}" for m, cell, c in contrasts if 0 < c.n < seeds]
     if fewer:
         notes.append(f"Paired on the seeds that both cells have, fewer than {seeds}: {_some(fewer)}.")
-    floors = sorted({c.n for _, _, c in told if c.p_sign_flip is not None})
+    floors = sorted({c.n for _, _, c in contrasts if c.p_sign_flip is not None})
     if floors:
         notes.append(
             "The exact sign-flip test needs no normal law, and decides no verdict: its p can't be below "
             + ", ".join(f"{sign_flip_floor(n):.2g} with {n} seeds" for n in floors)
             + "."
         )
-    margins = {m: c.margin for m, _, c in told if c.margin is not None}
+    margins = {m: c.margin for m, _, c in contrasts if c.margin is not None}
     if margins:
         text = ", ".join(f"{m} {margin:g}" for m, margin in margins.items())
         notes.append(
             f"Margin set beforehand: {text}. 'No gap larger than' it: two one-sided t tests, Holm over those of one "
             "metric; without a margin nothing is ever called equal."
         )
-    flat = [f"{cell} {m} {c.difference:+.3g}" for m, cell, c in told if c.flat]
+    flat = [f"{cell} {m} {c.difference:+.3g}" for m, cell, c in contrasts if c.flat]
     if flat:
         notes.append(
             f"The same difference on every seed: {_some(flat)}. Were the values rounded? Nothing is known of the"
             " spread, so there is no interval and no test against a margin; p is the least of the sign-flip test."
         )
-    if any(c.verdict == "identical" for _, _, c in told):
+    if any(c.verdict == "identical" for _, _, c in contrasts):
         notes.append("Identical: the same numbers on every seed, so there is nothing to test; not counted by Holm.")
     axes = sorted({a for p in points.values() for a in p})
     if len(axes) > 1 and not any(interactions.values()):

@@ -38,12 +38,12 @@ class Scatter:
         nested = [{t: list(v.values()) for t, v in by_cell[c].items()} for c in cells if c in by_cell]
         return components(nested, None if math.isnan(noise) else noise)
 
-    def of_differences(self, metric: str, base: str, told: Mapping[str, Contrast]) -> Components | None:
+    def of_differences(self, metric: str, base: str, contrasts: Mapping[str, Contrast]) -> Components | None:
         """Split the paired differences; what the cells share is gone, so the measurement is not told apart."""
         by_cell = self.numbers.get(metric, {})
         reference = by_cell.get(base, {})
         nested = []
-        for cell, contrast in told.items():
+        for cell, contrast in contrasts.items():
             if contrast.p_holm is not None:
                 both = {t: by_cell[cell][t].keys() & reference[t].keys() for t in contrast.seeds}
                 nested.append({t: [by_cell[cell][t][s] - reference[t][s] for s in sorted(k)] for t, k in both.items()})

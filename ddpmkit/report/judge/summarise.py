@@ -51,12 +51,12 @@ def summarise(
     """
     frame, own = records.results, records.originals
     cells = tuple(c["label"] for c in records.plan["cells"])
-    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if _shown(own.get(m, m)))
+    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if _in_main_table(own.get(m, m)))
     base = cells[0] if baseline is None else baseline
     if base not in cells:
         raise DdpmkitError(f"the study has no cell '{base}'{did_you_mean(base, cells)}", f"cells: {', '.join(cells)}")
     margins = read_margin(margin, metrics)
-    ways, guessed = read_directions(frame, metrics, directions or {}, own)
+    ways, guesses = read_directions(frame, metrics, directions or {}, own)
     points = {c["label"]: {a: _level(v) for a, v in c.get("point", {}).items()} for c in records.plan["cells"]}
     counts = _counts(frame, cells)
     known = meanings(frame)
@@ -79,10 +79,10 @@ def summarise(
     smallest = {m: advice.smallest(j.tested, j.spreads, alpha) for m, j in contrasts.items()}
     seeds = [int(s) for s in records.plan["grid"]["train_seeds"]]
     notes = notes_of(records, metrics, counts)
-    if guessed:
-        names = ", ".join(f"{m} {ways[m]}" for m in guessed)
+    if guesses:
+        names = ", ".join(f"{m} {ways[m]}" for m in guesses)
         notes.append(
-            f"Which way is better was guessed: {names}. A column 'better' or --better {guessed[0]}=higher says it."
+            f"Which way is better was guessed: {names}. A column 'better' or --better {guesses[0]}=higher says it."
         )
     for m in metrics:
         short = [f"{c} {', '.join(map(str, n.short))}" for c, n in usable[m].items() if n.short]
@@ -132,18 +132,18 @@ def _advice(
     of_differences: Mapping[str, Components | None],
 ) -> tuple[str, ...]:
     """What to run next, metric by metric."""
-    told: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for metric, judgement in contrasts.items():
         sampled = scatter.sampled(metric)
-        said = advice.to_settle(judgement.open)
-        said += advice.which_seeds(of_differences[metric], sampled) if judgement.open else []
+        sentences = advice.to_settle(judgement.open)
+        sentences += advice.which_seeds(of_differences[metric], sampled) if judgement.open else []
         more = "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)"
-        said += advice.measuring(variance[metric], more)
-        told += [(metric, sentence) for sentence in said]
-    return tuple(advice.merged(told))
+        sentences += advice.measuring(variance[metric], more)
+        pairs += [(metric, sentence) for sentence in sentences]
+    return tuple(advice.merged(pairs))
 
 
-def _shown(metric: str) -> bool:
+def _in_main_table(metric: str) -> bool:
     """Whether a metric, by its own name, stands in the main table."""
     return metric not in HIDDEN and not metric.endswith("-debiased")
 

@@ -98,13 +98,13 @@ def card_markdown(records: Records) -> str:
     """The study card as Markdown."""
     content = card(records)
     design = content.pop("design")
-    said = content.pop("command")
+    command_line = content.pop("command")
     out = [f"**study card: {escape(content['study'])}**", ""]
     for key, value in {**design, **content}.items():
         text = files.canonical(value) if isinstance(value, (dict, list)) else str(value)
         out.append(f"- {key.replace('_', ' ')}: {escape(text)}")
     fence = "`" * 4
-    return "\n".join([*out, "", fence, said.replace("`", "'"), fence]) + "\n"
+    return "\n".join([*out, "", fence, command_line.replace("`", "'"), fence]) + "\n"
 
 
 def components(stage: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -115,10 +115,10 @@ def components(stage: Mapping[str, Any]) -> list[dict[str, Any]]:
         for part in record.get("parts", {}).values():
             yield from whole(part)
 
-    held = [v for v in stage.get("how", {}).values() if isinstance(v, dict)]
-    held += [v for group in held if "plugin" not in group for v in group.values() if isinstance(v, dict)]  # metrics
-    recorded = (v for v in held if "plugin" in v)
-    return [part for record in recorded for part in whole(record)]
+    values = [v for v in stage.get("how", {}).values() if isinstance(v, dict)]
+    values += [v for group in values if "plugin" not in group for v in group.values() if isinstance(v, dict)]  # metrics
+    records = (v for v in values if "plugin" in v)
+    return [part for record in records for part in whole(record)]
 
 
 def stage_ids(result: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

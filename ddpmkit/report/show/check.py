@@ -38,38 +38,38 @@ def differences(folder: Path, committed: Path) -> list[Mismatch]:
         DdpmkitError: when there is nothing to compare.
     """
     records = read_study(folder)
-    kept = files.read_json(committed / "report.json")
-    base = kept.get("baseline") if isinstance(kept, dict) else None
+    report = files.read_json(committed / "report.json")
+    base = report.get("baseline") if isinstance(report, dict) else None
     labels = [c["label"] for c in records.plan["cells"]]
-    margins = kept.get("margins") if isinstance(kept, dict) else None
+    margins = report.get("margins") if isinstance(report, dict) else None
     summary = summarise(records, base if base in labels else None, margin=margins or None)
-    differing, seen = [], 0
+    mismatches, count = [], 0
     for name, (make, read) in _KINDS.items():
         path = committed / name
         if not path.is_file():
             continue
-        seen += 1
+        count += 1
         try:
             mine = read(path.read_text(encoding="utf-8"))
         except (ValueError, TypeError, KeyError):
             mine = None
-        told = _first(mine, read(make(records, summary)))
-        if told:
-            differing.append(
+        difference = _first(mine, read(make(records, summary)))
+        if difference:
+            mismatches.append(
                 Mismatch(
-                    f"'{path}' no longer matches the store: {told}",
+                    f"'{path}' no longer matches the store: {difference}",
                     f"ddpmkit report {folder.name} writes it again; or the store has changed since",
                 )
             )
-    if not seen:
+    if not count:
         raise DdpmkitError(f"there is no table in '{committed}'", f"one of {', '.join(_KINDS)}")
-    return differing
+    return mismatches
 
 
 def digest(summary: Summary) -> str:
     """A hash of the tables as they are printed; a page carries it."""
-    printed = [(t["columns"], t["rows"]) for t in json.loads(to_json(summary))["tables"]]
-    return files.sha256(files.canonical(printed).encode())
+    tables = [(t["columns"], t["rows"]) for t in json.loads(to_json(summary))["tables"]]
+    return files.sha256(files.canonical(tables).encode())
 
 
 def _first(mine: Any, now: Any) -> str:

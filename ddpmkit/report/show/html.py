@@ -59,7 +59,7 @@ SECTIONS = (
 def to_html(
     records: Records,
     summary: Summary,
-    printed: Sequence[Table],
+    tables: Sequence[Table],
     *,
     drawn: Sequence[Chart] | None = None,
     samples: Sequence[CellSamples] | None = None,
@@ -69,14 +69,14 @@ def to_html(
     Args:
         records: A study's records.
         summary: What they come to.
-        printed: The tables to show.
+        tables: The tables to show.
         drawn: The charts, where they have been drawn before.
         samples: The samples of the cells, where they have been read before.
     """
-    shown = list(charts(records, summary)) if drawn is None else drawn
+    all_charts = list(charts(records, summary)) if drawn is None else drawn
     sections = [
-        {"id": id, "title": title, "said": said, "charts": [c for c in shown if c.section == id]}
-        for id, title, said in SECTIONS
+        {"id": id, "title": title, "said": caption, "charts": [c for c in all_charts if c.section == id]}
+        for id, title, caption in SECTIONS
     ]
     folder = Path(__file__).parent / "templates"
     return _template().render(
@@ -86,7 +86,7 @@ def to_html(
         summary=summary,
         lead=lead(summary),
         findings=findings(summary),
-        tables=[_table(t, summary, n) for n, t in enumerate(printed)],
+        tables=[_table(t, summary, n) for n, t in enumerate(tables)],
         sections=[s for s in sections if s["charts"]],
         samples=_samples(samples_of(records) if samples is None else samples),
         pictures=_pictures(records.folder),
@@ -120,19 +120,19 @@ def _table(table: Table, summary: Summary, number: int) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for index, row in enumerate(table.rows):
         cells: list[dict[str, str]] = []
-        for column, said in enumerate(row):
-            value, bracket, rest = said.partition(" [") if column else (said, "", "")  # a label is taken as it is
+        for column, text in enumerate(row):
+            value, bracket, rest = text.partition(" [") if column else (text, "", "")  # a label is taken as it is
             interval = f"[{rest}" if bracket else ""
             verdict = ""
             if interval:
                 interval, _, verdict = interval.partition("] ")
                 interval = interval if interval.endswith("]") else interval + "]"
-            elif table.columns[column] == "verdict" or (column and said in VERDICTS):
-                value, verdict = "", said
+            elif table.columns[column] == "verdict" or (column and text in VERDICTS):
+                value, verdict = "", text
             if metrics and column >= 2 and index < split:
                 verdict = _verdict(summary, metrics[column - 2], row[0]) or verdict
             cells.append(
-                {"value": value, "interval": interval, "verdict": verdict, "kind": kind(verdict), "key": _key(said)}
+                {"value": value, "interval": interval, "verdict": verdict, "kind": kind(verdict), "key": _key(text)}
             )
         rows.append({"cells": cells, "reference": index >= split})
     numeric = [i for i in range(len(table.columns)) if any(r["cells"][i]["key"] != "" for r in rows)]
@@ -146,9 +146,9 @@ def kind(verdict: str) -> str:
     return verdict if verdict in ("better", "worse", "baseline") else "open"
 
 
-def breaks(said: str) -> Markup:
+def breaks(spec: str) -> Markup:
     """A spec that may be broken behind its colons and signs, and copies as it is."""
-    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[:=/])", inert(said)))
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[:=/])", inert(spec)))
 
 
 def _verdict(summary: Summary, metric: str, cell: str) -> str:
@@ -158,9 +158,9 @@ def _verdict(summary: Summary, metric: str, cell: str) -> str:
     return contrast.verdict if contrast else ""
 
 
-def _key(said: str) -> str:
+def _key(text: str) -> str:
     """The number that a cell begins with, as sorting needs it; empty when it begins with none."""
-    number = re.match(r"[<]?([+-]?\d*\.?\d+)(?=$|[ (])", said)
+    number = re.match(r"[<]?([+-]?\d*\.?\d+)(?=$|[ (])", text)
     return number[1] if number else ""
 
 

@@ -12,11 +12,11 @@ from ddpmkit.report.show.tables import Table, all_tables
 
 def to_json(summary: Summary, shown: Sequence[Table] | None = None) -> str:
     """Every number of the report before rounding, and under ``tables`` the text of the tables."""
-    printed = [
+    tables = [
         {"title": t.title, "columns": t.columns, "rows": t.rows, "references": t.references}
         for t in (all_tables(summary) if shown is None else shown)
     ]
-    return json.dumps(finite({**summary.json(), "tables": printed}), indent=1) + "\n"
+    return json.dumps(finite({**summary.json(), "tables": tables}), indent=1) + "\n"
 
 
 def finite(value: object) -> Any:  # a JSON value: whatever json.dumps takes

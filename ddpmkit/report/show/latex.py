@@ -93,5 +93,5 @@ def _numbers(text: str) -> str:
     """A cell that is not a label: signs become the mathematical ones, a lone dash a dash."""
     if text == "-":
         return "--"
-    shown = escape(text)
-    return re.sub(r"(?:(?<=^)|(?<=[ \]])|(?<=\{\[\}))(?:\{-\}|\+)(?=\.?\d)", lambda m: f"${m[0].strip('{}')}$", shown)
+    escaped = escape(text)
+    return re.sub(r"(?:(?<=^)|(?<=[ \]])|(?<=\{\[\}))(?:\{-\}|\+)(?=\.?\d)", lambda m: f"${m[0].strip('{}')}$", escaped)

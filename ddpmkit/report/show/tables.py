@@ -54,8 +54,8 @@ def main_table(s: Summary) -> Table:
         rows.append(tuple(row))
     references = {name: values for name, values in s.references.items() if values.keys() & set(s.metrics)}
     for name, values in references.items():
-        told = (fixed(values[m], fitted_value(values[m], digits[m])) if m in values else "" for m in s.metrics)
-        rows.append((name, "", *told))
+        texts = (fixed(values[m], fitted_value(values[m], digits[m])) if m in values else "" for m in s.metrics)
+        rows.append((name, "", *texts))
     heads = ("cell", "seeds", *(s.head(m) for m in s.metrics))
     return Table(f"study {s.study}", heads, tuple(rows), len(references))
 

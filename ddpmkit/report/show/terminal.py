@@ -31,8 +31,8 @@ def to_terminal(summary: Summary, console: Console | None = None, shown: Sequenc
         print(to_tsv(summary, shown), end="")
         return
     console = console or screen()
-    chosen = all_tables(summary) if shown is None else shown
-    for table in (t for t in chosen if not t.detail):
+    tables = all_tables(summary) if shown is None else shown
+    for table in (t for t in tables if not t.detail):
         print_table(
             console,
             table.title,

@@ -62,7 +62,7 @@ def shown(records: Records, summary: Summary, view: View, *, total: int | None =
             )
     metrics = tuple(dict.fromkeys(view.metrics)) or summary.metrics
     cells = order(summary, view.sort)
-    narrowed = replace(
+    narrowed_summary = replace(
         summary,
         notes=tuple(notes),
         metrics=metrics,
@@ -72,8 +72,8 @@ def shown(records: Records, summary: Summary, view: View, *, total: int | None =
         values={m: _in_order(summary.values[m], cells) for m in metrics if m in summary.values},
     )
     if view.rows is None and view.cols is None:
-        return narrowed, all_tables(narrowed)
-    return narrowed, pivot(records, narrowed, view.rows, view.cols)
+        return narrowed_summary, all_tables(narrowed_summary)
+    return narrowed_summary, pivot(records, narrowed_summary, view.rows, view.cols)
 
 
 def order(summary: Summary, sort: str | None) -> tuple[str, ...]:
@@ -84,15 +84,15 @@ def order(summary: Summary, sort: str | None) -> tuple[str, ...]:
     """
     if sort is None:
         return summary.cells
-    name, turned = sort.removeprefix("-"), sort.startswith("-")
+    name, descending = sort.removeprefix("-"), sort.startswith("-")
     if name == "cell":
-        return tuple(sorted(summary.cells, reverse=turned))
+        return tuple(sorted(summary.cells, reverse=descending))
     if name not in summary.intervals:
         known = ["cell", *summary.metrics]
         raise DdpmkitError(f"can't sort by '{name}'{did_you_mean(name, known)}", f"one of {', '.join(known)}")
     means = {c: i.mean for c, i in summary.intervals[name].items()}
     last = [c for c in summary.cells if c not in means]
-    return (*sorted(means, key=lambda c: means[c], reverse=turned), *last)
+    return (*sorted(means, key=lambda c: means[c], reverse=descending), *last)
 
 
 def pivot(records: Records, summary: Summary, rows: str | None, cols: str | None) -> list[Table]:
@@ -124,7 +124,7 @@ def pivot(records: Records, summary: Summary, rows: str | None, cols: str | None
     for metric in summary.metrics:
         digits = decimals(list(summary.intervals[metric].values()))
         for fixed in dict.fromkeys(tuple(setting_text(s.get(a)) for a in rest) for s in cells.values()):
-            said = "".join(f", {a} {v}" for a, v in zip(rest, fixed, strict=True))
+            suffix = "".join(f", {a} {v}" for a, v in zip(rest, fixed, strict=True))
             here = {
                 (setting_text(s.get(rows)), setting_text(s.get(cols))): c
                 for c, s in cells.items()
@@ -135,7 +135,7 @@ def pivot(records: Records, summary: Summary, rows: str | None, cols: str | None
                 (down, *(_slot(summary, metric, here.get((down, along)), digits) for along in alongs)) for down in downs
             ]
             unit = summary.unit(metric) or (" bits/dim" if metric.startswith("NLL") else "")
-            title = f"study {summary.study}: {metric}{unit}, {rows} down, {cols} along{said}"
+            title = f"study {summary.study}: {metric}{unit}, {rows} down, {cols} along{suffix}"
             out.append(Table(title, (rows, *alongs), tuple(body)))
     return out
 
@@ -146,8 +146,8 @@ def _slot(summary: Summary, metric: str, cell: str | None, digits: int) -> str:
     contrast = summary.differences[metric].get(cell)
     verdict = "baseline" if cell == summary.baseline else contrast.verdict if contrast else ""
     interval = summary.intervals[metric].get(cell)
-    said = "-" if interval is None else interval_text(interval, fitted(interval, digits))
-    return f"{said} {verdict}" if verdict else said
+    text = "-" if interval is None else interval_text(interval, fitted(interval, digits))
+    return f"{text} {verdict}" if verdict else text
 
 
 def _in_order(by_cell: Mapping[str, Any], cells: Sequence[str]) -> dict[str, Any]:

@@ -36,9 +36,9 @@ def findings(summary: Summary) -> list[Finding]:
         for row in table.rows:
             if row[metric] == name:
                 groups.setdefault(row[verdict], []).append((row[cell], row[gap]))
-        kept = tuple((v, tuple(cells)) for v, cells in groups.items() if cells)
-        if kept:
-            out.append(Finding(name, kept))
+        nonempty = tuple((v, tuple(cells)) for v, cells in groups.items() if cells)
+        if nonempty:
+            out.append(Finding(name, nonempty))
     return out
 
 
@@ -47,17 +47,19 @@ def lead(summary: Summary) -> list[str]:
     cells, seeds = len(summary.cells), max((i.n for by in summary.intervals.values() for i in by.values()), default=0)
     total = sum(n for c in summary.cells for n in summary.counts.get(c, {}).values())
     done = sum(summary.counts.get(c, {}).get("done", 0) for c in summary.cells)
-    said = [f"{_count(cells, 'cell')}, {_count(seeds, 'train seed')}, {done} of {_count(total, 'result')} done."]
+    sentences = [f"{_count(cells, 'cell')}, {_count(seeds, 'train seed')}, {done} of {_count(total, 'result')} done."]
     contrasts = [c.verdict for by in summary.differences.values() for c in by.values()]
     if cells > 1 and contrasts:
         settled = sum(v in SETTLED or v.startswith(("no gap", "identical")) for v in contrasts)
         if seeds < 2:
-            said.append("One train seed gives numbers and no verdict: repeat the study with more seeds.")
+            sentences.append("One train seed gives numbers and no verdict: repeat the study with more seeds.")
         elif settled == 0:
-            said.append(f"None of {_count(len(contrasts), 'difference')} from {summary.baseline} is settled.")
+            sentences.append(f"None of {_count(len(contrasts), 'difference')} from {summary.baseline} is settled.")
         else:
-            said.append(f"{settled} of {_count(len(contrasts), 'difference')} from {summary.baseline} are settled.")
-    return said
+            sentences.append(
+                f"{settled} of {_count(len(contrasts), 'difference')} from {summary.baseline} are settled."
+            )
+    return sentences
 
 
 def _count(n: int, word: str) -> str:
