@@ -140,7 +140,11 @@ def _images(x0: Tensor | Plain, levels: int, decoder: Decoder) -> Tensor:
         raise DdpmkitError(f"levels must be at least 2, got {levels}", "256 for 8-bit images")
     if not images.is_floating_point():
         low, high = int(images.min()), int(images.max())
-        if low < 0 or high >= levels:
+        if low < 0:
+            raise DdpmkitError(
+                f"x0 has levels {low} .. {high}", "grey levels count from 0; pixels in [-1, 1] are floats"
+            )
+        if high >= levels:
             raise DdpmkitError(f"x0 has levels {low} .. {high}, and K = {levels}", f"levels={high + 1} or more")
         return to_pixels(images, levels)
     if not bool(torch.isfinite(images).all()):

@@ -169,6 +169,7 @@ def test_the_same_seed_gives_the_same_number():
         ({"x0": GREY.float() / 255}, "not on 256 grey levels"),
         ({"x0": -1 + 2 * GREY.float() / 255, "levels": 17}, "not on 17 grey levels"),
         ({"levels": 17}, r"x0 has levels \d+ .. \d+, and K = 17"),
+        ({"x0": GREY.long() - 3}, r"x0 has levels -3 .. \d+"),
         ({"levels": 1}, "levels must be at least 2"),
         ({"x0": torch.full((2, 3), math.nan)}, "not finite"),
         ({"x0": torch.zeros(4)}, r"x0 has shape \(4,\)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import signal
 import threading
@@ -681,6 +682,8 @@ def test_a_wrong_event_is_the_executor_s(event: Any) -> None:
     [
         {"event": "log"}, {"event": "log", "text": 3}, {"event": "progress", "stage": "a"},
         {"event": "progress", "stage": "a", "done": "half"}, {"event": "progress", "done": 0.5},
+        {"event": "progress", "stage": "a", "done": math.nan}, {"event": "progress", "stage": "a", "done": 7.0},
+        {"event": "progress", "stage": "a", "done": -1}, {"event": "progress", "stage": "a", "done": True},
         {"event": "attempt", "stage": ["a"]}, {"event": "start", "stage": "a", "worker": "one"}, {"event": "requeued"},
     ],
     ids=str,

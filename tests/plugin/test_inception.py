@@ -1,5 +1,6 @@
 """The Inception extractor without its weights: where it looks, what it refuses, what it says."""
 
+import http.client
 import sys
 from pathlib import Path
 
@@ -90,6 +91,26 @@ def test_nothing_is_downloaded_unless_asked_and_a_wrong_download_leaves_nothing(
     assert list(nowhere.iterdir()) == []
     with pytest.raises(DdpmkitError, match="can't fetch"):
         inception.fetch(nowhere / inception.NAMES[0], (tmp_path / "none").as_uri())
+
+
+def test_a_download_that_breaks_off_in_the_middle_says_what_to_do(tmp_path, nowhere, monkeypatch):
+    class Cut:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def read(self, _):
+            raise errors.pop()
+
+    errors = [ConnectionResetError("reset by peer"), http.client.IncompleteRead(b"x", 9)]
+    monkeypatch.setattr(inception.urllib.request, "urlopen", lambda *_, **__: Cut())
+    for _ in range(2):
+        with pytest.raises(DdpmkitError, match="can't fetch") as caught:
+            inception.fetch(nowhere / inception.NAMES[0])
+        assert "fetch it by hand" in caught.value.hint
+    assert list(nowhere.iterdir()) == []
 
 
 def test_a_right_download_is_put_in_its_place(tmp_path, nowhere, monkeypatch):

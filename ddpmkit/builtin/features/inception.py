@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import secrets
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ def fetch(target: Path, url: str = URL) -> Path:
                 file.write(block)
         verify(staged)
         staged.replace(target)
-    except (urllib.error.URLError, TimeoutError) as err:
+    except (OSError, http.client.HTTPException) as err:  # no such host, cut off in the middle, a full disk
         raise DdpmkitError(f"can't fetch {url}: {err}", f"fetch it by hand and put it into {target.parent}") from None
     finally:
         staged.unlink(missing_ok=True)

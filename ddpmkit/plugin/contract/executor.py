@@ -40,6 +40,10 @@ def event_problem(report: Any, stages: Container[str]) -> str:
         return f"reports the {kind} of {shown(stage)}, which is no stage of this run"
     if kind == "end" and report.get("state") not in STATES:
         return f"reports an end as {shown(report.get('state'))}, not as {', '.join(STATES)}"
-    if kind == "progress" and not isinstance(report.get("done"), (int, float)):
+    if kind == "progress" and not _is_share(report.get("done")):
         return f"reports progress as {shown(report.get('done'))}; 'done' is a number from 0 to 1"
     return ""
+
+
+def _is_share(done: Any) -> bool:
+    return isinstance(done, (int, float)) and not isinstance(done, bool) and 0 <= done <= 1

@@ -41,7 +41,9 @@ def differences(folder: Path, committed: Path) -> list[Mismatch]:
     report = files.read_json(committed / "report.json")
     base = report.get("baseline") if isinstance(report, dict) else None
     labels = [c["label"] for c in records.plan["cells"]]
-    margins = report.get("margins") if isinstance(report, dict) else None
+    known = set(records.results["metric"])
+    stated = report.get("margins") if isinstance(report, dict) else None
+    margins = {k: v for k, v in stated.items() if k in known} if isinstance(stated, dict) else {}
     summary = summarise(records, base if base in labels else None, margin=margins or None)
     mismatches, count = [], 0
     for name, (make, read) in _KINDS.items():

@@ -132,6 +132,16 @@ def test_what_was_just_written_matches(capsys, written):
     assert (code, err) == (0, f"{written}: as the store has it\n")
 
 
+def test_a_margin_of_a_metric_that_the_store_no_longer_has_is_no_error_of_the_user(capsys, written, change):
+    path = written / "report.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "margins": {"FD-gone": 1.0}}))
+    assert check(capsys, written)[0] == 0
+    change("score", "metrics", {"fd": {"value": 9.0}})
+    code, err = check(capsys, written)
+    assert code == 1
+    assert "no longer matches the store" in err
+
+
 @pytest.mark.parametrize("kept", ["results.csv", "report.md", "report.tex", "report.json", "report.html"])
 def test_each_form_is_held_against_the_store_by_itself(capsys, written, change, tmp_path, kept):
     committed = tmp_path / "committed"
