@@ -79,7 +79,8 @@ def likelihood(
         terms = (f"{b[k]:.4f}" for k in ("prior", "middle", "decoder"))
         rows.append((name, f"{b['total']:.4f}", f"{b['standard_error']:.4f}", test, *terms))
     heads = ("x0hat", "bits/dim", "Monte-Carlo se", "test-set se", "L_T", "sum L_t-1", "L_0")
-    print_rows(f"NLL, {found['label']}", heads, rows)
+    name = "NLL given the class" if found["given"] else "NLL"
+    print_rows(f"{name}, {found['label']}", heads, rows)
     flow = found.get("probability_flow")
     if flow is not None:
         columns = ("bits/dim", "test-set se", "step error", "images", "divergence", "evaluations")
