@@ -21,7 +21,7 @@ def categorical_bits(train: Levels, test: Levels, levels: int) -> float:
 
     p_i(k) = (n_ik + 1/2) / (N + K/2) (Krichevsky & Trofimov 1981). Shapes (N, C, H, W), levels 0 .. K-1.
     """
-    flat, seen = train.reshape(len(train), -1), test.reshape(len(test), -1)
+    flat, seen = (images.reshape(len(images), math.prod(images.shape[1:])) for images in (train, test))
     counts = np.stack([(flat == k).sum(0) for k in range(levels)])
     log_p = np.log2((counts + 0.5) / (len(flat) + levels / 2))
     return float(-np.mean(log_p[seen, np.arange(seen.shape[1])]))
