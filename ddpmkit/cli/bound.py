@@ -90,8 +90,8 @@ def likelihood(
         print_rows("probability-flow ODE; another number than the bound", columns, [row])
     chain = f"all {found['T']} steps" if found["steps"] == found["T"] else f"{found['steps']} of {found['T']} steps"
     print(
-        f"{found['images']} images of split {found['split']}, {chain}, EMA {found['ema']}, sigma {found['sigma']}, "
-        f"decoder {found['decoder']} with variance {found['decoder_variance']}; {found['evaluations']:,} network "
+        f"{name} of {found['images']} images of split {found['split']}, {chain}, EMA {found['ema']}, sigma "
+        f"{found['sigma']}, decoder {found['decoder']} with variance {found['decoder_variance']}; {found['evaluations']:,} network "
         f"evaluations, a full sweep takes {found['full_sweep']:,}",
         file=sys.stderr,
     )
