@@ -91,7 +91,7 @@ def likelihood(
     chain = f"all {found['T']} steps" if found["steps"] == found["T"] else f"{found['steps']} of {found['T']} steps"
     print(
         f"{name} of {found['images']} images of split {found['split']}, {chain}, EMA {found['ema']}, sigma "
-        f"{found['sigma']}, decoder {found['decoder']} with variance {found['decoder_variance']}; {found['evaluations']:,} network "
-        f"evaluations, a full sweep takes {found['full_sweep']:,}",
+        f"{found['sigma']}, decoder {found['decoder']} with variance {found['decoder_variance']}; "
+        f"{found['evaluations']:,} network evaluations, a full sweep takes {found['full_sweep']:,}",
         file=sys.stderr,
     )

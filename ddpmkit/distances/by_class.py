@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ddpmkit.distances.copies import NEAR, nearest
+from ddpmkit.distances.copies import near_copies
 from ddpmkit.distances.frechet_error import debiased_frechet
 from ddpmkit.distances.moments import Moments
-from ddpmkit.plugin.interfaces import Sets
+from ddpmkit.plugin.interfaces import Levels, Sets
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -29,7 +29,9 @@ def by_class(sets: Sets, labels: Labels, real: Labels, *, fd: bool = True, copie
         fd: Whether distances are asked for.
         copies: Whether near copies are.
     """
-    near = _near(sets) if copies else None
+    near = None
+    if copies and sets.x_levels is not None and sets.train is not None and sets.heldout is not None:
+        near = near_copies(sets.x_levels, sets.train, sets.heldout)
     out: list[dict[str, Any]] = []
     for label in np.unique(labels).tolist():
         mine, theirs = labels == label, real == label
@@ -51,9 +53,14 @@ def least(dims: int) -> int:
     return 2 * (dims + 1)
 
 
-def _near(sets: Sets) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
-    """Which samples are near copies of a training image, (N,); None where there are no images to compare with."""
-    if sets.x_levels is None or sets.train is None or sets.heldout is None:
-        return None
-    x, train, heldout = (levels.reshape(len(levels), -1) for levels in (sets.x_levels, sets.train, sets.heldout))
-    return np.asarray(nearest(x, train) < NEAR * nearest(x, heldout))
+def heldout_by_class(train: Levels, heldout: Levels, labels: Labels) -> list[dict[str, Any]]:
+    """Return a row for each class of the held-out images: what the ``near`` of samples is to be held against.
+
+    ``class``, ``n`` images of it and ``near``, the share that are near copies of a training image by chance, or because
+    the data hold such pairs. Shapes (A, C, H, W), (B, C, H, W) and (B,).
+    """
+    near = near_copies(heldout, train, heldout, itself=True)
+    return [
+        {"class": c, "n": int((labels == c).sum()), "near": float(near[labels == c].mean())}
+        for c in np.unique(labels).tolist()
+    ]

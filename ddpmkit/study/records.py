@@ -74,6 +74,7 @@ class RefRecord(Record):
         floors: column -> what real images of the other split score, ``n_floor`` of them.
         baselines: name of a plain model -> its bits/dim on the test split.
         baselines_given_class: the same of the plain models that are told each image's class.
+        heldout_by_class: near copies among real images by class, where there is a copy check of labelled samples.
     """
 
     kind = "ref"
@@ -95,6 +96,7 @@ class RefRecord(Record):
     units: dict[str, str] = field(default_factory=lambda: dict(UNITS_BEFORE))
     better: dict[str, str] = field(default_factory=dict)
     baselines_given_class: dict[str, float] = field(default_factory=dict)
+    heldout_by_class: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -255,8 +255,10 @@ def test_each_class_has_its_numbers_in_results_and_report(out):
     assert any("fd" in r for r in scored.by_class)
     report = json.loads((out / "studies" / "tiny" / "report.json").read_text())
     table = next(t for t in report["tables"] if t["title"].startswith("class by class"))
-    assert table["columns"][:3] == ["cell", "class", "samples"]
-    assert len(table["rows"]) == 3 * len(STRENGTHS)
+    assert table["columns"][:3] == ["cell", "class", "images"]
+    assert len(table["rows"]) == 3 * len(STRENGTHS) + 3  # and what held-out images are by chance
+    assert [row[0] for row in table["rows"][-3:]] == ["real, held out"] * 3
+    assert table["references"] == 3
     assert any("guidance_scale of diffusers is 1 + w" in note for note in report["notes"])
 
 
@@ -266,6 +268,17 @@ def test_the_reverse_walk_of_a_conditional_cell_ends_in_its_sample(out):
     assert len(strips.rows) == 4
     for label, row in strips.rows.items():
         assert np.array_equal(row[-1], cells[label].images[0])
+
+
+def test_show_says_what_diffusers_call_it(capsys):
+    assert main(["show", "guidance"]) == 0
+    out = capsys.readouterr().out
+    assert "eps = (1 + w) eps(x_t, y) - w eps(x_t); diffusers' guidance_scale is 1 + w" in out
+    assert "--guidances 0.0,.." in out
+    assert main(["show", "label-dropout", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "label_dropout"
+    assert main(["show", "conditional"]) == 0
+    assert capsys.readouterr().out.endswith("ddpmkit ablate --conditional\n")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])

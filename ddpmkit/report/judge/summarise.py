@@ -18,7 +18,7 @@ from ddpmkit.report.judge.notes import contrast_notes, notes_of
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.read.by_class import of_one_class
+from ddpmkit.report.read.by_class import HELD_OUT, NEAR, of_one_class
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import meanings
 from ddpmkit.report.read.reference import BITS
@@ -116,7 +116,7 @@ def summarise(
         sample_seeds=tuple(int(s) for s in records.plan["grid"].get("sample_seeds", ())),
         alpha=alpha,
         originals={m: own[m] for m in metrics if m in own},
-        by_class=_by_class(frame, everything, own),
+        by_class=_by_class(records, everything),
     )
 
 
@@ -157,9 +157,10 @@ def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
 
 
 def _by_class(
-    frame: pd.DataFrame, found: Mapping[str, Mapping[str, Numbers]], own: Mapping[str, str]
+    records: Records, found: Mapping[str, Mapping[str, Numbers]]
 ) -> dict[str, dict[str, dict[int, tuple[float, float]]]]:
-    """Return metric -> cell -> class -> (mean over train seeds, mean number of samples)."""
+    """Return metric -> cell, or real images -> class -> (mean over train seeds, mean number of samples)."""
+    frame, own = records.results, records.originals
     out: dict[str, dict[str, dict[int, tuple[float, float]]]] = {}
     for metric, cells in found.items():
         if (one := of_one_class(own.get(metric, metric))) is None:
@@ -172,6 +173,9 @@ def _by_class(
             if values:
                 mean = sum(values) / len(values)
                 out.setdefault(name, {}).setdefault(cell, {})[one[1]] = (mean, float(counts[cell]))
+    for ref in records.references if NEAR in out else ():
+        for row in ref.record.heldout_by_class:
+            out[NEAR].setdefault(HELD_OUT, {})[row["class"]] = (row["near"], row["n"])
     return out
 
 

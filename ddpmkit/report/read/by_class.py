@@ -9,6 +9,7 @@ from ddpmkit.study.records import ScoreRecord
 
 OF_ONE = re.compile(r"(.+) class (\d+)")
 NEAR = "near-copies"
+HELD_OUT = "real, held out"  # the row of what real images are by chance
 
 
 def of_one_class(metric: str) -> tuple[str, int] | None:

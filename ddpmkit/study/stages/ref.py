@@ -55,6 +55,7 @@ class Ref(StageKind):
     def run(self, w: Work) -> Output:
         """Take the features, the floor of each metric (real against real) and the baselines."""
         from ddpmkit.distances import prepare
+        from ddpmkit.distances.by_class import heldout_by_class
         from ddpmkit.likelihood.baselines import categorical_bits, categorical_bits_given_class, uniform_bits
 
         images, features = w.images(self.data), w.component("features")
@@ -65,8 +66,10 @@ class Ref(StageKind):
         if y is None:
             raise DdpmkitError(f"features '{features.name}' left no features of the reference")
         names = {key: contract.column(metric, made.protocol) for key, metric in metrics.items()}
-        told, given_class = made.protocol, {}
+        told, given_class, heldout = made.protocol, {}, []
         if self.given_class:
+            if any(metric.name == "copy" for metric in metrics.values()):
+                heldout = heldout_by_class(images.train, images.test, images.labels["test"])
             given_class["uniform"] = uniform_bits(images.levels)
             given_class["per-pixel categorical, given the class"] = categorical_bits_given_class(
                 images.train,
@@ -97,5 +100,6 @@ class Ref(StageKind):
                 "per-pixel categorical": categorical_bits(images.train, images.test, images.levels),
             },
             baselines_given_class=given_class,
+            heldout_by_class=heldout,
         )
         return Output(record, {"features": {"reference": y}})
