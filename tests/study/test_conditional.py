@@ -179,6 +179,7 @@ def stages(out) -> dict[float | None, tuple[Sample, str, dict]]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strength", [0.0, -1.0])
 def test_the_ends_are_the_conditional_and_the_unconditional_model_bit_for_bit(out, strength):
     spec, id, arrays = stages(out)[strength]
@@ -200,6 +201,7 @@ def test_the_ends_are_the_conditional_and_the_unconditional_model_bit_for_bit(ou
     assert Store(out).record(SampleRecord, id).evaluations == 30 * 3
 
 
+@pytest.mark.long
 def test_labels_are_stored_beside_the_samples_and_keyed_by_seed_and_index(out, data):
     found = stages(out)
     assert "labels" not in found[None][2]
@@ -211,6 +213,7 @@ def test_labels_are_stored_beside_the_samples_and_keyed_by_seed_and_index(out, d
     assert len({arrays["levels"].tobytes() for _, _, arrays in found.values()}) == 4
 
 
+@pytest.mark.long
 def test_an_open_training_takes_labels(out):
     trained = open_training(out, stages(out)[0.0][0].train, device="cpu")
     predict, x, t = trained.predict(trained.tables), torch.zeros(2, 1, 8, 8), torch.tensor([10, 40])
@@ -224,6 +227,7 @@ def test_an_open_training_takes_labels(out):
     assert torch.equal(without, none)
 
 
+@pytest.mark.long
 def test_the_two_likelihoods_never_share_a_column(out):
     frame = ddpmkit.load_results(out / "studies" / "tiny")
     with_labels = frame["conditional"].astype(str) == "True"
@@ -239,6 +243,7 @@ def test_the_two_likelihoods_never_share_a_column(out):
     assert report["references"]["per-pixel categorical"].keys() == {"NLL"}
 
 
+@pytest.mark.long
 def test_each_class_has_its_numbers_in_results_and_report(out):
     found, store = stages(out), Store(out)
     records = read_study(out / "studies" / "tiny")
@@ -262,6 +267,7 @@ def test_each_class_has_its_numbers_in_results_and_report(out):
     assert any("guidance_scale of diffusers is 1 + w" in note for note in report["notes"])
 
 
+@pytest.mark.long
 def test_the_reverse_walk_of_a_conditional_cell_ends_in_its_sample(out):
     strips = reverse_strips(out / "studies" / "tiny", Registry(installed=False))
     cells = {cell.label: cell for cell in samples_of(read_study(out / "studies" / "tiny"))}
@@ -281,6 +287,7 @@ def test_show_says_what_diffusers_call_it(capsys):
     assert capsys.readouterr().out.endswith("ddpmkit ablate --conditional\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_classes_are_drawn(out, tmp_path, capsys, suffix):
     path = tmp_path / f"classes{suffix}"
@@ -293,6 +300,7 @@ def test_the_classes_are_drawn(out, tmp_path, capsys, suffix):
     assert (folder / "figures" / "classes.png").is_file()
 
 
+@pytest.mark.long
 def test_a_picture_shows_each_class_under_its_own_label(out):
     grid = the_grid(select(read_study(out / "studies" / "tiny"), ["conditional=true"]))
     assert grid.guidances == (-1.0, 0.0, 1.5)
@@ -304,6 +312,7 @@ def test_a_picture_shows_each_class_under_its_own_label(out):
             assert np.array_equal(images, arrays["levels"][arrays["labels"] == label][:5])
 
 
+@pytest.mark.long
 def test_a_study_without_labels_has_no_such_picture(out, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["plot", "classes", "tiny", "--where", "conditional=false", "--out", str(out)]) == 2
@@ -312,6 +321,7 @@ def test_a_study_without_labels_has_no_such_picture(out, capsys, tmp_path, monke
     assert "no cell of study 'tiny' has samples with labels" in err[0]
 
 
+@pytest.mark.long
 def test_the_likelihood_of_a_conditional_training_says_that_it_is_given_the_class(out, capsys):
     train = stages(out)[0.0][0].train
     assert main(["likelihood", train[:12], "--nll-evals", "16", "--out", str(out)]) == 0

@@ -102,6 +102,7 @@ def outcome(folder) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in (folder / f"{STEPS:08d}").iterdir()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changes", [{}, {"micro_batch": 3, "dropout": 0.2, "timestep_sampling": "importance"}])
 def test_stopped_and_resumed_gives_the_same_bytes(tmp_path, changes):
     c = replace(CONFIG, **changes)

@@ -151,7 +151,8 @@ def class_table(s: Summary) -> Table | None:
         n = next((f"{f[1]:.1f}".removesuffix(".0") for f in found if f is not None), "")
         told = ("" if f is None else _of_class(m, f[0]) for m, f in zip(metrics, found, strict=True))
         rows.append((cell, f"{label}", n, *told))
-    title = "class by class, means over seeds (FD where both sides have 2 (D + 1) images of the class)"
+    rule = " (FD where both sides have 2 (D + 1) images of the class)" if metrics != [NEAR] else ""
+    title = f"class by class, means over seeds{rule}"
     heads = ("cell", "class", "images", *(f"{m}{arrow('lower')}" if m != NEAR else m for m in metrics))
     real = sum(row[0] == HELD_OUT for row in rows)
     return Table(title, heads, tuple(rows), real, detail=True, keys=(0, 1)) if rows else None
