@@ -22,12 +22,14 @@ from ddpmkit.report.read.samples import samples_of
 from ddpmkit.sampling import denoiser, sample
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
+from ddpmkit.study.planning import network
 from ddpmkit.study.records import SampleRecord, ScoreRecord
 from ddpmkit.study.reverse import reverse_strips
 from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
 from ddpmkit.study.trained import open_training
+from ddpmkit.training.initialise import initialise
 
 TINY = {
     "train_steps": 20, "samples": 30, "sampling_steps": 3, "nll_evals": 16, "timesteps": 50, "eval_batch": 16,
@@ -225,6 +227,18 @@ def test_an_open_training_takes_labels(out):
     assert not torch.equal(one, other)
     assert not torch.equal(one, without)
     assert torch.equal(without, none)
+
+
+@pytest.mark.long
+def test_each_label_has_been_trained_and_so_has_the_one_that_says_none(out, data):
+    trained = open_training(out, stages(out)[0.0][0].train, device="cpu")
+    images, backbone = trained.images, ddpmkit.build("backbone", TINY["backbones"])
+    with devices.one_thread():
+        fresh = initialise(lambda: network(backbone, images, learned=False, classes=3), 0)
+    (name,) = (n for n, _ in fresh.named_parameters() if "label" in n)
+    before, after = (net.get_parameter(name).detach() for net in (fresh, trained.net))
+    assert len(before) == 4
+    assert bool((before != after).any(1).all())  # a row that is never shown keeps its first values
 
 
 @pytest.mark.long
