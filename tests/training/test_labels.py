@@ -16,6 +16,7 @@ from ddpmkit.builtin.weightings.simple import Simple
 from ddpmkit.diffusion.labels import Shown
 from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import Interrupted
+from ddpmkit.randomness import stream_key, uniform
 from ddpmkit.training import loop as training
 from ddpmkit.training.config import TrainConfig
 from ddpmkit.training.loop import Hooks, build_objective, train
@@ -85,6 +86,8 @@ def test_every_image_is_shown_with_its_own_label_or_with_none(micro_batch):
     dropped = told == CLASSES
     assert torch.equal(told[~dropped], Y[levels[~dropped]])
     assert abs(float(dropped.float().mean()) - 0.3) < 4 * (0.21 / len(told)) ** 0.5
+    number = torch.arange(len(told))  # of each image since the start: no two steps drop alike
+    assert torch.equal(dropped, uniform(stream_key(0, "label"), number) < 0.3)
     assert levels.unique().numel() == COUNT
     assert set(told.tolist()) == set(range(CLASSES + 1))
 
