@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ddpmkit.diffusion.labels import LabelOf
-from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import quantise
 from ddpmkit.plugin.contract import walk
@@ -22,9 +22,9 @@ from ddpmkit.randomness import normal, seed_libraries, stream_key
 Denoise = Callable[..., Denoised]  # denoise(x, t), and denoise(x, t, y) where samples have labels
 
 
-def denoiser(predict: Callable[..., tuple[Tensor, Tensor | None]], deviations: Array | None) -> Denoise:
-    """Return denoise(x, t, y=None), t an int; ``deviations`` are the steps' standard deviations, None where learned."""
-    table = None if deviations is None else deviations.tolist()
+def with_sigma(predict: Callable[..., tuple[Tensor, Tensor | None]], sigmas: Array | None) -> Denoise:
+    """Return denoise(x, t, y=None), t an int; ``sigmas`` are the steps' standard deviations, None where learned."""
+    table = None if sigmas is None else sigmas.tolist()
 
     def denoise(x: Tensor, t: int, y: Tensor | None = None) -> Denoised:
         steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)

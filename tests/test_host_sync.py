@@ -20,9 +20,9 @@ from ddpmkit import device as devices
 from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.guidance import guided
 from ddpmkit.diffusion.labels import Shown, labels_of_samples
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.sampling import denoiser
+from ddpmkit.sampling import with_sigma
 from ddpmkit.training.config import TrainConfig
 from ddpmkit.training.loop import Hooks, build_objective, train
 
@@ -156,7 +156,7 @@ def check_sampling(spec: str, kind: str, backbone: str = "") -> None:
     sampler, sigma = ddpmkit.build("sampler", spec), ddpmkit.build("sigma", kind)
     learned = kind == "learned-range"
     deviations = None if learned else np.full(4, 0.1)
-    denoise = denoiser(predictor(network(2 if learned else 1, backbone), tables, EPS, META, sigma), deviations)
+    denoise = with_sigma(predictor(network(2 if learned else 1, backbone), tables, EPS, META, sigma), deviations)
     index = torch.arange(5, device=META)
     key = stream_key(0, "sampling")
     out = sampler.sample(denoise, tables, lambda k: normal(key, index, (1, 8, 8), k))
@@ -168,7 +168,7 @@ def test_guided_sampling_stays_on_the_device_and_never_waits_for_it(fake):
     tables = tables_for(ddpmkit.build("schedule", "linear"), 50).strided([0, 10, 30, 49])
     net = network(1, "unet:channels=4:mults=1", CLASSES)
     predict = guided(predictor(net, tables, EPS, META, none=CLASSES), 2.0)
-    denoise, index, key = denoiser(predict, np.full(4, 0.1)), torch.arange(5, device=META), stream_key(0, "sampling")
+    denoise, index, key = with_sigma(predict, np.full(4, 0.1)), torch.arange(5, device=META), stream_key(0, "sampling")
     y = labels_of_samples("balanced", np.array([0, 1, 2]), CLASSES, 0)(index)
     out = ddpmkit.build("sampler", "ancestral").sample(
         lambda x, t: denoise(x, t, y), tables, lambda k: normal(key, index, (1, 8, 8), k)

@@ -14,11 +14,11 @@ from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.gaussian import Coefficients
 from ddpmkit.diffusion.guidance import guided, passes
 from ddpmkit.diffusion.labels import labels_of_samples
-from ddpmkit.diffusion.tables import tables_for
+from ddpmkit.diffusion.tables_for import tables_for
 from ddpmkit.plugin.contract import walk
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.sampling import denoiser, sample
+from ddpmkit.sampling import sample, with_sigma
 
 CPU, CLASSES, COUNT = torch.device("cpu"), 3, 6
 EPS = ddpmkit.build("prediction", "eps")
@@ -66,10 +66,10 @@ def drawn(net: nn.Module, strength: float, sampler: str, sigma: str = "beta-tild
     built, reverse = ddpmkit.build("sampler", sampler), ddpmkit.build("sigma", sigma)
     deviations = None
     if not reverse.learned:
-        from ddpmkit.diffusion.variance import step_deviations
+        from ddpmkit.diffusion.variance import step_sigmas
 
-        deviations = step_deviations(built, reverse, CHAIN, CHAIN, 17, None)
-    denoise = denoiser(guided(predict_with(net, reverse), strength), deviations)
+        deviations = step_sigmas(built, reverse, CHAIN, CHAIN, 17, None)
+    denoise = with_sigma(guided(predict_with(net, reverse), strength), deviations)
     key, index = stream_key(0, "sampling"), torch.arange(COUNT)
     return walk(built, lambda x, t: denoise(x, t, LABELS), CHAIN, lambda k: normal(key, index, SHAPE, k))
 
@@ -125,10 +125,10 @@ def test_its_ends_are_the_two_models_bit_for_bit_and_ask_once(sampler):
         net, alone = Labelled(), Labelled()
         found = drawn(net, strength, sampler)
         built = ddpmkit.build("sampler", sampler)
-        from ddpmkit.diffusion.variance import step_deviations
+        from ddpmkit.diffusion.variance import step_sigmas
 
-        deviations = step_deviations(built, ddpmkit.build("sigma", "beta-tilde"), CHAIN, CHAIN, 17, None)
-        denoise = denoiser(predictor(alone, CHAIN, EPS, CPU), deviations)
+        deviations = step_sigmas(built, ddpmkit.build("sigma", "beta-tilde"), CHAIN, CHAIN, 17, None)
+        denoise = with_sigma(predictor(alone, CHAIN, EPS, CPU), deviations)
         key, index = stream_key(0, "sampling"), torch.arange(COUNT)
         with torch.inference_mode():
             expected = walk(
@@ -168,12 +168,12 @@ def test_an_image_depends_on_no_count_and_no_place_in_a_batch(strength):
     counts = np.array([0, 0, 1, 2, 2, 2])
     label_of = labels_of_samples("data", counts, CLASSES, "0.0")
     sampler = ddpmkit.build("sampler", "ancestral")
-    from ddpmkit.diffusion.variance import step_deviations
+    from ddpmkit.diffusion.variance import step_sigmas
 
-    deviations = step_deviations(sampler, ddpmkit.build("sigma", "beta-tilde"), CHAIN, CHAIN, 17, None)
+    deviations = step_sigmas(sampler, ddpmkit.build("sigma", "beta-tilde"), CHAIN, CHAIN, 17, None)
 
     def images(count: int):
-        denoise = denoiser(guided(predict_with(Labelled()), strength), deviations)
+        denoise = with_sigma(guided(predict_with(Labelled()), strength), deviations)
         return sample(
             denoise, CHAIN, sampler, count=count, shape=SHAPE, levels=17, seed="0.0", micro_batch=4, device=CPU,
             label_of=label_of,

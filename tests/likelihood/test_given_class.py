@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ddpmkit
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.likelihood import bound, draw
 from ddpmkit.likelihood.baselines import categorical_bits, categorical_bits_given_class, uniform_bits
 from ddpmkit.likelihood.fit import fit_statistics

@@ -19,7 +19,7 @@ from ddpmkit.report.read.classes import the_grid
 from ddpmkit.report.read.conditions import select
 from ddpmkit.report.read.frames import read_study
 from ddpmkit.report.read.samples import samples_of
-from ddpmkit.sampling import denoiser, sample
+from ddpmkit.sampling import sample
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
 from ddpmkit.study.planning import network
@@ -190,9 +190,9 @@ def test_the_ends_are_the_conditional_and_the_unconditional_model_bit_for_bit(ou
         assert trained.classes == 3
         chain = trained.tables.strided(spec.times)
         sampler = ddpmkit.build("sampler", "ancestral")
-        from ddpmkit.diffusion.variance import step_deviations
+        from ddpmkit.diffusion.variance import step_sigmas
 
-        deviations = step_deviations(sampler, trained.sigma, trained.tables, chain, 17, None)
+        deviations = step_sigmas(sampler, trained.sigma, trained.tables, chain, 17, None)
         labels = torch.from_numpy(arrays["labels"])
         drawn = sample(
             denoiser(trained.predict(chain), deviations), chain, sampler, count=30, shape=(1, 8, 8), levels=17,

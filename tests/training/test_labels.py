@@ -14,7 +14,7 @@ from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
 from ddpmkit.builtin.weightings.simple import Simple
 from ddpmkit.diffusion.labels import Shown
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import Interrupted
 from ddpmkit.randomness import stream_key, uniform
 from ddpmkit.training import loop as training

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ddpmkit.diffusion.guidance import passes
-from ddpmkit.diffusion.tables import Tables, log_bounds
+from ddpmkit.diffusion.tables_for import Tables, log_bounds
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.records import SampleRecord
 from ddpmkit.study.stage import Output, Stage, added
@@ -112,14 +112,14 @@ class Sample(OfNetwork):
             DdpmkitError: when a plugin's sampler or sigma gives other numbers than when the stage was planned.
         """
         from ddpmkit.diffusion.guidance import guided
-        from ddpmkit.diffusion.variance import step_deviations
-        from ddpmkit.sampling import denoiser
+        from ddpmkit.diffusion.variance import step_sigmas
+        from ddpmkit.sampling import with_sigma
 
         chain = network.tables.strided(self.times)
         hold("sampler", self.sampler, *sampler.kernel(chain))
         if self.sigma is not None:
             hold("sigma", self.sigma, *log_bounds(network.sigma, chain))
         levels = network.images.levels
-        deviations = step_deviations(sampler, network.sigma, network.tables, chain, levels, statistics)
+        sigmas = step_sigmas(sampler, network.sigma, network.tables, chain, levels, statistics)
         predict = guided(network.predict(chain, self.eval_precision), self.guidance)
-        return denoiser(predict, deviations), chain
+        return with_sigma(predict, sigmas), chain
