@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ddpmkit.diffusion.labels import LabelOf
 from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import quantise
@@ -18,15 +19,16 @@ from ddpmkit.plugin.contract import walk
 from ddpmkit.plugin.interfaces import Denoised, Sampler
 from ddpmkit.randomness import normal, seed_libraries, stream_key
 
-Denoise = Callable[[Tensor, int], Denoised]
+Denoise = Callable[..., Denoised]  # denoise(x, t), and denoise(x, t, y) where samples have labels
 
 
-def with_sigma(predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]], sigmas: Array | None) -> Denoise:
-    """Return denoise(x, t), t an int; ``sigmas`` are the steps' standard deviations, None where learned."""
+def with_sigma(predict: Callable[..., tuple[Tensor, Tensor | None]], sigmas: Array | None) -> Denoise:
+    """Return denoise(x, t, y=None), t an int; ``sigmas`` are the steps' standard deviations, None where learned."""
     table = None if sigmas is None else sigmas.tolist()
 
-    def denoise(x: Tensor, t: int) -> Denoised:
-        x0, log_sigma2 = predict(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device))
+    def denoise(x: Tensor, t: int, y: Tensor | None = None) -> Denoised:
+        steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+        x0, log_sigma2 = predict(x, steps) if y is None else predict(x, steps, y)
         if table is not None:
             return Denoised(x0, table[t])
         if log_sigma2 is None:
@@ -48,6 +50,7 @@ def sample(
     seed: int | str,
     micro_batch: int,
     device: torch.device,
+    label_of: LabelOf | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Tensor:
@@ -56,6 +59,7 @@ def sample(
     Image i depends on the seed and on i alone: its noise is keyed by (i, position counted from the noise end), and the
     network always runs on ``micro_batch`` images at once, the last batch padded, since floating point differs between
     batch sizes. ``tables`` is the chain that is walked, already strided.
+    With ``label_of``, see diffusion/labels.py, ``denoise`` is told the label of each image too.
 
     Raises:
         Diverged: when an image is not finite; its number is named.
@@ -66,15 +70,18 @@ def sample(
     drawn = []
     for first in range(0, count, micro_batch):
         index = torch.arange(first, first + micro_batch, device=device)
+        told = () if label_of is None else (label_of(index),)
         asked: Counter[int] = Counter()  # a corrector may ask more than once at one step
 
-        def watched(x: Tensor, t: int, first: int = first, asked: Counter[int] = asked) -> Denoised:
+        def watched(
+            x: Tensor, t: int, first: int = first, asked: Counter[int] = asked, told: tuple[Tensor, ...] = told
+        ) -> Denoised:
             if should_stop():
                 raise Interrupted(f"stopped after {first} of {count} images")
             again = f"/{asked[t]}" if asked[t] else ""
             asked[t] += 1
             seed_libraries(seed, "sampling", f"{first}/{t}{again}")  # for a network or a sampler that draws by itself
-            return denoise(x, t)
+            return denoise(x, t, *told)
 
         def noise(k: int, index: Tensor = index) -> Tensor:
             return normal(key, index, shape, k)

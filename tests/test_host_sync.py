@@ -18,6 +18,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 import ddpmkit
 from ddpmkit import device as devices
 from ddpmkit.diffusion.denoise import predictor
+from ddpmkit.diffusion.guidance import guided
+from ddpmkit.diffusion.labels import Shown, labels_of_samples
 from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.randomness import normal, stream_key
 from ddpmkit.sampling import with_sigma
@@ -64,14 +66,25 @@ class Small(nn.Module):
         return self.conv(x) + self.time(t[:, None])[:, :, None, None]
 
 
-def network(outputs: int = 1, backbone: str = ""):
+CLASSES = 3
+
+
+def network(outputs: int = 1, backbone: str = "", classes: int | None = None):
     with torch.device("meta"):
         if not backbone:
             return Small(outputs)
-        return ddpmkit.build("backbone", backbone).build(in_channels=1, out_channels=outputs, image_size=8)
+        shape = {"in_channels": 1, "out_channels": outputs, "image_size": 8, "num_classes": classes}
+        return ddpmkit.build("backbone", backbone).build(**shape)
 
 
-def run_training(weighting: str, steps: int = 3, sigma: str = "beta", timesteps: str = "uniform", backbone: str = ""):
+def run_training(
+    weighting: str,
+    steps: int = 3,
+    sigma: str = "beta",
+    timesteps: str = "uniform",
+    backbone: str = "",
+    classes: int | None = None,
+):
     """Run the real loop up to the step before its one report."""
     tables = tables_for(ddpmkit.build("schedule", "cosine"), 50)
     log_sigma2 = fixed_log_variance(ddpmkit.build("sigma", "beta"), tables)
@@ -88,12 +101,13 @@ def run_training(weighting: str, steps: int = 3, sigma: str = "beta", timesteps:
 
     try:
         train(
-            network(2 if learned else 1, backbone),
+            network(2 if learned else 1, backbone, classes),
             data,
             objective,
             config,
             META,
             Hooks(log_every=1000, should_stop=stop),
+            Shown.of(torch.zeros(10, dtype=torch.int64, device=META), classes, 0.1, 0) if classes else None,
         )
     except ddpmkit.errors.Interrupted:
         return len(done) - 1
@@ -113,6 +127,10 @@ def test_training_steps_stay_on_the_device_and_never_wait_for_it(fake, weighting
 @pytest.mark.long
 def test_training_steps_of_every_layer_stay_on_the_device_and_never_wait_for_it(fake):
     assert run_training("simple", backbone=WHOLE) == 3
+
+
+def test_training_steps_with_labels_stay_on_the_device_and_never_wait_for_it(fake):
+    assert run_training("simple", backbone="unet:channels=4:mults=1", classes=CLASSES) == 3
 
 
 @pytest.mark.long
@@ -143,6 +161,18 @@ def check_sampling(spec: str, kind: str, backbone: str = "") -> None:
     key = stream_key(0, "sampling")
     out = sampler.sample(denoise, tables, lambda k: normal(key, index, (1, 8, 8), k))
     assert out.shape == (5, 1, 8, 8)
+    assert out.device.type == "meta"
+
+
+def test_guided_sampling_stays_on_the_device_and_never_waits_for_it(fake):
+    tables = tables_for(ddpmkit.build("schedule", "linear"), 50).strided([0, 10, 30, 49])
+    net = network(1, "unet:channels=4:mults=1", CLASSES)
+    predict = guided(predictor(net, tables, EPS, META, none=CLASSES), 2.0)
+    denoise, index, key = with_sigma(predict, np.full(4, 0.1)), torch.arange(5, device=META), stream_key(0, "sampling")
+    y = labels_of_samples("balanced", np.array([0, 1, 2]), CLASSES, 0)(index)
+    out = ddpmkit.build("sampler", "ancestral").sample(
+        lambda x, t: denoise(x, t, y), tables, lambda k: normal(key, index, (1, 8, 8), k)
+    )
     assert out.device.type == "meta"
 
 

@@ -79,7 +79,8 @@ def likelihood(
         terms = (f"{b[k]:.4f}" for k in ("prior", "middle", "decoder"))
         rows.append((name, f"{b['total']:.4f}", f"{b['standard_error']:.4f}", test, *terms))
     heads = ("x0hat", "bits/dim", "Monte-Carlo se", "test-set se", "L_T", "sum L_t-1", "L_0")
-    print_rows(f"NLL, {record['label']}", heads, rows)
+    name = "NLL given the class" if record["given"] else "NLL"
+    print_rows(f"{name}, {record['label']}", heads, rows)
     flow = record.get("probability_flow")
     if flow is not None:
         columns = ("bits/dim", "test-set se", "step error", "images", "divergence", "evaluations")
@@ -91,8 +92,8 @@ def likelihood(
         f"all {record['T']} steps" if record["steps"] == record["T"] else f"{record['steps']} of {record['T']} steps"
     )
     print(
-        f"{record['images']} images of split {record['split']}, {chain}, EMA {record['ema']}, sigma {record['sigma']}, "
-        f"decoder {record['decoder']} with variance {record['decoder_variance']}; {record['evaluations']:,} network "
-        f"evaluations, a full sweep takes {record['full_sweep']:,}",
+        f"{name} of {record['images']} images of split {record['split']}, {chain}, EMA {record['ema']}, sigma "
+        f"{record['sigma']}, decoder {record['decoder']} with variance {record['decoder_variance']}; "
+        f"{record['evaluations']:,} network evaluations, a full sweep takes {record['full_sweep']:,}",
         file=sys.stderr,
     )

@@ -15,7 +15,8 @@ from ddpmkit.cli.streams import data, on_stdout
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import KINDS, Metric
-from ddpmkit.plugin.parameters import parameters
+from ddpmkit.plugin.parameters import Parameter, parameters
+from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.loader import Entry
@@ -67,12 +68,16 @@ def show(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Show one component: formula, reference, parameters, code."""
+    """Show one component: formula, reference, parameters, code; or what a setting of studies means."""
     global_options: Global = context.obj
     registry = global_options.registry(plugin)
     bare = spec.parse(name)[0]
     entries = registry.named(bare)
     kind = next((k.name for k in KINDS.values() if bare in (k.name, k.plural)), None)
+    setting = FIELDS.get(PLURALS.get(bare.replace("-", "_"), bare.replace("-", "_")))
+    if not entries and kind is None and setting is not None:
+        _print_setting(setting, as_json=json)
+        return
     if not entries and kind is not None:
         raise DdpmkitError(f"'{bare}' is a kind, not a component", f"ddpmkit ls {kind}, then ddpmkit show NAME")
     if not entries:
@@ -83,6 +88,22 @@ def show(
         return
     for index, entry in enumerate(entries):
         _print_one(entry, _describe(entry), first=index == 0)
+
+
+def _print_setting(p: Parameter, *, as_json: bool) -> None:
+    """Print a setting of a study: what it means, what it may be, and how it is typed."""
+    default, several = spec.encode(p.default), ",.."
+    flag = {field: plural for plural, field in PLURALS.items()}.get(p.name, p.name).replace("_", "-")
+    typed = f"--axis {p.name}={default}{several}" if p.name in AXIS_ONLY else f"--{flag} {default}{several}"
+    typed = f"--{flag}" if isinstance(p.default, bool) else typed
+    if as_json:
+        told = {"kind": "setting", "name": p.name, "type": p.type_name, "default": default, "allowed": p.allowed}
+        print(json_module.dumps([{**told, "help": p.help}], indent=1), file=data())
+        return
+    with on_stdout():
+        print(f"setting {p.name}={default}   ({p.type_name}{' ' if p.allowed else ''}{p.allowed})\n")
+        print(f"{p.help[:1].upper()}{p.help[1:]}.\n")
+        print(f"type       ddpmkit ablate {typed}")
 
 
 @on_stdout()

@@ -1,4 +1,4 @@
-"""``plot``: schedules against t, an image dissolving, a sample appearing."""
+"""``plot``: schedules against t, an image dissolving, a sample appearing, samples by class and guidance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.tables_for import Tables
     from ddpmkit.study.strips import Strips
 
-app = typer.Typer(help="Draw schedules, the forward process, or the reverse process.", no_args_is_help=True)
+app = typer.Typer(help="Draw schedules, the forward process, the reverse process, or classes.", no_args_is_help=True)
 
 To = Annotated[Path | None, typer.Option("--to", help="File to write, .png, .svg or .pdf", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
@@ -115,6 +115,31 @@ def reverse(
     strips = reverse_strips(find_study(study, out), given.registry(plugin))
     _look(strips)
     _write(strips_figure(strips), to or Path("reverse.png"))
+
+
+@app.command()
+def classes(
+    context: typer.Context,
+    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="Condition on the cells, as schedule=linear. Repeatable.", metavar="AXIS=VALUE"),
+    ] = None,
+    out: Out = Path("results"),
+    to: To = None,
+) -> None:
+    """Samples of a conditional study: a row a class, a column a guidance.
+
+    The first samples of each class, from the same noise in every column.
+    """
+    from ddpmkit.report.draw.classes import classes_figure
+    from ddpmkit.report.read.classes import the_grid
+    from ddpmkit.report.read.conditions import select
+    from ddpmkit.report.read.frames import read_study
+    from ddpmkit.study.store import find_study
+
+    records = select(read_study(find_study(study, out)), where or [])
+    _write(classes_figure(the_grid(records)), to or Path("classes.png"))
 
 
 def _tables(registry: Any, names: str, timesteps: int) -> dict[str, Tables]:

@@ -38,6 +38,7 @@ def ablate(
     backbones: Annotated[str | None, setting("backbone", "--backbones", "--backbone", panel=AXES)] = None,
     samplers: Annotated[str | None, setting("sampler", "--samplers", "--sampler", panel=AXES)] = None,
     predictions: Annotated[str | None, setting("prediction", "--predictions", "--prediction", panel=AXES)] = None,
+    guidances: Annotated[str | None, setting("guidance", "--guidances", "--guidance", panel=AXES)] = None,
     timesteps: Annotated[str | None, setting("timesteps", panel=AXES)] = None,
     timestep_sampling: Annotated[str | None, setting("timestep_sampling", panel=AXES)] = None,
     sampling_steps: Annotated[str | None, setting("sampling_steps", panel=AXES)] = None,
@@ -55,6 +56,10 @@ def ablate(
     batch_size: Annotated[str | None, setting("batch_size", panel=BUDGET)] = None,
     learning_rate: Annotated[str | None, setting("learning_rate", panel=BUDGET)] = None,
     dropout: Annotated[str | None, setting("dropout", panel=BUDGET)] = None,
+    conditional: Annotated[
+        bool | None,
+        typer.Option("--conditional", help="Train with the labels of the data", rich_help_panel=BUDGET),
+    ] = None,
     precision: Annotated[str | None, setting("precision", panel=BUDGET)] = None,
     samples: Annotated[str | None, setting("samples", panel=BUDGET)] = None,
     nll_evals: Annotated[str | None, setting("nll_evals", panel=BUDGET)] = None,
@@ -157,10 +162,11 @@ def ablate(
     given: Global = context.obj
     settings = {
         "study": study, "schedules": schedules, "sigmas": sigmas, "weightings": weightings, "backbones": backbones,
-        "samplers": samplers, "predictions": predictions, "timesteps": timesteps,
+        "samplers": samplers, "predictions": predictions, "guidances": guidances, "timesteps": timesteps,
         "timestep_sampling": timestep_sampling, "sampling_steps": sampling_steps,
         "axis": axis, "dataset": dataset, "train_steps": train_steps, "batch_size": batch_size,
-        "learning_rate": learning_rate, "dropout": dropout, "precision": precision, "samples": samples,
+        "learning_rate": learning_rate, "dropout": dropout, "conditional": conditional,
+        "precision": precision, "samples": samples,
         "nll_evals": nll_evals, "nll_se": nll_se, "nll_full": nll_full, "train_seeds": train_seeds,
         "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
         "preset": preset, "name": name,

@@ -93,14 +93,18 @@ def predictor(
     device: torch.device,
     sigma: Sigma | None = None,
     precision: str = "fp32",
+    none: int | None = None,
 ) -> Predict:
     """Return predict(xt, t, y=None) -> (x0hat, log sigma^2), t int64 (B,) an index of ``tables``; x0hat is not clipped.
 
     The second is None unless ``sigma`` is a learned one, and then like x0hat. ``precision`` is the network's alone.
+    ``none`` is what a network that was trained with labels is told where there is no y; see diffusion/labels.py.
     """
     denoiser = Denoiser.of(tables, prediction, device, sigma)
 
     def predict(xt: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        if y is None and none is not None:
+            y = torch.full_like(t, none)
         with devices.autocast(device, precision):
             out = denoiser.ask(net, xt, t, y)
         return denoiser.read(xt, t, out.float())

@@ -68,6 +68,15 @@ def copy_check(x: Rows, train: Rows, heldout: Rows) -> Measurement:
     return Measurement(ratio / base, effect, details)
 
 
+def near_copies(x: Levels, train: Levels, heldout: Levels, *, itself: bool = False) -> np.ndarray[Any, Any]:
+    """Return which images (N, C, H, W) are near copies of a training image, as :func:`copy_check` counts them, (N,).
+
+    ``itself`` says that x are the held-out images, and one is no neighbour of itself.
+    """
+    rows, points, others = (levels.reshape(len(levels), -1) for levels in (x, train, heldout))
+    return np.asarray(nearest(rows, points) < NEAR * nearest(rows, others, itself=itself))
+
+
 def too_few(n: int, n_train: int, n_heldout: int) -> str | None:
     """Say why so many samples, training and held-out images make no copy check; None where they do."""
     if min(n, n_train, n_heldout) >= LEAST:

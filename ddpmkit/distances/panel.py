@@ -90,6 +90,7 @@ def score(
     metrics: Asked | None = None,
     k: int | None = None,
     keep: bool = False,
+    sets: Sets | None = None,
 ) -> Panel:
     """Score samples against a reference; one pass through the extractor feeds all metrics.
 
@@ -106,6 +107,7 @@ def score(
         k: Neighbours of precision, recall, density and coverage, where their own parameter does not say; 5 by default.
         keep: Whether a metric that fails on these very samples costs its own value alone, and is in ``failed``; else
             one that was asked for by name raises. When all fail, the first one raises.
+        sets: What the prepared reference's :meth:`~Reference.beside` gave for these samples, where it was asked before.
 
     Raises:
         DdpmkitError: for an unknown metric, one that the reference does not allow, too few samples, images of another
@@ -115,9 +117,8 @@ def score(
     checked_samples = reference.checked(samples)
     n = len(checked_samples)
     chosen, left_out = _feasible(metrics, reference, n, k)
-    measurements, kinds, errors = take(
-        chosen, reference.beside(checked_samples), keep=keep, by_name=metrics is not None
-    )
+    sets = reference.beside(checked_samples) if sets is None else sets
+    measurements, kinds, errors = take(chosen, sets, keep=keep, by_name=metrics is not None)
     if errors and not measurements:
         raise next(iter(errors.values()))
     failed = {name: err.message for name, err in errors.items()}

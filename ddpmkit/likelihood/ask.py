@@ -23,7 +23,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood import proposal as proposals
 from ddpmkit.likelihood.control_variates import Controls, LinearGaussian, coefficients, scales_of
 from ddpmkit.likelihood.draws import Draws, Plain, Sampled, SweepSums, Swept, Values, blocks
-from ddpmkit.likelihood.passes import Passes, Predict, ask_at_one, flat
+from ddpmkit.likelihood.passes import Passes, Pool, Predict, ask_at_one, flat
 from ddpmkit.likelihood.proposal import PILOT_IMAGES, REPLICATES
 from ddpmkit.likelihood.vlb import bound
 from ddpmkit.randomness import normal, stream_key
@@ -52,6 +52,8 @@ def draw(
     *,
     images: Tensor,
     pilot: Tensor,
+    labels: Tensor | None = None,
+    pilot_labels: Tensor | None = None,
     levels: int,
     evaluations: int | None = None,
     target_se: float | None = None,
@@ -72,6 +74,8 @@ def draw(
         tables: The chain; strided or full.
         images: Float32 pixels (N, ...) in [-1, 1], exactly on the grey levels unless the decoder is continuous.
         pilot: Images for the proposal and the controls' factors. They may be the same images: the noise is never.
+        labels: Of the images, int64 (N,); ``predict(xt, t, y)`` is then told them, and it is p(x | y) that is bounded.
+        pilot_labels: Of the pilot's images; given where the others are.
         levels: Number K of grey levels; it matters to ``target_se`` alone.
         evaluations: Budget in network evaluations, the pilot's and the decoder's included; rounded up to replicates.
         target_se: Monte-Carlo standard error to reach, bits/dim, for the clipped bound under beta as under beta-tilde
@@ -104,8 +108,9 @@ def draw(
     usual = draws_at_one(count)
     decoder_draws = usual if decoder_draws is None else decoder_draws
     asker = Passes(predict, tables, Coefficients.of(tables, images.device), seed, micro_batch, should_stop)
+    pool = Pool(images, labels)
     if full:
-        return _sweep(asker, images, decoder_draws, on_progress)
+        return _sweep(asker, pool, decoder_draws, on_progress)
 
     grid = proposals.pilot_grid(tables.T)
     piloting = len(grid) * PILOT_IMAGES
@@ -126,16 +131,16 @@ def draw(
     device = images.device
     pilot_t = torch.tensor(np.repeat(grid, PILOT_IMAGES), device=device)
     which = torch.arange(len(pilot_t), device=device) % len(pilot)
-    seen = asker(pilot, "nll-pilot", which, pilot_t, Controls.of(tables, pilot, linear), tell)
+    seen = asker(Pool(pilot, pilot_labels), "nll-pilot", which, pilot_t, Controls.of(tables, pilot, linear), tell)
     p, scales = proposal, scales_of(tables, linear, images[0].numel())
     if p is None:
         p = proposal_of(seen.t, seen.errors, seen.terms, seen.controls, scales, tables, images[0].numel())
     controls = Controls.of(tables, images, linear)
 
     def stage(stream: str, size: int, decoder: int) -> Draws:
-        mean, log_variance = ask_at_one(asker, images, stream, decoder, tell)
+        mean, log_variance = ask_at_one(asker, pool, stream, decoder, tell)
         t, image = proposals.systematic(p, count, size, seed, stream, device)
-        found = asker(images, stream, image, t, controls, tell)
+        found = asker(pool, stream, image, t, controls, tell)
         middle = Sampled(
             found.t, found.image, p, found.errors, found.terms, found.controls,
             seen.t, seen.errors, seen.terms, seen.controls, scales, REPLICATES,
@@ -201,16 +206,17 @@ def _needed(first: Draws, tables: Tables, levels: int, target: float) -> tuple[i
     return max(1, math.ceil(middle / left / REPLICATES)), draws
 
 
-def _sweep(asker: Passes, images: Tensor, decoder_draws: int, on_progress: Callable[[float], None]) -> Draws:
+def _sweep(asker: Passes, pool: Pool, decoder_draws: int, on_progress: Callable[[float], None]) -> Draws:
     """Every image at every step, one step after another, kept as sums."""
-    tables, count = asker.tables, len(images)
+    tables, images = asker.tables, pool.x0
+    count = len(images)
     repeats = math.ceil(ENOUGH / count) if count else 1
     T, planned = tables.T, count * (repeats * (tables.T - 1) + decoder_draws)
     block = blocks(T)
     reference = middle_factor(tables, references(tables)[0])
     key, shape = stream_key(asker.seed, "nll-full"), tuple(images.shape[1:])
     every = torch.arange(count, device=images.device).repeat(repeats)  # the noise is keyed by the place in this list
-    mean, log_variance = ask_at_one(asker, images, "nll-full", decoder_draws, lambda n: on_progress(n / planned))
+    mean, log_variance = ask_at_one(asker, pool, "nll-full", decoder_draws, lambda n: on_progress(n / planned))
     kinds = 2 if log_variance is None else 4
     total, square, lagged = (np.zeros((kinds, T)) for _ in range(3))
     image = np.zeros((kinds, len(every), int(block.max()) + 1))
@@ -220,7 +226,7 @@ def _sweep(asker: Passes, images: Tensor, decoder_draws: int, on_progress: Calla
         noise = partial(normal, key, shape=shape, position=t)
         parts = []
         for rows in torch.arange(len(every), device=every.device).split(asker.micro_batch):
-            x0, hat, own, _ = asker.batch(images, every, steps, noise, rows)
+            x0, hat, own, _ = asker.batch(pool, every, steps, noise, rows)
             parts.append(torch.stack(asker.values(x0, hat, own, steps[rows])))
             on_progress(asker.done / planned)
         now = torch.cat(parts, 1).numpy()

@@ -22,10 +22,11 @@ DECODER_IMAGES = 1024  # at most; L_0 is one step, and every pixel counts
 
 @torch.inference_mode()
 def fit_statistics(
-    predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]],
+    predict: Callable[..., tuple[Tensor, Tensor | None]],
     tables: Tables,
     *,
     images: Tensor,
+    labels: Tensor | None = None,
     draws: int,
     levels: int,
     seed: int | str,
@@ -43,6 +44,7 @@ def fit_statistics(
         predict: ``predict(xt, t)`` with t int64 (B,), giving (x0hat not clipped, anything).
         tables: The full chain.
         images: Float32 pixels (N, C, H, W) of training images, in a fixed random order; step t sees ``draws`` of them.
+        labels: Of the images, int64 (N,), where ``predict(xt, t, y)`` is to be told them.
         draws: Images at each step.
         levels: Number K of grey levels.
         seed: Key of the noise.
@@ -68,7 +70,8 @@ def fit_statistics(
         rows = torch.arange(start, start + micro_batch, device=device).clamp(max=len(t) - 1)
         x0, steps = images[which[rows]], t[rows]
         xt = q_sample(c, x0, steps, normal(key, rows, tuple(x0.shape[1:])))
-        hat, _ = predict(xt, steps)
+        told = () if labels is None else (labels[which[rows]],)
+        hat, _ = predict(xt, steps, *told)
         eps = eps_from_x0(c, xt, steps, hat)
         keep = min(micro_batch, len(t) - start)
         moments = torch.stack([_mean_square(v[:keep]) for v in (eps, hat - x0, hat.clamp(-1, 1) - x0)]).cpu()

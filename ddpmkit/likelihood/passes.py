@@ -18,7 +18,15 @@ from ddpmkit.likelihood.control_variates import Controls
 from ddpmkit.likelihood.draws import Plain, Values
 from ddpmkit.randomness import normal, stream_key
 
-Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+Predict = Callable[..., tuple[Tensor, Tensor | None]]  # predict(xt, t), and predict(xt, t, y) where there are labels
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Images that are asked about, (N, ...), and what the network is told of each: its label, int64 (N,)."""
+
+    x0: Tensor
+    y: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +53,16 @@ class Passes:
     done: int = 0
 
     def batch(
-        self, pool: Tensor, image: Tensor, t: Tensor, noise: Callable[[Tensor], Tensor], rows: Tensor
+        self, pool: Pool, image: Tensor, t: Tensor, noise: Callable[[Tensor], Tensor], rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """Return x0, x0hat, the network's log-variance and eps of at most ``micro_batch`` rows, all finite."""
         if self.should_stop():
             raise Interrupted("stopped during the likelihood")
         keep = len(rows)
         rows = torch.cat([rows, rows[-1:].expand(self.micro_batch - keep)])
-        x0, steps, eps = pool[image[rows]], t[rows], noise(rows)
-        hat, log_sigma2 = self.predict(q_sample(self.c, x0, steps, eps), steps)
+        x0, steps, eps = pool.x0[image[rows]], t[rows], noise(rows)
+        told = () if pool.y is None else (pool.y[image[rows]],)
+        hat, log_sigma2 = self.predict(q_sample(self.c, x0, steps, eps), steps, *told)
         if hat.shape != x0.shape or (log_sigma2 is not None and log_sigma2.shape != x0.shape):
             shapes = [tuple(v.shape) for v in (hat, log_sigma2) if v is not None]
             raise DdpmkitError(f"the network gives {shapes} for images of shape {tuple(x0.shape)}")
@@ -76,10 +85,10 @@ class Passes:
         return out
 
     def __call__(
-        self, pool: Tensor, stream: str, image: Tensor, t: Tensor, controls: Controls, tell: Callable[[int], None]
+        self, pool: Pool, stream: str, image: Tensor, t: Tensor, controls: Controls, tell: Callable[[int], None]
     ) -> Answers:
         """Ask about every (image, t); the noise of a draw is keyed by its place in the list."""
-        noise = partial(normal, stream_key(self.seed, stream), shape=tuple(pool.shape[1:]))
+        noise = partial(normal, stream_key(self.seed, stream), shape=tuple(pool.x0.shape[1:]))
         parts, extra = [], []
         for rows in torch.arange(len(t), device=t.device).split(self.micro_batch):
             x0, hat, own, eps = self.batch(pool, image, t, noise, rows)
@@ -97,15 +106,16 @@ def flat(images: Tensor) -> Plain:
 
 
 def ask_at_one(
-    asker: Passes, images: Tensor, stream: str, draws: int, tell: Callable[[int], None]
+    asker: Passes, pool: Pool, stream: str, draws: int, tell: Callable[[int], None]
 ) -> tuple[Plain, Plain | None]:
     """Return x0hat at t=1 for every image and draw, float32 (draws, N, d), and the network's log-variance."""
+    images = pool.x0
     count, dims = len(images), images[0].numel()
     image = torch.arange(count, device=images.device).repeat(draws)
     noise = partial(normal, stream_key(asker.seed, f"{stream}-decoder"), shape=tuple(images.shape[1:]))
     t, means, logs = torch.zeros_like(image), [], []
     for rows in torch.arange(len(image), device=image.device).split(asker.micro_batch):
-        _, hat, own, _ = asker.batch(images, image, t, noise, rows)
+        _, hat, own, _ = asker.batch(pool, image, t, noise, rows)
         means.append(hat.float().flatten(1))
         if own is not None:
             logs.append(own.float().flatten(1))

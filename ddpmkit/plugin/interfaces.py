@@ -146,7 +146,8 @@ class Backbone(Component):
         """Return a module with ``forward(x, t, y=None)``: x (B, C, H, W), out (B, out_channels, H, W), both floating.
 
         ``t`` is float32 (B,) in [0, 1000): not the step's index but its share of the chain, 1000 index / T, so that a
-        network need not know T. ``out_channels`` is twice ``in_channels`` for a learned sigma.
+        network need not know T. ``out_channels`` is twice ``in_channels`` for a learned sigma. With ``num_classes`` K,
+        ``y`` is int64 (B,) from 0 to K, and K says: no label (an embedding of K + 1 rows); None says so of all images.
         """
 
 

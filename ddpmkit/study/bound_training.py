@@ -105,6 +105,10 @@ def bound_training(
         raise DdpmkitError(f"this network learned its own variance, '{spell(learned)}'", "leave out --sigma")
     if sigma.learned and asked.decoder_variance != "tilde2":
         raise DdpmkitError(f"sigma '{sigma.name}' gives the decoder its variance too", "leave out --decoder-variance")
+    if spec.conditional and asked.ode:
+        raise DdpmkitError(
+            "the ODE's likelihood is not there for a network that was trained with labels", "leave out --ode"
+        )
     rate, where = which_average(spec, asked.ema), devices.resolve(device)
     with devices.one_thread(), devices.reproducible(where):
         network = load_trained(store, registry, found, recipe, ema=rate, sigma=sigma, device=where)
@@ -146,6 +150,7 @@ def bound_training(
         "evaluations": draws.evaluations,
         "full_sweep": count * chain.T,
         "reported": reported(chain),
+        "given": "class" if spec.conditional else None,
         "clipped": asdict(clipped),
         "unclipped": asdict(unclipped),
         **flow,

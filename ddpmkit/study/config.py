@@ -34,7 +34,8 @@ class Cell:
         component of another name than the default's.
         """
         if not self.point:
-            chosen = ((getattr(self.settings, kind), FIELDS[kind].default) for kind in PLURALS.values())
+            kinds = (kind for kind in PLURALS.values() if kind in COMPONENTS)
+            chosen = ((getattr(self.settings, kind), FIELDS[kind].default) for kind in kinds)
             return next((c for c, usual in chosen if spec.parse(c)[0] != usual), self.settings.schedule)
         return " ".join(v if isinstance(v, str) else f"{k}={spec.encode(v)}" for k, v in self.point.items())
 

@@ -17,9 +17,10 @@ from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell, Study
 from ddpmkit.study.identity import identified
+from ddpmkit.study.impossible import Impossible
 from ddpmkit.study.kind import Per
 from ddpmkit.study.metrics import of_images
-from ddpmkit.study.planning import ChosenFeatures, Context, Impossible, Parts, Place, Wanted
+from ddpmkit.study.planning import ChosenFeatures, Context, Parts, Place, Wanted
 from ddpmkit.study.records import metric_keys
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import STAGE_KINDS

@@ -23,6 +23,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.plugin.sources import reading
 from ddpmkit.study.config import Cell, Study
 from ddpmkit.study.identity import Identified, Identity, identified
+from ddpmkit.study.impossible import Impossible, refuse_labels, refuse_pairs
 from ddpmkit.study.settings import Settings
 from ddpmkit.study.stage import Spec, Stage
 
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 S = TypeVar("S", bound=Spec)
-
-
-class Impossible(Exception):  # noqa: N818 - a property of a cell, not a defect
-    """A cell that can't exist; its text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,8 @@ class Context:
     extractors: tuple[ChosenFeatures, ...]
     second_moment: float
     changed_by: dict[str, str] | None  # enters every id
-    networks: dict[tuple[Backbone, bool], Identified] = field(default_factory=dict)  # of plugins, as they are met
+    networks: dict[tuple[Backbone, bool, int | None], Identified] = field(default_factory=dict)  # of plugins, as met
+    heedless: dict[tuple[Backbone, bool], str | None] = field(default_factory=dict)  # why theirs can't have labels
 
 
 @dataclass(frozen=True)
@@ -97,6 +95,11 @@ class Place:
     def settings(self) -> Settings:
         """The cell's settings."""
         return self.cell.settings
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes that the network is told; None where it is told none."""
+        return classes(self.settings, self.context.images)
 
     def all(self, kind: type[S]) -> list[Stage[S]]:
         """The stages of a kind that are planned here, in order."""
@@ -160,7 +163,11 @@ class Parts:
         tables = tables_for(schedule, s.timesteps)
         varies = sigma.learned or sigma.fitted
         log_sigma2 = log_bounds(sigma, tables)[1] if varies else fixed_log_variance(sigma, tables)
-        _refuse_pairs(s, sigma, weighting)
+        refuse_pairs(s, sigma, weighting)
+        told = classes(s, context.images)
+        refuse_labels(s, told)
+        if told is not None and (why := _heedless(backbone, context, told, learned=sigma.learned)):
+            raise Impossible(why)
         if why := contract.impossible(prediction, tables):
             raise Impossible(f"{why}; the schedule is {s.schedule}")
         log_sigma2 = log_sigma2.copy()
@@ -176,7 +183,7 @@ class Parts:
             "weighting": identified(weighting, registry, weights, contract.vlb_share(weighting, s.timesteps)),
             "prediction": identified(prediction, registry, _divisor(prediction, tables, registry)),
             "sampler": identified(sampler, registry, *kernel),
-            "backbone": _identified_backbone(backbone, context, learned=sigma.learned),
+            "backbone": _identified_backbone(backbone, context, told, learned=sigma.learned),
         }
         return cls(
             schedule,
@@ -200,50 +207,53 @@ def _divisor(prediction: Any, tables: Tables, registry: Registry) -> Array:
     return ask(prediction, tables)
 
 
-def _identified_backbone(backbone: Any, c: Context, *, learned: bool) -> Identified:
+def _identified_backbone(backbone: Any, c: Context, told: int | None, *, learned: bool) -> Identified:
     """A plugin's network is built once without memory, to see which files it reads for that."""
     if c.registry.is_builtin(backbone):
         return identified(backbone, c.registry)
-    if (backbone, learned) not in c.networks:  # many cells have the same one
+    if (backbone, learned, told) not in c.networks:  # many cells have the same one
         with reading() as paths:
-            build_without_memory(backbone, c.images, learned=learned)
-        c.networks[backbone, learned] = identified(backbone, c.registry, files=paths)
-    return c.networks[backbone, learned]
+            build_without_memory(backbone, c.images, learned=learned, classes=told)
+        c.networks[backbone, learned, told] = identified(backbone, c.registry, files=paths)
+    return c.networks[backbone, learned, told]
 
 
-def build_without_memory(backbone: Backbone, images: Images, *, learned: bool) -> nn.Module:
+def _heedless(backbone: Any, c: Context, classes: int, *, learned: bool) -> str | None:
+    """Why a plugin's network can't be trained with labels; None where it can. Of the built-in ones tests hold it."""
+    if c.registry.is_builtin(backbone):
+        return None
+    if (backbone, learned) not in c.heedless:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            net = network(backbone, c.images, learned=learned, classes=classes)
+            shape = tuple(c.images.train.shape[1:])
+            c.heedless[backbone, learned] = contract.why_no_labels(backbone, net, shape, classes)
+    return c.heedless[backbone, learned]
+
+
+def classes(s: Settings, images: Images) -> int | None:
+    """Return how many classes a cell's network is told, 0 where the data have none; None where it is told none."""
+    if not s.conditional:
+        return None
+    from ddpmkit.diffusion.labels import classes_of
+
+    return classes_of(images.labels)
+
+
+def build_without_memory(backbone: Backbone, images: Images, *, learned: bool, classes: int | None = None) -> nn.Module:
     """Build a network on torch's meta device, or where it needs real numbers for that, as it is."""
     import torch
 
     try:
         with torch.device("meta"):
-            return network(backbone, images, learned=learned)
+            return network(backbone, images, learned=learned, classes=classes)
     except DdpmkitError:
-        return network(backbone, images, learned=learned)
+        return network(backbone, images, learned=learned, classes=classes)
 
 
-def network(backbone: Backbone, images: Images, *, learned: bool) -> nn.Module:
+def network(backbone: Backbone, images: Images, *, learned: bool, classes: int | None = None) -> nn.Module:
     """Build a network for the images; one that learns its variance has twice the channels at its end."""
     channels, size = images.train.shape[1], images.train.shape[2]
     outputs = channels * (2 if learned else 1)
-    return contract.network(backbone, in_channels=channels, out_channels=outputs, image_size=size)
-
-
-def _refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
-    """Refuse sigmas and weightings that do not go together.
-
-    Raises:
-        Impossible: with the reason.
-    """
-    share = contract.vlb_share(weighting, s.timesteps)
-    teaches = weighting.is_bound or share > 0
-    if sigma.learned and not teaches:
-        raise Impossible(f"{s.weighting} has no term that teaches {s.sigma}; hybrid and vlb have")
-    if share > 0 and not sigma.learned:
-        raise Impossible(f"{s.sigma} learns nothing from {s.weighting}'s share of the bound; use simple")
-    if sigma.fitted and weighting.uses_sigma:
-        raise Impossible(f"{s.weighting} needs {s.sigma} for the training that {s.sigma} is fitted to")
-    if s.decoder_variance == "fitted" and weighting.decoder_first and not sigma.learned:
-        raise Impossible(f"{s.weighting} trains on the decoder's variance, which is fitted to the trained network")
-    if s.decoder_variance != "tilde2" and sigma.learned:
-        raise Impossible(f"{s.sigma} gives the decoder its variance too; decoder_variance={s.decoder_variance} can't")
+    return contract.network(backbone, in_channels=channels, out_channels=outputs, image_size=size, num_classes=classes)

@@ -17,7 +17,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Study, axis_fields, make_study
 from ddpmkit.study.metrics import of_images
 from ddpmkit.study.plan import Plan, make_plan
-from ddpmkit.study.planning import build_without_memory
+from ddpmkit.study.planning import build_without_memory, classes
 from ddpmkit.study.settings import PLURALS
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
@@ -177,11 +177,12 @@ def _try_parts(plan: Plan, registry: Registry) -> None:
     """Build every backbone on no device and load every extractor: what can't work is said before anything runs."""
     images = plan.images
     asked = dict.fromkeys(
-        (c.settings.backbone, registry.build("sigma", c.settings.sigma).learned, c.settings.dropout) for c in plan.cells
+        (s.backbone, registry.build("sigma", s.sigma).learned, s.dropout, classes(s, images))
+        for s in (c.settings for c in plan.cells)
     )
-    for text, learned, dropout in asked:
+    for text, learned, dropout, of_labels in asked:
         backbone = registry.build("backbone", text)
-        layers = contract.dropout_layers(build_without_memory(backbone, images, learned=learned))
+        layers = contract.dropout_layers(build_without_memory(backbone, images, learned=learned, classes=of_labels))
         rates = sorted({rate for layer, attribute in layers if (rate := getattr(layer, attribute)) > 0})
         if dropout and not layers:
             raise DdpmkitError(

@@ -73,6 +73,8 @@ class RefRecord(Record):
         reference: the hash of the images.
         floors: column -> what real images of the other split score, ``n_floor`` of them.
         baselines: name of a plain model -> its bits/dim on the test split.
+        baselines_given_class: the same of the plain models that are told each image's class.
+        heldout_by_class: near copies among real images by class, where there is a copy check of labelled samples.
     """
 
     kind = "ref"
@@ -93,6 +95,8 @@ class RefRecord(Record):
     baselines: dict[str, float]
     units: dict[str, str] = field(default_factory=lambda: dict(UNITS_BEFORE))
     better: dict[str, str] = field(default_factory=dict)
+    baselines_given_class: dict[str, float] = field(default_factory=dict)
+    heldout_by_class: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,7 @@ class ScoreRecord(Record):
     """Metric -> value, error, direction and details; what was said of them; which failed, and why.
 
     Attributes:
+        by_class: of samples that have labels, a row a class; see distances/by_class.py.
         beside: metric -> the names of further numbers of its computation, which are in ``metrics`` too.
     """
 
@@ -212,3 +217,4 @@ class ScoreRecord(Record):
     notes: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     beside: dict[str, list[str]] = field(default_factory=lambda: {k: list(v) for k, v in BESIDE_BEFORE.items()})
+    by_class: list[dict[str, Any]] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,8 @@ def reverse_strips(folder: Path, registry: Registry) -> Strips:
             denoise, chain = spec.reverse(network, sampler, statistics)
             levels, shape = network.images.levels, network.images.train.shape[1:]
             key, index = stream_key(spec.seed, "sampling"), torch.zeros(1, dtype=torch.int64)
+            if (label_of := spec.label_of(network)) is not None:
+                denoise = partial(denoise, y=label_of(index))
             seen: dict[int, Tensor] = {}
 
             def noise(k: int, key: Key = key, index: torch.Tensor = index, shape: Shape = shape) -> torch.Tensor:

@@ -45,11 +45,25 @@ class Settings:
     dropout: float | None = param(
         None, "rate of all dropout layers of the backbone; none leaves each its own", ge=0, lt=1
     )
+    conditional: bool = param(False, "train with the labels of the data", before=False)
+    label_dropout: float = param(
+        0.1, "share of training images that a conditional network is shown without their label", ge=0, lt=1, before=0.1
+    )
     precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of training; auto is bf16 where the hardware has it")
     eval_precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of sampling and likelihood")
     micro_batch: int = param(64, "images the network sees at once in training", ge=1)
     eval_batch: int = param(128, "images the network sees at once in sampling and likelihood", ge=1)
     samples: int = param(1000, "images drawn for each result", ge=2)
+    guidance: float = param(
+        0.0,
+        "strength w of classifier-free guidance: eps = (1 + w) eps(x_t, y) - w eps(x_t); diffusers' guidance_scale is "
+        "1 + w; 0 is the conditional model, -1 the unconditional one",
+        ge=-1,
+        before=0.0,
+    )
+    sample_labels: Literal["data", "balanced"] = param(
+        "data", "classes of conditional samples: drawn as often as in the training images, or in turn", before="data"
+    )
     reference_split: Literal["test", "train"] = param("test", "images that samples are held against; papers use train")
     nll_evals: int = param(8192, "network evaluations for the middle sum of the bound", ge=16)
     nll_se: float | None = param(None, "standard error of the bound to reach, bits/dim, instead of nll_evals", gt=0)
@@ -71,12 +85,13 @@ PLURALS = {
     "backbones": "backbone",
     "samplers": "sampler",
     "predictions": "prediction",
+    "guidances": "guidance",
 }
 
 # Settings without a flag of their own: --axis NAME=VALUE sets them.
 AXIS_ONLY = (
-    "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "eval_precision", "micro_batch", "eval_batch",
-    "reference_split", "decoder_variance", "fit_images",
+    "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "label_dropout", "eval_precision", "micro_batch",
+    "eval_batch", "sample_labels", "reference_split", "decoder_variance", "fit_images",
 )  # fmt: skip
 
 NLL = "nll"  # asked for among the metrics, and a likelihood

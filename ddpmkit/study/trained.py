@@ -40,6 +40,7 @@ class Trained:
         sigma: the reverse variance; where it is a learned one, the network has a second output for it.
         prediction: what the network's output estimates.
         device: where it is.
+        classes: how many classes it is told of; None where it was trained without labels.
     """
 
     id: str
@@ -50,10 +51,18 @@ class Trained:
     sigma: Sigma
     prediction: Prediction
     device: torch.device
+    classes: int | None = None
 
     def predict(self, chain: Tables, precision: str = "fp32") -> Predict:
-        """Return what gives (x0hat, log sigma^2) for (xt, t), t an index of the full ``chain`` or a strided one."""
-        return predictor(self.net, chain, self.prediction, self.device, self.sigma, precision)
+        """Return what gives (x0hat, log sigma^2) of (xt, t, y=None), t an index of the full ``chain`` or a strided one.
+
+        y are labels, int64 (B,), of a network that was trained with some; without, it is told that there are none.
+        """
+        return predictor(self.net, chain, self.prediction, self.device, self.sigma, precision, self.classes)
+
+    def labels(self, split: str) -> torch.Tensor | None:
+        """Return the labels of a split, int64 (N,) on the device; None where the network was trained without."""
+        return None if self.classes is None else torch.from_numpy(self.images.labels[split]).to(self.device)
 
 
 def trained_for(spec: OfNetwork, w: Work, *, data: str | None = None) -> Trained:
@@ -95,7 +104,8 @@ def load_trained(
     """
     spec = store.read_spec(Train, training)
     images = load_images(registry, recipe, spec.data)
-    net = network(registry.rebuild(recipe["backbone"]), images, learned=sigma.learned)
+    classes = spec.classes(images)
+    net = network(registry.rebuild(recipe["backbone"]), images, learned=sigma.learned, classes=classes)
     folder = store.folder("train", training)
     found = checkpoint.newest(folder / "ckpt")
     if found is None or found.step != spec.steps:
@@ -109,7 +119,7 @@ def load_trained(
     prediction = spec.predicts(recipe, registry, tables)
     if spec.sigma is not None and "sigma" in recipe:
         hold("sigma", spec.sigma, *log_bounds(registry.rebuild(recipe["sigma"]), tables))
-    return Trained(training, spec, images, net, tables, sigma, prediction, device)
+    return Trained(training, spec, images, net, tables, sigma, prediction, device, classes)
 
 
 def find_training(store: Store, text: str) -> str:

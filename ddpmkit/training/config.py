@@ -29,6 +29,7 @@ class TrainConfig:
         timestep_sampling: how the steps of a batch are drawn.
         precision: ``fp32``, or ``bf16`` for autocast.
         seed: the train seed.
+        label_dropout: share of images that a class-conditional network is shown without their label.
     """
 
     steps: int
@@ -45,6 +46,7 @@ class TrainConfig:
     timestep_sampling: TimestepSampling
     precision: str
     seed: int
+    label_dropout: float = 0.0
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

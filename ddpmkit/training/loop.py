@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ddpmkit import device as devices
 from ddpmkit.diffusion.denoise import Denoiser
 from ddpmkit.diffusion.gaussian import q_sample
+from ddpmkit.diffusion.labels import Shown
 from ddpmkit.diffusion.objective import BoundTerm, Objective, check_possible, loss, prediction_weights
 from ddpmkit.diffusion.tables_for import Array, Tables, checked_weights
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
@@ -103,7 +104,13 @@ def build_objective(
 
 
 def train(
-    net: nn.Module, data: Tensor, objective: Objective, config: TrainConfig, device: torch.device, hooks: Hooks
+    net: nn.Module,
+    data: Tensor,
+    objective: Objective,
+    config: TrainConfig,
+    device: torch.device,
+    hooks: Hooks,
+    labels: Shown | None = None,
 ) -> dict[str, nn.Module]:
     """Train ``net`` on ``data`` and return the moving averages of its weights, by the rate as text.
 
@@ -114,6 +121,7 @@ def train(
         config: The settings.
         device: Where the network and the data are.
         hooks: Checkpoints, progress, stopping.
+        labels: Of the images, for a class-conditional network; None shows it none.
 
     Raises:
         Diverged: when a loss or a weight is not finite.
@@ -143,12 +151,13 @@ def train(
         t, factors = choice.draw(uniform(time_key, number))  # steps, and 1 / (T p_t) unless they are uniform
         eps = normal(noise_key, number, shape)
         xt = q_sample(denoiser.coefficients, x0, t, eps)
+        y = None if labels is None else labels.at(index, number)
         losses = []
         for part, first in enumerate(range(0, config.batch_size, config.micro_batch)):
             cut = slice(first, first + config.micro_batch)
             seed_libraries(config.seed, "dropout", f"{step}/{part}")  # and whatever else a network may draw
             with devices.autocast(device, config.precision):
-                out = denoiser.ask(net, xt[cut], t[cut])
+                out = denoiser.ask(net, xt[cut], t[cut], None if y is None else y[cut])
             terms = loss(objective, x0[cut], t[cut], eps[cut], xt[cut], out.float())
             counted = terms.weighted if factors is None else factors[cut] * terms.weighted
             (counted.sum() / config.batch_size).backward()

@@ -105,7 +105,7 @@ class UNetModule(nn.Module):
         self.channels, self.octaves = channels, octaves if fourier else ()
         width = 4 * channels
         self.embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
-        self.labels = nn.Embedding(classes, width) if classes else None
+        self.labels = nn.Embedding(classes + 1, width) if classes else None  # the last row says: no label
         self.conv_in = nn.Conv2d(cin * (1 + 2 * len(self.octaves)), channels, 3, padding=1)
 
         def heads_at(resolution: int) -> int | None:
@@ -139,10 +139,11 @@ class UNetModule(nn.Module):
         self.conv_out = zero(nn.Conv2d(here, cout, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """X (B, cin, H, W), t float32 (B,) in [0, 1000), y int64 (B,) or None -> (B, cout, H, W)."""
+        """X (B, cin, H, W), t float32 (B,) in [0, 1000), y int64 (B,) from 0 to the classes, which is none, or None."""
         emb = self.embed(position_embedding(t, self.channels).to(x.dtype))
-        if self.labels is not None and y is not None:
-            emb = emb + self.labels(y)
+        if self.labels is not None:
+            none = self.labels.num_embeddings - 1
+            emb = emb + self.labels(torch.full_like(t, none, dtype=torch.int64) if y is None else y)
         emb = F.silu(emb)
         if self.octaves:
             phases = [(2.0**n * math.pi) * x for n in self.octaves]

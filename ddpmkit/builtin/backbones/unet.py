@@ -39,6 +39,8 @@ class UNet(Backbone):
     ) -> nn.Module:
         """Return the network, ``forward(x, t, y=None)``: x (B, C, H, W), t float32 (B,) in [0, 1000), y int64 or None.
 
+        Of ``num_classes`` K classes, y = K and None both say: no label.
+
         Raises:
             DdpmkitError: when the image can't be halved that often, or the channels don't divide.
         """

@@ -7,7 +7,7 @@ In a loop over steps only shape, dtype and device are looked at, never a value: 
 
 from __future__ import annotations
 
-from ddpmkit.plugin.contract.backbone import dropout_layers, network
+from ddpmkit.plugin.contract.backbone import dropout_layers, network, why_no_labels
 from ddpmkit.plugin.contract.dataset import images
 from ddpmkit.plugin.contract.executor import event, event_problem
 from ddpmkit.plugin.contract.features import PROBE, Extractor, extractor, fingerprint, label
@@ -56,6 +56,7 @@ __all__ = [
     "timesteps",
     "vlb_share",
     "walk",
+    "why_no_labels",
     "why_not",
     "x0_variance",
     "x0hat",

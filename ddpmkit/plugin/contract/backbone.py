@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Backbone
 
 
-def network(backbone: Backbone, *, in_channels: int, out_channels: int, image_size: int) -> nn.Module:
+def network(
+    backbone: Backbone, *, in_channels: int, out_channels: int, image_size: int, num_classes: int | None = None
+) -> nn.Module:
     """Build a backbone's network, whose every output is checked: floating, on the device, (B, out_channels, H, W).
 
     Raises:
@@ -26,7 +28,7 @@ def network(backbone: Backbone, *, in_channels: int, out_channels: int, image_si
     told = f"backbone '{backbone.name}'"
     with blame("backbone", backbone.name):
         net = backbone.build(
-            in_channels=in_channels, out_channels=out_channels, image_size=image_size, num_classes=None
+            in_channels=in_channels, out_channels=out_channels, image_size=image_size, num_classes=num_classes
         )
     if not isinstance(net, nn.Module):
         refuse(backbone, f"{told}: build gives a {type(net).__name__} and no torch module")
@@ -52,6 +54,43 @@ def network(backbone: Backbone, *, in_channels: int, out_channels: int, image_si
 
     net.register_forward_hook(checked)
     return net
+
+
+def why_no_labels(backbone: Backbone, net: nn.Module, shape: tuple[int, ...], num_classes: int) -> str | None:
+    """Return why a network can't be trained with labels, in words; None where it can.
+
+    It must give another answer for another label, and the same for y = None as for y = K, which both say: no label. A
+    layer that starts at zero would hide what is behind it, so all parameters of ``net`` are moved first, by fixed
+    numbers: give a network that is built for this alone.
+
+    Args:
+        backbone: What built it.
+        net: The network, on the CPU.
+        shape: Of an image, (C, H, W).
+        num_classes: The classes K that it was built for.
+    """
+    import torch
+
+    draws = torch.Generator().manual_seed(0)
+    told = f"backbone '{backbone.name}'"
+    with torch.inference_mode(), blame("backbone", backbone.name):
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=draws, dtype=p.dtype))
+        net.eval()
+        labels = torch.tensor([*range(min(num_classes, MOST_LABELS)), num_classes])
+        x = torch.randn((1, *shape), generator=draws).expand(len(labels), *shape).contiguous()
+        t = torch.full((len(labels),), 500.0)
+        out, without = net(x, t, labels), net(x, t)
+    if bool((out == out[:1]).all()):
+        return f"{told} gives the same answer for every label y, so it can't be trained with labels"
+    if not torch.allclose(without, out[-1:].expand_as(without), rtol=1e-4, atol=1e-5):
+        return (
+            f"{told} gives another answer without y than for y = {num_classes}, which both say that there is no label"
+        )
+    return None
+
+
+MOST_LABELS = 4  # that are tried; a network that tells none of these apart tells nothing
 
 
 def dropout_layers(net: nn.Module) -> list[tuple[nn.Module, str]]:

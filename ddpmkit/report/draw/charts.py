@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ddpmkit.report.draw.chart import Chart
+from ddpmkit.report.draw.classes import classes_figure
 from ddpmkit.report.draw.forest import forest
 from ddpmkit.report.draw.grid import shaded
 from ddpmkit.report.draw.labels import short
@@ -16,6 +17,7 @@ from ddpmkit.report.draw.lines import lines
 from ddpmkit.report.draw.slopes import slopes
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.axes import setting_text, varying
+from ddpmkit.report.read.classes import class_grids
 from ddpmkit.report.read.curves import curves_of
 from ddpmkit.report.read.frames import Records
 from ddpmkit.statistics import Contrast
@@ -46,6 +48,7 @@ def charts(records: Records, summary: Summary) -> Iterator[Chart]:
                 alt = f"Mean {metric} by {axes[0]} and {axes[1]}{rest}."
                 figure = shaded(grid, axes[0], axes[1], f"mean {metric}{summary.unit(metric)}{rest}")
                 yield Chart(stem, "grid", summary.head(metric) + rest, alt, figure)
+    yield from _classes(records)
     yield from _along_the_way(records)
 
 
@@ -88,6 +91,18 @@ def _grids(
             rest = "".join(f", {a} {at[a]}" for a in axes[2:])
             out.setdefault(rest, {}).setdefault(at[axes[0]], {})[at[axes[1]]] = interval.mean
     return list(out.items())[:GRIDS]
+
+
+def _classes(records: Records) -> Iterator[Chart]:
+    """A row a class and a column a strength, for each group of cells that differ in their guidance alone."""
+    if not any(c.get("settings", {}).get("conditional") for c in records.plan["cells"]):
+        return
+    for number, grid in enumerate(class_grids(records)[:GRIDS]):
+        stem = "classes" + (f"-{number + 1}" if number else "")
+        strengths = ", ".join(f"{w:g}" for w in grid.guidances)
+        rest = f"; {grid.said}" if grid.said else ""
+        alt = f"Samples, a row a class, a column a strength of guidance: {strengths}{rest}."
+        yield Chart(stem, "classes", grid.said or "A row a class, a column a guidance", alt, classes_figure(grid))
 
 
 def _along_the_way(records: Records) -> Iterator[Chart]:

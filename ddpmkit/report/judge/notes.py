@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ddpmkit.report.read.by_class import of_one_class
 from ddpmkit.report.read.frames import Records
+from ddpmkit.report.read.reference import BASELINE_METRIC, BITS
 from ddpmkit.statistics import Contrast, Interaction, sign_flip_floor
 
 
@@ -28,7 +30,8 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
             )
     else:
         notes.append("One train seed: numbers without intervals, and no verdict can be given.")
-    sampled = done[~own.str.startswith("NLL") & ~own.str.endswith("-debiased")]
+    beside = own.str.endswith("-debiased") | (own.map(of_one_class).notna())
+    sampled = done[~own.str.startswith("NLL") & ~beside]
     protocols: dict[str, list[str]] = {}
     definitions = sampled[["metric", "definition"]].dropna().drop_duplicates()
     for name, definition in zip(definitions["metric"], definitions["definition"], strict=True):
@@ -43,26 +46,23 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
     steps = ", ".join(f"{r.sampler} {r.sampling_steps} steps" for r in samplers.dropna().drop_duplicates().itertuples())
     if steps:
         notes.append(f"Sampling: {steps}. The row 'real, ...' is what real images of that split score.")
+    labelled = [c["settings"] for c in plan["cells"] if c.get("settings", {}).get("conditional")]
+    if labelled:
+        strengths = ", ".join(dict.fromkeys(f"{s['guidance']:g}" for s in labelled))
+        drawn_as = " / ".join(dict.fromkeys(str(s["sample_labels"]) for s in labelled))
+        notes.append(
+            f"Conditional cells: labels of samples {drawn_as}; guidance w = {strengths}, eps = (1 + w) eps(x_t, y) - w "
+            "eps(x_t), where guidance_scale of diffusers is 1 + w. NLL-given-class is -log p(x | y) of the network "
+            "without guidance, and is not compared with NLL."
+        )
     copied = done.loc[own == "copy"].groupby("cell", sort=False)["value"].mean()
     if len(copied):
         text = ", ".join(f"{cell} {v:.2f}" for cell, v in copied.items())
         notes.append(f"Copy check, 1 is clean and 0 all copies of training images: {text}.")
     if records.copies:
         notes.append(f"Some samples are likely copies of training images: {', '.join(records.copies)}.")
-    nll = done[own == "NLL"]
-    if len(nll) and nll["definition"].notna().all():
-        nll_definitions = nll[["metric", "definition"]].drop_duplicates()
-        pairs = zip(nll_definitions["metric"], nll_definitions["definition"], strict=True)
-        text = "; ".join(" ".join((metric, *str(definition).split(" ", 1)[1:])) for metric, definition in pairs)
-        errors = f"Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim"
-        if "test_set_error" in nll and nll["test_set_error"].notna().any():
-            shared = ", the same for all cells" if nll["metric"].nunique() == 1 else ""
-            errors += f", that of the choice of the test images {nll['test_set_error'].max():.3f}{shared}"
-        notes.append(f"{text}; {errors}.")
-        for metric, title in (("NLL-unclipped", "Unclipped"), ("NLL-train", "On images of the training split")):
-            means = done.loc[own == metric].groupby("cell", sort=False)["value"].mean()
-            if len(means):
-                notes.append(f"{title}: " + ", ".join(f"{cell} {v:.3f}" for cell, v in means.items()) + " bits/dim.")
+    for bits in BITS:
+        notes += _bound_notes(done, own, bits)
     costs = []
     for cell, group in done.groupby("cell", sort=False):
         row = group.iloc[0]
@@ -89,6 +89,28 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}{verdict}.")
     broken = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
     notes += broken[:5] + ([f"... and {len(broken) - 5} more; ddpmkit status"] if len(broken) > 5 else [])
+    return notes
+
+
+def _bound_notes(done: pd.DataFrame, own: pd.Series[str], bits: str) -> list[str]:
+    """How one kind of bits/dim was bounded, with which errors, and what it is otherwise."""
+    notes: list[str] = []
+    nll = done[own == bits]
+    if not len(nll) or not nll["definition"].notna().all():
+        return notes
+    defined = nll[["metric", "definition"]].drop_duplicates()
+    named = zip(defined["metric"], defined["definition"], strict=True)
+    text = "; ".join(" ".join((metric, *str(said).split(" ", 1)[1:])) for metric, said in named)
+    errors = f"Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim"
+    if "test_set_error" in nll and nll["test_set_error"].notna().any():
+        shared = ", the same for all cells" if nll["metric"].nunique() == 1 else ""
+        errors += f", that of the choice of the test images {nll['test_set_error'].max():.3f}{shared}"
+    notes.append(f"{text}; {errors}.")
+    for metric, said in (("unclipped", "Unclipped"), ("train", "On images of the training split")):
+        means = done.loc[own == f"{bits}-{metric}"].groupby("cell", sort=False)["value"].mean()
+        if len(means):
+            of = "" if bits == BASELINE_METRIC else f", {bits}"
+            notes.append(f"{said}{of}: " + ", ".join(f"{cell} {v:.3f}" for cell, v in means.items()) + " bits/dim.")
     return notes
 
 

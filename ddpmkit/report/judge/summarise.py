@@ -18,12 +18,15 @@ from ddpmkit.report.judge.notes import contrast_notes, notes_of
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
 from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.by_class import HELD_OUT, NEAR, of_one_class
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import meanings
+from ddpmkit.report.read.reference import BITS
 from ddpmkit.statistics import ALPHA, ROUNDING, Components, Interval, t_interval
 from ddpmkit.study.records import UNITS_BEFORE
 
-HIDDEN = ("NLL-unclipped", "NLL-train", "copy")  # in the records and the files, not in the main table
+# In the records and the files, not in the main table.
+HIDDEN = ("copy", *(f"{bits}-{which}" for bits in BITS for which in ("unclipped", "train")))
 
 
 def summarise(
@@ -115,6 +118,7 @@ def summarise(
         alpha=alpha,
         originals={m: own[m] for m in metrics if m in own},
         units=_units(frame, metrics),
+        by_class=_by_class(records, everything),
     )
 
 
@@ -145,7 +149,7 @@ def _advice(
 
 def _in_main_table(metric: str) -> bool:
     """Whether a metric, by its own name, stands in the main table."""
-    return metric not in HIDDEN and not metric.endswith("-debiased")
+    return metric not in HIDDEN and not metric.endswith("-debiased") and of_one_class(metric) is None
 
 
 def _interval(values: Sequence[float]) -> Interval:
@@ -159,6 +163,29 @@ def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
     """Return train seed -> value, sample seeds averaged inside; only train seeds whose every sample is done."""
     by_metric = numbers(frame[(frame["metric"] == metric) & (frame["cell"] == cell)])
     return by_metric.get(metric, {}).get(cell, Numbers()).values
+
+
+def _by_class(
+    records: Records, found: Mapping[str, Mapping[str, Numbers]]
+) -> dict[str, dict[str, dict[int, tuple[float, float]]]]:
+    """Return metric -> cell, or real images -> class -> (mean over train seeds, mean number of samples)."""
+    frame, own = records.results, records.originals
+    out: dict[str, dict[str, dict[int, tuple[float, float]]]] = {}
+    for metric, cells in found.items():
+        if (one := of_one_class(own.get(metric, metric))) is None:
+            continue
+        counts = frame[frame["metric"] == metric].groupby("cell")["n"].mean()
+        # Of several studies, a metric that one of them measured otherwise keeps its own name behind the class.
+        name = one[0] + metric.removeprefix(own.get(metric, metric))
+        for cell, numbers_of_cell in cells.items():
+            values = list(numbers_of_cell.values.values())
+            if values:
+                mean = sum(values) / len(values)
+                out.setdefault(name, {}).setdefault(cell, {})[one[1]] = (mean, float(counts[cell]))
+    for ref in records.references if NEAR in out else ():
+        for row in ref.record.heldout_by_class:
+            out[NEAR].setdefault(HELD_OUT, {})[row["class"]] = (row["near"], row["n"])
+    return out
 
 
 def _counts(frame: pd.DataFrame, cells: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -191,8 +218,12 @@ def _references(records: Records, metrics: Sequence[str]) -> dict[str, dict[str,
         real = f"real, {'test' if ref.record.split == 'train' else 'train'} n={ref.record.n_floor}"
         for metric, value in ref.record.floors.items():
             put(real, metric, value, ref.study)
-        under = ref.baselines_under
-        if under is not None and under in metrics:
-            for name, bits in ref.record.baselines.items():
-                put(name, under, bits, ref.study)
+        told = ref.record
+        for under, models in (
+            (ref.baselines_under, told.baselines),
+            (ref.given_class_under, told.baselines_given_class),
+        ):
+            if under is not None and under in metrics:
+                for name, bits in models.items():
+                    put(name, under, bits, ref.study)
     return out

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ddpmkit.report.read.directions import arrow, direction
-from ddpmkit.report.read.reference import BASELINE_METRIC
+from ddpmkit.report.read.reference import BITS
 from ddpmkit.statistics import ALPHA, Components, Contrast, Effect, Interaction, Interval
 
 Values = dict[str, dict[int, float]]  # cell -> train seed -> value of one metric
@@ -42,6 +42,7 @@ class Summary:
         sample_seeds: its sample seeds.
         alpha: family-wise error rate of a metric's verdicts.
         originals: of several studies, the name here of a metric that one of them measured otherwise -> its own name.
+        by_class: metric -> cell -> class -> mean over train seeds, and samples of that class in the mean.
     """
 
     study: str
@@ -68,6 +69,7 @@ class Summary:
     alpha: float = ALPHA
     originals: dict[str, str] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    by_class: dict[str, dict[str, dict[int, tuple[float, float]]]] = field(default_factory=dict)
 
     def way(self, metric: str) -> str:
         """Which way a metric is better: lower, higher or none."""
@@ -75,7 +77,7 @@ class Summary:
 
     def unit(self, metric: str) -> str:
         """What stands behind a metric's name for the unit of its numbers, with a blank in front; empty without one."""
-        unit = "bits/dim" if self.originals.get(metric, metric) == BASELINE_METRIC else self.units.get(metric, "")
+        unit = "bits/dim" if self.originals.get(metric, metric) in BITS else self.units.get(metric, "")
         return f" {unit}" if unit else ""
 
     def head(self, metric: str) -> str:
@@ -85,6 +87,8 @@ class Summary:
     def json(self) -> dict[str, Any]:
         """The summary as JSON values."""
         out = asdict(self)
+        if not self.by_class:  # there is no study with labels in it
+            del out["by_class"]
         out["values"] = {
             m: {c: {str(s): v for s, v in seeds.items()} for c, seeds in cells.items()}
             for m, cells in self.values.items()

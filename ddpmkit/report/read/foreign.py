@@ -11,7 +11,8 @@ import pandas as pd
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
-from ddpmkit.report.read.frames import COLUMNS, Records
+from ddpmkit.report.read.columns import COLUMNS
+from ddpmkit.report.read.frames import Records
 
 NEEDED = ("train_seed", "metric", "value")
 # What is known of a result without being an axis of the comparison.

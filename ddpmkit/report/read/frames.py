@@ -12,8 +12,10 @@ import pandas as pd
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.read.by_class import class_rows
+from ddpmkit.report.read.columns import AXES, COLUMNS, OF_CLASSES, TEXT
 from ddpmkit.report.read.directions import read
-from ddpmkit.report.read.reference import Reference
+from ddpmkit.report.read.reference import GIVEN_CLASS, Reference
 from ddpmkit.study.records import (
     UNITS_BEFORE,
     NllRecord,
@@ -27,47 +29,6 @@ from ddpmkit.study.records import (
 from ddpmkit.study.store import Store
 
 R = TypeVar("R", bound=Record)
-
-AXES = (
-    "dataset",
-    "schedule",
-    "sigma",
-    "weighting",
-    "backbone",
-    "sampler",
-    "timesteps",
-    "sampling_steps",
-    "prediction",
-)
-COLUMNS = (
-    "study",
-    "cell",
-    *AXES,
-    "train_seed",
-    "sample_seed",
-    "metric",
-    "value",
-    "standard_error",
-    "test_set_error",
-    "unit",
-    "status",
-    "n",
-    "evaluations",
-    "seconds",
-    "train_seconds",
-    "parameters",
-    "flops",
-    "definition",
-    "fingerprint",
-    "stage",
-    "train_stage",
-)
-
-NUMBERS = {
-    "timesteps", "sampling_steps", "train_seed", "sample_seed", "value", "standard_error", "test_set_error", "n",
-    "evaluations", "seconds", "train_seconds", "parameters", "flops",
-}  # fmt: skip
-TEXT = tuple(column for column in COLUMNS if column not in NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -126,20 +87,22 @@ def read_study(folder: Path) -> Records:
         raise DdpmkitError(f"'{folder}' is no study", "ddpmkit report lists the newest study of --out")
     store = Reading(Store(folder.parent.parent))
     settings = {c["label"]: c["settings"] for c in plan["cells"]}
+    told = any(s.get("conditional") for s in settings.values())
+    axes = (*AXES, *(OF_CLASSES if told else ()))
     stages = {s["id"]: s for s in plan["stages"]}
     rows = []
     for r in plan["results"]:
-        base = {"study": plan["study"], "cell": r["cell"], **{a: settings[r["cell"]][a] for a in AXES}}
+        base = {"study": plan["study"], "cell": r["cell"], **{a: settings[r["cell"]][a] for a in axes}}
         base |= {"train_seed": r["train_seed"], "sample_seed": r["sample_seed"], "train_stage": r["train"][:16]}
         trained, status = store.record(TrainRecord, r["train"]), store.status("train", r["train"])
         base |= {"train_seconds": status.get("seconds")}
         base |= {"parameters": trained and trained.parameters, "flops": trained and trained.flops}
         for features, score, ref in r["scores"]:
             rows += [{**base, **row} for row in _score_rows(store, stages, r, features, score, ref)]
-        if r["nll"]:
-            rows += [{**base, **row} for row in _nll_rows(store, stages, r)]
-        if r.get("nll_train"):
-            rows += [{**base, **row} for row in _nll_rows(store, stages, r, "nll_train")]
+        name = GIVEN_CLASS if settings[r["cell"]].get("conditional") else "NLL"
+        for which in ("nll", "nll_train"):
+            if r.get(which):
+                rows += [{**base, **row} for row in _nll_rows(store, stages, r, which, name)]
     prints = [store.status(s["kind"], i).get("fingerprint") for i, s in stages.items() if store.done(s["kind"], i)]
     refs = [store.record(RefRecord, i) for i, s in stages.items() if s["kind"] == RefRecord.kind]
     problems = []
@@ -162,7 +125,12 @@ def read_study(folder: Path) -> Records:
         )
     )
     references = [Reference(ref) for ref in refs if ref is not None]
-    columns = [*COLUMNS, *(["better"] if any("better" in row for row in rows) else [])]
+    columns = [
+        *COLUMNS[:2],
+        *axes,
+        *COLUMNS[2 + len(AXES) :],
+        *(["better"] if any("better" in row for row in rows) else []),
+    ]
     return Records(folder, plan, pd.DataFrame(rows, columns=columns), references, problems, mixed, copies)
 
 
@@ -218,6 +186,8 @@ def _score_rows(
             if other:
                 row |= {"value": other["value"], "standard_error": other["se"], "metric": column}
                 out.append({**row, "definition": definition.replace(name, column, 1), **_said(better, column)})
+        if scored and reference:
+            out += class_rows(scored, metric, {**shared, "definition": definition}, name)
     return out
 
 
@@ -234,11 +204,11 @@ def _said(better: str | None, column: str) -> dict[str, str]:
     return {"better": better} if better and read(column) != (better, True) else {}
 
 
-def _nll_rows(store: Reading, stages: dict[str, Any], r: dict[str, Any], which: str = "nll") -> list[dict[str, Any]]:
+def _nll_rows(store: Reading, stages: dict[str, Any], r: dict[str, Any], which: str, name: str) -> list[dict[str, Any]]:
     """The rows of a bound: on the test split as reported and as the network is; on the training split as reported."""
     bounds, status = store.record(NllRecord, r[which]), store.status("nll", r[which])
     reported = bounds.reported if bounds and bounds.reported else "clipped"
-    rows = [("NLL", reported), ("NLL-unclipped", "unclipped")] if which == "nll" else [("NLL-train", reported)]
+    rows = [(name, reported), (f"{name}-unclipped", "unclipped")] if which == "nll" else [(f"{name}-train", reported)]
     shared = {
         "unit": "bits/dim",
         "status": _state(store, stages, r, "nll", r[which]),

@@ -8,6 +8,8 @@ from typing import Self
 from ddpmkit.study.records import RefRecord
 
 BASELINE_METRIC = "NLL"  # the column that plain models stand under
+GIVEN_CLASS = "NLL-given-class"  # -log p(x | y): another number, and never in one column with the other
+BITS = (BASELINE_METRIC, GIVEN_CLASS)
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,13 @@ class Reference:
         record: what the stage left; its ``floors`` are by column.
         study: of several studies, the one that it is of.
         baselines_under: the column of the plain models; None where there is none.
+        given_class_under: the column of those that are told the class.
     """
 
     record: RefRecord
     study: str = ""
     baselines_under: str | None = BASELINE_METRIC
+    given_class_under: str | None = GIVEN_CLASS
 
     def under(self, columns: dict[str, str], study: str) -> Self:
         """Return the reference as one of several studies has it.
@@ -34,5 +38,9 @@ class Reference:
         """
         floors = {columns[m]: value for m, value in self.record.floors.items() if m in columns}
         return replace(
-            self, record=replace(self.record, floors=floors), study=study, baselines_under=columns.get(BASELINE_METRIC)
+            self,
+            record=replace(self.record, floors=floors),
+            study=study,
+            baselines_under=columns.get(BASELINE_METRIC),
+            given_class_under=columns.get(GIVEN_CLASS),
         )

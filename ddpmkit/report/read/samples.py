@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import load
 
@@ -15,6 +15,8 @@ from ddpmkit.study.records import SampleRecord
 from ddpmkit.study.store import Store
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ddpmkit.plugin.interfaces import Levels
 
 
@@ -30,6 +32,7 @@ class CellSamples:
         train_seed: the seed of the network that they come from.
         sample_seed: the seed of their noise.
         usual: whether these are the seeds that most cells are shown at, so that the noise is theirs.
+        labels: the class of each, int64 (N,); None where the network was trained without labels.
     """
 
     label: str
@@ -39,6 +42,7 @@ class CellSamples:
     train_seed: int
     sample_seed: int
     usual: bool
+    labels: np.ndarray[Any, np.dtype[np.int64]] | None = None
 
     @property
     def seeds(self) -> str:
@@ -67,6 +71,7 @@ def samples_of(records: Records) -> list[CellSamples]:
         store, id, levels = by_seeds[seeds]
         with isolated(f"the samples of {cell['label']}"):
             blob = (store.folder("sample", id) / "out" / "samples.safetensors").read_bytes()
-            images = load(blob)["levels"]
-            out.append(CellSamples(cell["label"], cell["slug"], images, levels, *seeds, usual=seeds == usual))
+            arrays = load(blob)
+            found = CellSamples(cell["label"], cell["slug"], arrays["levels"], levels, *seeds, usual=seeds == usual)
+            out.append(replace(found, labels=arrays.get("labels")))
     return out

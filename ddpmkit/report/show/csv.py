@@ -7,7 +7,8 @@ import io
 import math
 
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.read.frames import TEXT, Records
+from ddpmkit.report.read.columns import TEXT
+from ddpmkit.report.read.frames import Records
 from ddpmkit.report.show.numbers import decimals, fitted, fixed
 from ddpmkit.statistics import Interval
 from ddpmkit.text import inert

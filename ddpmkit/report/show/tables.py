@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from ddpmkit.report.judge.confirm import Confirmed
 from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.by_class import HELD_OUT, NEAR
+from ddpmkit.report.read.directions import arrow
 from ddpmkit.report.show.numbers import (
     column,
     decimals,
@@ -135,9 +137,41 @@ def variance_table(s: Summary) -> Table | None:
     )
 
 
+def class_table(s: Summary) -> Table | None:
+    """Class by class: distances to the real images of the same class, and near copies; None without labels."""
+    metrics = list(s.by_class)
+    keys = [
+        (cell, label)
+        for cell in (*s.cells, HELD_OUT)
+        for label in sorted({c for m in metrics for c in s.by_class[m].get(cell, {})})
+    ]
+    rows = []
+    for cell, label in keys:
+        found = [s.by_class[m].get(cell, {}).get(label) for m in metrics]
+        n = next((f"{f[1]:.1f}".removesuffix(".0") for f in found if f is not None), "")
+        told = ("" if f is None else _of_class(m, f[0]) for m, f in zip(metrics, found, strict=True))
+        rows.append((cell, f"{label}", n, *told))
+    rule = " (FD where both sides have 2 (D + 1) images of the class)" if metrics != [NEAR] else ""
+    title = f"class by class, means over seeds{rule}"
+    heads = ("cell", "class", "images", *(f"{m}{arrow('lower')}" if m != NEAR else m for m in metrics))
+    real = sum(row[0] == HELD_OUT for row in rows)
+    return Table(title, heads, tuple(rows), real, detail=True, keys=(0, 1)) if rows else None
+
+
+def _of_class(metric: str, value: float) -> str:
+    return f"{value:.1%}" if metric.startswith(NEAR) else f"{value:.3g}"
+
+
 def all_tables(s: Summary) -> list[Table]:
     """Every table of a report, in order."""
-    more = (contrast_table(s), effect_table(s), interaction_table(s), sign_flip_table(s), variance_table(s))
+    more = (
+        contrast_table(s),
+        effect_table(s),
+        interaction_table(s),
+        class_table(s),
+        sign_flip_table(s),
+        variance_table(s),
+    )
     return [main_table(s), *(t for t in more if t is not None)]
 
 

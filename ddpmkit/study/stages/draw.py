@@ -124,12 +124,16 @@ def answers(
     def pixels(levels: Any) -> torch.Tensor:
         return to_pixels(torch.from_numpy(levels).to(network.device), images.levels)
 
-    bounded = pixels(split_images(images, split))
+    bounded, labels = pixels(split_images(images, split)), network.labels(split)
+    if labels is not None and split == "train":
+        labels = labels[torch.from_numpy(bounded_of_training(images)).to(labels.device)]
     draws = draw(
         network.predict(chain, precision),
         chain,
         images=bounded,
         pilot=pixels(images.validation),
+        labels=labels,
+        pilot_labels=network.labels("validation"),
         levels=images.levels,
         # The number counts the draws of the middle sum; the pilot's and the decoder's come on top.
         evaluations=beside_the_middle(chain.T, len(bounded)) + evals if evals is not None else None,
@@ -146,12 +150,17 @@ def answers(
 
 def split_images(images: Images, split: str) -> np.ndarray[Any, Any]:
     """Return the images of a split that are bounded: the whole test split, and as many of the training split."""
+    if split == "test":
+        return images.test
+    chosen: np.ndarray[Any, Any] = images.train[bounded_of_training(images)]
+    return chosen
+
+
+def bounded_of_training(images: Images) -> np.ndarray[Any, Any]:
+    """Return which images of the training split are bounded, their indices; the same ones in every cell."""
     import torch
 
     from ddpmkit.randomness import permutation
 
-    if split == "test":
-        return images.test
-    order = permutation(0, len(images.train), 0, torch.device("cpu")).numpy()  # the same ones in every cell
-    chosen: np.ndarray[Any, Any] = images.train[np.sort(order[: len(images.test)])]
-    return chosen
+    order = permutation(0, len(images.train), 0, torch.device("cpu")).numpy()
+    return np.sort(order[: len(images.test)])

@@ -56,10 +56,12 @@ class Fit(OfNetwork):
         network = trained_for(self, w, data=self.data)
         images, tables = network.images, network.tables
         order = permutation(self.seed, len(images.train), 0, torch.device("cpu"))
+        labels = network.labels("train")
         statistics = fit_statistics(
             network.predict(tables, self.eval_precision),
             tables,
             images=to_pixels(torch.from_numpy(images.train)[order].to(w.device), images.levels),
+            labels=None if labels is None else labels[order.to(w.device)],
             draws=self.draws,
             levels=images.levels,
             seed=self.seed,

@@ -12,7 +12,7 @@ from ddpmkit.study.identity import Identity
 from ddpmkit.study.kind import StageKind
 from ddpmkit.study.planning import Place
 from ddpmkit.study.records import RefRecord
-from ddpmkit.study.stage import Output, Stage
+from ddpmkit.study.stage import Output, Stage, added
 
 if TYPE_CHECKING:
     from ddpmkit.study.work import Work
@@ -32,6 +32,7 @@ class Ref(StageKind):
     metrics: tuple[Identity, ...]
     features: Identity  # with the extractor's fingerprint
     samples: int
+    given_class: bool = added(False)  # whether a plain model that is told the class is among the baselines
 
     @classmethod
     def planned(cls, at: Place) -> Iterable[Stage[Ref]]:
@@ -46,6 +47,7 @@ class Ref(StageKind):
                 metrics=tuple(w.identified[0] for w in asked.metrics),
                 features={**identity, "fingerprint": asked.fingerprint},
                 samples=at.settings.samples,
+                given_class=at.settings.conditional,
             )
             recipe = {**context.recipe, "features": record, "metrics": {w.key: w.identified[1] for w in asked.metrics}}
             yield Stage(spec, recipe, f"reference {asked.label}", len(context.images.test))
@@ -53,7 +55,8 @@ class Ref(StageKind):
     def run(self, w: Work) -> Output:
         """Take the features, the floor of each metric (real against real) and the baselines."""
         from ddpmkit.distances import prepare
-        from ddpmkit.likelihood.baselines import categorical_bits, uniform_bits
+        from ddpmkit.distances.by_class import heldout_by_class
+        from ddpmkit.likelihood.baselines import categorical_bits, categorical_bits_given_class, uniform_bits
 
         images, features = w.images(self.data), w.component("features")
         metrics = w.metrics(self.metrics)
@@ -63,7 +66,18 @@ class Ref(StageKind):
         if y is None:
             raise DdpmkitError(f"features '{features.name}' left no features of the reference")
         names = {key: contract.column(metric, made.protocol) for key, metric in metrics.items()}
-        told = made.protocol
+        told, given_class, heldout = made.protocol, {}, []
+        if self.given_class:
+            if any(metric.name == "copy" for metric in metrics.values()):
+                heldout = heldout_by_class(images.train, images.test, images.labels["test"])
+            given_class["uniform"] = uniform_bits(images.levels)
+            given_class["per-pixel categorical, given the class"] = categorical_bits_given_class(
+                images.train,
+                images.test,
+                images.levels,
+                labels=images.labels["train"],
+                test_labels=images.labels["test"],
+            )
         record = RefRecord(
             label=told["label"],
             names=names,
@@ -85,5 +99,7 @@ class Ref(StageKind):
                 "uniform": uniform_bits(images.levels),
                 "per-pixel categorical": categorical_bits(images.train, images.test, images.levels),
             },
+            baselines_given_class=given_class,
+            heldout_by_class=heldout,
         )
         return Output(record, {"features": {"reference": y}})

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ddpmkit.diffusion.guidance import passes
 from ddpmkit.diffusion.tables_for import Tables, log_bounds
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.records import SampleRecord
@@ -15,6 +16,7 @@ from ddpmkit.study.stages.fit import Fit, statistics_of
 from ddpmkit.study.stages.train import Train
 
 if TYPE_CHECKING:
+    from ddpmkit.diffusion.labels import LabelOf, SampleLabels
     from ddpmkit.plugin.interfaces import Array, Sampler
     from ddpmkit.sampling import Denoise
     from ddpmkit.study.planning import Place
@@ -37,6 +39,10 @@ class Sample(OfNetwork):
     seed: str  # the same x_T in every cell; another one for each replicate
     sigma: Identity | None = added(None)  # only where the walk's noise depends on it
     fit: str | None = added(None, upstream="fit")
+    guidance: float = added(0.0)
+    labels: SampleLabels | None = added(
+        None
+    )  # which classes are drawn; None of a network that was trained without labels
 
     @classmethod
     def planned(cls, at: Place) -> Iterable[Stage[Sample]]:
@@ -53,18 +59,23 @@ class Sample(OfNetwork):
             count=s.samples,
             sigma=parts.identities["sigma of the walk"] if parts.sampler.uses_sigma or fitted else None,
             fit=fit.id if fitted and fit is not None else None,
+            guidance=s.guidance,
+            labels=s.sample_labels if s.conditional else None,
         )
         label = f"sample {at.cell.label} seed {spec.seed}"
-        yield at.stage(spec, label, s.samples * len(parts.strided), "sampler", "sigma", like=train)
+        work = s.samples * len(parts.strided) * passes(s.guidance)
+        yield at.stage(spec, label, work, "sampler", "sigma", like=train)
 
     def run(self, w: Work) -> Output:
-        """Draw the images."""
+        """Draw the images, and their labels where they have some."""
+        import torch
+
         from ddpmkit.sampling import sample
         from ddpmkit.study.trained import trained_for
 
         network, sampler = trained_for(self, w), w.component("sampler")
         denoise, chain = self.reverse(network, sampler, statistics_of(self.fit, w))
-        images = network.images
+        images, label_of = network.images, self.label_of(network)
         drawn = sample(
             denoise,
             chain,
@@ -75,20 +86,32 @@ class Sample(OfNetwork):
             seed=self.seed,
             micro_batch=self.batch,
             device=w.device,
+            label_of=label_of,
             on_progress=lambda n: w.progress(n / self.count),
             should_stop=w.should_stop,
         )
-        record = SampleRecord(count=self.count, levels=images.levels, evaluations=self.count * chain.T)
-        return Output(record, {"samples": {"levels": drawn.numpy()}})
+        evaluations = self.count * chain.T * passes(self.guidance)
+        record = SampleRecord(count=self.count, levels=images.levels, evaluations=evaluations)
+        labels = {} if label_of is None else {"labels": label_of(torch.arange(self.count)).numpy()}
+        return Output(record, {"samples": {"levels": drawn.numpy(), **labels}})
+
+    def label_of(self, network: Trained) -> LabelOf | None:
+        """Return the label of each sample by its index; None where the network was trained without labels."""
+        from ddpmkit.diffusion.labels import labels_of_samples
+
+        if self.labels is None or network.classes is None:
+            return None
+        return labels_of_samples(self.labels, network.images.labels["train"], network.classes, self.seed)
 
     def reverse(
         self, network: Trained, sampler: Sampler, statistics: Mapping[str, Array] | None
     ) -> tuple[Denoise, Tables]:
-        """Return the denoiser with the noise of each step, and the chain that is walked.
+        """Return the denoiser with its guidance and the noise of each step, and the chain that is walked.
 
         Raises:
             DdpmkitError: when a plugin's sampler or sigma gives other numbers than when the stage was planned.
         """
+        from ddpmkit.diffusion.guidance import guided
         from ddpmkit.diffusion.variance import step_sigmas
         from ddpmkit.sampling import with_sigma
 
@@ -98,4 +121,5 @@ class Sample(OfNetwork):
             hold("sigma", self.sigma, *log_bounds(network.sigma, chain))
         levels = network.images.levels
         sigmas = step_sigmas(sampler, network.sigma, network.tables, chain, levels, statistics)
-        return with_sigma(network.predict(chain, self.eval_precision), sigmas), chain
+        predict = guided(network.predict(chain, self.eval_precision), self.guidance)
+        return with_sigma(predict, sigmas), chain

@@ -44,14 +44,23 @@ class Score(StageKind):
     def run(self, w: Work) -> Output:
         """Take the metrics; one that can't be taken of these samples costs its own value alone."""
         from ddpmkit.distances import prepare, score
+        from ddpmkit.distances.by_class import by_class
 
         ref = w.spec(Ref, self.ref)
-        levels = w.arrays("sample", self.sample, "samples")["levels"]
+        drawn = w.arrays("sample", self.sample, "samples")
+        levels = drawn["levels"]
         taken = w.arrays("ref", self.ref, "features")["reference"]
-        made = prepare(w.images(ref.data), w.component("features"), split=ref.split, taken=taken)
+        images = w.images(ref.data)
+        made = prepare(images, w.component("features"), split=ref.split, taken=taken)
         made.check_again()
         metrics = w.metrics(self.metrics)
-        panel = score(levels, made, metrics=metrics, keep=True)
+        sets = made.beside(made.checked(levels))
+        panel = score(levels, made, metrics=metrics, keep=True, sets=sets)
+        classes = []
+        if "labels" in drawn:
+            asked = {metric.name for metric in metrics.values()}
+            real = images.labels[ref.split]
+            classes = by_class(sets, drawn["labels"], real, fd="fd" in asked, copies="copy" in asked)
         for name, why in panel.failed.items():
             print(f"warning: {w.stage.label}: {name} failed: {why}", file=sys.stderr)
         record = ScoreRecord(
@@ -60,5 +69,6 @@ class Score(StageKind):
             failed=panel.failed,
             beside={name: panel.beside(name) for name in metrics if panel.beside(name)},
             n=len(levels),
+            by_class=classes,
         )
         return Output(record)

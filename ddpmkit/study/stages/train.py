@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 AFTER_TRAINING = (
     "sampler", "sampling_steps", "samples", "ema", "eval_batch", "eval_precision", "reference_split",
     "nll_evals", "nll_se", "nll_full",
-    "decoder_variance", "fit_images",
+    "decoder_variance", "fit_images", "guidance", "sample_labels",
 )  # fmt: skip
 
 
@@ -66,6 +66,9 @@ class Train(StageKind):
     # Both only where the loss holds the reverse variance, or teaches it.
     sigma: Identity | None = added(None)
     decoder_variance: str | None = added(None)
+    # Both only of a training with labels; the classes and each image's own are in the hash of the data.
+    conditional: bool = added(False)
+    label_dropout: float = added(0.0)
 
     @classmethod
     def planned(cls, at: Place) -> Iterable[Stage[Train]]:
@@ -97,6 +100,8 @@ class Train(StageKind):
         if parts.weighting.uses_sigma or parts.sigma.learned:
             spec = replace(spec, sigma=parts.identities["sigma"], decoder_variance=s.decoder_variance)
             components.append("sigma")
+        if s.conditional:
+            spec = replace(spec, conditional=True, label_dropout=s.label_dropout)
         yield at.stage(
             spec, f"train {_shown(at, spec)} seed {at.train_seed}", s.train_steps * s.batch_size, *components
         )
@@ -124,11 +129,18 @@ class Train(StageKind):
         hold("prediction", self.prediction, contract.divisor(found, tables))
         return found
 
+    def classes(self, images: Images) -> int | None:
+        """Return the number of classes that the network is told; None where it is told none."""
+        from ddpmkit.diffusion.labels import classes_of
+
+        return classes_of(images.labels) if self.conditional else None
+
     def run(self, w: Work) -> Output:
         """Train from the seed; the checkpoints stay in the stage's folder."""
         import torch
 
         from ddpmkit import device as devices
+        from ddpmkit.diffusion.labels import Shown
         from ddpmkit.training.config import TrainConfig
         from ddpmkit.training.initialise import initialise
         from ddpmkit.training.loop import Hooks, build_objective, train
@@ -139,7 +151,8 @@ class Train(StageKind):
         sigma = w.component("sigma") if self.sigma is not None else None
         learned = sigma if sigma is not None and sigma.learned else None
         backbone = w.component("backbone")
-        built = initialise(lambda: network(backbone, images, learned=learned is not None), config.seed)
+        told = self.classes(images)
+        built = initialise(lambda: network(backbone, images, learned=learned is not None, classes=told), config.seed)
         net = devices.place(built, w.device)
         log_sigma2 = np.log(tables.b2)
         if sigma is not None and self.sigma is not None:
@@ -175,7 +188,11 @@ class Train(StageKind):
             w.should_stop,
         )
         pixels = torch.from_numpy(images.train).to(w.device)
-        averages = train(net, pixels, objective, config, w.device, hooks)
+        labels = None
+        if told is not None:
+            y = torch.from_numpy(images.labels["train"]).to(w.device)
+            labels = Shown.of(y, told, config.label_dropout, config.seed)
+        averages = train(net, pixels, objective, config, w.device, hooks, labels)
         rows = list(files.read_lines(metrics))
         # The log may have been lost after the last step, or be damaged there.
         last = next((row for row in rows if row["step"] == config.steps), {"loss": None, "eps_mse": None})
@@ -193,6 +210,7 @@ class Train(StageKind):
 def _shown(at: Place, spec: Train) -> str:
     """The cell's label without what no training sees."""
     unseen = [k for k in FIELDS if k in AFTER_TRAINING or (k == "sigma" and spec.sigma is None)]
+    unseen += [] if spec.conditional else ["label_dropout"]
     point = {k: v for k, v in at.cell.point.items() if k not in unseen}
     if at.cell.point and not point:
         return at.settings.schedule

@@ -1,0 +1,66 @@
+"""Samples class by class: how far each class lies from the real images of its own, and how many are near copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ddpmkit.distances.copies import near_copies
+from ddpmkit.distances.frechet_error import debiased_frechet
+from ddpmkit.distances.moments import Moments
+from ddpmkit.plugin.interfaces import Levels, Sets
+
+Labels = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def by_class(sets: Sets, labels: Labels, real: Labels, *, fd: bool = True, copies: bool = True) -> list[dict[str, Any]]:
+    """Return a row for each class that a sample is of, as JSON values.
+
+    ``class``, ``n`` samples of it and ``n_reference`` reference images. ``fd``, the Frechet distance of the two without
+    its 1/N bias, and ``fd_se``, given the reference: only where both sides have at least 2 (D + 1) images for D
+    features, for with fewer the halves that tell the bias are singular. ``near``, the share of the class's samples that
+    lie less than half as far from a training image, of any class, as from every held-out one, as in the copy check.
+
+    Args:
+        sets: All samples beside the reference.
+        labels: Labels of the samples, int64 (N,).
+        real: Labels of the reference's images, int64 (M,).
+        fd: Whether distances are asked for.
+        copies: Whether near copies are.
+    """
+    near = None
+    if copies and sets.x_levels is not None and sets.train is not None and sets.heldout is not None:
+        near = near_copies(sets.x_levels, sets.train, sets.heldout)
+    out: list[dict[str, Any]] = []
+    for label in np.unique(labels).tolist():
+        mine, theirs = labels == label, real == label
+        row = {"class": label, "n": int(mine.sum()), "n_reference": int(theirs.sum())}
+        if fd and sets.y is not None and min(row["n"], row["n_reference"]) >= least(sets.x.shape[1]):
+            own = Moments.of(sets.y[theirs])
+            found = debiased_frechet(
+                sets.x[mine], own.mean, own.cov, n_reference=row["n_reference"], reference=sets.y[theirs]
+            )
+            row |= {"fd": found.value, "fd_se": found.se}
+        if near is not None:
+            row["near"] = float(near[mine].mean())
+        out.append(row)
+    return out
+
+
+def least(dims: int) -> int:
+    """Return the images of a class that both sides need for a distance in so many features: 2 (D + 1)."""
+    return 2 * (dims + 1)
+
+
+def heldout_by_class(train: Levels, heldout: Levels, labels: Labels) -> list[dict[str, Any]]:
+    """Return a row for each class of the held-out images: what the ``near`` of samples is to be held against.
+
+    ``class``, ``n`` images of it and ``near``, the share that are near copies of a training image by chance, or because
+    the data hold such pairs. Shapes (A, C, H, W), (B, C, H, W) and (B,).
+    """
+    near = near_copies(heldout, train, heldout, itself=True)
+    return [
+        {"class": c, "n": int((labels == c).sum()), "near": float(near[labels == c].mean())}
+        for c in np.unique(labels).tolist()
+    ]

@@ -1,0 +1,39 @@
+"""Numbers of one class: rows of the tidy results whose metric says which, ``FD-pca16-debiased class 7``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ddpmkit.study.records import ScoreRecord
+
+OF_ONE = re.compile(r"(.+) class (\d+)")
+NEAR = "near-copies"
+HELD_OUT = "real, held out"  # the row of what real images are by chance
+
+
+def of_one_class(metric: str) -> tuple[str, int] | None:
+    """Return a metric and the class that a name says it is of; None where it is of all samples."""
+    found = OF_ONE.fullmatch(metric)
+    return (found[1], int(found[2])) if found else None
+
+
+def class_rows(scored: ScoreRecord, metric: str, shared: dict[str, Any], column: str) -> list[dict[str, Any]]:
+    """Return a row a class of what belongs to a metric: of ``fd`` the distance, of ``copy`` the share of near copies.
+
+    Args:
+        scored: What the score's stage left.
+        metric: The metric's name in records.
+        shared: What all rows of the metric share.
+        column: The metric's name in tables.
+    """
+    key, name = {"fd": ("fd", f"{column}-debiased"), "copy": ("near", NEAR)}.get(metric, ("", ""))
+    out = []
+    for row in scored.by_class:
+        if row.get(key) is None:
+            continue
+        named = f"{name} class {row['class']}"
+        said = {"unit": "squared distance", "standard_error": row.get("fd_se")} if key == "fd" else {"unit": "share"}
+        definition = f"{named} n={row['n']}/{row['n_reference']} {shared['definition'].partition(' ref=')[2]}"
+        out.append({**shared, "metric": named, "value": row[key], "n": row["n"], **said, "definition": definition})
+    return out

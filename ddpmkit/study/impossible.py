@@ -1,0 +1,51 @@
+"""Cells that can't exist: settings and components that do not go together, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddpmkit.plugin import contract
+from ddpmkit.study.settings import Settings
+
+
+class Impossible(Exception):  # noqa: N818 - a property of a cell, not a defect
+    """A cell that can't exist; its text is the reason."""
+
+
+def refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
+    """Refuse sigmas and weightings that do not go together.
+
+    Raises:
+        Impossible: with the reason.
+    """
+    share = contract.vlb_share(weighting, s.timesteps)
+    teaches = weighting.is_bound or share > 0
+    if sigma.learned and not teaches:
+        raise Impossible(f"{s.weighting} has no term that teaches {s.sigma}; hybrid and vlb have")
+    if share > 0 and not sigma.learned:
+        raise Impossible(f"{s.sigma} learns nothing from {s.weighting}'s share of the bound; use simple")
+    if sigma.fitted and weighting.uses_sigma:
+        raise Impossible(f"{s.weighting} needs {s.sigma} for the training that {s.sigma} is fitted to")
+    if s.decoder_variance == "fitted" and weighting.decoder_first and not sigma.learned:
+        raise Impossible(f"{s.weighting} trains on the decoder's variance, which is fitted to the trained network")
+    if s.decoder_variance != "tilde2" and sigma.learned:
+        raise Impossible(f"{s.sigma} gives the decoder its variance too; decoder_variance={s.decoder_variance} can't")
+
+
+def refuse_labels(s: Settings, classes: int | None) -> None:
+    """Refuse what needs labels where there are none, or a network that was never shown an image without.
+
+    Raises:
+        Impossible: with the reason.
+    """
+    if classes is None:
+        if s.guidance != 0:
+            raise Impossible(f"guidance={s.guidance:g} is of networks that are trained with labels: conditional=true")
+        if s.sample_labels != "data":
+            raise Impossible(f"sample_labels={s.sample_labels} is of networks that are trained with labels")
+    elif classes < 2:
+        raise Impossible(
+            f"conditional=true needs labels of two classes or more, and {s.dataset} has {classes or 'none'}"
+        )
+    elif s.guidance != 0 and s.label_dropout == 0:
+        raise Impossible(f"guidance={s.guidance:g} asks without a label too, and label_dropout=0 never trains that")

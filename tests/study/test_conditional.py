@@ -1,0 +1,344 @@
+"""A class-conditional study from its plan to its pictures."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ddpmkit
+from ddpmkit import device as devices
+from ddpmkit.cli import main
+from ddpmkit.diffusion.labels import labels_of_samples
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.report.read.classes import the_grid
+from ddpmkit.report.read.conditions import select
+from ddpmkit.report.read.frames import read_study
+from ddpmkit.report.read.samples import samples_of
+from ddpmkit.sampling import sample, with_sigma
+from ddpmkit.study.config import make_study
+from ddpmkit.study.plan import make_plan
+from ddpmkit.study.planning import network
+from ddpmkit.study.records import SampleRecord, ScoreRecord
+from ddpmkit.study.reverse import reverse_strips
+from ddpmkit.study.stages.sample import Sample
+from ddpmkit.study.stages.train import Train
+from ddpmkit.study.store import Store
+from ddpmkit.study.trained import open_training
+from ddpmkit.training.initialise import initialise
+
+TINY = {
+    "train_steps": 20, "samples": 30, "sampling_steps": 3, "nll_evals": 16, "timesteps": 50, "eval_batch": 16,
+    "batch_size": 8, "backbones": "unet:channels=4:mults=1", "features": "pca:k=2", "train_seeds": "0",
+    "metrics": "fd,copy,nll", "warmup": 1, "ema": 0.5, "learning_rate": 2e-2,
+}  # fmt: skip
+STRENGTHS = (0.0, 1.5, -1.0)
+
+HEEDLESS = """
+from dataclasses import dataclass
+from ddpmkit import Backbone, hookimpl
+
+@dataclass(frozen=True)
+class Heedless(Backbone):
+    name = "heedless"
+
+    def build(self, *, in_channels, out_channels, image_size, num_classes=None):
+        from torch import nn
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Conv2d(in_channels, out_channels, 1)
+
+            def forward(self, x, t, y=None):
+                return self.layer(x)
+
+        return Net()
+
+@hookimpl
+def ddpmkit_register_backbones():
+    return [Heedless]
+"""
+
+
+def digits(folder, name: str, *, shuffled: bool = False, labels: bool = True) -> str:
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images, y = found.images[:180].astype(np.uint8), found.target[:180] % 3  # three classes, so that each has enough
+    y = np.random.default_rng(0).permutation(y) if shuffled else y
+    told = {"train_labels": y[:120], "test_labels": y[120:]} if labels else {}
+    path = folder / f"{name}.npz"
+    np.savez(path, train_images=images[:120], test_images=images[120:], **told)
+    return f"npz:path={path}:levels=17:validation=20"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    return digits(tmp_path_factory.mktemp("data"), "labelled")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory, data):
+    """Two kinds of cells in one study: without labels, and with three guidances."""
+    out = tmp_path_factory.mktemp("results")
+    ddpmkit.ablate(
+        **TINY, dataset=data, axis=["conditional=false,true"], guidances=list(STRENGTHS), name="tiny", out=out,
+        executor="inline", on_event=lambda _: None,
+    )  # fmt: skip
+    return out
+
+
+def plan(**options):
+    registry = Registry(options.pop("plugins", []), installed=False)
+    return make_plan(make_study({**TINY, **options}, registry), registry)
+
+
+def of_kind(found, kind) -> list:
+    return [s for s in found.stages.values() if isinstance(s.spec, kind)]
+
+
+def test_guidance_is_an_axis_of_sampling_and_0_shares_its_stage_with_an_unguided_one(data):
+    alone, guided = plan(dataset=data, conditional=True), plan(dataset=data, conditional=True, guidances="0,1,3")
+    assert len(of_kind(guided, Train)) == 1
+    assert len(of_kind(guided, Sample)) == 3
+    assert set(alone.stages) <= set(guided.stages)
+    (unguided,) = of_kind(alone, Sample)
+    assert {s.id for s in of_kind(guided, Sample) if s.spec.guidance == 0} == {unguided.id}
+    assert len({r.nll for r in guided.results}) == 1  # the likelihood knows no guidance
+    works = {s.spec.guidance: s.work for s in of_kind(guided, Sample)}
+    assert works[3] == works[1] == 2 * works[0]  # and the plan's estimate of time knows that it asks twice
+
+
+def test_what_a_cell_without_labels_does_not_need_is_left_out_with_the_reason(data):
+    found = plan(dataset=data, axis=["conditional=false,true", "sample_labels=data,balanced"], guidances="0,2")
+    assert len(found.cells) == 5  # one without labels; two guidances by two ways to draw labels with
+    reasons = {reason for _, reason in found.excluded}
+    assert reasons == {
+        "guidance=2 is of networks that are trained with labels: conditional=true",
+        "sample_labels=balanced is of networks that are trained with labels",
+    }
+    assert len(of_kind(found, Sample)) == 5
+    plain = plan(dataset=data)
+    assert {s.id for s in of_kind(found, Train) if not s.spec.conditional} == {s.id for s in of_kind(plain, Train)}
+    assert set(plain.stages) <= set(found.stages)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"guidances": "1"}, "guidance=1 is of networks that are trained with labels"),
+        ({"conditional": True, "guidances": "1", "axis": ["label_dropout=0"]}, "label_dropout=0 never trains that"),
+        ({"conditional": True, "backbones": "heedless", "plugins": True}, "the same answer for every label y"),
+    ],
+)
+def test_what_can_not_be_is_refused_with_the_reason(data, tmp_path, options, reason):
+    (tmp_path / "heedless.py").write_text(HEEDLESS)
+    if options.get("plugins"):
+        options = {**options, "plugins": [str(tmp_path / "heedless.py")]}
+    with pytest.raises(DdpmkitError, match=reason) as caught:
+        plan(dataset=data, **options)
+    assert caught.value.hint
+    if "plugins" in options:
+        assert plan(dataset=data, **{**options, "conditional": False}).cells  # it is only its labels that it ignores
+
+
+def test_data_without_labels_are_refused(tmp_path):
+    with pytest.raises(DdpmkitError, match=r"needs labels of two classes or more, and npz:.* has none"):
+        plan(dataset=digits(tmp_path, "bare", labels=False), conditional=True)
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_two_labellings_of_the_same_pictures_share_no_training(tmp_path, conditional):
+    # Without labels the training would be the same; but the data are one thing with one hash, and it holds the labels.
+    one, other = (plan(dataset=digits(tmp_path, f"{s}", shuffled=s), conditional=conditional) for s in (False, True))
+    assert {s.id for s in of_kind(one, Train)}.isdisjoint({s.id for s in of_kind(other, Train)})
+
+
+@pytest.mark.parametrize("setting", ["label_dropout=0.2", "label_dropout=0.0"])
+def test_the_share_of_labels_that_are_dropped_is_in_the_id_of_a_conditional_training_alone(data, setting):
+    for conditional in (True, False):
+        one, other = (
+            plan(dataset=data, conditional=conditional),
+            plan(dataset=data, conditional=conditional, axis=[setting]),
+        )
+        assert ({s.id for s in of_kind(one, Train)} != {s.id for s in of_kind(other, Train)}) == conditional
+
+
+def stages(out) -> dict[float | None, tuple[Sample, str, dict]]:
+    """Guidance, None of the cell without labels, -> spec, id and arrays of its samples."""
+    records, store = read_study(out / "studies" / "tiny"), Store(out)
+    cells = {c["label"]: c["settings"] for c in records.plan["cells"]}
+    found = {}
+    for r in records.plan["results"]:
+        s = cells[r["cell"]]
+        key = s["guidance"] if s["conditional"] else None
+        found[key] = store.read_spec(Sample, r["sample"]), r["sample"], store.arrays("sample", r["sample"], "samples")
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strength", [0.0, -1.0])
+def test_the_ends_are_the_conditional_and_the_unconditional_model_bit_for_bit(out, strength):
+    spec, id, arrays = stages(out)[strength]
+    with devices.one_thread():
+        trained = open_training(out, spec.train, device="cpu")
+        assert trained.classes == 3
+        chain = trained.tables.strided(spec.times)
+        sampler = ddpmkit.build("sampler", "ancestral")
+        from ddpmkit.diffusion.variance import step_sigmas
+
+        sigmas = step_sigmas(sampler, trained.sigma, trained.tables, chain, 17, None)
+        labels = torch.from_numpy(arrays["labels"])
+        drawn = sample(
+            with_sigma(trained.predict(chain), sigmas), chain, sampler, count=30, shape=(1, 8, 8), levels=17,
+            seed=spec.seed, micro_batch=16, device=torch.device("cpu"),
+            label_of=lambda i: torch.where(i < 30, labels[i % 30], 0) if strength == 0 else torch.full_like(i, 3),
+        )  # fmt: skip
+    assert np.array_equal(drawn.numpy(), arrays["levels"])
+    assert Store(out).record(SampleRecord, id).evaluations == 30 * 3
+
+
+@pytest.mark.long
+def test_labels_are_stored_beside_the_samples_and_keyed_by_seed_and_index(out, data):
+    found = stages(out)
+    assert "labels" not in found[None][2]
+    y = ddpmkit.build("dataset", data).load().labels["train"]
+    for strength in STRENGTHS:
+        spec, _, arrays = found[strength]
+        assert np.array_equal(arrays["labels"], labels_of_samples("data", y, 3, spec.seed)(torch.arange(30)).numpy())
+    assert Store(out).record(SampleRecord, found[1.5][1]).evaluations == 2 * 30 * 3
+    assert len({arrays["levels"].tobytes() for _, _, arrays in found.values()}) == 4
+
+
+@pytest.mark.long
+def test_an_open_training_takes_labels(out):
+    trained = open_training(out, stages(out)[0.0][0].train, device="cpu")
+    predict, x, t = trained.predict(trained.tables), torch.zeros(2, 1, 8, 8), torch.tensor([10, 40])
+    with torch.inference_mode():
+        one, other, without, none = (
+            predict(x, t, *y)[0]
+            for y in ((torch.tensor([0, 0]),), (torch.tensor([1, 1]),), (), (torch.tensor([3, 3]),))
+        )
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, without)
+    assert torch.equal(without, none)
+
+
+@pytest.mark.long
+def test_each_label_has_been_trained_and_so_has_the_one_that_says_none(out, data):
+    trained = open_training(out, stages(out)[0.0][0].train, device="cpu")
+    images, backbone = trained.images, ddpmkit.build("backbone", TINY["backbones"])
+    with devices.one_thread():
+        fresh = initialise(lambda: network(backbone, images, learned=False, classes=3), 0)
+    (name,) = (n for n, _ in fresh.named_parameters() if "label" in n)
+    before, after = (net.get_parameter(name).detach() for net in (fresh, trained.net))
+    assert len(before) == 4
+    assert bool((before != after).any(1).all())  # a row that is never shown keeps its first values
+
+
+@pytest.mark.long
+def test_the_two_likelihoods_never_share_a_column(out):
+    frame = ddpmkit.load_results(out / "studies" / "tiny")
+    with_labels = frame["conditional"].astype(str) == "True"
+    bits = frame["metric"].str.startswith("NLL")
+    assert set(frame.loc[with_labels & bits, "metric"]) == {
+        "NLL-given-class", "NLL-given-class-unclipped", "NLL-given-class-train",
+    }  # fmt: skip
+    assert set(frame.loc[~with_labels & bits, "metric"]) == {"NLL", "NLL-unclipped", "NLL-train"}
+    report = json.loads((out / "studies" / "tiny" / "report.json").read_text())
+    assert {"NLL", "NLL-given-class"} <= set(report["metrics"])
+    assert report["differences"]["NLL-given-class"] == {}  # the first cell has none to be compared with
+    assert report["references"]["per-pixel categorical, given the class"].keys() == {"NLL-given-class"}
+    assert report["references"]["per-pixel categorical"].keys() == {"NLL"}
+
+
+@pytest.mark.long
+def test_each_class_has_its_numbers_in_results_and_report(out):
+    found, store = stages(out), Store(out)
+    records = read_study(out / "studies" / "tiny")
+    scores = {r["cell"]: r["scores"][0][1] for r in records.plan["results"]}
+    frame = records.results
+    for cell, score in scores.items():
+        mine = frame[(frame["cell"] == cell) & frame["metric"].str.contains(" class ")]
+        scored = store.record(ScoreRecord, score)
+        assert len(mine) == sum(("fd" in row) + ("near" in row) for row in scored.by_class)
+        assert (len(mine) == 0) == (not scored.by_class)
+    scored = store.record(ScoreRecord, next(s for c, s in scores.items() if "guidance=1.5" in c and "true" in c))
+    labels = found[1.5][2]["labels"]
+    assert [(r["class"], r["n"]) for r in scored.by_class] == [(c, int((labels == c).sum())) for c in range(3)]
+    assert any("fd" in r for r in scored.by_class)
+    report = json.loads((out / "studies" / "tiny" / "report.json").read_text())
+    table = next(t for t in report["tables"] if t["title"].startswith("class by class"))
+    assert table["columns"][:3] == ["cell", "class", "images"]
+    assert len(table["rows"]) == 3 * len(STRENGTHS) + 3  # and what held-out images are by chance
+    assert [row[0] for row in table["rows"][-3:]] == ["real, held out"] * 3
+    assert table["references"] == 3
+    assert any("guidance_scale of diffusers is 1 + w" in note for note in report["notes"])
+
+
+@pytest.mark.long
+def test_the_reverse_walk_of_a_conditional_cell_ends_in_its_sample(out):
+    strips = reverse_strips(out / "studies" / "tiny", Registry(installed=False))
+    cells = {cell.label: cell for cell in samples_of(read_study(out / "studies" / "tiny"))}
+    assert len(strips.rows) == 4
+    for label, row in strips.rows.items():
+        assert np.array_equal(row[-1], cells[label].images[0])
+
+
+def test_show_says_what_diffusers_call_it(capsys):
+    assert main(["show", "guidance"]) == 0
+    out = capsys.readouterr().out
+    assert "eps = (1 + w) eps(x_t, y) - w eps(x_t); diffusers' guidance_scale is 1 + w" in out
+    assert "--guidances 0.0,.." in out
+    assert main(["show", "label-dropout", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "label_dropout"
+    assert main(["show", "conditional"]) == 0
+    assert capsys.readouterr().out.endswith("ddpmkit ablate --conditional\n")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_the_classes_are_drawn(out, tmp_path, capsys, suffix):
+    path = tmp_path / f"classes{suffix}"
+    assert main(["plot", "classes", "tiny", "--where", "conditional=true", "--out", str(out), "--to", str(path)]) == 0
+    assert f"wrote {path}" in capsys.readouterr().err
+    if suffix == ".png":
+        assert np.asarray(Image.open(path).convert("L")).std() > 10
+    folder = out / "studies" / "tiny"
+    assert 'id="classes"' in (folder / "report.html").read_text()
+    assert (folder / "figures" / "classes.png").is_file()
+
+
+@pytest.mark.long
+def test_a_picture_shows_each_class_under_its_own_label(out):
+    grid = the_grid(select(read_study(out / "studies" / "tiny"), ["conditional=true"]))
+    assert grid.guidances == (-1.0, 0.0, 1.5)
+    assert grid.classes == (0, 1, 2)
+    found = stages(out)
+    for row, label in zip(grid.pictures, grid.classes, strict=True):
+        for images, strength in zip(row, grid.guidances, strict=True):
+            arrays = found[strength][2]
+            assert np.array_equal(images, arrays["levels"][arrays["labels"] == label][:5])
+
+
+@pytest.mark.long
+def test_a_study_without_labels_has_no_such_picture(out, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plot", "classes", "tiny", "--where", "conditional=false", "--out", str(out)]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 2
+    assert "no cell of study 'tiny' has samples with labels" in err[0]
+
+
+@pytest.mark.long
+def test_the_likelihood_of_a_conditional_training_says_that_it_is_given_the_class(out, capsys):
+    train = stages(out)[0.0][0].train
+    assert main(["likelihood", train[:12], "--nll-evals", "16", "--out", str(out)]) == 0
+    assert "NLL given the class" in capsys.readouterr().err
+    assert main(["likelihood", train[:12], "--ode", "2", "--out", str(out)]) == 2
+    assert "trained with labels" in capsys.readouterr().err
