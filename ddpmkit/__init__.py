@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.files import file_stamp
 from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
 from ddpmkit.plugin.hookspecs import hookimpl
 from ddpmkit.plugin.interfaces import (
@@ -102,6 +103,7 @@ __all__ = [
     "copy_check",
     "debiased_frechet",
     "event_problem",
+    "file_stamp",
     "hookimpl",
     "inert",
     "kernel_distance",

@@ -44,6 +44,22 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def file_stamp(paths: Iterable[str | Path]) -> list[list[Any]]:
+    """Return for each file its real path, size and times of change: what is another where its content is.
+
+    Raises:
+        DdpmkitError: when one is not there.
+    """
+    out = []
+    for path in paths:
+        try:
+            found = Path(path).stat()
+        except OSError as err:
+            raise DdpmkitError(f"can't look at '{path}': {err.strerror}", "look at the path") from None
+        out.append([os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns])
+    return out
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that it is whole or absent at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)

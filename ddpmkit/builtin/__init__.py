@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ddpmkit import hookimpl
 from ddpmkit.builtin.backbones.unet import UNet
+from ddpmkit.builtin.datasets.cifar10 import Cifar10
 from ddpmkit.builtin.datasets.digits import Digits
+from ddpmkit.builtin.datasets.idx import Idx
 from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.builtin.executors.inline import Inline
 from ddpmkit.builtin.executors.local import Local
@@ -114,7 +116,7 @@ def ddpmkit_register_samplers() -> list[type]:
 @hookimpl
 def ddpmkit_register_datasets() -> list[type]:
     """Data sets."""
-    return [Digits, Npz]
+    return [Digits, Npz, Idx, Cifar10]
 
 
 @hookimpl
