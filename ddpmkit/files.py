@@ -45,7 +45,7 @@ def sha256(data: bytes) -> str:
 
 
 def file_stamp(paths: Iterable[str | Path]) -> list[list[Any]]:
-    """Return for each file its real path, size and times of change: what is another where its content is.
+    """Return for each file its path, size and times of change: what is another where its content is.
 
     Raises:
         DdpmkitError: when one is not there.
@@ -56,7 +56,7 @@ def file_stamp(paths: Iterable[str | Path]) -> list[list[Any]]:
             found = Path(path).stat()
         except OSError as err:
             raise DdpmkitError(f"can't look at '{path}': {err.strerror}", "look at the path") from None
-        out.append([os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns])
+        out.append([str(Path(path).absolute()), found.st_size, found.st_mtime_ns, found.st_ctime_ns])
     return out
 
 

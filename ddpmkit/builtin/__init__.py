@@ -6,6 +6,7 @@ from ddpmkit import hookimpl
 from ddpmkit.builtin.backbones.unet import UNet
 from ddpmkit.builtin.datasets.cifar10 import Cifar10
 from ddpmkit.builtin.datasets.digits import Digits
+from ddpmkit.builtin.datasets.folder import Folder
 from ddpmkit.builtin.datasets.idx import Idx
 from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.builtin.executors.inline import Inline
@@ -116,7 +117,7 @@ def ddpmkit_register_samplers() -> list[type]:
 @hookimpl
 def ddpmkit_register_datasets() -> list[type]:
     """Data sets."""
-    return [Digits, Npz, Idx, Cifar10]
+    return [Digits, Npz, Folder, Idx, Cifar10]
 
 
 @hookimpl
