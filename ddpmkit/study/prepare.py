@@ -1,4 +1,7 @@
-"""Read and plan a study, try its parts, and find what of it is still to do. Nothing runs, and nothing is written."""
+"""Read and plan a study, try its parts, and find what of it is still to do. Nothing runs.
+
+Nothing is written but decoded images, which later plans and all workers share (study/kept.py).
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,7 @@ def prepare(
     registry: Registry | None = None,
     run_options: RunOptions | None = None,
 ) -> Prepared:
-    """Plan a study and find what of it is to be done. Writes nothing.
+    """Plan a study and find what of it is to be done. Writes nothing but decoded data.
 
     Args:
         options: Settings, axes, seeds; ``study`` may name a .toml file that holds them, which the others override.
@@ -124,7 +127,7 @@ def prepare(
 
 
 def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_options: RunOptions) -> Prepared:
-    """Plan a study that has been read, and find what of it is to be done. Writes nothing.
+    """Plan a study that has been read, and find what of it is to be done. Writes nothing but decoded data.
 
     Raises:
         DdpmkitError: when its name is another grid's, or it can't be planned.
@@ -135,7 +138,7 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_opti
     store = Store(files.home(out))
     store.check_format()
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
-        plan = make_plan(study, registry)
+        plan = make_plan(study, registry, store)
         study = plan.study  # without the metrics that nobody asked for and these data don't allow
         check_name_is_free(study, store)
         todo = _todo(plan, store)

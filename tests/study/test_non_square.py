@@ -80,7 +80,8 @@ def test_a_study_of_images_that_are_not_square(tmp_path: Path, capsys: pytest.Ca
     assert any("nll" in name.lower() for name in frame.index)
     assert np.isfinite(frame.astype(float)).all()
     (picture,) = (outcome.folder / "figures").glob("samples-*.png")
-    across, down = Image.open(picture).size
+    with Image.open(picture) as drawn:
+        across, down = drawn.size
     assert across / down == pytest.approx((10 * 11 - 1) / (4 * 7 - 1), rel=0.01)
     for k, image in enumerate(wide(40, 2)):
         (tmp_path / "drawn").mkdir(exist_ok=True)

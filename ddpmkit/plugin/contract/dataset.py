@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,21 @@ def images(dataset: Dataset, *, again: bool = False) -> Images:
             same = same and np.array_equal(found.labels.get(split, 0), other.labels.get(split, 0))
         if not same:
             refuse(dataset, f"{told} gives other images when it is loaded again", "draw the split from a fixed seed")
+    return found
+
+
+def stamp(dataset: Dataset) -> Any:
+    """Return what a data set says to be another where its images are; None where it says nothing.
+
+    Raises:
+        DdpmkitError: when it is no JSON.
+    """
+    with blame("dataset", dataset.name):
+        found = dataset.stamp()
+    try:
+        json.dumps(found, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        refuse(dataset, f"dataset '{dataset.name}': its stamp is {shown(found)}, and no JSON", "give numbers and texts")
     return found
 
 
