@@ -45,6 +45,11 @@ class Settings:
     dropout: float | None = param(
         None, "rate of all dropout layers of the backbone; none leaves each its own", ge=0, lt=1
     )
+    flip: bool = param(
+        False,
+        "mirror half of the training images left to right, others each time; all else sees them as they are",
+        before=False,
+    )
     precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of training; auto is bf16 where the hardware has it")
     eval_precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of sampling and likelihood")
     micro_batch: int = param(64, "images the network sees at once in training", ge=1)
@@ -75,7 +80,7 @@ PLURALS = {
 
 # Settings without a flag of their own: --axis NAME=VALUE sets them.
 AXIS_ONLY = (
-    "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "eval_precision", "micro_batch", "eval_batch",
+    "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "flip", "eval_precision", "micro_batch", "eval_batch",
     "reference_split", "decoder_variance", "fit_images",
 )  # fmt: skip
 

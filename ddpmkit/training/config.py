@@ -29,6 +29,7 @@ class TrainConfig:
         timestep_sampling: how the steps of a batch are drawn.
         precision: ``fp32``, or ``bf16`` for autocast.
         seed: the train seed.
+        flip: whether half of the images, chosen anew each time, are mirrored left to right.
     """
 
     steps: int
@@ -45,6 +46,7 @@ class TrainConfig:
     timestep_sampling: TimestepSampling
     precision: str
     seed: int
+    flip: bool = False
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -66,6 +66,7 @@ class Train(StageKind):
     # Both only where the loss holds the reverse variance, or teaches it.
     sigma: Identity | None = added(None)
     decoder_variance: str | None = added(None)
+    flip: bool = added(False)
 
     @classmethod
     def planned(cls, at: Place) -> Iterable[Stage[Train]]:
@@ -93,6 +94,7 @@ class Train(StageKind):
             dropout=s.dropout,
             precision=s.precision,
             seed=at.train_seed,
+            flip=s.flip,
         )
         if parts.weighting.uses_sigma or parts.sigma.learned:
             spec = replace(spec, sigma=parts.identities["sigma"], decoder_variance=s.decoder_variance)
