@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.spacing import SPACING_HELP, Spacing, spaced
     from ddpmkit.diffusion.tables import tables_for
     from ddpmkit.distances.copies import copy_check, no_copy_check
-    from ddpmkit.distances.folder import Colour, image_files, is_visible, read_image_files
+    from ddpmkit.distances.folder import Colour, folder_stamp, image_files, is_visible, read_image_files
     from ddpmkit.distances.frechet_error import debiased_frechet
     from ddpmkit.distances.kernel import kernel_distance
     from ddpmkit.distances.layout import channels_first
@@ -108,6 +108,7 @@ __all__ = [
     "debiased_frechet",
     "event_problem",
     "file_stamp",
+    "folder_stamp",
     "hookimpl",
     "image_files",
     "inert",
@@ -145,6 +146,7 @@ _WHERE = {
     "copy_check": "ddpmkit.distances.copies",
     "no_copy_check": "ddpmkit.distances.copies",
     "Colour": "ddpmkit.distances.folder",
+    "folder_stamp": "ddpmkit.distances.folder",
     "image_files": "ddpmkit.distances.folder",
     "is_visible": "ddpmkit.distances.folder",
     "read_image_files": "ddpmkit.distances.folder",

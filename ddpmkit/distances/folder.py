@@ -14,6 +14,7 @@ import numpy as np
 from ddpmkit.damage import DAMAGE
 from ddpmkit.distances.resize import Resize, squared
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.files import file_stamp
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -101,6 +102,24 @@ def image_files(folder: Path, say: Callable[[str], None] = silent) -> list[Path]
     Raises:
         DdpmkitError: for a folder that can't be read, and an image's name behind which there is no file.
     """
+    paths = sorted(map(Path, _image_names(folder, say)))
+    below = sum(path.parent != folder for path in paths)
+    if below:
+        say(f"'{folder}': {below} of its {len(paths)} images are in subfolders")
+    return paths
+
+
+def folder_stamp(folder: Path) -> list[list[Any]]:
+    """Return :func:`ddpmkit.file_stamp` of the image files of a folder, in any order that stays.
+
+    Raises:
+        DdpmkitError: as :func:`image_files`.
+    """
+    return file_stamp(sorted(_image_names(folder, silent)))
+
+
+def _image_names(folder: Path, say: Callable[[str], None]) -> list[str]:
+    """The paths of :func:`image_files` as texts, in no order."""
     found: dict[str, str] = {}  # real path -> the name it is read under
     links: list[str] = []
     foreign: list[str] = []
@@ -142,17 +161,13 @@ def image_files(folder: Path, say: Callable[[str], None] = silent) -> list[Path]
                 enter(path)
         elif _suffix(Path(path).name) in SUFFIXES:
             take(path, real)
-    paths = sorted(map(Path, found.values()))
-    below = sum(path.parent != folder for path in paths)
-    if below:
-        say(f"'{folder}': {below} of its {len(found)} images are in subfolders")
     if repeated:
         say(f"'{folder}': further names, by links, of images that count once: {repeated}")
     if circles:
         say(f"'{folder}': links back to a folder above them, not followed: {circles}")
     if foreign:
         say(f"'{folder}': image files of a kind that is not read: {len(foreign)} ({', '.join(sorted(set(foreign)))})")
-    return paths
+    return list(found.values())
 
 
 def _visible(folder: str) -> list[os.DirEntry[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.kept import find_data, set_aside
+from ddpmkit.study.kept import find_data, keep, set_aside
 from ddpmkit.study.store import Store
 
 
@@ -37,10 +37,10 @@ def load_images(store: Store, registry: Registry, recipe: Mapping[str, Any], *ex
 def _loaded(store: Store, registry: Registry, record: str, planned: str) -> tuple[Images, str]:
     """The data now, and their hash; ``planned`` tells apart what one process planned before and after a change."""
     dataset = registry.rebuild(json.loads(record))
-    data = find_data(store, registry, dataset)
+    data = keep(find_data(store, registry, dataset))
     found = data.images.fingerprint()  # of every byte, since kept files may have rotted
     if found != data.fingerprint:
         set_aside(data)
-        data = find_data(store, registry, dataset)
+        data = keep(find_data(store, registry, dataset))
         found = data.images.fingerprint()
     return data.images, found

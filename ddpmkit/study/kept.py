@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Data:
         most: the highest.
         second_moment: mean square of the training images' pixels in [-1, 1].
         place: the folder they are kept in; None where they are not.
+        wanted: what is written for their stamp when they are kept, and where; None where they are not to be.
+        answers: what was found out of data that are not kept yet, by the hash of the question.
     """
 
     images: Images
@@ -49,6 +51,8 @@ class Data:
     most: int
     second_moment: float
     place: Path | None = None
+    wanted: tuple[Path, dict[str, Any]] | None = None
+    answers: dict[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, images: Images) -> Data:
@@ -64,10 +68,12 @@ class Data:
 
     def remembered(self, question: Any, ask: Callable[[], str | None]) -> str | None:
         """Return the answer to a question about these data, asked once where they are kept; JSON names the question."""
-        if self.place is None:
-            return ask()
         name = files.sha256(files.canonical([self.fingerprint, question]).encode())
-        path = self.place.parent / "answers" / f"{name}.json"
+        if self.place is None:
+            if name not in self.answers:
+                self.answers[name] = ask()
+            return self.answers[name]
+        path = _answer(self.place, name)
         known = files.read_sealed(path)
         if known is None or "answer" not in known:
             known = {"answer": ask()}
@@ -77,7 +83,7 @@ class Data:
 
 
 def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, again: bool = False) -> Data:
-    """Return the images of a data set: those that are kept, if its stamp is that of then, else decoded and kept.
+    """Return the images of a data set: those that are kept, if its stamp is that of then, else decoded. Writes nothing.
 
     Args:
         store: Where they are kept; None for nowhere.
@@ -102,14 +108,29 @@ def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, agai
     if contract.stamp(dataset) != stamp:
         return data  # it changed while it was read: the next one reads it again
     said = {"content": data.fingerprint, "notes": list(data.images.notes), "dataset": registry.called(dataset)}
+    return replace(data, wanted=(entry, said))
 
-    def keep() -> None:
+
+def keep(data: Data) -> Data:
+    """Keep decoded data, and return them as they are kept; those that are, or are not to be, as they are."""
+    if data.wanted is None:
+        return data
+    entry, said = data.wanted
+    root = entry.parent.parent
+
+    def write() -> None:
         _keep(root / data.fingerprint, data)
+        for name, answer in data.answers.items():
+            files.write_sealed(_answer(root / data.fingerprint, name), {"answer": answer})
         files.write_sealed(entry, said)
 
-    _quietly(keep)
+    _quietly(write)
     kept = _opened(root, data.fingerprint)
     return data if kept is None else replace(kept, images=replace(kept.images, notes=data.images.notes))
+
+
+def _answer(place: Path, name: str) -> Path:
+    return place.parent / "answers" / f"{name}.json"
 
 
 def set_aside(data: Data) -> None:

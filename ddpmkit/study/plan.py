@@ -53,13 +53,18 @@ class Plan:
     """All stages of a study, each once, in an order in which they can run, and the results they make up."""
 
     study: Study
-    images: Images
+    data: Data
     cells: list[Cell] = field(default_factory=list)
     excluded: list[tuple[str, str]] = field(default_factory=list)  # label of an impossible cell, reason
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was decided without being asked
     stages: dict[str, Stage[Any]] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
+
+    @property
+    def images(self) -> Images:
+        """The images of the study's data set."""
+        return self.data.images
 
     def add(self, at: Place) -> None:
         """Take the stages of a place in, each unless it is there already."""
@@ -102,7 +107,7 @@ class Plan:
 def make_plan(study: Study, registry: Registry, store: Store | None = None) -> Plan:
     """Expand a study into stages, and find out what is impossible before anything runs.
 
-    Where ``store`` is given, decoded images are taken from it, and kept there.
+    Where ``store`` is given, decoded images are taken from it.
 
     Raises:
         DdpmkitError: when a component can't be built, does not go with another, or the data can't be read.
@@ -111,7 +116,7 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None) -> P
     data = find_data(store, registry, dataset, again=True)
     images = data.images
     study, left_out = _feasible(study, data, registry)
-    plan = Plan(study, images, notes=[*images.notes, *left_out])
+    plan = Plan(study, data, notes=[*images.notes, *left_out])
     scale = sliver(data.least, data.most, 0, images.levels - 1)
     if scale:
         plan.warn(f"data set '{study.base.dataset}': {scale}")

@@ -18,6 +18,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Study, axis_fields, make_study
+from ddpmkit.study.kept import keep
 from ddpmkit.study.metrics import of_images
 from ddpmkit.study.plan import Plan, make_plan
 from ddpmkit.study.planning import build_without_memory
@@ -144,6 +145,7 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_opti
         todo = _todo(plan, store)
         if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
             _try_parts(plan, registry)
+    plan.data = keep(plan.data)  # of a plan that holds: what is refused leaves nothing behind
     for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
         print(text, file=sys.stderr)
     for text in [*plan.notes, *moved_since(plan, store)]:

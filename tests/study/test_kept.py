@@ -14,8 +14,9 @@ from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import data as data_module
+from ddpmkit.study import kept as kept_module
 from ddpmkit.study.config import make_study
-from ddpmkit.study.kept import find_data
+from ddpmkit.study.kept import find_data, keep
 from ddpmkit.study.plan import make_plan
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
@@ -65,7 +66,7 @@ def spec(path: Path) -> str:
 
 
 def find(store: Store | None, path: Path) -> Any:
-    return find_data(store, REGISTRY, REGISTRY.build("dataset", spec(path)))
+    return keep(find_data(store, REGISTRY, REGISTRY.build("dataset", spec(path))))
 
 
 def planned(tmp_path: Path, path: Path, **options: Any) -> Any:
@@ -104,6 +105,34 @@ def test_ids_are_the_same_with_and_without_a_store(source: Path, tmp_path: Path)
     plans = [make_plan(study, REGISTRY, s) for s in (None, store, store)]
     assert [*plans[0].stages] == [*plans[1].stages] == [*plans[2].stages]
     assert [p.json() for p in plans[1:]] == [plans[0].json()] * 2
+
+
+def test_a_plan_that_is_refused_keeps_nothing(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(DdpmkitError):
+        planned(tmp_path, source, metrics="fd,copy", samples="2")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_second_plan_looks_at_no_pixel(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"metrics": "fd,copy,nll", "features": "pca:k=4,pixels"}
+    first = planned(tmp_path, source, **options)
+    opened = kept_module._opened
+
+    def hollow(root: Path, content: str) -> Any:
+        """Kept data behind whose headers there are other pixels."""
+        found = opened(root, content)
+        if found is not None:
+            for split in ("train", "validation", "test"):
+                getattr(found.images, split)[:] = 0
+        return found
+
+    monkeypatch.setattr(kept_module, "_opened", hollow)
+    second = planned(tmp_path, source, **options)
+    assert not second.plan.images.train.any()
+    assert second.plan.json() == first.plan.json()
+    monkeypatch.setattr(kept_module.Data, "remembered", lambda self, question, ask: ask())
+    with pytest.raises(DdpmkitError, match="copies"):  # or it would pass for a reason of its own
+        planned(tmp_path, source, **options)
 
 
 def test_what_is_known_of_kept_data_is_what_is_so(source: Path, tmp_path: Path) -> None:
@@ -257,7 +286,7 @@ def test_where_nothing_can_be_written_the_data_are_used_as_they_are(
 
 def test_a_data_set_without_a_stamp_is_not_kept(tmp_path: Path) -> None:
     store = Store(tmp_path / "r")
-    assert find_data(store, REGISTRY, REGISTRY.build("dataset", "digits")).place is None
+    assert keep(find_data(store, REGISTRY, REGISTRY.build("dataset", "digits"))).place is None
     assert not store.root.exists()
 
 

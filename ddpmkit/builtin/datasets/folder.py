@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit import Dataset, DdpmkitError, Images, file_stamp, param
+from ddpmkit import Dataset, DdpmkitError, Images, param
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,11 +81,11 @@ class Folder(Dataset):
 
     def stamp(self) -> Any:
         """Return what changes with the folder, without reading a file."""
-        from ddpmkit import image_files
+        from ddpmkit import folder_stamp
 
         folders = self._splits([])
         below = sorted(p.name for p in Path(self.path).iterdir() if p.is_dir())
-        return [below, {split: file_stamp(image_files(place)) for split, place in folders.items()}]
+        return [below, {split: folder_stamp(place) for split, place in folders.items()}]
 
     def _splits(self, notes: list[str]) -> dict[str, Path]:
         """The folders train, test and validation, where they are there; else the folder itself, as ``""``."""
