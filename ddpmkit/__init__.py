@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.files import file_stamp
 from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
 from ddpmkit.plugin.hookspecs import hookimpl
 from ddpmkit.plugin.interfaces import (
@@ -49,10 +50,12 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.spacing import SPACING_HELP, Spacing, spaced
     from ddpmkit.diffusion.tables_for import tables_for
     from ddpmkit.distances.copies import copy_check, no_copy_check
+    from ddpmkit.distances.folder import Colour, folder_stamp, image_files, is_visible, read_image_files
     from ddpmkit.distances.frechet_error import debiased_frechet
     from ddpmkit.distances.kernel import kernel_distance
     from ddpmkit.distances.layout import channels_first
     from ddpmkit.distances.neighbours import neighbour_metrics, no_neighbours
+    from ddpmkit.distances.resize import Resize
     from ddpmkit.distances.sliced import sliced_wasserstein
     from ddpmkit.distances.two_sample import no_two_sample_test, two_sample_test
     from ddpmkit.pixels import quantise, to_pixels
@@ -68,6 +71,7 @@ __all__ = [
     "Array",
     "Backbone",
     "Clip",
+    "Colour",
     "Dataset",
     "DdpmkitError",
     "Denoise",
@@ -85,6 +89,7 @@ __all__ = [
     "Noise",
     "Pool",
     "Prediction",
+    "Resize",
     "Sampler",
     "Schedule",
     "Sets",
@@ -102,8 +107,12 @@ __all__ = [
     "copy_check",
     "debiased_frechet",
     "event_problem",
+    "file_stamp",
+    "folder_stamp",
     "hookimpl",
+    "image_files",
     "inert",
+    "is_visible",
     "kernel_distance",
     "load_results",
     "neighbour_metrics",
@@ -112,6 +121,7 @@ __all__ = [
     "no_two_sample_test",
     "param",
     "quantise",
+    "read_image_files",
     "run_one",
     "scaled_endpoints",
     "sliced_wasserstein",
@@ -135,6 +145,12 @@ _WHERE = {
     "tables_for": "ddpmkit.diffusion.tables_for",
     "copy_check": "ddpmkit.distances.copies",
     "no_copy_check": "ddpmkit.distances.copies",
+    "Colour": "ddpmkit.distances.folder",
+    "folder_stamp": "ddpmkit.distances.folder",
+    "image_files": "ddpmkit.distances.folder",
+    "is_visible": "ddpmkit.distances.folder",
+    "read_image_files": "ddpmkit.distances.folder",
+    "Resize": "ddpmkit.distances.resize",
     "debiased_frechet": "ddpmkit.distances.frechet_error",
     "kernel_distance": "ddpmkit.distances.kernel",
     "channels_first": "ddpmkit.distances.layout",

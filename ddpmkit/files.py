@@ -44,6 +44,23 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def file_stamp(paths: Iterable[str | Path]) -> list[list[Any]]:
+    """Return for each file its path, size and times of change: what is another where its content is.
+
+    Raises:
+        DdpmkitError: when one is not there.
+    """
+    out, here = [], f"{Path.cwd()}{os.sep}"
+    for text in (os.fspath(path) for path in paths):
+        try:
+            found = os.stat(text)  # noqa: PTH116 - a Path for each of many files takes longer than all else
+        except OSError as err:
+            raise DdpmkitError(f"can't look at '{text}': {err.strerror}", "look at the path") from None
+        whole = text if text.startswith(os.sep) else here + text
+        out.append([whole, found.st_size, found.st_mtime_ns, found.st_ctime_ns])
+    return out
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that it is whole or absent at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,8 +190,11 @@ def commit_folder(target: Path, files: dict[str, bytes], meta: dict[str, Any]) -
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def verify_folder(folder: Path) -> dict[str, Any] | None:
-    """Return the meta of a committed folder whose every file has the size and hash it was committed with, else None."""
+def verify_folder(folder: Path, *, contents: bool = True) -> dict[str, Any] | None:
+    """Return the meta of a committed folder whose every file has the size and hash it was committed with, else None.
+
+    Without ``contents`` only the sizes are looked at, and no file is read.
+    """
     commit = read_json(folder / COMMIT)
     if not isinstance(commit, dict) or not isinstance(commit.get("files"), dict):
         return None
@@ -183,8 +203,13 @@ def verify_folder(folder: Path) -> dict[str, Any] | None:
         return None
     for name, expected in commit["files"].items():
         try:
-            data = (folder / name).read_bytes()
-        except (OSError, ValueError):
+            path = folder / name
+            if not contents:
+                if path.stat().st_size != expected["bytes"]:
+                    return None
+                continue
+            data = path.read_bytes()
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         if expected != {"bytes": len(data), "sha256": sha256(data)}:
             return None

@@ -24,7 +24,7 @@ Key = tuple[int, int]
 
 
 def stream_key(seed: int | str, stream: str) -> Key:
-    """Return the 64-bit key of one stream of one seed; streams are init, order, time, noise, label, sampling ..."""
+    """Return the 64-bit key of a stream of a seed: init, order, time, noise, flip, label, dropout, sampling, nll ..."""
     digest = hashlib.sha256(f"ddpmkit/{seed}/{stream}".encode()).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 

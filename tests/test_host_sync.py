@@ -43,6 +43,7 @@ CONFIG = TrainConfig(
     timestep_sampling="uniform",
     precision="fp32",
     seed=0,
+    flip=True,
 )
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from ddpmkit import hookimpl
 from ddpmkit.builtin.backbones.unet import UNet
+from ddpmkit.builtin.datasets.cifar10 import Cifar10
 from ddpmkit.builtin.datasets.digits import Digits
+from ddpmkit.builtin.datasets.folder import Folder
+from ddpmkit.builtin.datasets.gaussian import Gaussian
+from ddpmkit.builtin.datasets.idx import Idx
+from ddpmkit.builtin.datasets.mixture import Mixture
 from ddpmkit.builtin.datasets.npz import Npz
+from ddpmkit.builtin.datasets.two_point import TwoPoint
 from ddpmkit.builtin.executors.inline import Inline
 from ddpmkit.builtin.executors.local import Local
 from ddpmkit.builtin.features.digits import DigitsNet
@@ -114,7 +120,7 @@ def ddpmkit_register_samplers() -> list[type]:
 @hookimpl
 def ddpmkit_register_datasets() -> list[type]:
     """Data sets."""
-    return [Digits, Npz]
+    return [Digits, Npz, Folder, Idx, Cifar10, Gaussian, Mixture, TwoPoint]
 
 
 @hookimpl

@@ -149,15 +149,9 @@ def ablate(
     plugin: Plugins = None,
 ) -> None:
     """Train, sample, score and compare every cell of a grid. What is done is not done again."""
-    from ddpmkit.cli.live import watch
     from ddpmkit.cli.plan import print_plan
-    from ddpmkit.report.show.json import to_json
-    from ddpmkit.report.show.terminal import to_terminal
-    from ddpmkit.report.write import write_report
     from ddpmkit.study.prepare import RunOptions, prepare
-    from ddpmkit.study.runner import run
     from ddpmkit.study.taken import NameTakenError
-    from ddpmkit.study.walks import walks
 
     given: Global = context.obj
     settings = {
@@ -179,6 +173,14 @@ def ablate(
     if dry_run:
         print_plan(prepared, as_json=json)
         return
+
+    from ddpmkit.cli.live import watch  # what a dry run needs nothing of
+    from ddpmkit.report.show.json import to_json
+    from ddpmkit.report.show.terminal import to_terminal
+    from ddpmkit.report.write import write_report
+    from ddpmkit.study.runner import run
+    from ddpmkit.study.walks import walks
+
     with watch(prepared) as tell:
         outcome = run(prepared, tell)
     stopped = outcome.code in (Exit.SIGINT, Exit.SIGTERM)  # who stopped the study does not wait for these pictures

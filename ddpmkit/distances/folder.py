@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ddpmkit.damage import DAMAGE
+from ddpmkit.distances.resize import Resize, squared
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.files import file_stamp
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
+Colour = Literal["auto", "grey", "rgb"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 # Images that nobody here reads: left out aloud, since a count of images would else be short without a word.
@@ -45,16 +48,48 @@ def read_folder(folder: Path, say: Callable[[str], None] = silent) -> Levels:
     paths = image_files(folder, say)
     if not paths:
         raise DdpmkitError(f"there are no images in '{folder}'", f"images end in {', '.join(SUFFIXES[:4])} ..")
-    images: list[Levels] = []
-    for path in paths:
-        image = _read_file(path, images[0].shape if images else None, len(paths))
-        if images and image.shape != images[0].shape:
-            raise DdpmkitError(
-                f"'{path}' is {_said(image.shape)} and '{paths[0]}' is {_said(images[0].shape)}",
-                "all images must have one size and be all grey or all colour",
-            )
-        images.append(image)
-    return np.stack(images)
+    return read_image_files(paths)
+
+
+def read_image_files(
+    paths: Sequence[Path],
+    *,
+    size: int | None = None,
+    resize: Resize = "lanczos",
+    colour: Colour = "auto",
+    hint: str = "all images must have one size and be all grey or all colour",
+    say: Callable[[str], None] = silent,
+) -> Levels:
+    """Return image files as uint8 (N, C, H, W), as docs/images.md says: the one reader of images for all purposes.
+
+    Args:
+        paths: The files, at least one.
+        size: Side of the square that each becomes, see :func:`ddpmkit.distances.resize.squared`; None for as they are,
+            which must be one size.
+        resize: How pixels become those of another size.
+        colour: ``grey`` or ``rgb`` makes each so; ``auto`` takes them as they are, all grey or all colour.
+        hint: What to do where sizes or colours differ.
+        say: Told what was decided.
+
+    Raises:
+        DdpmkitError: for the first file that is not one still image of 8 bits a channel without transparency.
+    """
+    out: Levels | None = None
+    smaller = 0
+    for index, path in enumerate(paths):
+        shape = None if out is None or size is not None else out.shape[1:]
+        image, small = _read_file(path, shape, len(paths), size=size, resize=resize, colour=colour, hint=hint)
+        smaller += small
+        if out is None:
+            out = np.empty((len(paths), *image.shape), dtype=np.uint8)
+        if image.shape != out.shape[1:]:
+            raise DdpmkitError(f"'{path}' is {_said(image.shape)} and '{paths[0]}' is {_said(out.shape[1:])}", hint)
+        out[index] = image
+    if out is None:
+        raise DdpmkitError("there are no images to read", "name at least one")
+    if smaller:
+        say(f"images smaller than {size} x {size}, enlarged to it: {smaller} of {len(paths)}")
+    return out
 
 
 def image_files(folder: Path, say: Callable[[str], None] = silent) -> list[Path]:
@@ -67,72 +102,109 @@ def image_files(folder: Path, say: Callable[[str], None] = silent) -> list[Path]
     Raises:
         DdpmkitError: for a folder that can't be read, and an image's name behind which there is no file.
     """
-    found: dict[str, Path] = {}  # real path -> the name it is read under
-    links: list[Path] = []
+    paths = sorted(map(Path, _image_names(folder, say)))
+    below = sum(path.parent != folder for path in paths)
+    if below:
+        say(f"'{folder}': {below} of its {len(paths)} images are in subfolders")
+    return paths
+
+
+def folder_stamp(folder: Path) -> list[list[Any]]:
+    """Return :func:`ddpmkit.file_stamp` of the image files of a folder, in any order that stays.
+
+    Raises:
+        DdpmkitError: as :func:`image_files`.
+    """
+    return file_stamp(sorted(_image_names(folder, silent)))
+
+
+def _image_names(folder: Path, say: Callable[[str], None]) -> list[str]:
+    """The paths of :func:`image_files` as texts, in no order."""
+    found: dict[str, str] = {}  # real path -> the name it is read under
+    links: list[str] = []
     foreign: list[str] = []
     repeated, circles = 0, 0
     entered: set[str] = set()
 
-    def take(path: Path) -> None:
+    def take(entry: os.DirEntry[str] | str, real: str) -> None:
         nonlocal repeated
-        real = os.path.realpath(path)
         repeated += real in found
-        found.setdefault(real, _file(path))
+        path = entry if isinstance(entry, str) else entry.path
+        if not (Path(path).is_file() if isinstance(entry, str) else entry.is_file()):
+            _refuse(Path(path))
+        found.setdefault(real, path)
 
-    def enter(place: Path) -> None:
-        entered.add(os.path.realpath(place))
-        for path in _visible(place):
-            if path.is_symlink():
-                links.append(path)
-            elif path.is_dir():
-                enter(path)
-            elif path.suffix.lower() in SUFFIXES:
-                take(path)
-            elif path.suffix.lower() in FOREIGN:
-                foreign.append(path.suffix.lower())
+    def enter(place: str) -> None:
+        real = os.path.realpath(place)
+        entered.add(real)
+        # Its names as they stand there: a look at each file takes long where there are many.
+        for entry in _visible(place):
+            suffix = _suffix(entry.name)
+            if entry.is_symlink():
+                links.append(entry.path)
+            elif entry.is_dir():
+                enter(entry.path)
+            elif suffix in SUFFIXES:
+                take(entry, f"{real.rstrip(os.sep)}{os.sep}{entry.name}")
+            elif suffix in FOREIGN:
+                foreign.append(suffix)
 
-    enter(folder)
+    enter(str(folder))
     while links:  # after what is really here, so that the real names stand
         path = links.pop(0)
         real = os.path.realpath(path)
-        if path.is_dir():
-            above = os.path.realpath(path.parent)
+        if Path(path).is_dir():
+            above = os.path.realpath(Path(path).parent)
             if real == above or above.startswith(real.rstrip(os.sep) + os.sep):
                 circles += 1
             elif real not in entered:
                 enter(path)
-        elif path.suffix.lower() in SUFFIXES:
-            take(path)
-    below = sum(path.parent != folder for path in found.values())
-    if below:
-        say(f"'{folder}': {below} of its {len(found)} images are in subfolders")
+        elif _suffix(Path(path).name) in SUFFIXES:
+            take(path, real)
     if repeated:
         say(f"'{folder}': further names, by links, of images that count once: {repeated}")
     if circles:
         say(f"'{folder}': links back to a folder above them, not followed: {circles}")
     if foreign:
         say(f"'{folder}': image files of a kind that is not read: {len(foreign)} ({', '.join(sorted(set(foreign)))})")
-    return sorted(found.values())
+    return list(found.values())
 
 
-def _visible(folder: Path) -> Iterator[Path]:
+def _visible(folder: str) -> list[os.DirEntry[str]]:
     try:
-        paths = sorted(folder.iterdir())
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if is_visible(e.name)), key=lambda entry: entry.name)
     except OSError as err:
         raise DdpmkitError(f"can't read the folder '{folder}': {err.strerror}", "look at its permissions") from None
-    yield from (path for path in paths if not path.name.startswith(".") and path.name not in NOT_LOOKED_AT)
 
 
-def _file(path: Path) -> Path:
-    """The path, if a file is behind it: a pipe would be waited for, and a link may lead nowhere."""
-    if not path.is_file():
-        what = "is a link to nothing" if path.is_symlink() and not path.exists() else "is no file"
-        raise DdpmkitError(f"'{path}' {what}", "take it out of the folder")
-    return path
+def _suffix(name: str) -> str:
+    _, dot, end = name.rpartition(".")
+    return dot + end.lower()
 
 
-def _read_file(path: Path, shape: tuple[int, ...] | None, count: int) -> Levels:
-    """One image file as uint8 (C, H, W); its declared size is looked at before its pixels."""
+def is_visible(name: str) -> bool:
+    """Whether a file or folder of that name is looked at."""
+    return not name.startswith(".") and name not in NOT_LOOKED_AT
+
+
+def _refuse(path: Path) -> None:
+    """Refuse a name behind which there is no file: a pipe would be waited for, and a link may lead nowhere."""
+    what = "is a link to nothing" if path.is_symlink() and not path.exists() else "is no file"
+    raise DdpmkitError(f"'{path}' {what}", "take it out of the folder")
+
+
+def _read_file(
+    path: Path,
+    shape: tuple[int, ...] | None,
+    count: int,
+    *,
+    size: int | None,
+    resize: Resize,
+    colour: Colour,
+    hint: str,
+) -> tuple[Levels, bool]:
+    """One image file as uint8 (C, H, W), and whether it was enlarged; its size is looked at before its pixels."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -140,26 +212,29 @@ def _read_file(path: Path, shape: tuple[int, ...] | None, count: int) -> Levels:
             warnings.simplefilter("ignore")  # of odd metadata; the size is checked below
             with Image.open(path) as image:
                 width, height = image.size
-                if width * height > MOST_PIXELS or width * height * 3 * count > LIMIT:
+                kept = width * height if size is None else size**2
+                if width * height > MOST_PIXELS or kept * 3 * count > LIMIT:
                     raise DdpmkitError(f"'{path}' declares {width} x {height} pixels", "scale the images down first")
                 # Sorted: an image that lies on its side is turned below, and its shape looked at again.
                 if shape is not None and sorted((height, width)) != sorted(shape[1:]):
                     raise DdpmkitError(
                         f"'{path}' is {width} x {height} and the images before it are {shape[2]} x {shape[1]}",
-                        "all images must have one size",
+                        hint,
                     )
                 _check(path, image)
                 image.load()
                 upright: Image.Image = ImageOps.exif_transpose(image)
-                mode = {"1": "L", "P": "RGB"}.get(upright.mode, upright.mode)
-                pixels = np.asarray(upright.convert(mode), dtype=np.uint8)
+                plain = upright.convert({"1": "L", "P": "RGB"}.get(upright.mode, upright.mode))
+                plain = plain if colour == "auto" else plain.convert("L" if colour == "grey" else "RGB")
+                pixels = np.asarray(plain if size is None else squared(plain, size, resize), dtype=np.uint8)
     except Image.DecompressionBombError:
         raise DdpmkitError(f"'{path}' declares far too many pixels", "scale the images down first") from None
     except UnidentifiedImageError:
         raise DdpmkitError(f"'{path}' is no image", "take it out of the folder") from None
     except (OSError, *DAMAGE) as err:
         raise DdpmkitError(f"'{path}' can't be read: {' '.join(str(err).split())}", "write it again") from None
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    small = size is not None and min(width, height) < size
+    return (pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), small
 
 
 def _check(path: Path, image: Image.Image) -> None:

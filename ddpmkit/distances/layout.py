@@ -23,8 +23,9 @@ def channels_first(
 ) -> tuple[Array, str]:
     """Return images as (N, C, H, W), C-contiguous, and the order in which they were read, ``(N, H, W, C)`` and so on.
 
-    Three axes are grey images (N, H, W). Four are read in the one order that gives an allowed number of channels, and
-    H = W where ``square``; where both orders do, as for (N, 3, 3, 3), the array is refused.
+    Three axes are grey images (N, H, W). Four are read in the one order that gives an allowed number of channels; where
+    both do, ``square`` takes the one with H = W, and where that settles nothing, as for (N, 3, 3, 3), the array is
+    refused.
 
     Args:
         array: Images of any dtype.
@@ -32,7 +33,7 @@ def channels_first(
         channels: Allowed numbers of channels.
         hint: How to say which order it is, where both are possible.
         layout: ``nchw`` or ``nhwc`` where it has been said, else ``auto``.
-        square: Whether images must be as high as wide.
+        square: Whether images that are as high as wide are the likelier ones.
 
     Raises:
         DdpmkitError: for an array that is empty, or has no reading, or two.
@@ -41,10 +42,9 @@ def channels_first(
     readings = _readings(shape, channels, layout, square)
     if not readings or 0 in shape:
         numbers = ", ".join(str(c) for c in sorted(channels))
-        sides = "H, H" if square else "H, W"
         raise DdpmkitError(
             f"{name} has shape {shape}{', it is empty' if 0 in shape else ''}",
-            f"images are (N, {sides}), (N, {sides}, C) or (N, C, {sides}), with C one of {numbers}",
+            f"images are (N, H, W), (N, H, W, C) or (N, C, H, W), with C one of {numbers}",
         )
     if len(readings) > 1 and shape[1:] != (1, 1, 1):  # there both are the same
         both = " or as ".join(f"{order}, {c} channels of {h} x {w}" for order, (c, h, w) in readings.items())
@@ -67,4 +67,6 @@ def _readings(
     elif len(shape) == 4:
         orders = LAYOUTS if layout == "auto" else {layout: LAYOUTS[layout]}
         readings = {order: (shape[c], shape[h], shape[w]) for order, (c, h, w) in orders.values()}
-    return {order: (c, h, w) for order, (c, h, w) in readings.items() if c in channels and (not square or h == w)}
+    allowed = {order: (c, h, w) for order, (c, h, w) in readings.items() if c in channels}
+    likely = {order: (c, h, w) for order, (c, h, w) in allowed.items() if square and h == w}
+    return likely or allowed

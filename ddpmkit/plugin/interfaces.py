@@ -245,7 +245,8 @@ class Images:
         digest = hashlib.sha256(f"levels={self.levels}".encode())
         for split in ("train", "validation", "test"):
             array = getattr(self, split)
-            digest.update(f"{split}{array.shape}".encode() + array.tobytes())
+            digest.update(f"{split}{array.shape}".encode())
+            digest.update(array.reshape(-1))  # no copy of an array in C order
         for split, labels in sorted(self.labels.items()):
             digest.update(f"labels {split}{labels.shape}".encode() + labels.astype("<i8").tobytes())
         return digest.hexdigest()
@@ -263,6 +264,14 @@ class Dataset(Component):
     def fingerprint(self) -> str:
         """Return the SHA-256 of what :meth:`load` gives; paths do not enter."""
         return self.load().fingerprint()
+
+    def stamp(self) -> Any:
+        """Return, without reading a pixel, JSON that is another where what :meth:`load` gives may be; or None.
+
+        Such as :func:`ddpmkit.file_stamp` of all files. Where it is not None, a study decodes the images once and keeps
+        them in its store; by default they are loaded anew by every process.
+        """
+        return None
 
 
 class Features(Component):

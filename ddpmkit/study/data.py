@@ -1,4 +1,4 @@
-"""The data of a stage: loaded once a process, and the very data it was planned with."""
+"""The data of a stage: opened once a process, and the very data it was planned with."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.kept import find_data, keep, set_aside
+from ddpmkit.study.store import Store
 
 
-def load_images(registry: Registry, recipe: Mapping[str, Any], *expected: str) -> Images:
-    """Load the data that a stage's ``recipe`` names.
+def load_images(store: Store, registry: Registry, recipe: Mapping[str, Any], *expected: str) -> Images:
+    """Return the data that a stage's ``recipe`` names.
 
     Args:
+        store: Where they may be kept, decoded.
         registry: Where the data set comes from.
         recipe: The record of the data set, and the hash of what it gave when the stage was planned.
         expected: Hashes in the specs that the stage rests on.
@@ -25,13 +27,20 @@ def load_images(registry: Registry, recipe: Mapping[str, Any], *expected: str) -
         DdpmkitError: when the data are not those any more.
     """
     record = recipe["dataset"]
-    images, hash_now = _loaded(registry, json.dumps(record, sort_keys=True))
+    images, hash_now = _loaded(store, registry, json.dumps(record, sort_keys=True), recipe["data"])
     if {hash_now, recipe["data"], *expected} != {hash_now}:
         raise DdpmkitError(f"data set '{record['name']}' has changed since the stage was planned", "run it again")
     return images
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(registry: Registry, record: str) -> tuple[Images, str]:
-    images = contract.images(registry.rebuild(json.loads(record)))
-    return images, images.fingerprint()
+def _loaded(store: Store, registry: Registry, record: str, planned: str) -> tuple[Images, str]:
+    """The data now, and their hash; ``planned`` tells apart what one process planned before and after a change."""
+    dataset = registry.rebuild(json.loads(record))
+    data = keep(find_data(store, registry, dataset))
+    found = data.images.fingerprint()  # of every byte, since kept files may have rotted
+    if found != data.fingerprint:
+        set_aside(data)
+        data = keep(find_data(store, registry, dataset))
+        found = data.images.fingerprint()
+    return data.images, found

@@ -6,18 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from ddpmkit.distances.feasible import why_not
 from ddpmkit.distances.images import sliver
 from ddpmkit.distances.reference import distance_label
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import changes, contract
-from ddpmkit.plugin.interfaces import Images
+from ddpmkit.plugin.interfaces import Images, Metric
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell, Study
 from ddpmkit.study.identity import identified
 from ddpmkit.study.impossible import Impossible
+from ddpmkit.study.kept import Data, find_data
 from ddpmkit.study.kind import Per
 from ddpmkit.study.metrics import of_images
 from ddpmkit.study.planning import ChosenFeatures, Context, Parts, Place, Wanted
@@ -30,6 +29,7 @@ from ddpmkit.study.stages.ref import Ref
 from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.stages.score import Score
 from ddpmkit.study.stages.train import Train
+from ddpmkit.study.store import Store
 from ddpmkit.study.warmup import warmup_warning
 
 SIGNAL_LEFT = 0.01  # bits/dim of L_T above which a schedule is warned about
@@ -54,13 +54,18 @@ class Plan:
     """All stages of a study, each once, in an order in which they can run, and the results they make up."""
 
     study: Study
-    images: Images
+    data: Data
     cells: list[Cell] = field(default_factory=list)
     excluded: list[tuple[str, str]] = field(default_factory=list)  # label of an impossible cell, reason
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was decided without being asked
     stages: dict[str, Stage[Any]] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
+
+    @property
+    def images(self) -> Images:
+        """The images of the study's data set."""
+        return self.data.images
 
     def add(self, at: Place) -> None:
         """Take the stages of a place in, each unless it is there already."""
@@ -100,32 +105,34 @@ class Plan:
         }
 
 
-def make_plan(study: Study, registry: Registry) -> Plan:
+def make_plan(study: Study, registry: Registry, store: Store | None = None) -> Plan:
     """Expand a study into stages, and find out what is impossible before anything runs.
+
+    Where ``store`` is given, decoded images are taken from it.
 
     Raises:
         DdpmkitError: when a component can't be built, does not go with another, or the data can't be read.
     """
     dataset = registry.build("dataset", study.base.dataset)
-    images = contract.images(dataset, again=True)
-    study, left_out = _feasible(study, images, registry)
-    plan = Plan(study, images, notes=[*images.notes, *left_out])
-    scale = sliver(int(images.train.min()), int(images.train.max()), 0, images.levels - 1)
+    data = find_data(store, registry, dataset, again=True)
+    images = data.images
+    study, left_out = _feasible(study, data, registry)
+    plan = Plan(study, data, notes=[*images.notes, *left_out])
+    scale = sliver(data.least, data.most, 0, images.levels - 1)
     if scale:
         plan.warn(f"data set '{study.base.dataset}': {scale}")
     changed = registry.changed_by()
     for name in changed:
         plan.warn(f"plugin {name} replaces {', '.join(changes.made()[name][:3])} for every cell; all ids hold it")
-    data = images.fingerprint()
     context = Context(
         study=study,
         registry=registry,
         images=images,
-        data=data,
-        recipe={"dataset": registry.record(dataset), "data": data},
+        data=data.fingerprint,
+        recipe={"dataset": registry.record(dataset), "data": data.fingerprint},
         rates=tuple(sorted(study.axes.get("ema", (study.base.ema,)))),
         extractors=_extractors(study, registry),
-        second_moment=float(np.mean((2.0 * images.train / (images.levels - 1) - 1) ** 2)),
+        second_moment=data.second_moment,
         changed_by=changed or None,
     )
     for cell in study.cells():
@@ -231,19 +238,26 @@ def _result(at: Place) -> Result:
     )
 
 
-def _feasible(study: Study, images: Images, registry: Registry) -> tuple[Study, list[str]]:
+def _feasible(study: Study, data: Data, registry: Registry) -> tuple[Study, list[str]]:
     """Return the study with the metrics that can be taken in every cell, and notes on those left out.
 
     Raises:
         DdpmkitError: when one can't that was asked for by name, or none is left.
     """
+    images = data.images
     sizes = {(c.settings.samples, c.settings.reference_split) for c in study.cells()}
     reasons: dict[str, str] = {}
     for text in of_images(study.metrics):
         metric = registry.build("metric", text)
         for count, split in sorted(sizes):
             n_reference = len(images.test if split == "test" else images.train)
-            reason = why_not(metric, count, n_reference, train=images.train, heldout=images.test)
+
+            def ask(metric: Metric = metric, count: int = count, n: int = n_reference) -> str | None:
+                return why_not(metric, count, n, train=images.train, heldout=images.test)
+
+            # A plugin's answer may change with what it reads; a built-in one's is that of its version.
+            question = ["why not", registry.identity(metric), count, n_reference]
+            reason = data.remembered(question, ask) if registry.is_builtin(metric) else ask()
             if reason:
                 reasons.setdefault(text, reason)
     kept = tuple(m for m in study.metrics if m not in reasons)

@@ -1,4 +1,7 @@
-"""Read and plan a study, try its parts, and find what of it is still to do. Nothing runs, and nothing is written."""
+"""Read and plan a study, try its parts, and find what of it is still to do. Nothing runs.
+
+Nothing is written but decoded images, which later plans and all workers share (study/kept.py).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Study, axis_fields, make_study
+from ddpmkit.study.kept import keep
 from ddpmkit.study.metrics import of_images
 from ddpmkit.study.plan import Plan, make_plan
 from ddpmkit.study.planning import build_without_memory, classes
@@ -100,7 +104,7 @@ def prepare(
     registry: Registry | None = None,
     run_options: RunOptions | None = None,
 ) -> Prepared:
-    """Plan a study and find what of it is to be done. Writes nothing.
+    """Plan a study and find what of it is to be done. Writes nothing but decoded data.
 
     Args:
         options: Settings, axes, seeds; ``study`` may name a .toml file that holds them, which the others override.
@@ -125,7 +129,7 @@ def prepare(
 
 
 def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_options: RunOptions) -> Prepared:
-    """Plan a study that has been read, and find what of it is to be done. Writes nothing.
+    """Plan a study that has been read, and find what of it is to be done. Writes nothing but decoded data.
 
     Raises:
         DdpmkitError: when its name is another grid's, or it can't be planned.
@@ -136,12 +140,13 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_opti
     store = Store(files.home(out))
     store.check_format()
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
-        plan = make_plan(study, registry)
+        plan = make_plan(study, registry, store)
         study = plan.study  # without the metrics that nobody asked for and these data don't allow
         check_name_is_free(study, store)
         todo = _todo(plan, store)
         if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
             _try_parts(plan, registry)
+    plan.data = keep(plan.data)  # of a plan that holds: what is refused leaves nothing behind
     for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
         print(text, file=sys.stderr)
     for text in [*plan.notes, *moved_since(plan, store)]:

@@ -45,6 +45,11 @@ class Settings:
     dropout: float | None = param(
         None, "rate of all dropout layers of the backbone; none leaves each its own", ge=0, lt=1
     )
+    flip: bool = param(
+        False,
+        "mirror half of the training images left to right, others each time; all else sees them as they are",
+        before=False,
+    )
     conditional: bool = param(False, "train with the labels of the data", before=False)
     label_dropout: float = param(
         0.1, "share of training images that a conditional network is shown without their label", ge=0, lt=1, before=0.1
@@ -90,7 +95,7 @@ PLURALS = {
 
 # Settings without a flag of their own: --axis NAME=VALUE sets them.
 AXIS_ONLY = (
-    "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "label_dropout", "eval_precision", "micro_batch",
+    "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "flip", "label_dropout", "eval_precision", "micro_batch",
     "eval_batch", "sample_labels", "reference_split", "decoder_variance", "fit_images",
 )  # fmt: skip
 

@@ -103,7 +103,7 @@ def load_trained(
         DdpmkitError: when the training is not whole, or its data or a component is not what it was.
     """
     spec = store.read_spec(Train, training)
-    images = load_images(registry, recipe, spec.data)
+    images = load_images(store, registry, recipe, spec.data)
     classes = spec.classes(images)
     net = network(registry.rebuild(recipe["backbone"]), images, learned=sigma.learned, classes=classes)
     folder = store.folder("train", training)

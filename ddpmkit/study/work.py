@@ -53,7 +53,7 @@ class Work:
 
     def images(self, *expected: str) -> Images:
         """Load the stage's data, and check that they are the data it was planned with."""
-        return load_images(self.registry, self.stage.recipe, *expected)
+        return load_images(self.store, self.registry, self.stage.recipe, *expected)
 
     def spec(self, kind: type[S], stage: str) -> S:
         """Return the spec of a stage that this one reads."""

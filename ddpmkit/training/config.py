@@ -29,6 +29,7 @@ class TrainConfig:
         timestep_sampling: how the steps of a batch are drawn.
         precision: ``fp32``, or ``bf16`` for autocast.
         seed: the train seed.
+        flip: whether half of the images, chosen anew each time, are mirrored left to right.
         label_dropout: share of images that a class-conditional network is shown without their label.
     """
 
@@ -46,6 +47,7 @@ class TrainConfig:
     timestep_sampling: TimestepSampling
     precision: str
     seed: int
+    flip: bool = False
     label_dropout: float = 0.0
 
 

@@ -130,7 +130,7 @@ def train(
     set_dropout(net, config.dropout)
     denoiser, shape = objective.denoiser, tuple(data.shape[1:])
     choice = timesteps(config.timestep_sampling, len(objective.weights), device)
-    time_key, noise_key = stream_key(config.seed, "time"), stream_key(config.seed, "noise")
+    time_key, noise_key, flip_key = (stream_key(config.seed, stream) for stream in ("time", "noise", "flip"))
     optimizer = devices.adamw(net.parameters(), device, lr=config.learning_rate, weight_decay=config.weight_decay)
     averages = {repr(rate): ema.average_of(net) for rate in config.emas}
     sums = torch.zeros(3, device=device)  # weighted loss, eps-MSE, gradient norm, since the last report
@@ -148,6 +148,8 @@ def train(
 
         index, number = order.batch(step)  # which images, and the number of each since the start; both (B,)
         x0 = to_pixels(data[index], objective.levels)
+        if config.flip:
+            x0 = flipped(x0, uniform(flip_key, number))
         t, factors = choice.draw(uniform(time_key, number))  # steps, and 1 / (T p_t) unless they are uniform
         eps = normal(noise_key, number, shape)
         xt = q_sample(denoiser.coefficients, x0, t, eps)
@@ -180,6 +182,11 @@ def train(
             _save(hooks, done, loop)
             saved = time.monotonic()
     return averages
+
+
+def flipped(x0: Tensor, u: Tensor) -> Tensor:
+    """Mirror images (B, C, H, W) left to right where u (B,), uniform in [0, 1), is below one half."""
+    return torch.where((u < 0.5)[:, None, None, None], x0.flip(3), x0)
 
 
 def set_dropout(net: nn.Module, rate: float | None) -> None:

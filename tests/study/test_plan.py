@@ -56,6 +56,19 @@ def test_both_weightings_together_share_what_they_can(plan):
     assert counts(made) == {"ref": 1, "train": 1 + 2, "sample": 4, "draw": 3, "nll": 4, "score": 4}
 
 
+def test_a_flipped_training_and_another_share_nothing_but_the_reference(plan):
+    plain, said, flipped = plan(), plan(axis=["flip=false"]), plan(axis=["flip=true"])
+    assert [*plain.stages] == [*said.stages]
+    assert all("flip" not in s.spec.json() for s in plain.stages.values())
+    shared = {plain.stages[i].kind for i in plain.stages.keys() & flipped.stages.keys()}
+    assert shared == {"ref"}
+    both = plan(axis=["flip=false,true"])
+    assert counts(both)["train"] == 2
+    assert {c.label for c in both.cells} == {"flip=false", "flip=true"}
+    assert plain.study.name == said.study.name
+    assert flipped.study.name != plain.study.name
+
+
 def test_ddim_draws_the_same_images_for_every_sigma(plan):
     made = plan(samplers="ddim", sigmas="beta,beta-tilde")
     assert counts(made) == {"ref": 1, "train": 1, "sample": 1, "draw": 1, "nll": 2, "score": 1}

@@ -142,7 +142,8 @@ class Held(Dataset):
         if self.how == "order":
             return replace(good, train=np.random.default_rng().permutation(good.train))
         spoilt = {
-            "empty": good.validation[:0], "floats": good.validation / 16, "wide": good.validation[:, :, 1:],
+            "empty": good.validation[:0], "floats": good.validation / 16, "none": good.validation[:, :, :0],
+            "wide": good.validation[:, :, 1:],
             "bright": good.validation + np.uint8(9),
         }
         return replace(good, validation=spoilt.get(self.how, good.validation))
@@ -261,7 +262,8 @@ def ask(plugin: Path, tmp_path: Path):
         ({"samplers": "walk:how=fewer"}, "sampler 'walk' for 2 of 50 steps gives 1 timestep"),
         ({"dataset": "held:how=empty"}, "dataset 'held': its validation split is empty"),
         ({"dataset": "held:how=floats"}, "dataset 'held': its validation split is float64 (100, 1, 8, 8)"),
-        ({"dataset": "held:how=wide"}, "dataset 'held': its images are (1, 7, 8) (C, H, W), and must be square"),
+        ({"dataset": "held:how=wide"}, "dataset 'held': its validation images are (1, 7, 8) (C, H, W), those of train"),
+        ({"dataset": "held:how=none"}, "dataset 'held': its images are (1, 0, 8) (C, H, W), which is nothing"),
         ({"dataset": "held:how=bright"}, "dataset 'held': its validation split holds the level 25, and K = 17"),
         ({"dataset": "held:how=labels"}, "dataset 'held': the labels of its test split go down to -1"),
         ({"dataset": "held:how=order"}, "dataset 'held' gives other images when it is loaded again"),

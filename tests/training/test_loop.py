@@ -107,8 +107,9 @@ VARIANTS = pytest.mark.parametrize(
         {},
         {"dropout": 0.3, "micro_batch": 3},
         {"timestep_sampling": "importance", "emas": (0.0, 0.5, 0.9), "micro_batch": 3},
+        {"flip": True},
     ],
-    ids=["plain", "dropout and micro-batches", "importance and three averages"],
+    ids=["plain", "dropout and micro-batches", "importance and three averages", "flips"],
 )
 
 
@@ -210,6 +211,30 @@ def test_the_stream_does_not_depend_on_the_batch_size(monkeypatch):
     large = drawn(monkeypatch, schedule=Linear(), batch_size=8, micro_batch=8, steps=6)
     for mine, theirs in zip(small, large, strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_flips_mirror_half_of_the_images_others_each_time_and_nothing_else(monkeypatch):
+    plain, steps, noise = drawn(monkeypatch, schedule=Linear(), steps=40)
+    mirrored, same_steps, same_noise = drawn(monkeypatch, schedule=Linear(), steps=40, flip=True)
+    assert torch.equal(steps, same_steps)
+    assert torch.equal(noise, same_noise)
+    turned = torch.tensor([torch.equal(m, p.flip(2)) for m, p in zip(mirrored, plain, strict=True)])
+    left = torch.tensor([torch.equal(m, p) for m, p in zip(mirrored, plain, strict=True)])
+    assert bool((turned ^ left).all())  # no image of these is its own mirror image
+    assert 0.4 < turned.float().mean() < 0.6
+    pictures = {}
+    for was, picture in zip(turned.tolist(), plain, strict=True):
+        pictures.setdefault(picture.numpy().tobytes(), set()).add(was)
+    assert all(both == {True, False} for both in pictures.values())
+
+
+def test_the_flips_do_not_depend_on_the_batch_size_and_do_on_the_seed(monkeypatch):
+    small = drawn(monkeypatch, schedule=Linear(), batch_size=4, micro_batch=4, steps=12, flip=True)[0]
+    large = drawn(monkeypatch, schedule=Linear(), batch_size=8, micro_batch=8, steps=6, flip=True)[0]
+    assert torch.equal(small, large)
+    numbers = torch.arange(48)
+    flips = [training.uniform(training.stream_key(seed, "flip"), numbers) < 0.5 for seed in (0, 1)]
+    assert not torch.equal(*flips)
 
 
 def test_every_epoch_visits_every_image_once_in_another_order():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, param
+from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, param
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,9 +19,9 @@ MOST_LABEL = 2**31 - 1
 
 @dataclass(frozen=True)
 class Npz(Dataset):
-    """Images from a .npz file with train_images and test_images: uint8, (N, H, H), (N, H, H, C) or (N, C, H, H).
+    """Images from a .npz file with train_images and test_images: uint8, (N, H, W), (N, H, W, C) or (N, C, H, W).
 
-    C is 1 to 4; which axis it is, is seen from the sides, which are equal, and said; images that could be read either
+    C is 1 to 4; which axis it is, is seen from that, or from equal sides, and said; images that could be read either
     way, as (N, 3, 3, 3), need ``layout``. The last ``validation`` training images are set aside. Labels are read from
     train_labels and test_labels, whole numbers (N,) from 0, if both are there.
     """
@@ -87,6 +87,10 @@ class Npz(Dataset):
             notes.append(f"{here[0]} were left out, since the other split has none")
         images = Images(train[:cut], train[cut:], test, self.levels, labels)
         return replace(images, notes=tuple(f"{Path(self.path).name}: {note}" for note in notes))
+
+    def stamp(self) -> Any:
+        """Return what changes with the file, without reading it; None for what is no file, which load refuses."""
+        return file_stamp([self.path]) if Path(self.path).is_file() else None
 
     def _images(self, held: dict[str, Any], key: str) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str]:
         """The images as (N, C, H, W), and in which order of their axes they were read."""

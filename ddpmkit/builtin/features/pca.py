@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,19 +39,23 @@ class Pca(Features):
         """
         import numpy as np
 
-        flat = data.train.reshape(len(data.train), -1).astype(np.float64)
-        if self.k > min(flat.shape):
+        count, size = len(data.train), data.train[0].size
+        if self.k > min(count, size):
             raise DdpmkitError(
-                f"pca: k={self.k} components can't be had from {flat.shape[0]} training images "
-                f"(validation images taken off) of {flat.shape[1]} values each",
-                f"use k <= {min(flat.shape)}",
+                f"pca: k={self.k} components can't be had from {count} training images "
+                f"(validation images taken off) of {size} values each",
+                f"use k <= {min(count, size)}",
             )
-        mean = flat.mean(0)
-        # The eigenvectors of the D x D covariance are those of the SVD, and D is small where N is large.
-        _, vectors = np.linalg.eigh(np.cov(flat.T))
-        axes = vectors[:, ::-1][:, : self.k]
+
+        @functools.cache  # a plan loads the extractor and takes no features
+        def fitted() -> tuple[Array, Array]:
+            flat = data.train.reshape(count, size).astype(np.float64)
+            # The eigenvectors of the D x D covariance are those of the SVD, and D is small where N is large.
+            _, vectors = np.linalg.eigh(np.cov(flat.T))
+            return flat.mean(0), vectors[:, ::-1][:, : self.k]
 
         def extract(levels: Levels) -> Array:
+            mean, axes = fitted()
             return np.asarray((levels.reshape(len(levels), -1).astype(np.float64) - mean) @ axes)
 
         return extract

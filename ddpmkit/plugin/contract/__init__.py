@@ -8,7 +8,7 @@ In a loop over steps only shape, dtype and device are looked at, never a value: 
 from __future__ import annotations
 
 from ddpmkit.plugin.contract.backbone import dropout_layers, network, why_no_labels
-from ddpmkit.plugin.contract.dataset import images
+from ddpmkit.plugin.contract.dataset import images, stamp
 from ddpmkit.plugin.contract.executor import event, event_problem
 from ddpmkit.plugin.contract.features import PROBE, Extractor, extractor, fingerprint, label
 from ddpmkit.plugin.contract.metric import column, measured, remark, why_not
@@ -51,6 +51,7 @@ __all__ = [
     "network_log_variance",
     "prior_variance",
     "remark",
+    "stamp",
     "steps",
     "target",
     "timesteps",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def images(dataset: Dataset, *, again: bool = False) -> Images:
-    """Return a data set's images, in C order: uint8 (N, C, H, W), square, below K levels, no split empty.
+    """Return a data set's images, in C order: uint8 (N, C, H, W), below K levels, no split empty.
 
     Args:
         dataset: The component.
@@ -41,6 +42,21 @@ def images(dataset: Dataset, *, again: bool = False) -> Images:
     return found
 
 
+def stamp(dataset: Dataset) -> Any:
+    """Return what a data set says to be another where its images are; None where it says nothing.
+
+    Raises:
+        DdpmkitError: when it is no JSON.
+    """
+    with blame("dataset", dataset.name):
+        found = dataset.stamp()
+    try:
+        json.dumps(found, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        refuse(dataset, f"dataset '{dataset.name}': its stamp is {shown(found)}, and no JSON", "give numbers and texts")
+    return found
+
+
 def _images(dataset: Dataset, told: str) -> Images:
     import numpy as np
 
@@ -61,8 +77,8 @@ def _images(dataset: Dataset, told: str) -> Images:
         if len(array) < least:
             count = "is empty" if not len(array) else f"has {len(array)} image"
             refuse(dataset, f"{told}: its {split} split {count}, and it needs at least {least}", USE[split])
-        if array[0].size == 0 or array.shape[2] != array.shape[3]:
-            refuse(dataset, f"{told}: its images are {array.shape[1:]} (C, H, W), and must be square")
+        if array[0].size == 0:
+            refuse(dataset, f"{told}: its images are {array.shape[1:]} (C, H, W), which is nothing")
         if array.shape[1:] != found.train.shape[1:]:
             refuse(
                 dataset,

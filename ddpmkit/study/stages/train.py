@@ -66,6 +66,7 @@ class Train(StageKind):
     # Both only where the loss holds the reverse variance, or teaches it.
     sigma: Identity | None = added(None)
     decoder_variance: str | None = added(None)
+    flip: bool = added(False)
     # Both only of a training with labels; the classes and each image's own are in the hash of the data.
     conditional: bool = added(False)
     label_dropout: float = added(0.0)
@@ -96,6 +97,7 @@ class Train(StageKind):
             dropout=s.dropout,
             precision=s.precision,
             seed=at.train_seed,
+            flip=s.flip,
         )
         if parts.weighting.uses_sigma or parts.sigma.learned:
             spec = replace(spec, sigma=parts.identities["sigma"], decoder_variance=s.decoder_variance)

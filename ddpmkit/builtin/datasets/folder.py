@@ -1,0 +1,198 @@
+"""Image files in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ddpmkit import Dataset, DdpmkitError, Images, param
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+SPLITS = ("train", "validation", "test")
+LEAST = {"train": 1, "validation": 1, "test": 2}
+NAMED = 12  # classes that are named in a note
+HINT = "make them alike: folder:...:size=32 gives them one size, colour=grey or colour=rgb one number of channels"
+
+
+@dataclass(frozen=True)
+class Folder(Dataset):
+    """Image files, each sub-folder a class; in ``train`` and ``test`` where these are, otherwise split by content.
+
+    An image falls into a split by u = SHA-256(seed, bytes of the file) in [0, 1): test below ``test``, validation below
+    ``test`` + ``validation``, else training. So the same picture under two names never stands on both sides, and none
+    moves when it is renamed or others come. docs/images.md says which files count and what is refused.
+    """
+
+    name = "folder"
+    reference = "docs/images.md; Pillow's filters; Dhariwal & Nichol 2021 (arXiv 2105.05233), center_crop_arr for adm"
+    path: str = param("", "the folder", locates=True)
+    size: int | None = param(None, "side of the square that each image becomes; none for as they are", ge=1, le=4096)
+    resize: Literal["lanczos", "box", "bicubic", "adm"] = param(
+        "lanczos", "filter on the square in the middle of an image; adm as for ImageNet by Dhariwal & Nichol"
+    )
+    colour: Literal["auto", "grey", "rgb"] = param("auto", "make every image so; auto takes them as they are")
+    test: float = param(0.1, "share of test images, where there is no folder test", gt=0, lt=1)
+    validation: float = param(0.05, "share of validation images, where there is no folder validation", gt=0, lt=1)
+    seed: int = param(0, "key of the split", ge=0)
+
+    def load(self) -> Images:
+        """Return the images, uint8 (N, C, H, W), and the classes where there are sub-folders.
+
+        Raises:
+            DdpmkitError: when there are none, an image is not what docs/images.md says, or a split stays empty.
+        """
+        from ddpmkit import image_files, read_image_files
+
+        notes: list[str] = []
+        folders = self._splits(notes)
+        found = {split: image_files(place, _without_subfolders(notes)) for split, place in folders.items()}
+        classes = {split: _classes(place, found[split], notes) for split, place in folders.items()}
+        names = sorted({name for held in classes.values() for name in held})
+        if "train" in folders and any((set(held) == {""}) != (names == [""]) for held in classes.values()):
+            raise DdpmkitError(
+                f"'{self.path}': train has folders of classes and test has none, or the other way round",
+                "both must have them",
+            )
+        placed = self._placed(found, classes, notes)
+        for split, held in placed.items():
+            if len(held) < LEAST[split]:
+                parts = ", ".join(f"{len(placed[s])} {s}" for s in SPLITS)
+                raise DdpmkitError(
+                    f"'{self.path}': {sum(map(len, found.values()))} images make {parts}; {split} needs at least "
+                    f"{LEAST[split]}",
+                    "add images, or set the shares test= and validation= to more",
+                )
+        everything = [path for split in SPLITS for path, _ in placed[split]]
+        pixels = read_image_files(
+            everything, size=self.size, resize=self.resize, colour=self.colour, hint=HINT, say=notes.append
+        )
+        labels: dict[str, np.ndarray[Any, Any]] = {}
+        if names != [""]:
+            labels = _labels(placed, names, notes)
+        first, second = len(placed["train"]), len(placed["train"]) + len(placed["validation"])
+        said = tuple(note if self.path in note else f"{Path(self.path).name}: {note}" for note in notes)
+        return Images(pixels[:first], pixels[first:second], pixels[second:], 256, labels, said)
+
+    def stamp(self) -> Any:
+        """Return what changes with the folder, without reading a file."""
+        from ddpmkit import folder_stamp
+
+        folders = self._splits([])
+        below = sorted(p.name for p in Path(self.path).iterdir() if p.is_dir())
+        return [below, {split: folder_stamp(place) for split, place in folders.items()}]
+
+    def _splits(self, notes: list[str]) -> dict[str, Path]:
+        """The folders train, test and validation, where they are there; else the folder itself, as ``""``."""
+        from ddpmkit import is_visible
+
+        if not self.path:
+            raise DdpmkitError("folder needs a path", "write --dataset folder:path=FOLDER")
+        place = Path(self.path)
+        if not place.is_dir():
+            what = "is no folder" if place.exists() else "is not there"
+            raise DdpmkitError(f"'{self.path}' {what}", "write --dataset folder:path=FOLDER")
+        named = {split: place / split for split in SPLITS if (place / split).is_dir()}
+        if "train" not in named and "test" not in named:
+            return {"": place}
+        for split in ("train", "test"):
+            if split not in named:
+                raise DdpmkitError(
+                    f"'{self.path}' has a folder {'train' if split == 'test' else 'test'} and no folder {split}",
+                    f"add {split}, or name the folder of images itself, whose images are then split by content",
+                )
+        other = sorted(p.name for p in place.iterdir() if p.is_dir() and is_visible(p.name) and p.name not in named)
+        if other:
+            notes.append(f"folders beside train and test are not read: {', '.join(other[:NAMED])}")
+        return named
+
+    def _placed(
+        self, found: dict[str, list[Path]], classes: dict[str, dict[str, list[Path]]], notes: list[str]
+    ) -> dict[str, list[tuple[Path, str]]]:
+        """Each image with its class, in its split, in the order of the paths."""
+        placed: dict[str, list[tuple[Path, str]]] = {split: [] for split in SPLITS}
+        prints: dict[str, set[bytes]] = {split: set() for split in SPLITS}
+        for place, paths in found.items():
+            class_of = {path: name for name, held in classes[place].items() for path in held}
+            for path in paths:
+                content = _content(path)
+                split = self._split_of(place, content, "validation" in found)
+                placed[split].append((path, class_of[path]))
+                prints[split].add(hashlib.sha256(content).digest())
+        if "" in found:
+            counts = ", ".join(f"{len(placed[split])} {split}" for split in SPLITS)
+            notes.append(f"split by the content of the files, seed {self.seed}: {counts}")
+        elif twice := len(prints["test"] & (prints["train"] | prints["validation"])):
+            notes.append(f"test images that are training images too, byte for byte: {twice}")
+        return placed
+
+    def _split_of(self, place: str, content: bytes, has_validation: bool) -> str:
+        if place in ("test", "validation") or (place == "train" and has_validation):
+            return place
+        digest = hashlib.sha256(f"ddpmkit/{self.seed}/split/".encode() + content).digest()
+        u = int.from_bytes(digest[:8], "big") / 2**64
+        test = self.test if place == "" else 0.0
+        return "test" if u < test else "validation" if u < test + self.validation else "train"
+
+
+def _without_subfolders(notes: list[str]) -> Any:
+    """Take notes, but for that images are in subfolders: here they are classes."""
+    return lambda text: None if "are in subfolders" in text else notes.append(text)
+
+
+def _classes(place: Path, paths: list[Path], notes: list[str]) -> dict[str, list[Path]]:
+    """The images of each class, by the first folder below ``place``; of ``""`` where there is none."""
+    from ddpmkit import is_visible
+
+    out: dict[str, list[Path]] = {}
+    for path in paths:
+        below = path.relative_to(place).parts
+        out.setdefault(below[0] if len(below) > 1 else "", []).append(path)
+    if not paths:
+        raise DdpmkitError(f"there are no images in '{place}'", "images end in .png, .jpg, .jpeg, .bmp ..")
+    if "" in out and len(out) > 1:
+        other = next(name for name in out if name)
+        raise DdpmkitError(
+            f"'{out[''][0]}' lies beside folders of images such as '{other}'",
+            "put it into the folder of its class, or all images into one folder",
+        )
+    if "" not in out:
+        for folder in sorted(p for p in place.iterdir() if p.is_dir() and is_visible(p.name) and p.name not in out):
+            if not folder.is_symlink():
+                raise DdpmkitError(
+                    f"'{folder}' is the folder of a class and has no images", "put images in, or take it out"
+                )
+            notes.append(f"'{folder}' leads to images that count already: no class")
+    return out
+
+
+def _labels(
+    placed: dict[str, list[tuple[Path, str]]], names: list[str], notes: list[str]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The classes as numbers, in the order of their names; what is odd about them is noted."""
+    import numpy as np
+
+    number = {name: k for k, name in enumerate(names)}
+    counts = Counter(name for held in placed.values() for _, name in held)
+    trained = {name for _, name in placed["train"]}
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    notes.append("classes: " + ", ".join(f"{k} {name} ({counts[name]})" for k, name in enumerate(names[:NAMED])) + more)
+    for told, held in (
+        ("classes of one image", [name for name in names if counts[name] == 1]),
+        ("classes without a training image", [name for name in names if name not in trained]),
+    ):
+        if held:
+            notes.append(f"{told}: {', '.join(held[:NAMED])}{' ..' if len(held) > NAMED else ''}")
+    return {split: np.array([number[name] for _, name in held], dtype=np.int64) for split, held in placed.items()}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise DdpmkitError(f"'{path}' can't be read: {err.strerror}", "look at its permissions") from None

@@ -1,0 +1,196 @@
+"""Data in the store: decoded once, as memory-mapped files named by their content, and found again by a stamp.
+
+    store/data/<content hash>/   train.npy validation.npy test.npy labels-train.npy .. COMMIT.json
+    store/data/stamps/           <hash of spec and stamp>.json: which content that was
+    store/data/answers/          what was found out about a content, where it takes all pixels
+
+All processes of a machine share the pages of one file. Sizes are looked at whenever a content is opened; its hash is
+taken again by each process that works on it (study/data.py).
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpmkit import files
+from ddpmkit.damage import DAMAGE
+from ddpmkit.plugin import contract
+from ddpmkit.plugin.interfaces import Dataset, Images
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.store import Store
+
+SPLITS = ("train", "validation", "test")
+CHUNK = 2**22  # pixels that are counted at once
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Images, and what a plan wants to know of them without looking at every pixel.
+
+    Attributes:
+        images: the images; memory-mapped where they are kept.
+        fingerprint: the hash of images and labels.
+        least: the lowest level of the training images.
+        most: the highest.
+        second_moment: mean square of the training images' pixels in [-1, 1].
+        place: the folder they are kept in; None where they are not.
+        wanted: what is written for their stamp when they are kept, and where; None where they are not to be.
+        answers: what was found out of data that are not kept yet, by the hash of the question.
+    """
+
+    images: Images
+    fingerprint: str
+    least: int
+    most: int
+    second_moment: float
+    place: Path | None = None
+    wanted: tuple[Path, dict[str, Any]] | None = None
+    answers: dict[str, str | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, images: Images) -> Data:
+        """Look at images."""
+        flat = images.train.reshape(-1)
+        counts = np.zeros(256, dtype=np.int64)
+        for first in range(0, len(flat), CHUNK):
+            counts += np.bincount(flat[first : first + CHUNK], minlength=256)
+        values = 2.0 * np.arange(256) / (images.levels - 1) - 1
+        there = np.flatnonzero(counts)
+        moment = float((counts * values**2).sum() / counts.sum())
+        return cls(images, images.fingerprint(), int(there[0]), int(there[-1]), moment)
+
+    def remembered(self, question: Any, ask: Callable[[], str | None]) -> str | None:
+        """Return the answer to a question about these data, asked once where they are kept; JSON names the question."""
+        name = files.sha256(files.canonical([self.fingerprint, question]).encode())
+        if self.place is None:
+            if name not in self.answers:
+                self.answers[name] = ask()
+            return self.answers[name]
+        path = _answer(self.place, name)
+        known = files.read_sealed(path)
+        if known is None or "answer" not in known:
+            known = {"answer": ask()}
+            _quietly(lambda: files.write_sealed(path, known))
+        answer: str | None = known["answer"]
+        return answer
+
+
+def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, again: bool = False) -> Data:
+    """Return the images of a data set: those that are kept, if its stamp is that of then, else decoded. Writes nothing.
+
+    Args:
+        store: Where they are kept; None for nowhere.
+        registry: Where the data set comes from.
+        dataset: The data set; one without a stamp is loaded and not kept.
+        again: Load a plugin's twice, and compare.
+
+    Raises:
+        DdpmkitError: when it gives something that is no data set.
+    """
+    stamp = contract.stamp(dataset)
+    if store is None or stamp is None:
+        return Data.of(contract.images(dataset, again=again))
+    root = store.root / "data"
+    key = files.sha256(files.canonical([registry.record(dataset), stamp]).encode())
+    entry = root / "stamps" / f"{key}.json"
+    known = files.read_sealed(entry) or {}
+    kept = _opened(root, str(known.get("content")))
+    if kept is not None:
+        return replace(kept, images=replace(kept.images, notes=tuple(known.get("notes", ()))))
+    data = Data.of(contract.images(dataset, again=again and not registry.is_builtin(dataset)))
+    if contract.stamp(dataset) != stamp:
+        return data  # it changed while it was read: the next one reads it again
+    said = {"content": data.fingerprint, "notes": list(data.images.notes), "dataset": registry.called(dataset)}
+    return replace(data, wanted=(entry, said))
+
+
+def keep(data: Data) -> Data:
+    """Keep decoded data, and return them as they are kept; those that are, or are not to be, as they are."""
+    if data.wanted is None:
+        return data
+    entry, said = data.wanted
+    root = entry.parent.parent
+
+    def write() -> None:
+        _keep(root / data.fingerprint, data)
+        for name, answer in data.answers.items():
+            files.write_sealed(_answer(root / data.fingerprint, name), {"answer": answer})
+        files.write_sealed(entry, said)
+
+    _quietly(write)
+    kept = _opened(root, data.fingerprint)
+    return data if kept is None else replace(kept, images=replace(kept.images, notes=data.images.notes))
+
+
+def _answer(place: Path, name: str) -> Path:
+    return place.parent / "answers" / f"{name}.json"
+
+
+def set_aside(data: Data) -> None:
+    """Move kept data that are not what they are named by out of the way."""
+    place = data.place
+    if place is not None:
+        _quietly(lambda: None if not place.is_dir() else files.quarantine(place))
+
+
+def _keep(place: Path, data: Data) -> None:
+    if place.is_dir() and _opened(place.parent, place.name) is None:
+        files.quarantine(place)
+    images = data.images
+    arrays = {split: getattr(images, split) for split in SPLITS}
+    arrays |= {f"labels-{split}": labels for split, labels in images.labels.items()}
+    meta = {
+        "fingerprint": data.fingerprint,
+        "levels": images.levels,
+        "shapes": {name: list(array.shape) for name, array in arrays.items()},
+        "least": data.least,
+        "most": data.most,
+        "second_moment": data.second_moment,
+    }
+    files.commit_folder(place, {f"{name}.npy": _as_npy(array) for name, array in arrays.items()}, meta)
+
+
+def _as_npy(array: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _opened(root: Path, content: str) -> Data | None:
+    """The kept data of a content; None where there are none, or they are not whole."""
+    place = root / content
+    meta = files.verify_folder(place, contents=False)
+    if meta is None or meta.get("fingerprint") != content:
+        return None
+    try:
+        # Copy-on-write: torch wants to be able to write, and nothing that is written reaches the file.
+        arrays = {
+            name: np.asarray(
+                np.load(place / f"{name}.npy", mmap_mode="c" if name in SPLITS else None, allow_pickle=False)
+            )
+            for name in meta["shapes"]
+        }
+    except (OSError, *DAMAGE):
+        return None
+    for name, array in arrays.items():
+        dtype = np.dtype(np.uint8) if name in SPLITS else np.dtype(np.int64)
+        if array.dtype != dtype or list(array.shape) != meta["shapes"][name] or not array.flags.c_contiguous:
+            return None
+    labels = {name.removeprefix("labels-"): array for name, array in arrays.items() if name not in SPLITS}
+    images = Images(arrays["train"], arrays["validation"], arrays["test"], meta["levels"], labels)
+    return Data(images, content, meta["least"], meta["most"], meta["second_moment"], place)
+
+
+def _quietly(write: Callable[[], Any]) -> None:
+    """Write what may as well not be there; that it could not be is said."""
+    try:
+        write()
+    except OSError as err:
+        print(f"warning: decoded data can't be kept: {err.strerror} ({err.filename})", file=sys.stderr)
