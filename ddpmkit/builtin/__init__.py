@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ddpmkit import hookimpl
+from ddpmkit.builtin.backbones.mlp import Mlp
 from ddpmkit.builtin.backbones.unet import UNet
 from ddpmkit.builtin.datasets.digits import Digits
 from ddpmkit.builtin.datasets.npz import Npz
@@ -96,7 +97,7 @@ def ddpmkit_register_weightings() -> list[type]:
 @hookimpl
 def ddpmkit_register_backbones() -> list[type]:
     """Networks."""
-    return [UNet]
+    return [UNet, Mlp]
 
 
 @hookimpl

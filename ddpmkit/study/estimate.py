@@ -11,7 +11,7 @@ import numpy as np
 
 from ddpmkit import files
 from ddpmkit.plugin.blame import blame
-from ddpmkit.plugin.contract import network
+from ddpmkit.plugin.contract import image_size, network
 from ddpmkit.study.prepare import Prepared
 from ddpmkit.study.stage import Stage
 
@@ -89,15 +89,15 @@ def _probe(stage: Stage[Any], prepared: Prepared, device_name: str) -> tuple[flo
 
     device = devices.resolve(device_name)
     registry, settings = prepared.registry, prepared.study.base
-    _, channels, size, _ = prepared.plan.images.train.shape
+    channels, *sides = prepared.plan.images.train.shape[1:]
     backbone = registry.rebuild(stage.recipe["backbone"])
-    built = network(backbone, in_channels=channels, out_channels=channels, image_size=size)
+    built = network(backbone, in_channels=channels, out_channels=channels, image_size=image_size(sides))
     with devices.one_thread(), blame("backbone", backbone.name):
         net = devices.place(built, device)
         optimizer = devices.adamw(net.parameters(), device, lr=1e-4)
         paces = []
         for batch, learns in ((min(settings.batch_size, settings.micro_batch), True), (settings.eval_batch, False)):
-            x, t = torch.zeros(batch, channels, size, size, device=device), torch.zeros(batch, device=device)
+            x, t = torch.zeros(batch, channels, *sides, device=device), torch.zeros(batch, device=device)
             for step in range(PROBE + 1):
                 if step == 1:
                     started = time.perf_counter()

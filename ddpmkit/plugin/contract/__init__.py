@@ -7,7 +7,7 @@ In a loop over steps only shape, dtype and device are looked at, never a value: 
 
 from __future__ import annotations
 
-from ddpmkit.plugin.contract.backbone import dropout_layers, network
+from ddpmkit.plugin.contract.backbone import dropout_layers, image_size, network, takes
 from ddpmkit.plugin.contract.dataset import images
 from ddpmkit.plugin.contract.executor import event, event_problem
 from ddpmkit.plugin.contract.features import PROBE, Extractor, extractor, fingerprint, label
@@ -40,6 +40,7 @@ __all__ = [
     "extractor",
     "fingerprint",
     "fixed_log_variance",
+    "image_size",
     "images",
     "impossible",
     "kernel",
@@ -52,6 +53,7 @@ __all__ = [
     "prior_variance",
     "remark",
     "steps",
+    "takes",
     "target",
     "timesteps",
     "vlb_share",
