@@ -88,6 +88,7 @@ def test_the_improved_network_has_the_parameters_of_the_published_code():
     # Counted by openai/improved-diffusion's UNetModel with its CIFAR-10 flags; with --learn_sigma it has 6 outputs.
     assert sum(count("unet:size=improved-cifar10").values()) == 52_542_979
     assert sum(count("unet:size=improved-cifar10", outputs=6).values()) == 52_546_438
+    assert UNet(size="improved-cifar10").heads == 4  # which no count shows
 
 
 def test_a_published_network_has_dropout_in_every_block_and_nowhere_else():
