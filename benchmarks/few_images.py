@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 import ddpmkit
-from ddpmkit.diffusion.likelihood import middle_constant, middle_factor, prior_kl
-from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
+from ddpmkit.diffusion.bound_terms import middle_constant, middle_factor, prior_kl
+from ddpmkit.diffusion.tables_for import fixed_log_variance, tables_for
 from ddpmkit.likelihood import Bound, bits_per_dim
 
 T, LEVELS, VARIANCE = 50, 17, 0.05

@@ -24,10 +24,10 @@ from torch import Tensor
 
 import ddpmkit
 from ddpmkit import files
+from ddpmkit.diffusion.bound_terms import decoder_terms, middle_constant, middle_factor, prior_kl
 from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.likelihood import decoder_terms, middle_constant, middle_factor, prior_kl
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.likelihood import proposal as proposals
 from ddpmkit.likelihood.ask import draw, proposal_of
 from ddpmkit.likelihood.control_variates import Controls, LinearGaussian, scales_of

@@ -23,7 +23,7 @@ import torch
 
 import ddpmkit
 from ddpmkit import device as devices
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.training.config import TrainConfig
 from ddpmkit.training.initialise import initialise
 from ddpmkit.training.loop import Hooks, build_objective, train

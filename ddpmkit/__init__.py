@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.clipping import Clip, clipped
     from ddpmkit.diffusion.endpoints import scaled_endpoints
     from ddpmkit.diffusion.spacing import SPACING_HELP, Spacing, spaced
-    from ddpmkit.diffusion.tables import tables_for
+    from ddpmkit.diffusion.tables_for import tables_for
     from ddpmkit.distances.copies import copy_check, no_copy_check
     from ddpmkit.distances.frechet_error import debiased_frechet
     from ddpmkit.distances.kernel import kernel_distance
@@ -134,7 +134,7 @@ _WHERE = {
     "SPACING_HELP": "ddpmkit.diffusion.spacing",
     "Spacing": "ddpmkit.diffusion.spacing",
     "spaced": "ddpmkit.diffusion.spacing",
-    "tables_for": "ddpmkit.diffusion.tables",
+    "tables_for": "ddpmkit.diffusion.tables_for",
     "copy_check": "ddpmkit.distances.copies",
     "no_copy_check": "ddpmkit.distances.copies",
     "debiased_frechet": "ddpmkit.distances.frechet_error",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import quantise
 from ddpmkit.plugin.contract import walk
@@ -21,9 +21,9 @@ from ddpmkit.randomness import normal, seed_libraries, stream_key
 Denoise = Callable[[Tensor, int], Denoised]
 
 
-def denoiser(predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]], deviations: Array | None) -> Denoise:
-    """Return denoise(x, t), t an int; ``deviations`` are the steps' standard deviations, None where learned."""
-    table = None if deviations is None else deviations.tolist()
+def with_sigma(predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]], sigmas: Array | None) -> Denoise:
+    """Return denoise(x, t), t an int; ``sigmas`` are the steps' standard deviations, None where learned."""
+    table = None if sigmas is None else sigmas.tolist()
 
     def denoise(x: Tensor, t: int) -> Denoised:
         x0, log_sigma2 = predict(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device))

@@ -18,9 +18,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 import ddpmkit
 from ddpmkit import device as devices
 from ddpmkit.diffusion.denoise import predictor
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.sampling import denoiser
+from ddpmkit.sampling import with_sigma
 from ddpmkit.training.config import TrainConfig
 from ddpmkit.training.loop import Hooks, build_objective, train
 
@@ -144,7 +144,7 @@ def check_sampling(spec: str, kind: str, backbone: str = "") -> None:
     sampler, sigma = ddpmkit.build("sampler", spec), ddpmkit.build("sigma", kind)
     learned = kind == "learned-range"
     deviations = None if learned else np.full(4, 0.1)
-    denoise = denoiser(predictor(network(2 if learned else 1, backbone), tables, EPS, META, sigma), deviations)
+    denoise = with_sigma(predictor(network(2 if learned else 1, backbone), tables, EPS, META, sigma), deviations)
     index = torch.arange(5, device=META)
     key = stream_key(0, "sampling")
     out = sampler.sample(denoise, tables, lambda k: normal(key, index, (1, 8, 8), k))

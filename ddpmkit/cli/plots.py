@@ -16,7 +16,7 @@ from ddpmkit.plugin import spec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ddpmkit.diffusion.tables import Tables
+    from ddpmkit.diffusion.tables_for import Tables
     from ddpmkit.study.strips import Strips
 
 app = typer.Typer(help="Draw schedules, the forward process, or the reverse process.", no_args_is_help=True)
@@ -48,8 +48,8 @@ def schedules(
     A line of each schedule goes to the terminal.
     """
     from ddpmkit.cli.console import print_rows
+    from ddpmkit.diffusion.bound_terms import prior_bits
     from ddpmkit.diffusion.curves import curves
-    from ddpmkit.diffusion.likelihood import prior_bits
     from ddpmkit.report.draw.blocks import sparkline
     from ddpmkit.report.draw.schedules import schedules_figure
 
@@ -118,7 +118,7 @@ def reverse(
 
 
 def _tables(registry: Any, names: str, timesteps: int) -> dict[str, Tables]:
-    from ddpmkit.diffusion.tables import tables_for
+    from ddpmkit.diffusion.tables_for import tables_for
 
     return {name: tables_for(registry.build("schedule", name), timesteps) for name in spec.split(names)}
 

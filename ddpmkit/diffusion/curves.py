@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddpmkit.diffusion.tables import Array, Tables, checked_weights, log_bounds
+from ddpmkit.diffusion.tables_for import Array, Tables, checked_weights, log_bounds
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Sigma, Weighting

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ddpmkit.diffusion.tables import Tables
+from ddpmkit.diffusion.tables_for import Tables
 
 
 @dataclass(frozen=True, eq=False)

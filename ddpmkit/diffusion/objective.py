@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpmkit.diffusion.bound_terms import decoder_nll, middle_kl
 from ddpmkit.diffusion.denoise import Denoiser
 from ddpmkit.diffusion.gaussian import gather
-from ddpmkit.diffusion.likelihood import decoder_nll, middle_kl
-from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.contract import divisor, impossible
 from ddpmkit.plugin.interfaces import Factors, Prediction
@@ -50,13 +50,13 @@ class BoundTerm:
         log_tilde: log beta-tilde_t; entry 0 is not used.
         pull2: c_t^2, the square of the factor on x0 in the posterior mean.
         share: factor on the term, nats per dimension.
-        mean_held: whether the term moves the variance alone.
+        detach_mean: whether the term moves the variance alone.
     """
 
     log_tilde: Tensor
     pull2: Tensor
     share: float
-    mean_held: bool
+    detach_mean: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def loss(o: Objective, x0: Tensor, t: Tensor, eps: Tensor, xt: Tensor, out: Tens
         return Loss(weighted, error.detach())
     x0_hat, log_sigma2 = d.x0_hat(at, xt, predicted), d.log_variance(t, extra)
     if o.bound is not None and log_sigma2 is not None:
-        held = x0_hat.detach() if o.bound.mean_held else x0_hat
+        held = x0_hat.detach() if o.bound.detach_mean else x0_hat
         weighted = weighted + o.bound.share * bound_term(o.bound, x0, held, t, log_sigma2, o.levels)
     elif o.decoder_sigma is not None:
         first = t == 0

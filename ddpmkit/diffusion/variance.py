@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ddpmkit.diffusion.gaussian import gather
-from ddpmkit.diffusion.tables import Array, Tables, fixed_log_variance, log_bounds
+from ddpmkit.diffusion.tables_for import Array, Tables, fixed_log_variance, log_bounds
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.contract import kernel, largest_last_variance, network_log_variance, x0_variance
 
@@ -39,7 +39,7 @@ def log_variance(sigma: Sigma, tables: Tables, statistics: Mapping[str, Array] |
     return np.asarray(np.log(variance))
 
 
-def step_deviations(
+def step_sigmas(
     sampler: Sampler, sigma: Sigma, full: Tables, chain: Tables, levels: int, statistics: Mapping[str, Array] | None
 ) -> Array | None:
     """Return the standard deviation of the noise in each step of a walk, float64 (K,); None where the network gives it.

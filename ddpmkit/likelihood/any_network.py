@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpmkit.diffusion.bound_terms import Decoder, checked_decoder
 from ddpmkit.diffusion.denoise import Denoiser
-from ddpmkit.diffusion.likelihood import Decoder, checked_decoder
 from ddpmkit.diffusion.objective import check_possible
-from ddpmkit.diffusion.tables import Array, Tables, decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import Array, Tables, decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood.ask import beside_the_middle, draw
 from ddpmkit.likelihood.control_variates import LinearGaussian

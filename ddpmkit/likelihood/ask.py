@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpmkit.diffusion.bound_terms import middle_constant, middle_factor
 from ddpmkit.diffusion.gaussian import Coefficients
-from ddpmkit.diffusion.likelihood import middle_constant, middle_factor
-from ddpmkit.diffusion.tables import Array, Tables, decoder_log_variance
+from ddpmkit.diffusion.tables_for import Array, Tables, decoder_log_variance
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood import proposal as proposals
 from ddpmkit.likelihood.control_variates import Controls, LinearGaussian, coefficients, scales_of

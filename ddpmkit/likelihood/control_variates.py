@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.tables_for import Array, Tables
 
 LARGEST = 4096  # dimensions; beyond, the eigenvectors cost more than they save
 BETWEEN = 2  # the control, if there, that says how images differ; the others are noise alone

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpmkit.diffusion.tables import Array
+from ddpmkit.diffusion.tables_for import Array
 from ddpmkit.errors import DdpmkitError
 
 Plain = np.ndarray[Any, Any]

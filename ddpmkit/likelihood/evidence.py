@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpmkit.diffusion.tables import Array
+from ddpmkit.diffusion.tables_for import Array
 from ddpmkit.likelihood.draws import Plain, SweepSums
 
 

@@ -11,9 +11,9 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from ddpmkit.diffusion.bound_terms import decoder_nll
 from ddpmkit.diffusion.gaussian import Coefficients, eps_from_x0, q_sample
-from ddpmkit.diffusion.likelihood import decoder_nll
-from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import Diverged, Interrupted
 from ddpmkit.randomness import normal, stream_key
 

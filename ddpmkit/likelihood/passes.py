@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpmkit.diffusion.bound_terms import middle_terms
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.likelihood import middle_terms
-from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.likelihood.control_variates import Controls
 from ddpmkit.likelihood.draws import Plain, Values

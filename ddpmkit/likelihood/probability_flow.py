@@ -22,7 +22,7 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from ddpmkit.diffusion.denoise import parts
-from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError, Diverged
 from ddpmkit.plugin.contract import x0hat
 from ddpmkit.plugin.interfaces import Prediction

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpmkit.diffusion.tables import Array
+from ddpmkit.diffusion.tables_for import Array
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.randomness import permutation, stream_key, uniform
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ddpmkit.diffusion.likelihood import Decoder, decoder_terms, middle_constant, middle_factor, prior_kl
-from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.bound_terms import Decoder, decoder_terms, middle_constant, middle_factor, prior_kl
+from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood.control_variates import BETWEEN, coefficients
 from ddpmkit.likelihood.draws import Draws, Plain, Sampled, Swept, blocks
@@ -108,7 +108,7 @@ def bound(
         tables: The chain; strided or full.
         log_sigma2: Log reverse variances of a fixed sigma, (T,), entry 0 unused; None takes the network's own.
         decoder_log_variance: Log-variance of p(x_0 | x_1); None takes the network's own.
-        decoder: What stands for p(x_0 | x_1); see :func:`ddpmkit.diffusion.likelihood.decoder_terms`.
+        decoder: What stands for p(x_0 | x_1); see :func:`ddpmkit.diffusion.bound_terms.decoder_terms`.
         levels: Number K of grey levels.
         clip: Whether x0hat is clipped to [-1, 1], which is a valid model mean.
         control: Whether control variates are used; they change the error, not the expectation.

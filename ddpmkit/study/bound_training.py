@@ -10,8 +10,8 @@ from typing import Any, cast, get_args
 import torch
 
 from ddpmkit import device as devices
-from ddpmkit.diffusion.likelihood import Decoder
-from ddpmkit.diffusion.tables import decoder_log_variance
+from ddpmkit.diffusion.bound_terms import Decoder
+from ddpmkit.diffusion.tables_for import decoder_log_variance
 from ddpmkit.diffusion.variance import log_variance
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood.probability_flow import from_network, ode_likelihood

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ddpmkit.diffusion.tables import Tables
+from ddpmkit.diffusion.tables_for import Tables
 from ddpmkit.pixels import quantise, to_pixels
 from ddpmkit.randomness import normal, stream_key
 from ddpmkit.study.strips import Strips

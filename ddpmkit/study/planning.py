@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ddpmkit.diffusion.tables import (
+from ddpmkit.diffusion.tables_for import (
     Array,
     Tables,
     decoder_log_variance,
@@ -150,7 +150,7 @@ class Parts:
             Impossible: when two of them do not go together, with the reason.
             DdpmkitError: when one can't be built, or breaks its contract.
         """
-        from ddpmkit.diffusion.likelihood import prior_bits  # loads torch, which a plan alone does not need at import
+        from ddpmkit.diffusion.bound_terms import prior_bits  # loads torch, which a plan alone does not need at import
 
         registry = context.registry
         schedule, sigma, weighting, backbone, prediction, sampler = (

@@ -25,7 +25,7 @@ from ddpmkit.study.trained import load_trained
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddpmkit.diffusion.tables import Tables
+    from ddpmkit.diffusion.tables_for import Tables
     from ddpmkit.plugin.interfaces import Levels
 
 COLUMNS = 12

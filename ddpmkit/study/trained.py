@@ -13,7 +13,7 @@ import torch
 from ddpmkit import device as devices
 from ddpmkit import files
 from ddpmkit.diffusion.denoise import Predict, predictor
-from ddpmkit.diffusion.tables import Tables, log_bounds
+from ddpmkit.diffusion.tables_for import Tables, log_bounds
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Images, Prediction, Sigma
 from ddpmkit.plugin.registry import Registry

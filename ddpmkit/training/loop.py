@@ -20,7 +20,7 @@ from ddpmkit import device as devices
 from ddpmkit.diffusion.denoise import Denoiser
 from ddpmkit.diffusion.gaussian import q_sample
 from ddpmkit.diffusion.objective import BoundTerm, Objective, check_possible, loss, prediction_weights
-from ddpmkit.diffusion.tables import Array, Tables, checked_weights
+from ddpmkit.diffusion.tables_for import Array, Tables, checked_weights
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.contract import divisor, dropout_layers, vlb_share

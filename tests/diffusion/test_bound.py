@@ -14,11 +14,11 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 import ddpmkit
-from ddpmkit.diffusion import likelihood
+from ddpmkit.diffusion import bound_terms
+from ddpmkit.diffusion.bound_terms import bound_by_every_step, middle_constant, prior_bits, prior_kl
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.likelihood import bound_by_every_step, middle_constant, prior_bits, prior_kl
 from ddpmkit.diffusion.objective import loss
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, log_bounds, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, log_bounds, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.randomness import normal, stream_key
 from ddpmkit.training.config import TrainConfig
@@ -113,7 +113,7 @@ def test_the_bound_by_every_step_is_equation_5(sigma, clip):
 
 
 KL, TERMS, PIXELS, DECODER, PRIOR = (
-    getattr(likelihood, name) for name in ("kl", "middle_terms", "middle_kl", "decoder_terms", "prior_kl")
+    getattr(bound_terms, name) for name in ("kl", "middle_terms", "middle_kl", "decoder_terms", "prior_kl")
 )
 MISTAKES = {
     "a KL twice as large": ("kl", lambda r, log_r, squared=0.0: 2 * KL(r, log_r, squared)),
@@ -135,7 +135,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_is_found(monkeypatch, mistake):
     name, wrong = MISTAKES[mistake]
-    monkeypatch.setattr(likelihood, name, wrong)
+    monkeypatch.setattr(bound_terms, name, wrong)
     caught = []
     for sigma in SIGMAS:
         try:

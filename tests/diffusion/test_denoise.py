@@ -11,7 +11,7 @@ import ddpmkit
 from ddpmkit.diffusion import gaussian
 from ddpmkit.diffusion.denoise import Denoiser, parts, predictor
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.tables import tables_for
+from ddpmkit.diffusion.tables_for import tables_for
 from ddpmkit.likelihood.probability_flow import from_network
 
 CPU = torch.device("cpu")

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import ddpmkit
+from ddpmkit.diffusion.bound_terms import prior_bits
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.likelihood import prior_bits
 from ddpmkit.diffusion.objective import prediction_weights
-from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import fixed_log_variance, tables_for
 from ddpmkit.plugin.interfaces import Denoised
 
 T = 1000

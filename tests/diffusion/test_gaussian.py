@@ -13,7 +13,7 @@ from ddpmkit.builtin.predictions.x0 import X0
 from ddpmkit.builtin.schedules.cosine import Cosine
 from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.diffusion.gaussian import Coefficients, eps_from_x0, gather, q_sample
-from ddpmkit.diffusion.tables import tables_for
+from ddpmkit.diffusion.tables_for import tables_for
 from ddpmkit.plugin.interfaces import Schedule
 from ddpmkit.randomness import normal, stream_key
 

@@ -23,7 +23,7 @@ from ddpmkit.builtin.schedules.warmup import Warmup
 from ddpmkit.builtin.schedules.zero_snr import ZeroSnr
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
-from ddpmkit.diffusion.likelihood import (
+from ddpmkit.diffusion.bound_terms import (
     bits_per_dim,
     decoder_density_nll,
     decoder_nll,
@@ -34,7 +34,7 @@ from ddpmkit.diffusion.likelihood import (
     middle_terms,
     prior_kl,
 )
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Schedule
 

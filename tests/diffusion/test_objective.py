@@ -20,7 +20,7 @@ from ddpmkit.builtin.weightings.vlb import Vlb
 from ddpmkit.diffusion.denoise import Denoiser
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
 from ddpmkit.diffusion.objective import Objective, loss, prediction_weights
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Schedule
 

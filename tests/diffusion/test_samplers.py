@@ -17,12 +17,12 @@ from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
 from ddpmkit.diffusion.denoise import predictor
-from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
-from ddpmkit.diffusion.variance import step_deviations
+from ddpmkit.diffusion.tables_for import fixed_log_variance, tables_for
+from ddpmkit.diffusion.variance import step_sigmas
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.plugin.interfaces import Denoised, Schedule
 from ddpmkit.randomness import normal, stream_key
-from ddpmkit.sampling import denoiser, sample
+from ddpmkit.sampling import sample, with_sigma
 
 torch.set_num_threads(1)
 N, SHAPE = 5000, (4,)
@@ -294,7 +294,7 @@ class Small(nn.Module):
 def draw(predict, count, micro_batch=16, seed=0, sampler=None, **options):
     tables = tables_for(Linear(), 50).strided(Ancestral().timesteps(50, 6))
     sampler = sampler or Ancestral()
-    deviations = step_deviations(sampler, Beta(), tables, tables, 17, None)
+    deviations = step_sigmas(sampler, Beta(), tables, tables, 17, None)
     return sample(
         lambda x, t: Denoised(predict(x, t), float(deviations[t])),
         tables,
@@ -311,7 +311,7 @@ def draw(predict, count, micro_batch=16, seed=0, sampler=None, **options):
 
 def small_denoiser():
     chain = tables_for(Linear(), 50).strided(Ancestral().timesteps(50, 6))
-    denoise = denoiser(predictor(Small(), chain, Eps(), torch.device("cpu")), np.zeros(6))
+    denoise = with_sigma(predictor(Small(), chain, Eps(), torch.device("cpu")), np.zeros(6))
     return lambda x, t: denoise(x, t).x0
 
 
@@ -393,7 +393,7 @@ def test_the_denoiser_tells_the_network_scaled_inputs_and_the_full_chains_time(p
 
     tables = tables_for(Walk(), 50).strided([0, 10, 49])
     predict = predictor(Told(), tables, prediction, torch.device("cpu"))
-    denoise = denoiser(predict, np.asarray([0.0, 0.5, 0.25]))
+    denoise = with_sigma(predict, np.asarray([0.0, 0.5, 0.25]))
     x = torch.full((3, 1, 2, 2), 2.0)
     for t, steps in ((2, [2, 2, 2]), (torch.tensor([0, 1, 2]), [0, 1, 2])):
         hat = predict(x, t)[0] if isinstance(t, torch.Tensor) else denoise(x, t).x0

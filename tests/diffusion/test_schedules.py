@@ -16,7 +16,7 @@ from ddpmkit.builtin.schedules.sigmoid import Sigmoid
 from ddpmkit.builtin.schedules.sigmoid_gamma import SigmoidGamma
 from ddpmkit.builtin.schedules.warmup import Warmup
 from ddpmkit.builtin.schedules.zero_snr import ZeroSnr
-from ddpmkit.diffusion.tables import tables_for
+from ddpmkit.diffusion.tables_for import tables_for
 from ddpmkit.errors import DdpmkitError
 
 ALL = [Linear(), Cosine(), Quadratic(), Sigmoid()]

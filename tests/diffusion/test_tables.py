@@ -18,7 +18,7 @@ from ddpmkit.builtin.weightings.p2 import P2
 from ddpmkit.builtin.weightings.simple import Simple
 from ddpmkit.builtin.weightings.truncated_snr import TruncatedSnr
 from ddpmkit.builtin.weightings.vlb import Vlb
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Schedule, Sigma
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 import ddpmkit
+from ddpmkit.diffusion.bound_terms import decoder_nll, middle_constant, middle_factor, middle_terms
 from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.likelihood import decoder_nll, middle_constant, middle_factor, middle_terms
 from ddpmkit.diffusion.objective import bound_term, loss
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
-from ddpmkit.diffusion.variance import log_variance, step_deviations
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.variance import log_variance, step_sigmas
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood.fit import best_decoder_log_variance, fit_statistics
-from ddpmkit.sampling import denoiser
+from ddpmkit.sampling import with_sigma
 from ddpmkit.training.config import TrainConfig
 from ddpmkit.training.loop import build_objective
 
@@ -64,7 +64,7 @@ def test_a_fitted_sigma_serves_a_strided_chain(count):
     sampler = ddpmkit.build("sampler", "ancestral")
     chain = full.strided(sampler.timesteps(1000, count))
     kind = ddpmkit.build("sigma", "analytic:pixels=1e9")
-    found = step_deviations(sampler, kind, full, chain, 256, gaussian_statistics(full, 0.25)) ** 2
+    found = step_sigmas(sampler, kind, full, chain, 256, gaussian_statistics(full, 0.25)) ** 2
     exact = gaussian_step(chain.signal_before, chain.noise2_before, chain.signal, chain.noise2, 0.25)
     np.testing.assert_allclose(found[1:], exact[1:], rtol=1e-9)
 
@@ -76,7 +76,7 @@ def test_analytic_ddim_gives_back_the_variance_that_a_deterministic_walk_loses()
         sampler = ddpmkit.build("sampler", f"ddim:eta={eta}:clip=none")
         chain = full.strided(sampler.timesteps(1000, 10))
         kind = ddpmkit.build("sigma", "analytic:pixels=1e9")
-        deviations = step_deviations(sampler, kind, full, chain, 256, gaussian_statistics(full, s2))
+        deviations = step_sigmas(sampler, kind, full, chain, 256, gaussian_statistics(full, s2))
         lam2, kappa = sampler.kernel(chain)
         marginal = chain.alpha_bars * s2 + chain.noise2
         gain = chain.signal * s2 / marginal
@@ -93,8 +93,8 @@ def test_the_last_noisy_step_is_limited_in_sampling_and_not_in_the_likelihood():
     full, sampler = tables(), ddpmkit.build("sampler", "ancestral")
     chain = full.strided(sampler.timesteps(1000, 10))
     kind, statistics = ddpmkit.build("sigma", "analytic"), gaussian_statistics(full, 0.25)
-    limited = step_deviations(sampler, kind, full, chain, 256, statistics)
-    free = step_deviations(sampler, ddpmkit.build("sigma", "analytic:pixels=1e9"), full, chain, 256, statistics)
+    limited = step_sigmas(sampler, kind, full, chain, 256, statistics)
+    free = step_sigmas(sampler, ddpmkit.build("sigma", "analytic:pixels=1e9"), full, chain, 256, statistics)
     assert limited[1] ** 2 == pytest.approx(9.66e-5, rel=1e-3)
     assert limited[1] < free[1]
     np.testing.assert_array_equal(limited[2:], free[2:])
@@ -254,7 +254,7 @@ class TwoHeads(torch.nn.Module):
 
 def test_a_learned_deviation_reaches_the_sampler_pixel_by_pixel():
     chain, kind = tables(T=50), ddpmkit.build("sigma", "learned-range")
-    base, seen = denoiser(predictor(TwoHeads(), chain, X0, CPU, kind), None), {}
+    base, seen = with_sigma(predictor(TwoHeads(), chain, X0, CPU, kind), None), {}
 
     def denoise(x, t):
         seen[t] = x, base(x, t)
@@ -270,6 +270,6 @@ def test_a_learned_deviation_reaches_the_sampler_pixel_by_pixel():
 
 
 def test_a_network_without_a_second_output_can_not_stand_in_for_a_learned_sigma():
-    denoise = denoiser(lambda x, t: (x, None), None)
+    denoise = with_sigma(lambda x, t: (x, None), None)
     with pytest.raises(DdpmkitError, match="a learned sigma needs a network that gives it"):
         denoise(torch.zeros(1, 1, 4, 4), 0)

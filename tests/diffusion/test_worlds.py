@@ -16,9 +16,9 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import ddpmkit
-from ddpmkit.diffusion.likelihood import middle_constant, middle_factor
-from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
-from ddpmkit.diffusion.variance import log_variance, step_deviations
+from ddpmkit.diffusion.bound_terms import middle_constant, middle_factor
+from ddpmkit.diffusion.tables_for import fixed_log_variance, tables_for
+from ddpmkit.diffusion.variance import log_variance, step_sigmas
 from ddpmkit.plugin.interfaces import Denoised
 
 torch.set_num_threads(1)
@@ -134,7 +134,7 @@ def test_a_walk_draws_the_gaussian_that_the_algebra_says(schedule, text, sigma, 
     full, times = tables(schedule), list(sampler.timesteps(T, 12))
     chain = full.strided(times)
     everywhere, world = Gaussian(schedule, range(T), 0.4, 0.5), Gaussian(schedule, times, 0.4, 0.5)
-    deviations = step_deviations(sampler, sigma, full, chain, 256, everywhere.statistics())
+    deviations = step_sigmas(sampler, sigma, full, chain, 256, everywhere.statistics())
     mean, variance = law_of(sampler, world, chain, deviations)
     kind, eta = WALKS[text]
     expected = expected_law(kind, world, deviations**2, eta)
@@ -153,7 +153,7 @@ def test_with_a_fitted_sigma_any_number_of_steps_draws_the_data(text, sigma, cou
     full, times = tables("cosine"), list(sampler.timesteps(T, count))
     chain, world = full.strided(times), Gaussian("cosine", times, mu, s)
     statistics = Gaussian("cosine", range(T), mu, s).statistics()
-    mean, variance = law_of(sampler, world, chain, step_deviations(sampler, sigma, full, chain, 256, statistics))
+    mean, variance = law_of(sampler, world, chain, step_sigmas(sampler, sigma, full, chain, 256, statistics))
     assert mean == pytest.approx(mu, abs=1e-4)  # x_T starts at 0 and not at m_T mu
     assert variance + world.left[1] == pytest.approx(s**2, rel=1e-6)
 
@@ -164,7 +164,7 @@ def test_the_two_bounds_draw_too_much_and_too_little(sigma, sign):
     times = list(sampler.timesteps(T, 10))
     full, world = tables("linear"), Gaussian("linear", times, 0.0, 0.5)
     chain = full.strided(times)
-    deviations = step_deviations(sampler, build("sigma", sigma), full, chain, 256, None)
+    deviations = step_sigmas(sampler, build("sigma", sigma), full, chain, 256, None)
     _, variance = law_of(sampler, world, chain, deviations)
     assert sign * (variance + world.left[1] - 0.25) > 0.01
 
@@ -231,7 +231,7 @@ def mixture_moments():
 def test_a_walk_draws_the_mixture(text, sigma, count):
     sampler, n = build("sampler", text), 2000
     chain = tables("cosine").strided(sampler.timesteps(T, count))
-    deviations = step_deviations(sampler, build("sigma", sigma), tables("cosine"), chain, 256, None)
+    deviations = step_sigmas(sampler, build("sigma", sigma), tables("cosine"), chain, 256, None)
     generator = torch.Generator().manual_seed(0)
     # Each draw and its mirror image, so that the errors of the means nearly cancel.
     half = lambda k: torch.randn(n // 2, 2, generator=generator, dtype=torch.float64)  # noqa: E731 - a formula

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ddpmkit
-from ddpmkit.diffusion.tables import tables_for
+from ddpmkit.diffusion.tables_for import tables_for
 from ddpmkit.errors import DdpmkitError, Diverged
 from ddpmkit.likelihood import bits_per_dim
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import ddpmkit
-from ddpmkit.diffusion.likelihood import bound_by_every_step, middle_constant, middle_factor
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, log_bounds, tables_for
+from ddpmkit.diffusion.bound_terms import bound_by_every_step, middle_constant, middle_factor
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, log_bounds, tables_for
 from ddpmkit.likelihood import bound, draw, passes, vlb
 
 torch.set_num_threads(1)

@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 
 import ddpmkit
-from ddpmkit.diffusion.likelihood import bound_by_every_step, middle_constant, middle_factor, prior_kl
-from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
+from ddpmkit.diffusion.bound_terms import bound_by_every_step, middle_constant, middle_factor, prior_kl
+from ddpmkit.diffusion.tables_for import fixed_log_variance, tables_for
 from ddpmkit.likelihood import Draws, bits_per_dim, bound, draw, paired
 from ddpmkit.likelihood.evidence import Evidence
 from ddpmkit.pixels import to_pixels

@@ -16,8 +16,8 @@ from ddpmkit.builtin.schedules.cosine import Cosine
 from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
-from ddpmkit.diffusion.likelihood import bound_by_every_step
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.bound_terms import bound_by_every_step
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import Diverged, Interrupted
 from ddpmkit.likelihood import vlb
 from ddpmkit.likelihood.ask import DECODER_DRAWS, draw

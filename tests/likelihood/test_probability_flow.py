@@ -15,7 +15,7 @@ from ddpmkit.builtin.schedules.cosine import Cosine
 from ddpmkit.builtin.schedules.jsd import Jsd
 from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.schedules.random_walk import RandomWalk
-from ddpmkit.diffusion.tables import tables_for
+from ddpmkit.diffusion.tables_for import tables_for
 from ddpmkit.errors import DdpmkitError, Diverged
 from ddpmkit.likelihood.probability_flow import Continuum, from_network, ode_likelihood
 

@@ -12,7 +12,7 @@ from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
 from ddpmkit.builtin.sigmas.interpolate import Interpolate
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import DdpmkitError, Diverged
 from ddpmkit.likelihood import Draws, LinearGaussian, bound, draw, paired
 from ddpmkit.likelihood.control_variates import Controls, coefficients

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ddpmkit
-from ddpmkit.diffusion.tables import tables_for
+from ddpmkit.diffusion.tables_for import tables_for
 from ddpmkit.plugin.interfaces import Denoised
 
 HINT = "this compares ddpmkit with other people's code: run it by 'make test-oracles', which installs that code"

@@ -9,7 +9,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
 import ddpmkit
-from ddpmkit.diffusion.tables import fixed_log_variance
+from ddpmkit.diffusion.tables_for import fixed_log_variance
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 NEAR = {"rtol": 1e-4, "atol": 1e-4}  # their tables are float32

@@ -10,7 +10,7 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 import ddpmkit
-from ddpmkit.diffusion.tables import fixed_log_variance
+from ddpmkit.diffusion.tables_for import fixed_log_variance
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 

@@ -13,7 +13,7 @@ from diffusers.training_utils import compute_snr
 import ddpmkit
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
 from ddpmkit.diffusion.objective import loss, prediction_weights
-from ddpmkit.diffusion.tables import decoder_log_variance
+from ddpmkit.diffusion.tables_for import decoder_log_variance
 from ddpmkit.training.config import TrainConfig
 from ddpmkit.training.loop import build_objective
 

@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 
 from ddpmkit import DdpmkitError, Images, Schedule
 from ddpmkit.builtin.features import digits as digits_features
-from ddpmkit.diffusion.tables import Tables, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import Tables, fixed_log_variance, tables_for
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Denoised
 from ddpmkit.plugin.loader import Entry

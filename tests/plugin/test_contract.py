@@ -17,8 +17,8 @@ from torch import nn
 
 import ddpmkit
 from ddpmkit import DdpmkitError, Images, Prediction, Sampler, Schedule, Sigma, Weighting
-from ddpmkit.diffusion.tables import Tables, checked_weights, log_bounds, tables_for
-from ddpmkit.diffusion.variance import step_deviations
+from ddpmkit.diffusion.tables_for import Tables, checked_weights, log_bounds, tables_for
+from ddpmkit.diffusion.variance import step_sigmas
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.blame import blame
 from ddpmkit.sampling import sample
@@ -218,12 +218,12 @@ def test_random_wrong_arrays_are_refused_by_the_name_of_their_component_and_righ
     spoilt_x0 = spoil(x0, dice, rng, below[:1])
     sampler = ddpmkit.build("sampler", "ancestral")
     statistics = {"error": x0}
-    named("sigma", lambda: step_deviations(sampler, OddFit.of(spoilt_x0), CHAIN, CHAIN, 17, statistics), spoilt_x0())
+    named("sigma", lambda: step_sigmas(sampler, OddFit.of(spoilt_x0), CHAIN, CHAIN, 17, statistics), spoilt_x0())
     most = dice.choice([0.0, -1.0, np.nan, None, "much"])
     odd = OddFit.of(always(x0), most=most)
-    named("sigma", lambda: step_deviations(sampler, odd, CHAIN, CHAIN, 17, statistics), most)
+    named("sigma", lambda: step_sigmas(sampler, odd, CHAIN, CHAIN, 17, statistics), most)
     good = OddFit.of(shaped(x0, dice), most=dice.choice([1, 0.5, np.inf]))
-    assert step_deviations(sampler, good, CHAIN, CHAIN, 17, statistics) is not None
+    assert step_sigmas(sampler, good, CHAIN, CHAIN, 17, statistics) is not None
 
     weights = rng.random(T)
     spoilt_weights = spoil(weights, dice, rng, below[:1])
@@ -247,9 +247,9 @@ def test_random_wrong_arrays_are_refused_by_the_name_of_their_component_and_righ
     spoilt_kernel = spoil(betas, dice, rng, below[:1])
     kernel = OddSampler.of(lambda: (spoilt_kernel(), betas))
     beta = ddpmkit.build("sigma", "beta")
-    named("sampler", lambda: step_deviations(kernel, beta, CHAIN, CHAIN, 17, None), spoilt_kernel())
+    named("sampler", lambda: step_sigmas(kernel, beta, CHAIN, CHAIN, 17, None), spoilt_kernel())
     factors = OddSampler.of(lambda: (betas, -betas))  # a factor may have any sign
-    assert step_deviations(factors, beta, CHAIN, CHAIN, 17, None) is not None
+    assert step_sigmas(factors, beta, CHAIN, CHAIN, 17, None) is not None
 
 
 @pytest.mark.parametrize("seed", range(40))

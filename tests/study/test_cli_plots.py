@@ -10,7 +10,7 @@ from PIL import Image
 
 import ddpmkit
 from ddpmkit.cli import main
-from ddpmkit.diffusion.tables import tables_for
+from ddpmkit.diffusion.tables_for import tables_for
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.draw.blocks import terminal_strips
 from ddpmkit.report.read.frames import read_study

@@ -61,7 +61,7 @@ class Own(Sigma):
     learned = True
     width: float = param(0.5, "share of the way from beta-tilde to beta", gt=0, le=1)
     def log_bounds(self, tables):
-        from ddpmkit.diffusion.tables import log_bounds
+        from ddpmkit.diffusion.tables_for import log_bounds
         from ddpmkit import build
         low, high = log_bounds(build("sigma", "learned-range"), tables)
         return low, low + self.width * (high - low)

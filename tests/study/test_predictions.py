@@ -251,7 +251,7 @@ def test_edm_s_prediction_is_v_of_the_other_sign_for_unit_data(tmp_path: Path) -
     import torch
 
     from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-    from ddpmkit.diffusion.tables import tables_for
+    from ddpmkit.diffusion.tables_for import tables_for
     from ddpmkit.likelihood.probability_flow import from_network
 
     registry = Registry([write(tmp_path, PLUGIN)], installed=False)

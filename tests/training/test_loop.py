@@ -15,7 +15,7 @@ from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
 from ddpmkit.builtin.weightings.p2 import P2
 from ddpmkit.builtin.weightings.simple import Simple
-from ddpmkit.diffusion.tables import decoder_log_variance, fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.training import checkpoint, ema
 from ddpmkit.training import loop as training

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ddpmkit
-from ddpmkit.diffusion.tables import fixed_log_variance, tables_for
+from ddpmkit.diffusion.tables_for import fixed_log_variance, tables_for
 from ddpmkit.training.timesteps import Importance, Stratified, Uniform, timesteps
 
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpmkit.diffusion.tables import Tables
+from ddpmkit.diffusion.tables_for import Tables
 from ddpmkit.study.records import DrawRecord
 from ddpmkit.study.stage import Output, Stage, added
 from ddpmkit.study.stages.asked import OfNetwork, asked

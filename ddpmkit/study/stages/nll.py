@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ddpmkit.diffusion.tables import Tables, decoder_log_variance, log_bounds
+from ddpmkit.diffusion.tables_for import Tables, decoder_log_variance, log_bounds
 from ddpmkit.errors import Diverged
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.kind import StageKind
@@ -18,7 +18,7 @@ from ddpmkit.study.stages.fit import Fit, statistics_of
 from ddpmkit.study.stages.train import Train
 
 if TYPE_CHECKING:
-    from ddpmkit.diffusion.likelihood import Decoder
+    from ddpmkit.diffusion.bound_terms import Decoder
     from ddpmkit.likelihood.draws import Draws
     from ddpmkit.plugin.interfaces import Array
     from ddpmkit.study.planning import Place

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ddpmkit.diffusion.tables import Tables, log_bounds
+from ddpmkit.diffusion.tables_for import Tables, log_bounds
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.records import SampleRecord
 from ddpmkit.study.stage import Output, Stage, added
@@ -89,13 +89,13 @@ class Sample(OfNetwork):
         Raises:
             DdpmkitError: when a plugin's sampler or sigma gives other numbers than when the stage was planned.
         """
-        from ddpmkit.diffusion.variance import step_deviations
-        from ddpmkit.sampling import denoiser
+        from ddpmkit.diffusion.variance import step_sigmas
+        from ddpmkit.sampling import with_sigma
 
         chain = network.tables.strided(self.times)
         hold("sampler", self.sampler, *sampler.kernel(chain))
         if self.sigma is not None:
             hold("sigma", self.sigma, *log_bounds(network.sigma, chain))
         levels = network.images.levels
-        deviations = step_deviations(sampler, network.sigma, network.tables, chain, levels, statistics)
-        return denoiser(network.predict(chain, self.eval_precision), deviations), chain
+        sigmas = step_sigmas(sampler, network.sigma, network.tables, chain, levels, statistics)
+        return with_sigma(network.predict(chain, self.eval_precision), sigmas), chain

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddpmkit import files
-from ddpmkit.diffusion.tables import Tables, decoder_log_variance, log_bounds, tables_for
+from ddpmkit.diffusion.tables_for import Tables, decoder_log_variance, log_bounds, tables_for
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Images, Prediction, Schedule
 from ddpmkit.plugin.registry import Registry

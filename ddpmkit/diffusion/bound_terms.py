@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
-from ddpmkit.diffusion.tables import Array, Tables
+from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.randomness import normal, stream_key
 
