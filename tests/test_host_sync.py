@@ -53,7 +53,11 @@ def fake():
         yield mode
 
 
-WHOLE = "unet:channels=8:attention=4:fourier=true"  # every kind of layer that a U-Net can have
+WHOLE = [  # every kind of layer that the built-in networks can have
+    "unet:channels=8:attention=4:fourier=true",
+    "unet:channels=8:attention=4:time=shift:details=ho:checkpoint=true",
+    "mlp",
+]
 
 
 class Small(nn.Module):
@@ -126,8 +130,9 @@ def test_training_steps_stay_on_the_device_and_never_wait_for_it(fake, weighting
 
 
 @pytest.mark.long
-def test_training_steps_of_every_layer_stay_on_the_device_and_never_wait_for_it(fake):
-    assert run_training("simple", backbone=WHOLE) == 3
+@pytest.mark.parametrize("backbone", WHOLE)
+def test_training_steps_of_every_layer_stay_on_the_device_and_never_wait_for_it(fake, backbone):
+    assert run_training("simple", backbone=backbone) == 3
 
 
 def test_training_steps_with_labels_stay_on_the_device_and_never_wait_for_it(fake):
@@ -148,8 +153,9 @@ def test_sampling_stays_on_the_device_and_never_waits_for_it(fake, spec, kind):
 
 
 @pytest.mark.long
-def test_sampling_with_every_layer_stays_on_the_device_and_never_waits_for_it(fake):
-    check_sampling("ancestral", "learned-range", WHOLE)
+@pytest.mark.parametrize("backbone", WHOLE)
+def test_sampling_with_every_layer_stays_on_the_device_and_never_waits_for_it(fake, backbone):
+    check_sampling("ancestral", "learned-range", backbone)
 
 
 def check_sampling(spec: str, kind: str, backbone: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ddpmkit import hookimpl
+from ddpmkit.builtin.backbones.mlp import Mlp
 from ddpmkit.builtin.backbones.unet import UNet
 from ddpmkit.builtin.datasets.cifar10 import Cifar10
 from ddpmkit.builtin.datasets.digits import Digits
@@ -102,7 +103,7 @@ def ddpmkit_register_weightings() -> list[type]:
 @hookimpl
 def ddpmkit_register_backbones() -> list[type]:
     """Networks."""
-    return [UNet]
+    return [UNet, Mlp]
 
 
 @hookimpl

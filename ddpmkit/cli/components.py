@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json as json_module
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -126,6 +127,8 @@ def _print_one(entry: Entry, d: dict[str, Any], *, first: bool) -> None:
         allowed = f" {p['allowed']}" if p["allowed"] else ""
         syntax = f", with parameters as in {p['name']}={p['default']}%3Akey=value" if p.get("part") else ""
         print(f"  {p['name']}={p['default']}   {p['help']} ({p['type']}{allowed}{syntax})")
+        for name, filled in p.get("fills", {}).items():
+            print(f"    {entry.name}:{p['name']}={name}   {' '.join(f'{k}={v}' for k, v in filled.items())}")
 
 
 def plugins(
@@ -187,6 +190,10 @@ def _parameters(entry: Entry) -> str:
     return " ".join(f"{p.name}={spec.encode(p.default)}" for p in parameters(entry.cls))
 
 
+def _texts(fills: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    return {name: {k: spec.encode(v) for k, v in filled.items()} for name, filled in fills.items()}
+
+
 def _describe(entry: Entry) -> dict[str, Any]:
     cls = entry.cls
     return {
@@ -210,6 +217,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
                 "allowed": p.allowed,
                 "help": p.help,
                 **({"part": True} if p.part else {}),
+                **({"fills": _texts(p.fills)} if p.fills else {}),
             }
             for p in parameters(cls)
         ],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from abc import ABC
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.parameters import Spelled
@@ -18,6 +19,14 @@ class Component(Spelled, ABC):
     reference: ClassVar[str] = ""
     used_by: ClassVar[str] = ""  # whose code or papers use it, and under which name
     version: ClassVar[int] = 1  # raise it when the same parameters come to mean other numbers
+
+    def __new__(cls, *args: Any, **given: Any) -> Component:
+        """Keep the names of what is given, until it is checked: a name of others fills the rest alone."""
+        self = super().__new__(cls)
+        if args or given:
+            names = [f.name for f in dataclasses.fields(cls)][: len(args)]
+            object.__setattr__(self, spec.GIVEN, (*names, *given))
+        return self
 
     def __post_init__(self) -> None:
         """Check every field against its declaration."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ddpmkit.plugin.execution import Emit, Job, Pool, ShouldStop
 
+ImageSize: TypeAlias = "int | tuple[int, int]"  # the side of square images, or (H, W)
 # Texts, as Array is: an annotation loads neither numpy nor torch.
 # denoise(x, t): x is (B, ...), t the step's index in the tables it was given with.
 Denoise: TypeAlias = "Callable[[Tensor, int], Denoised]"
@@ -139,15 +140,18 @@ class Weighting(Component):
 class Backbone(Component):
     """The network that looks at x_t."""
 
+    non_square: ClassVar[bool] = False  # True: build takes image_size=(H, W) for images that are not square
+
     @abstractmethod
     def build(
-        self, *, in_channels: int, out_channels: int, image_size: int, num_classes: int | None = None
+        self, *, in_channels: int, out_channels: int, image_size: ImageSize, num_classes: int | None = None
     ) -> nn.Module:
         """Return a module with ``forward(x, t, y=None)``: x (B, C, H, W), out (B, out_channels, H, W), both floating.
 
         ``t`` is float32 (B,) in [0, 1000): not the step's index but its share of the chain, 1000 index / T, so that a
-        network need not know T. ``out_channels`` is twice ``in_channels`` for a learned sigma. With ``num_classes`` K,
-        ``y`` is int64 (B,) from 0 to K, and K says: no label (an embedding of K + 1 rows); None says so of all images.
+        network need not know T. ``out_channels`` is twice ``in_channels`` for a learned sigma. ``image_size`` is the
+        side of square images; of others, for which only a backbone with ``non_square = True`` is asked, it is (H, W).
+        With ``num_classes=K``, y is int64 (B,) in 0 .. K, where K means no label, and None no label for any image.
         """
 
 

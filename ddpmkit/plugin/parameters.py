@@ -8,6 +8,7 @@ import math
 import numbers
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Union
 
@@ -34,21 +35,26 @@ def param(
     lt: float | None = None,
     before: Any = dataclasses.MISSING,
     locates: bool = False,
+    spares: bool = False,
+    fills: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Any:
     """Declare one parameter of a component: its default, what it means, and the range it must lie in.
 
     A parameter that is added to a component which has been used already says in ``before`` which value stands for how
     things were before it existed. It enters ids only where it differs from that, so that old results stay found; and
     ``before`` never changes again, whatever becomes of the default. One that only ``locates`` something whose content
-    is hashed by itself, a path, never enters ids.
+    is hashed by itself, a path, never enters ids, nor does one that ``spares`` memory or time and moves no bit.
+
+    A parameter whose values are names for others together, as of a published network, says in ``fills`` what each name
+    stands for: ``{"small": {"channels": 64}}``. It gives the parameters that are not written; what is written stands.
+    It never enters ids itself, since the parameters do: a name, and its numbers written out, are one identity.
 
     A parameter may be a component: ``base: Schedule = param(build("schedule", "linear"), "the schedule that is bent")``
     is set by ``name:base=cosine``, and what identifies the part enters ids with the whole.
     """
     bounds = {k: v for k, v in {"ge": ge, "gt": gt, "le": le, "lt": lt}.items() if v is not None}
-    return dataclasses.field(
-        default=default, metadata={"help": help, "bounds": bounds, "before": before, "locates": locates}
-    )
+    said = {"help": help, "bounds": bounds, "before": before, "locates": locates, "spares": spares}
+    return dataclasses.field(default=default, metadata={**said, "fills": fills or {}})
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,13 @@ class Parameter:
     bounds: dict[str, float]
     before: Any = dataclasses.MISSING  # the value that stands for how it was before the parameter existed
     locates: bool = False  # it says where something is, and what it finds is hashed by itself
+    spares: bool = False  # it spares memory or time, and moves no bit
+    fills: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # by its value: other parameters
+
+    @property
+    def hashed(self) -> bool:
+        """Whether it enters ids at all."""
+        return not (self.locates or self.spares or self.fills)
 
     @property
     def part(self) -> type[Spelled] | None:
@@ -121,9 +134,24 @@ def _parameters(cls: Any) -> tuple[Parameter, ...]:
                 dict(field.metadata.get("bounds", {})),
                 field.metadata.get("before", dataclasses.MISSING),
                 field.metadata.get("locates", False),
+                field.metadata.get("spares", False),
+                field.metadata.get("fills", {}),
             )
         )
+    for p in out:
+        if unknown := {key for filled in p.fills.values() for key in filled} - {q.name for q in out if q is not p}:
+            raise TypeError(f"field '{p.name}' fills '{min(unknown)}', which is no other parameter")
     return tuple(out)
+
+
+def filled(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every parameter of a class: as given, else as a given name of others fills it, else its default."""
+    declared = parameters(cls)
+    out = {p.name: p.default for p in declared}
+    for p in declared:
+        name = given.get(p.name)
+        out |= p.fills.get(name, {}) if isinstance(name, str) else {}
+    return {**out, **given}
 
 
 def optional(tp: Any) -> Any:

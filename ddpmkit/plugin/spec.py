@@ -16,10 +16,22 @@ from urllib.parse import quote, unquote
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin.blame import blame
-from ddpmkit.plugin.parameters import SCALARS, Parameter, Spelled, fits, is_part, optional, parameters, plain, within
+from ddpmkit.plugin.parameters import (
+    SCALARS,
+    Parameter,
+    Spelled,
+    filled,
+    fits,
+    is_part,
+    optional,
+    parameters,
+    plain,
+    within,
+)  # fmt: skip
 
 Build = Callable[[type[Spelled], str], Spelled]  # the type of a part, and its spec, to the part
 Called = Callable[[Spelled], str]  # a part to the name that finds it
+GIVEN = "_given"  # where a new component keeps the names of what it was given, until it is checked
 
 
 def split(text: str) -> list[str]:
@@ -103,9 +115,11 @@ def format(obj: Any, *, full: bool = False, called: Called | None = None) -> str
     ``called`` gives the names of its parts, where their own would not find them.
     """
     parts = [obj.name]
-    for p in parameters(type(obj)):
+    names = {p.name: getattr(obj, p.name) for p in parameters(type(obj)) if p.fills}
+    unwritten = filled(type(obj), names)  # what the text means without the parameter
+    for p in sorted(parameters(type(obj)), key=lambda p: p.name not in names):
         value = getattr(obj, p.name)
-        if full or value != p.default:
+        if full or value != (p.default if p.name in names else unwritten[p.name]):
             if isinstance(value, Spelled):
                 value = _format_part(value, full=full, called=called)
             parts.append(f"{p.name}={encode(value, optional=optional(p.type) is not None)}")
@@ -142,9 +156,9 @@ def values(obj: Any, *, called: Called | None = None) -> dict[str, Any]:
 
 
 def hashed_values(obj: Any) -> dict[str, Any]:
-    """The parameters that enter ids: those of :func:`values`, but for paths and what is as before it existed."""
+    """The parameters that enter ids: of :func:`values` those that can, and are not as before they existed."""
     stated = values(obj)
-    left_out = {p.name for p in parameters(type(obj)) if p.locates or getattr(obj, p.name) == p.before}
+    left_out = {p.name for p in parameters(type(obj)) if not p.hashed or getattr(obj, p.name) == p.before}
     return {k: v for k, v in stated.items() if k not in left_out}
 
 
@@ -220,12 +234,15 @@ def decode(tp: Any, text: str, build: Build | None = None) -> Any:
 def validate(obj: Any) -> None:
     """Check every field of a component against its declaration; called when it is constructed.
 
-    A number becomes the plain int or float of its field, so that equal settings are equal records; a path in the user's
-    home is written out.
+    What was not given takes the value that a given name of others fills in. A number becomes the plain int or float of
+    its field, so that equal settings are equal records; a path in the user's home is written out.
 
     Raises:
         ValueError: with the one form of message ``cosine: s must be a float >= 0, got 'abc'``.
     """
+    given = vars(obj).pop(GIVEN, ())  # by the first call alone; what is copied later was filled before
+    for name, value in filled(type(obj), {k: getattr(obj, k) for k in given}).items() if given else ():
+        object.__setattr__(obj, name, value)
     for p in parameters(type(obj)):
         value = plain(p.type, getattr(obj, p.name))
         object.__setattr__(obj, p.name, value)

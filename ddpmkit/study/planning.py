@@ -160,6 +160,7 @@ class Parts:
             registry.build(kind, getattr(s, kind))
             for kind in ("schedule", "sigma", "weighting", "backbone", "prediction", "sampler")
         )
+        contract.takes(backbone, contract.image_size(context.images.train.shape), f"those of data set '{s.dataset}'")
         tables = tables_for(schedule, s.timesteps)
         varies = sigma.learned or sigma.fitted
         log_sigma2 = log_bounds(sigma, tables)[1] if varies else fixed_log_variance(sigma, tables)
@@ -254,6 +255,6 @@ def build_without_memory(backbone: Backbone, images: Images, *, learned: bool, c
 
 def network(backbone: Backbone, images: Images, *, learned: bool, classes: int | None = None) -> nn.Module:
     """Build a network for the images; one that learns its variance has twice the channels at its end."""
-    channels, size = images.train.shape[1], images.train.shape[2]
-    outputs = channels * (2 if learned else 1)
+    channels = images.train.shape[1]
+    outputs, size = channels * (2 if learned else 1), contract.image_size(images.train.shape)
     return contract.network(backbone, in_channels=channels, out_channels=outputs, image_size=size, num_classes=classes)

@@ -96,7 +96,7 @@ class Walk(Sampler):
 @dataclass(frozen=True)
 class Mlp(Backbone):
     """One convolution, spoilt in one way."""
-    name = "mlp"
+    name = "dense"
     reference = "a test"
     how: str = param("well", "what is wrong")
 
@@ -270,9 +270,9 @@ def ask(plugin: Path, tmp_path: Path):
         ({"features": "looks:how=label"}, "features 'looks': its label is None"),
         ({"features": "looks:how=print"}, "features 'looks' gives another fingerprint when asked again"),
         ({"features": "looks:how=load"}, "features 'looks': load gives a NoneType"),
-        ({"backbones": "unet:channels=4,mlp:how=build"}, "backbone 'mlp' failed: KeyError: 'width'"),
-        ({"backbones": "unet:channels=4,mlp:how=exit"}, "backbone 'mlp' failed: SystemExit: 0"),
-        ({"backbones": "mlp", "dropout": "0.1"}, "backbone 'mlp' has no dropout layer"),
+        ({"backbones": "unet:channels=4,dense:how=build"}, "backbone 'dense' failed: KeyError: 'width'"),
+        ({"backbones": "unet:channels=4,dense:how=exit"}, "backbone 'dense' failed: SystemExit: 0"),
+        ({"backbones": "dense", "dropout": "0.1"}, "backbone 'dense' has no dropout layer"),
     ],
     ids=lambda v: " ".join(v.values()) if isinstance(v, dict) else "",
 )  # fmt: skip
@@ -295,10 +295,10 @@ def errors(prepared) -> str:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"backbones": "mlp:how=one"}, "backbone 'mlp': its network gives shape (1, 1, 8, 8), not (8, 1, 8, 8)"),
-        ({"backbones": "mlp:how=half"}, "backbone 'mlp': its network gives shape (8, 1, 4, 8), not (8, 1, 8, 8)"),
-        ({"backbones": "mlp:how=pair"}, "backbone 'mlp': its network gives a tuple and no tensor"),
-        ({"backbones": "mlp:how=cut"}, "backbone 'mlp': the output of its network has no gradient"),
+        ({"backbones": "dense:how=one"}, "backbone 'dense': its network gives shape (1, 1, 8, 8), not (8, 1, 8, 8)"),
+        ({"backbones": "dense:how=half"}, "backbone 'dense': its network gives shape (8, 1, 4, 8), not (8, 1, 8, 8)"),
+        ({"backbones": "dense:how=pair"}, "backbone 'dense': its network gives a tuple and no tensor"),
+        ({"backbones": "dense:how=cut"}, "backbone 'dense': the output of its network has no gradient"),
         ({"samplers": "walk:how=one"}, "sampler 'walk' gives shape (1, 1, 8, 8), not (16, 1, 8, 8)"),
         ({"samplers": "walk:how=whole"}, "sampler 'walk' gives int64, not floating point"),
         ({"samplers": "walk:how=minus"}, "sampler 'walk' asks for step -1"),
@@ -314,7 +314,7 @@ def test_what_breaks_its_contract_in_a_stage_fails_there_by_name(ask, options, t
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "options", [{"samplers": "walk"}, {"backbones": "mlp"}, {"dataset": "held"}, {"features": "looks"}], ids=str
+    "options", [{"samplers": "walk"}, {"backbones": "dense"}, {"dataset": "held"}, {"features": "looks"}], ids=str
 )
 def test_the_same_components_unspoilt_run(ask, options):
     assert errors(ask(**options)) == ""
@@ -331,11 +331,11 @@ def test_an_event_that_is_none_is_the_executor_s_fault(ask):
 # --- the one that failed is the one that is blamed ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", ["unet:channels=4,mlp:how=forward", "mlp:how=forward,unet:channels=4"])
+@pytest.mark.parametrize("order", ["unet:channels=4,dense:how=forward", "dense:how=forward,unet:channels=4"])
 def test_an_estimate_blames_the_network_that_failed(ask, order):
-    with pytest.raises(DdpmkitError, match="backbone 'mlp' failed: KeyError: 'bug'"):
+    with pytest.raises(DdpmkitError, match="backbone 'dense' failed: KeyError: 'bug'"):
         estimate(ask(backbones=order))
-    with pytest.raises(DdpmkitError, match="backbone 'mlp': its network gives shape"):
+    with pytest.raises(DdpmkitError, match="backbone 'dense': its network gives shape"):
         estimate(ask(backbones=order.replace("forward", "one")))
 
 
@@ -345,7 +345,7 @@ def test_an_estimate_blames_the_network_that_failed(ask, order):
 @pytest.mark.parametrize("T", [10, 50])
 def test_a_network_is_told_float32_time_below_1000_and_not_the_index(ask, T):
     """What the documents say: everywhere that a network is called, in training as in an estimate."""
-    found = errors(ask(backbones="mlp:how=time", timesteps=T, schedules="cosine"))
+    found = errors(ask(backbones="dense:how=time", timesteps=T, schedules="cosine"))
     assert found == "RuntimeError: torch.float32 (8,) True True"
 
 
@@ -421,17 +421,17 @@ def test_dropout_sets_every_kind_of_layer_or_none():
 @pytest.mark.long
 @pytest.mark.parametrize(("how", "rate"), [("drop", "0.5"), ("drop2d", "0.25")])
 def test_a_network_that_keeps_its_own_dropout_is_told_of_once(ask, capsys, how, rate):
-    said = f"warning: backbone 'mlp' keeps its own dropout of {rate}; --dropout sets all layers"
-    first = ask(backbones=f"mlp:how={how}", sigmas="beta,beta-tilde")
+    said = f"warning: backbone 'dense' keeps its own dropout of {rate}; --dropout sets all layers"
+    first = ask(backbones=f"dense:how={how}", sigmas="beta,beta-tilde")
     assert capsys.readouterr().err.count(said) == 1
     run(first)
     again = ask(
-        backbones=f"mlp:how={how}", sigmas="beta,beta-tilde"
+        backbones=f"dense:how={how}", sigmas="beta,beta-tilde"
     )  # nothing left to do, and the report says it still
     assert again.todo == ()
     assert again.plan.warnings == first.plan.warnings
     capsys.readouterr()
-    for options in ({"backbones": f"mlp:how={how}", "dropout": "0"}, {}, {"dropout": "0.2"}):
+    for options in ({"backbones": f"dense:how={how}", "dropout": "0"}, {}, {"dropout": "0.2"}):
         ask(**options)
         assert "keeps its own dropout" not in capsys.readouterr().err
 
@@ -444,7 +444,7 @@ def losses(prepared) -> list[Any]:
 
 @pytest.mark.long
 def test_a_network_s_own_dropout_drops_out_unless_it_is_set(ask):
-    own, none, same = losses(ask(backbones="mlp:how=drop", axis=["dropout=none,0,0.5"]))
+    own, none, same = losses(ask(backbones="dense:how=drop", axis=["dropout=none,0,0.5"]))
     assert own == same
     assert own != none
 

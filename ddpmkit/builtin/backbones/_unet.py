@@ -7,45 +7,59 @@ import math
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ddpmkit.builtin.backbones._layers import Labels, position_embedding, zero
+
+EPSILON = {"improved": 1e-5, "ho": 1e-6}  # GroupNorm's, by whose details they are
 
 
-def groups(channels: int) -> int:
-    """The number of GroupNorm groups: 32 as in DDPM where there are channels enough, else 4 channels a group."""
-    return math.gcd(32 if channels >= 128 else channels // 4, channels)
+def group_norm(channels: int, details: str) -> nn.GroupNorm:
+    """32 groups as in DDPM where there are channels enough, else 4 channels a group."""
+    groups = math.gcd(32 if channels >= 128 else channels // 4, channels)
+    return nn.GroupNorm(groups, channels, eps=EPSILON[details])
 
 
-def zero(module: nn.Conv2d) -> nn.Conv2d:
-    """Zero a convolution, so that its block starts as the identity (Ho et al. 2020, code; appendix B)."""
-    nn.init.zeros_(module.weight)
-    if module.bias is not None:
-        nn.init.zeros_(module.bias)
-    return module
+class HoDownsample(nn.Conv2d):
+    """The halving convolution as Ho et al. pad it: one row below and one column to the right, none before."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H/2, W/2)."""
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
 
 
-def position_embedding(t: Tensor, width: int) -> Tensor:
-    """Sinusoids of t in [0, 1000): (B,) -> (B, width), frequencies 10000^(-i / (width/2)), cosines first."""
-    half = width // 2
-    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
-    angles = t.float()[:, None] * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
+def downsample(channels: int, details: str) -> nn.Conv2d:
+    """A convolution that halves the resolution."""
+    return HoDownsample(channels) if details == "ho" else nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, conv, scale and shift by time, norm, SiLU, dropout, zeroed conv; plus the skip."""
+    """norm, SiLU, conv, time, norm, SiLU, dropout, zeroed conv; plus the skip.
 
-    def __init__(self, cin: int, cout: int, width: int) -> None:
+    Time is a shift before the second norm (Ho et al. 2020), or a scale and a shift behind it (Nichol & Dhariwal 2021).
+    """
+
+    def __init__(self, cin: int, cout: int, width: int, time: str, details: str) -> None:
         super().__init__()
-        self.norm1, self.conv1 = nn.GroupNorm(groups(cin), cin), nn.Conv2d(cin, cout, 3, padding=1)
-        self.time = nn.Linear(width, 2 * cout)
-        self.norm2, self.dropout = nn.GroupNorm(groups(cout), cout), nn.Dropout(0.0)
+        self.scales = time == "scale-shift"
+        self.norm1, self.conv1 = group_norm(cin, details), nn.Conv2d(cin, cout, 3, padding=1)
+        self.time = nn.Linear(width, 2 * cout if self.scales else cout)
+        self.norm2, self.dropout = group_norm(cout, details), nn.Dropout(0.0)
         self.conv2 = zero(nn.Conv2d(cout, cout, 3, padding=1))
         self.skip = nn.Conv2d(cin, cout, 1) if cin != cout else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """(B, cin, H, W), (B, width) -> (B, cout, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.time(emb)[:, :, None, None].chunk(2, dim=1)
-        h = self.norm2(h) * (1 + scale) + shift
+        time = self.time(emb)[:, :, None, None]
+        if self.scales:
+            scale, shift = time.chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + time)
         out: Tensor = self.skip(x) + self.conv2(self.dropout(F.silu(h)))
         return out
 
@@ -53,10 +67,10 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Self-attention over all pixels, with a zeroed projection."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, details: str) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(groups(channels), channels)
+        self.norm = group_norm(channels, details)
         self.qkv, self.proj = nn.Conv2d(channels, 3 * channels, 1), zero(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,13 +85,14 @@ class Attention(nn.Module):
 class Level(nn.Module):
     """A ResNet block, with attention behind it where asked."""
 
-    def __init__(self, cin: int, cout: int, width: int, heads: int | None) -> None:
+    def __init__(self, cin: int, cout: int, width: int, heads: int | None, *, time: str, details: str) -> None:
         super().__init__()
-        self.block = ResBlock(cin, cout, width)
-        self.attention = Attention(cout, heads) if heads else nn.Identity()
+        self.block = ResBlock(cin, cout, width, time, details)
+        self.attention = Attention(cout, heads, details) if heads else nn.Identity()
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """(B, cin, H, W), (B, width) -> (B, cout, H, W)."""
+    def forward(self, x: Tensor, emb: Tensor, skip: Tensor | None = None) -> Tensor:
+        """X and skip, cin channels together, (B, width) -> (B, cout, H, W)."""
+        x = x if skip is None else torch.cat([x, skip], dim=1)
         out: Tensor = self.attention(self.block(x, emb))
         return out
 
@@ -100,50 +115,53 @@ class UNetModule(nn.Module):
         heads: int,
         fourier: bool,
         octaves: tuple[int, ...],
+        time: str,
+        details: str,
+        checkpoint: bool,
     ) -> None:
         super().__init__()
         self.channels, self.octaves = channels, octaves if fourier else ()
+        self.sines_first, self.checkpoint = details == "ho", checkpoint
         width = 4 * channels
         self.embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
-        self.labels = nn.Embedding(classes + 1, width) if classes else None  # the last row says: no label
+        self.labels = Labels(classes, width) if classes is not None else None
         self.conv_in = nn.Conv2d(cin * (1 + 2 * len(self.octaves)), channels, 3, padding=1)
 
-        def heads_at(resolution: int) -> int | None:
-            return heads if resolution in attention else None
+        def level_of(cin: int, cout: int, attends: bool) -> Level:
+            return Level(cin, cout, width, heads if attends else None, time=time, details=details)
 
         here, resolution, skips = channels, size, [channels]
         self.down = nn.ModuleList()
         for level, mult in enumerate(mults):
             for _ in range(blocks):
-                self.down.append(Level(here, channels * mult, width, heads_at(resolution)))
+                self.down.append(level_of(here, channels * mult, resolution in attention))
                 here = channels * mult
                 skips.append(here)
             if level < len(mults) - 1:
-                self.down.append(nn.Conv2d(here, here, 3, stride=2, padding=1))
+                self.down.append(downsample(here, details))
                 skips.append(here)
                 resolution //= 2
 
-        self.middle1 = Level(here, here, width, heads if middle_attention else None)
-        self.middle2 = Level(here, here, width, None)
+        self.middle1 = level_of(here, here, middle_attention)
+        self.middle2 = level_of(here, here, False)
 
         self.up = nn.ModuleList()
         for level, mult in reversed(list(enumerate(mults))):
             for _ in range(blocks + 1):
-                self.up.append(Level(here + skips.pop(), channels * mult, width, heads_at(resolution)))
+                self.up.append(level_of(here + skips.pop(), channels * mult, resolution in attention))
                 here = channels * mult
             if level > 0:
                 self.up.append(nn.Conv2d(here, here, 3, padding=1))
                 resolution *= 2
 
-        self.norm_out = nn.GroupNorm(groups(here), here)
+        self.norm_out = group_norm(here, details)
         self.conv_out = zero(nn.Conv2d(here, cout, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """X (B, cin, H, W), t float32 (B,) in [0, 1000), y int64 (B,) from 0 to the classes, which is none, or None."""
-        emb = self.embed(position_embedding(t, self.channels).to(x.dtype))
+        """X (B, cin, H, W), t float32 (B,) in [0, 1000), y int64 (B,) or None -> (B, cout, H, W)."""
+        emb = self.embed(position_embedding(t, self.channels, sines_first=self.sines_first).to(x.dtype))
         if self.labels is not None:
-            none = self.labels.num_embeddings - 1
-            emb = emb + self.labels(torch.full_like(t, none, dtype=torch.int64) if y is None else y)
+            emb = emb + self.labels.of(y, len(x))
         emb = F.silu(emb)
         if self.octaves:
             phases = [(2.0**n * math.pi) * x for n in self.octaves]
@@ -151,13 +169,24 @@ class UNetModule(nn.Module):
         h = self.conv_in(x)
         skips = [h]
         for layer in self.down:
-            h = layer(h, emb) if isinstance(layer, Level) else layer(h)
+            h = self.run(layer, h, emb) if isinstance(layer, Level) else layer(h)
             skips.append(h)
-        h = self.middle2(self.middle1(h, emb), emb)
+        h = self.run(self.middle2, self.run(self.middle1, h, emb), emb)
         for layer in self.up:
             if isinstance(layer, Level):
-                h = layer(torch.cat([h, skips.pop()], dim=1), emb)
+                h = self.run(layer, h, emb, skips.pop())
             else:
                 h = layer(F.interpolate(h, scale_factor=2.0, mode="nearest"))
         out: Tensor = self.conv_out(F.silu(self.norm_out(h)))
+        return out
+
+    def run(self, level: Level, *given: Tensor) -> Tensor:
+        """Run a level; with checkpointing, what is inside it is computed again when the gradient needs it.
+
+        The gradient's graph is the same and dropout draws the same, so no number changes (Chen et al. 2016).
+        """
+        if self.checkpoint and self.training and torch.is_grad_enabled():
+            again: Tensor = checkpoint(level, *given, use_reentrant=False)
+            return again
+        out: Tensor = level(*given)
         return out

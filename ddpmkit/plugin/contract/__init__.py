@@ -7,7 +7,7 @@ In a loop over steps only shape, dtype and device are looked at, never a value: 
 
 from __future__ import annotations
 
-from ddpmkit.plugin.contract.backbone import dropout_layers, network, why_no_labels
+from ddpmkit.plugin.contract.backbone import dropout_layers, image_size, network, takes, why_no_labels
 from ddpmkit.plugin.contract.dataset import images, stamp
 from ddpmkit.plugin.contract.executor import event, event_problem
 from ddpmkit.plugin.contract.features import PROBE, Extractor, extractor, fingerprint, label
@@ -40,6 +40,7 @@ __all__ = [
     "extractor",
     "fingerprint",
     "fixed_log_variance",
+    "image_size",
     "images",
     "impossible",
     "kernel",
@@ -53,6 +54,7 @@ __all__ = [
     "remark",
     "stamp",
     "steps",
+    "takes",
     "target",
     "timesteps",
     "vlb_share",

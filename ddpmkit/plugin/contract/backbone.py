@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.plugin.blame import blame
@@ -10,21 +11,42 @@ from ddpmkit.plugin.contract.answers import checked_tensor, refuse
 if TYPE_CHECKING:
     from torch import nn
 
-    from ddpmkit.plugin.interfaces import Backbone
+    from ddpmkit.plugin.interfaces import Backbone, ImageSize
+
+
+def image_size(shape: Sequence[int]) -> ImageSize:
+    """Return what a backbone is told of images (N, C, H, W): the side of square ones, (H, W) of others."""
+    height, width = shape[-2:]
+    return height if height == width else (height, width)
+
+
+def takes(backbone: Backbone, size: ImageSize, images: str = "these images") -> None:
+    """Refuse images that are not square where a backbone takes no others; ``images`` names them.
+
+    Raises:
+        DdpmkitError: when it does not say that it takes them.
+    """
+    if not isinstance(size, int) and not backbone.non_square:
+        refuse(
+            backbone,
+            f"backbone '{backbone.name}' takes square images only, and {images} are {size[0]}x{size[1]} (HxW)",
+            "take unet or mlp, or say non_square = True in its class and build for image_size=(H, W)",
+        )
 
 
 def network(
-    backbone: Backbone, *, in_channels: int, out_channels: int, image_size: int, num_classes: int | None = None
+    backbone: Backbone, *, in_channels: int, out_channels: int, image_size: ImageSize, num_classes: int | None = None
 ) -> nn.Module:
     """Build a backbone's network, whose every output is checked: floating, on the device, (B, out_channels, H, W).
 
     Raises:
-        DdpmkitError: when it is no module, or has no parameter, or one that is not finite. Calling it raises the same
-            for an output that does not fit.
+        DdpmkitError: when it takes no images of that shape; when it is no module, or has no parameter, or one that is
+            not finite. Calling it raises the same for an output that does not fit.
     """
     import torch
     from torch import nn
 
+    takes(backbone, image_size)
     told = f"backbone '{backbone.name}'"
     with blame("backbone", backbone.name):
         net = backbone.build(
