@@ -15,6 +15,7 @@ from ddpmkit import files
 from ddpmkit.plugin.blame import blame
 from ddpmkit.study.planning import network
 from ddpmkit.study.prepare import Prepared
+from ddpmkit.study.queue import makespan
 from ddpmkit.study.stage import Stage
 
 PROBE = 3  # timed steps, after one to warm up
@@ -44,19 +45,15 @@ def estimate(prepared: Prepared) -> Guess:
             known[path.parts[-4], _backbone(record["how"])].append(record["seconds"] / record["work"])
     devices, workers = prepared.run_options.devices(), prepared.run_options.workers()
     probed: dict[str, tuple[float, float]] = {}
-    costs: dict[str, list[float]] = defaultdict(list)
-    for stage in prepared.todo:
-        costs[stage.kind].append(stage.work * _pace(stage, known, probed, prepared, devices[0]))
-    together = {kind: float(sum(c)) for kind, c in costs.items()}
-    kinds = {
-        kind: {
-            "each": float(np.mean(costs[kind])) if costs[kind] else 0.0,
-            "together": together.get(kind, 0.0) / workers,
-        }
-        for kind in {s.kind for s in plan.stages.values()}
-    }
+    seconds = {s.id: s.work * _pace(s, known, probed, prepared, devices[0]) for s in prepared.todo}
+    kinds = {}
+    for kind in {s.kind for s in plan.stages.values()}:
+        stages = [s for s in prepared.todo if s.kind == kind]
+        each = float(np.mean([seconds[s.id] for s in stages])) if stages else 0.0
+        kinds[kind] = {"each": each, "together": makespan(stages, seconds, workers)}
     basis = f"from {PROBE} timed steps of the network" if probed else "from stages that ran here before"
-    return Guess(sum(together.values()) / max(workers, 1), workers, basis if prepared.todo else "nothing to do", kinds)
+    whole = makespan(prepared.todo, seconds, workers)
+    return Guess(whole, workers, basis if prepared.todo else "nothing to do", kinds)
 
 
 def _pace(

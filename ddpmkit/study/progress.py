@@ -10,6 +10,7 @@ from typing import Any
 
 from ddpmkit.study.kind import kinds_of
 from ddpmkit.study.prepare import Prepared
+from ddpmkit.study.queue import makespan
 from ddpmkit.text import clock, inert
 
 
@@ -48,12 +49,14 @@ class Monitor:
         self.finished.subtract(s.kind for s in self.prepared.todo)
         self._left = {s.id: s for s in self.prepared.todo}
         self._spent: dict[str, list[float]] = {}  # kind -> [seconds, units of work]
+        self._places = 0  # stages at once, as far as was seen
 
     def take(self, event: dict[str, Any]) -> None:
         """Take one event in."""
         if event["event"] == "start":
             stage = self.stages[event["stage"]]
             self.active[event["worker"]] = Activity(stage.id, stage.kind, stage.label, time.monotonic())
+            self._places = max(self._places, len(self.active))
         elif event["event"] == "requeued":
             self.active.pop(event["worker"], None)
         elif event["event"] == "progress":
@@ -107,14 +110,15 @@ class Monitor:
             if self._costs[kind] == "pass":
                 pace.setdefault(kind, trained[0] / 3)
         running = {a.stage: a.done for a in self.active.values()}
-        seconds = 0.0
+        seconds = {}
         for stage in self._left.values():
-            if stage.spec.cost == "moment":
-                continue
-            if stage.kind not in pace:
+            if stage.spec.cost != "moment" and stage.kind not in pace:
                 return None
-            seconds += pace[stage.kind] * stage.work * (1 - running.get(stage.id, 0.0))
-        return seconds / max(len(self.active), 1)
+            # A moment beside the rest counts as nothing.
+            seconds[stage.id] = pace.get(stage.kind, 0.0) * stage.work * (1 - running.get(stage.id, 0.0))
+            if stage.spec.cost == "moment":
+                seconds[stage.id] = 0.0
+        return makespan(self._left.values(), seconds, max(self._places, 1), running)
 
 
 class PlainLines:

@@ -1,8 +1,10 @@
-"""Which stage may run next: those whose needs are met, in the order of their kinds' priority."""
+"""Which stage may run next: those whose needs are met, in the order of their kinds' priority; and when all have run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ddpmkit.study.stage import Stage
@@ -32,3 +34,36 @@ class ReadyQueue:
         if ok:
             for unmet in self._unmet.values():
                 unmet.discard(stage.id)
+
+
+def makespan(
+    stages: Iterable[Stage[Any]], seconds: Mapping[str, float], workers: int, running: Collection[str] = ()
+) -> float:
+    """Return the seconds until all stages have run, handed out as by :class:`ReadyQueue`.
+
+    Args:
+        stages: What is left to run.
+        seconds: What each will take, by its id; of one that runs, what is left of it.
+        workers: How many run at once.
+        running: Ids of those that run already.
+    """
+    waiting = {s.id: s for s in stages}
+    unmet = {i: {need for _, need in s.needs if need in waiting} for i, s in waiting.items()}
+    follow: dict[str, list[str]] = defaultdict(list)
+    for i, needs in unmet.items():
+        for need in needs:
+            follow[need].append(i)
+    order = {i: (i not in running, s.spec.priority, place) for place, (i, s) in enumerate(waiting.items())}
+    ready = [(order[i], i) for i, needs in unmet.items() if not needs]
+    heapq.heapify(ready)
+    now, busy = 0.0, []
+    while ready or busy:
+        while ready and len(busy) < workers:
+            _, stage = heapq.heappop(ready)
+            heapq.heappush(busy, (now + seconds[stage], stage))
+        now, ended = heapq.heappop(busy)
+        for other in follow[ended]:
+            unmet[other].discard(ended)
+            if not unmet[other]:
+                heapq.heappush(ready, (order[other], other))
+    return now

@@ -13,6 +13,7 @@ from ddpmkit.cli.live import render
 from ddpmkit.study import progress
 from ddpmkit.study.kind import StageKind
 from ddpmkit.study.progress import Monitor, PlainLines
+from ddpmkit.study.queue import makespan
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import STAGE_KINDS
 from ddpmkit.text import clock
@@ -177,7 +178,9 @@ def test_time_left_is_shared_by_the_workers(watch):
     alone = m.eta()
     m.take(study.start("train c", 1))
     assert alone == pytest.approx(3 * 45)
-    assert m.eta() == pytest.approx(alone / 2)
+    # b and c, then d beside what follows them, and at last the samples of d alone: more than alone / 2.
+    assert m.eta() == pytest.approx(30 + 30 + 12)
+    assert m.eta() > alone / 2
 
 
 def test_time_left_falls_as_work_is_done_and_ends_at_nothing(watch):
@@ -361,3 +364,33 @@ def test_labels_are_shown_and_do_nothing_in_the_live_picture(watch, label):
 )  # fmt: skip
 def test_clock(seconds, text):
     assert clock(seconds) == text
+
+
+def test_one_long_stage_is_not_shared_by_the_workers():
+    """What one worker must do alone bounds the whole, however many there are."""
+    study = Study(cells=("a",))
+    seconds = {s.id: float(s.work) for s in study.prepared.todo}  # 300, then 60 and then 5; 10 and 30 beside them
+    assert makespan(study.prepared.todo, seconds, 1) == 405
+    for workers in (2, 3, 8):
+        assert makespan(study.prepared.todo, seconds, workers) == 365
+
+
+def test_a_stage_that_runs_keeps_its_worker():
+    study = Study(cells=("a", "b"))
+    by, todo = study.by, study.prepared.todo
+    seconds = {s.id: 10.0 for s in todo}
+    # One worker draws the samples of a; training b comes first in the queue all the same, on the other.
+    left = [s for s in todo if s.label not in ("train a", "reference")]
+    assert makespan(left, seconds, 1, running=[by["sample a"].id]) == 70
+    assert makespan(left, {**seconds, by["sample a"].id: 100.0}, 2, running=[by["sample a"].id]) == 110
+
+
+def test_the_time_of_many_stages_is_found_at_once():
+    import time
+
+    study = Study(cells=tuple(map(str, range(3000))))
+    seconds = {s.id: float(s.work) for s in study.prepared.todo}
+    began = time.process_time()
+    total = sum(seconds.values())
+    assert total / 7 <= makespan(study.prepared.todo, seconds, 7) <= total / 7 + 365
+    assert time.process_time() - began < 2
