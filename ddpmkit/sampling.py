@@ -23,7 +23,7 @@ Denoise = Callable[..., Denoised]  # denoise(x, t), and denoise(x, t, y) where s
 
 
 def with_sigma(predict: Callable[..., tuple[Tensor, Tensor | None]], sigmas: Array | None) -> Denoise:
-    """Return denoise(x, t, y=None), t an int; ``sigmas`` are the steps' standard deviations, None where learned."""
+    """Return denoise(x, t, y=None), t an int; ``sigmas`` are those of ``step_sigmas``, None where learned."""
     table = None if sigmas is None else sigmas.tolist()
 
     def denoise(x: Tensor, t: int, y: Tensor | None = None) -> Denoised:

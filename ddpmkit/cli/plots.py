@@ -83,7 +83,7 @@ def forward(
     """
     from ddpmkit.plugin.contract import images as load_images
     from ddpmkit.report.draw.strips import strips_figure
-    from ddpmkit.study.forward import forward_strips
+    from ddpmkit.study.forward_strips import forward_strips
 
     given: Global = context.obj
     registry = given.registry(plugin)
@@ -108,7 +108,7 @@ def reverse(
     The same noise for all, from the study's trained networks.
     """
     from ddpmkit.report.draw.strips import strips_figure
-    from ddpmkit.study.reverse import reverse_strips
+    from ddpmkit.study.reverse_strips import reverse_strips
     from ddpmkit.study.store import find_study
 
     given: Global = context.obj

@@ -151,7 +151,7 @@ def ablate(
     """Train, sample, score and compare every cell of a grid. What is done is not done again."""
     from ddpmkit.cli.plan import print_plan
     from ddpmkit.study.prepare import RunOptions, prepare
-    from ddpmkit.study.taken import NameTakenError
+    from ddpmkit.study.study_name import NameTakenError
 
     given: Global = context.obj
     settings = {

@@ -72,14 +72,14 @@ def middle_factor(tables: Tables, log_sigma2: Array) -> Array:
     return out
 
 
-def middle_kl(log_tilde: Tensor, pull2: Tensor, x0: Tensor, x0_hat: Tensor, log_sigma2: Tensor) -> Tensor:
+def middle_kl(log_tilde: Tensor, c2: Tensor, x0: Tensor, x0_hat: Tensor, log_sigma2: Tensor) -> Tensor:
     """L_{t-1} per pixel in nats, from ln beta-tilde_t and c_t^2: the KL of the posterior from the step back.
 
     1/2 [ beta-tilde_t / s - 1 - ln(beta-tilde_t / s) + c_t^2 (x0 - x0hat)^2 / s ], s = sigma^2, since both means have
     the same k_t x_t (Ho et al. 2020, eq. 5 and 7). Shapes that broadcast.
     """
     ratio = torch.exp(log_tilde - log_sigma2)
-    squared = pull2 * (x0 - x0_hat).square() * torch.exp(-log_sigma2)
+    squared = c2 * (x0 - x0_hat).square() * torch.exp(-log_sigma2)
     return kl(ratio, log_tilde - log_sigma2, squared)
 
 
@@ -89,10 +89,10 @@ def middle_terms(tables: Tables, t: Tensor, x0: Tensor, x0_hat: Tensor, log_sigm
     The sum of :func:`middle_kl` over the pixels. t int64 (B,), each at least 1; the rest (B, ...).
     """
     around = (-1, *([1] * (x0.dim() - 1)))
-    tilde, pull = (
+    tilde, c = (
         torch.from_numpy(v).to(x0.device)[t].reshape(around) for v in (tables.posterior_variance, tables.posterior_x0)
     )
-    each = middle_kl(tilde.log(), pull.square(), x0.double(), x0_hat.double(), log_sigma2.double())
+    each = middle_kl(tilde.log(), c.square(), x0.double(), x0_hat.double(), log_sigma2.double())
     return each.flatten(1).sum(1)
 
 

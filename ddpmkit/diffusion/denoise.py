@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ddpmkit import device as devices
 from ddpmkit.diffusion.gaussian import Coefficients, gather
+from ddpmkit.diffusion.reverse_variance import LearnedVariance
 from ddpmkit.diffusion.tables_for import Tables
-from ddpmkit.diffusion.variance import LearnedVariance
 from ddpmkit.plugin.contract import target, x0hat
 from ddpmkit.plugin.interfaces import Factors, Prediction, Sigma
 

@@ -48,13 +48,13 @@ class BoundTerm:
 
     Attributes:
         log_tilde: log beta-tilde_t; entry 0 is not used.
-        pull2: c_t^2, the square of the factor on x0 in the posterior mean.
+        c2: c_t^2, the square of the factor on x0 in the posterior mean.
         share: factor on the term, nats per dimension.
         detach_mean: whether the term moves the variance alone.
     """
 
     log_tilde: Tensor
-    pull2: Tensor
+    c2: Tensor
     share: float
     detach_mean: bool
 
@@ -120,7 +120,7 @@ def bound_term(b: BoundTerm, x0: Tensor, x0_hat: Tensor, t: Tensor, log_sigma2: 
 
     At t=1 it is the decoder's NLL with the network's sigma, Ho et al. 2020, eq. 13.
     """
-    middle = middle_kl(gather(b.log_tilde, t, x0), gather(b.pull2, t, x0), x0, x0_hat, log_sigma2)
+    middle = middle_kl(gather(b.log_tilde, t, x0), gather(b.c2, t, x0), x0, x0_hat, log_sigma2)
     first = gather(t == 0, torch.arange(len(t), device=t.device), x0)
     # Elsewhere the decoder sees its own target at sigma 1, so that no gradient of a dropped term can overflow.
     mean = torch.where(first, x0_hat, x0)

@@ -67,7 +67,7 @@ class Denoised:
     Attributes:
         x0: the network's estimate of x0, (B, ...), not clipped.
         sigma: standard deviation of the noise that the step back adds: a float, from ``step_sigmas`` in
-            diffusion/variance.py, or a tensor like x0 where the network gives it pixel by pixel.
+            diffusion/reverse_variance.py, or a tensor like x0 where the network gives it pixel by pixel.
     """
 
     x0: Tensor

@@ -11,8 +11,8 @@ import torch
 
 from ddpmkit import device as devices
 from ddpmkit.diffusion.bound_terms import Decoder
+from ddpmkit.diffusion.reverse_variance import log_variance
 from ddpmkit.diffusion.tables_for import decoder_log_variance
-from ddpmkit.diffusion.variance import log_variance
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood.probability_flow import from_network, ode_likelihood
 from ddpmkit.pixels import to_pixels

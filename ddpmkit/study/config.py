@@ -14,7 +14,7 @@ from ddpmkit.plugin import spec
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.metrics import read_metrics
 from ddpmkit.study.settings import COMPONENTS, DEFAULT_METRICS, FIELDS, PLURALS, PRESETS, Settings
-from ddpmkit.study.written import LARGEST, as_toml, canonical, check_text, read_seeds, words
+from ddpmkit.study.values import LARGEST, as_toml, canonical, check_text, read_seeds, words
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 

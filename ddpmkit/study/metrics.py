@@ -8,7 +8,7 @@ from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.settings import NLL
-from ddpmkit.study.written import canonical, words
+from ddpmkit.study.values import canonical, words
 
 
 def read_metrics(value: str | Iterable[str], registry: Registry) -> tuple[str, ...]:

@@ -25,8 +25,8 @@ from ddpmkit.study.planning import build_without_memory, classes
 from ddpmkit.study.settings import PLURALS
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
-from ddpmkit.study.taken import check_name_is_free, moved_since
-from ddpmkit.study.written import read_toml
+from ddpmkit.study.study_name import check_name_is_free, moved_since
+from ddpmkit.study.values import read_toml
 
 if TYPE_CHECKING:
     pass

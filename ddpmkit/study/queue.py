@@ -56,7 +56,8 @@ def makespan(
     order = {i: (i not in running, s.spec.priority, place) for place, (i, s) in enumerate(waiting.items())}
     ready = [(order[i], i) for i, needs in unmet.items() if not needs]
     heapq.heapify(ready)
-    now, busy = 0.0, []
+    now = 0.0
+    busy: list[tuple[float, str]] = []  # when a worker is free again, and the stage that it runs
     while ready or busy:
         while ready and len(busy) < workers:
             _, stage = heapq.heappop(ready)

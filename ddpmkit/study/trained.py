@@ -20,7 +20,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.data import load_images
 from ddpmkit.study.identity import hold
 from ddpmkit.study.planning import network
-from ddpmkit.study.stages.asked import OfNetwork
+from ddpmkit.study.stages.of_network import OfNetwork
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
 from ddpmkit.study.work import Work

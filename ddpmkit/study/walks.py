@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from ddpmkit.diffusion.tables_for import tables_for
-from ddpmkit.study.forward import forward_strips
-from ddpmkit.study.reverse import reverse_strips
+from ddpmkit.study.forward_strips import forward_strips
+from ddpmkit.study.reverse_strips import reverse_strips
 
 if TYPE_CHECKING:
     from ddpmkit.study.prepare import Prepared

@@ -20,7 +20,7 @@ from ddpmkit.cli.studies import ablate
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
-from ddpmkit.study.written import read_toml
+from ddpmkit.study.values import read_toml
 
 pytestmark = pytest.mark.usefixtures("no_pictures_in_module")
 
@@ -177,7 +177,7 @@ def test_every_setting_is_said_by_a_flag_that_exists() -> None:
 
 @pytest.mark.long
 def test_of_any_two_grids_every_difference_is_told() -> None:
-    from ddpmkit.study.taken import differences
+    from ddpmkit.study.study_name import differences
 
     rng = random.Random(16)
     choices: dict[str, list[Any]] = {

@@ -66,7 +66,7 @@ def drawn(net: nn.Module, strength: float, sampler: str, sigma: str = "beta-tild
     built, reverse = ddpmkit.build("sampler", sampler), ddpmkit.build("sigma", sigma)
     deviations = None
     if not reverse.learned:
-        from ddpmkit.diffusion.variance import step_sigmas
+        from ddpmkit.diffusion.reverse_variance import step_sigmas
 
         deviations = step_sigmas(built, reverse, CHAIN, CHAIN, 17, None)
     denoise = with_sigma(guided(predict_with(net, reverse), strength), deviations)
@@ -125,7 +125,7 @@ def test_its_ends_are_the_two_models_bit_for_bit_and_ask_once(sampler):
         net, alone = Labelled(), Labelled()
         found = drawn(net, strength, sampler)
         built = ddpmkit.build("sampler", sampler)
-        from ddpmkit.diffusion.variance import step_sigmas
+        from ddpmkit.diffusion.reverse_variance import step_sigmas
 
         deviations = step_sigmas(built, ddpmkit.build("sigma", "beta-tilde"), CHAIN, CHAIN, 17, None)
         denoise = with_sigma(predictor(alone, CHAIN, EPS, CPU), deviations)
@@ -168,7 +168,7 @@ def test_an_image_depends_on_no_count_and_no_place_in_a_batch(strength):
     counts = np.array([0, 0, 1, 2, 2, 2])
     label_of = labels_of_samples("data", counts, CLASSES, "0.0")
     sampler = ddpmkit.build("sampler", "ancestral")
-    from ddpmkit.diffusion.variance import step_sigmas
+    from ddpmkit.diffusion.reverse_variance import step_sigmas
 
     deviations = step_sigmas(sampler, ddpmkit.build("sigma", "beta-tilde"), CHAIN, CHAIN, 17, None)
 

@@ -17,8 +17,8 @@ from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.sigmas.beta import Beta
 from ddpmkit.builtin.sigmas.beta_tilde import BetaTilde
 from ddpmkit.diffusion.denoise import predictor
+from ddpmkit.diffusion.reverse_variance import step_sigmas
 from ddpmkit.diffusion.tables_for import fixed_log_variance, tables_for
-from ddpmkit.diffusion.variance import step_sigmas
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.plugin.interfaces import Denoised, Schedule
 from ddpmkit.randomness import normal, stream_key

@@ -13,8 +13,8 @@ from ddpmkit.diffusion.bound_terms import decoder_nll, middle_constant, middle_f
 from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.gaussian import Coefficients, q_sample
 from ddpmkit.diffusion.objective import bound_term, loss
+from ddpmkit.diffusion.reverse_variance import log_variance, step_sigmas
 from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
-from ddpmkit.diffusion.variance import log_variance, step_sigmas
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood.fit import best_decoder_log_variance, fit_statistics
 from ddpmkit.sampling import with_sigma

@@ -17,8 +17,8 @@ from scipy.stats import norm
 
 import ddpmkit
 from ddpmkit.diffusion.bound_terms import middle_constant, middle_factor
+from ddpmkit.diffusion.reverse_variance import log_variance, step_sigmas
 from ddpmkit.diffusion.tables_for import fixed_log_variance, tables_for
-from ddpmkit.diffusion.variance import log_variance, step_sigmas
 from ddpmkit.plugin.interfaces import Denoised
 
 torch.set_num_threads(1)

@@ -18,8 +18,8 @@ from torch import nn
 
 import ddpmkit
 from ddpmkit import DdpmkitError, Images, Metric, Prediction, Sampler, Schedule, Sigma, Weighting
+from ddpmkit.diffusion.reverse_variance import step_sigmas
 from ddpmkit.diffusion.tables_for import Tables, checked_weights, log_bounds, tables_for
-from ddpmkit.diffusion.variance import step_sigmas
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.blame import blame
 from ddpmkit.sampling import sample

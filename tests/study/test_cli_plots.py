@@ -15,8 +15,8 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.draw.blocks import terminal_strips
 from ddpmkit.report.read.frames import read_study
 from ddpmkit.report.read.samples import samples_of
-from ddpmkit.study.forward import forward_strips
-from ddpmkit.study.reverse import reverse_strips
+from ddpmkit.study.forward_strips import forward_strips
+from ddpmkit.study.reverse_strips import reverse_strips
 from ddpmkit.study.strips import Strips
 
 

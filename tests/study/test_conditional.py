@@ -24,7 +24,7 @@ from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
 from ddpmkit.study.planning import network
 from ddpmkit.study.records import SampleRecord, ScoreRecord
-from ddpmkit.study.reverse import reverse_strips
+from ddpmkit.study.reverse_strips import reverse_strips
 from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
@@ -190,7 +190,7 @@ def test_the_ends_are_the_conditional_and_the_unconditional_model_bit_for_bit(ou
         assert trained.classes == 3
         chain = trained.tables.strided(spec.times)
         sampler = ddpmkit.build("sampler", "ancestral")
-        from ddpmkit.diffusion.variance import step_sigmas
+        from ddpmkit.diffusion.reverse_variance import step_sigmas
 
         sigmas = step_sigmas(sampler, trained.sigma, trained.tables, chain, 17, None)
         labels = torch.from_numpy(arrays["labels"])

@@ -9,7 +9,7 @@ import pytest
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study, stated_grid
-from ddpmkit.study.written import read_toml
+from ddpmkit.study.values import read_toml
 
 
 @pytest.fixture(scope="module")

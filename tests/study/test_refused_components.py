@@ -19,7 +19,7 @@ from ddpmkit.study.config import make_study
 from ddpmkit.study.estimate import estimate
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
-from ddpmkit.study.written import read_toml
+from ddpmkit.study.values import read_toml
 from ddpmkit.training import loop as training
 
 TINY = {

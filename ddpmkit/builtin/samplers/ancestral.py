@@ -14,7 +14,7 @@ class Ancestral(Sampler):
     """Ancestral sampling (Algorithm 2) with any number of steps.
 
     x_{t-1} = c_t x0hat + k_t x_t + sigma_t z, the posterior's mean at the estimate x0hat; the last step of the walk
-    adds no noise.
+    adds no noise. c_t and k_t are of plugin/tables.py, sigma_t is of ``step_sigmas`` in diffusion/reverse_variance.py.
     """
 
     name = "ancestral"

@@ -11,10 +11,10 @@ import pandas as pd
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.files import canonical
 from ddpmkit.report.judge import advice
-from ddpmkit.report.judge.asked import read_directions, read_margin
 from ddpmkit.report.judge.fairness import unfair
 from ddpmkit.report.judge.families import Design, Judged, Measured, judged
 from ddpmkit.report.judge.notes import contrast_notes, notes_of
+from ddpmkit.report.judge.overrides import read_directions, read_margin
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
 from ddpmkit.report.judge.summary import Summary

@@ -11,7 +11,7 @@ import numpy as np
 from ddpmkit.diffusion.tables_for import Tables
 from ddpmkit.study.records import DrawRecord
 from ddpmkit.study.stage import Output, Stage, added
-from ddpmkit.study.stages.asked import OfNetwork, asked
+from ddpmkit.study.stages.of_network import OfNetwork, asked
 from ddpmkit.study.stages.train import Train
 
 if TYPE_CHECKING:

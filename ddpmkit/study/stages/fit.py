@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ddpmkit.study.records import FitRecord
 from ddpmkit.study.stage import Output, Stage
-from ddpmkit.study.stages.asked import OfNetwork, asked
+from ddpmkit.study.stages.of_network import OfNetwork, asked
 from ddpmkit.study.stages.train import Train
 
 if TYPE_CHECKING:

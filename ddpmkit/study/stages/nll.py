@@ -60,7 +60,7 @@ class Nll(StageKind):
         """Bound the split, with x0hat clipped and as it is."""
         import torch
 
-        from ddpmkit.diffusion.variance import log_variance
+        from ddpmkit.diffusion.reverse_variance import log_variance
         from ddpmkit.likelihood.draws import Draws
         from ddpmkit.pixels import to_pixels
 

@@ -11,8 +11,8 @@ from ddpmkit.diffusion.tables_for import Tables, log_bounds
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.records import SampleRecord
 from ddpmkit.study.stage import Output, Stage, added
-from ddpmkit.study.stages.asked import OfNetwork, asked
 from ddpmkit.study.stages.fit import Fit, statistics_of
+from ddpmkit.study.stages.of_network import OfNetwork, asked
 from ddpmkit.study.stages.train import Train
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Sample(OfNetwork):
             DdpmkitError: when a plugin's sampler or sigma gives other numbers than when the stage was planned.
         """
         from ddpmkit.diffusion.guidance import guided
-        from ddpmkit.diffusion.variance import step_sigmas
+        from ddpmkit.diffusion.reverse_variance import step_sigmas
         from ddpmkit.sampling import with_sigma
 
         chain = network.tables.strided(self.times)

@@ -14,9 +14,16 @@ import torch
 from torch import Tensor
 
 from ddpmkit.diffusion.gaussian import gather
-from ddpmkit.diffusion.tables_for import Array, Tables, fixed_log_variance, log_bounds
+from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.contract import kernel, largest_last_variance, network_log_variance, x0_variance
+from ddpmkit.plugin.contract import (
+    fixed_log_variance,
+    kernel,
+    largest_last_variance,
+    log_bounds,
+    network_log_variance,
+    x0_variance,
+)
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Sampler, Sigma
@@ -42,7 +49,10 @@ def log_variance(sigma: Sigma, tables: Tables, statistics: Mapping[str, Array] |
 def step_sigmas(
     sampler: Sampler, sigma: Sigma, full: Tables, chain: Tables, levels: int, statistics: Mapping[str, Array] | None
 ) -> Array | None:
-    """Return the standard deviation of the noise in each step of a walk, float64 (K,); None where the network gives it.
+    """Return sigma_t, the standard deviation of the noise in each step of a walk, float64 (K,); None where learned.
+
+    ``sampling.with_sigma`` hands it to the sampler. A fixed one is exp(log sigma_t^2 / 2) of ``builtin/sigmas/``; a
+    learned one is the network's, pixel by pixel.
 
     ``chain`` is ``full.strided(...)`` over the walk's steps. A sampler that does not use the sigma axis has its own.
     """
