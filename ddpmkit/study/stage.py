@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from ddpmkit import files
@@ -41,9 +41,12 @@ class Spec:
 
     def json(self) -> dict[str, Any]:
         """The fields as JSON values, without those that are as they were before they existed."""
-        stated = {f.name: getattr(self, f.name) for f in fields(self)}
-        left_out = {f.name for f in fields(self) if "added" in f.metadata and stated[f.name] == f.default}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in stated.items() if k not in left_out}
+        out = {}
+        for name, before in _stated(type(self)):
+            value = getattr(self, name)
+            if before is MISSING or value != before:
+                out[name] = list(value) if isinstance(value, tuple) else value
+        return out
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
@@ -61,8 +64,21 @@ class Spec:
     @property
     def needs(self) -> tuple[tuple[str, str], ...]:
         """(kind, id) of the stages whose output is read."""
-        found = ((f.metadata["upstream"], getattr(self, f.name)) for f in fields(self) if "upstream" in f.metadata)
+        found = ((kind, getattr(self, name)) for name, kind in _upstream(type(self)))
         return tuple((kind, stage) for kind, stage in found if stage is not None)
+
+
+# Asked of every stage of a plan, of which there may be tens of thousands; a class answers the same each time.
+@functools.cache
+def _stated(spec: type[Spec]) -> tuple[tuple[str, Any], ...]:
+    """The fields of a spec, each with the value that is left out; MISSING where none is."""
+    return tuple((f.name, f.default if "added" in f.metadata else MISSING) for f in fields(spec))
+
+
+@functools.cache
+def _upstream(spec: type[Spec]) -> tuple[tuple[str, str], ...]:
+    """The fields of a spec that are ids of stages, and the kinds of those."""
+    return tuple((f.name, f.metadata["upstream"]) for f in fields(spec) if "upstream" in f.metadata)
 
 
 S_co = TypeVar("S_co", bound=Spec, covariant=True)

@@ -214,9 +214,11 @@ def _shown(at: Place, spec: Train) -> str:
     unseen = [k for k in FIELDS if k in AFTER_TRAINING or (k == "sigma" and spec.sigma is None)]
     unseen += [] if spec.conditional else ["label_dropout"]
     point = {k: v for k, v in at.cell.point.items() if k not in unseen}
-    if at.cell.point and not point:
+    if point:
+        return Cell(at.settings, point).label
+    if at.cell.point:
         return at.settings.schedule
-    return Cell(replace(at.settings, **{k: FIELDS[k].default for k in unseen}), point).label
+    return Cell(replace(at.settings, **{k: FIELDS[k].default for k in unseen}), {}).label
 
 
 def _chain(tables: Tables, points: int = 101) -> dict[str, list[float]]:
