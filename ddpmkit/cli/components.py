@@ -69,7 +69,7 @@ def show(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Show one component: formula, reference, parameters, code; or what a setting of studies means."""
+    """Show a component (formula, parameters, code) or a setting."""
     global_options: Global = context.obj
     registry = global_options.registry(plugin)
     bare = spec.parse(name)[0]

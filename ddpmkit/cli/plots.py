@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.tables_for import Tables
     from ddpmkit.study.strips import Strips
 
-app = typer.Typer(help="Draw schedules, the forward process, the reverse process, or classes.", no_args_is_help=True)
+app = typer.Typer(help="Draw schedules, the forward or reverse process, or classes.", no_args_is_help=True)
 
 To = Annotated[Path | None, typer.Option("--to", help="File to write, .png, .svg or .pdf", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
@@ -128,7 +128,7 @@ def classes(
     out: Out = Path("results"),
     to: To = None,
 ) -> None:
-    """Samples of a conditional study: a row a class, a column a guidance.
+    """Samples with labels: a row a class, a column a guidance.
 
     The first samples of each class, from the same noise in every column.
     """

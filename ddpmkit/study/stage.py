@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
@@ -41,8 +41,8 @@ class Spec:
 
     def json(self) -> dict[str, Any]:
         """The fields as JSON values, without those that are as they were before they existed."""
-        out = {}
-        for name, before in _stated(type(self)):
+        out, own = {}, cast(Any, type(self))  # mypy takes the hash of a class for that of its instances
+        for name, before in _stated(own):
             value = getattr(self, name)
             if before is MISSING or value != before:
                 out[name] = list(value) if isinstance(value, tuple) else value
@@ -64,19 +64,19 @@ class Spec:
     @property
     def needs(self) -> tuple[tuple[str, str], ...]:
         """(kind, id) of the stages whose output is read."""
-        found = ((kind, getattr(self, name)) for name, kind in _upstream(type(self)))
-        return tuple((kind, stage) for kind, stage in found if stage is not None)
+        ids = ((kind, getattr(self, name)) for name, kind in _upstream(cast(Any, type(self))))
+        return tuple((kind, stage) for kind, stage in ids if stage is not None)
 
 
 # Asked of every stage of a plan, of which there may be tens of thousands; a class answers the same each time.
 @functools.cache
-def _stated(spec: type[Spec]) -> tuple[tuple[str, Any], ...]:
+def _stated(spec: Any) -> tuple[tuple[str, Any], ...]:
     """The fields of a spec, each with the value that is left out; MISSING where none is."""
     return tuple((f.name, f.default if "added" in f.metadata else MISSING) for f in fields(spec))
 
 
 @functools.cache
-def _upstream(spec: type[Spec]) -> tuple[tuple[str, str], ...]:
+def _upstream(spec: Any) -> tuple[tuple[str, str], ...]:
     """The fields of a spec that are ids of stages, and the kinds of those."""
     return tuple((f.name, f.metadata["upstream"]) for f in fields(spec) if "upstream" in f.metadata)
 

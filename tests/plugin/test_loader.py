@@ -19,7 +19,7 @@ Install = Callable[..., str]
 
 HEAD = """
 from dataclasses import dataclass, field
-from ddpmkit import Sampler, Schedule, Sigma, hookimpl, param
+from ddpmkit import Schedule, Sigma, hookimpl, param
 
 def register(*classes):
     return list(classes)
@@ -248,14 +248,6 @@ BROKEN = {
         + hook("Thing", "ddpmkit_register_sigmas"),
         "component",
         "class Thing is not usable: it says fitted = True and lacks x0_variance",
-    ),
-    "a walk of its own without its noise": (
-        "@dataclass(frozen=True)\nclass Thing(Sampler):\n    name = 'x'\n    uses_sigma = False\n"
-        "    def timesteps(self, T, count):\n        return range(T)\n"
-        "    def sample(self, denoise, tables, noise):\n        return noise(0)\n"
-        + hook("Thing", "ddpmkit_register_samplers"),
-        "component",
-        "class Thing is not usable: it says uses_sigma = False and lacks kernel",
     ),
     "neither betas nor steps": (
         "@dataclass(frozen=True)\nclass Thing(Schedule):\n    name = 'x'\n" + hook("Thing"),

@@ -15,8 +15,8 @@ from ddpmkit.plugin.parameters import parameters
 if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Kind
 
-# What a class may say of itself, and the method that it must then give.
-SAID = (("learned", True, "from_network"), ("fitted", True, "x0_variance"), ("uses_sigma", False, "kernel"))
+# What a class may say of itself, and the method that it must then give; it would be missed after a training only.
+SAID = (("learned", "from_network"), ("fitted", "x0_variance"))
 
 
 def class_problem(kind: Kind, cls: Any) -> str:
@@ -36,10 +36,10 @@ def class_problem(kind: Kind, cls: Any) -> str:
         return f"{label} it lacks {', '.join(sorted(cls.__abstractmethods__))}"
     if not any(getattr(cls, m) is not getattr(kind.interface, m) for m in kind.methods):
         return f"{label} it lacks {' or '.join(kind.methods)}"
-    for attribute, value, method in SAID:
+    for attribute, method in SAID:
         inherited = getattr(kind.interface, method, None)
-        if inherited and getattr(cls, attribute, None) is value and getattr(cls, method) is inherited:
-            return f"{label} it says {attribute} = {value} and lacks {method}"
+        if inherited and getattr(cls, attribute, None) is True and getattr(cls, method) is inherited:
+            return f"{label} it says {attribute} = True and lacks {method}"
     if not isinstance(cls.version, int):
         return f"{label} its version must be an integer"
     try:
