@@ -65,7 +65,7 @@ class Job:
 
 def stage_folder(out: Path, kind: str, stage: str) -> Path:
     """Return the folder of a stage in a results folder."""
-    return out / "store" / kind / stage[:2] / stage
+    return out.joinpath("store", kind, stage[:2], stage)
 
 
 @dataclass(frozen=True)

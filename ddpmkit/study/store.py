@@ -157,7 +157,10 @@ class Store:
         return self._committed(kind, stage) or {}
 
     def _committed(self, kind: str, stage: str) -> dict[str, Any] | None:
-        out = self.folder(kind, stage) / "out"
+        folder = self.folder(kind, stage)
+        if not folder.exists():  # as most of the tens of thousands of stages that a large plan asks of
+            return None
+        out = folder / "out"
         commit = files.read_json(out / files.COMMIT)
         try:
             text = (out / "result.json").read_bytes()
