@@ -25,6 +25,8 @@ from ddpmkit.study.plan import make_plan
 from ddpmkit.study.planning import network
 from ddpmkit.study.records import SampleRecord, ScoreRecord
 from ddpmkit.study.reverse_strips import reverse_strips
+from ddpmkit.study.stages.fit import Fit
+from ddpmkit.study.stages.nll import Nll
 from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
@@ -193,7 +195,7 @@ def test_the_ends_are_the_conditional_and_the_unconditional_model_bit_for_bit(ou
         from ddpmkit.diffusion.reverse_variance import step_sigmas
 
         sigmas = step_sigmas(sampler, trained.sigma, trained.tables, chain, 17, None)
-        labels = torch.from_numpy(arrays["labels"])
+        labels = torch.from_numpy(arrays["labels"]) if strength == 0 else torch.zeros(30)
         drawn = sample(
             with_sigma(trained.predict(chain), sigmas), chain, sampler, count=30, shape=(1, 8, 8), levels=17,
             seed=spec.seed, micro_batch=16, device=torch.device("cpu"),
@@ -203,12 +205,55 @@ def test_the_ends_are_the_conditional_and_the_unconditional_model_bit_for_bit(ou
     assert Store(out).record(SampleRecord, id).evaluations == 30 * 3
 
 
+def test_without_a_label_there_is_one_unconditional_model(data):
+    """At w = -1 it does not matter which labels the others have, and what is fitted is fitted to what is walked."""
+    both = plan(
+        dataset=data, conditional=True, guidances="0,-1", axis=["sample_labels=data,balanced"], sigmas="analytic"
+    )
+    assert sorted(s.spec.guidance for s in of_kind(both, Sample)) == [-1.0, 0.0, 0.0]
+    fits = {s.id: s.spec for s in of_kind(both, Fit)}
+    assert sorted(f.told for f in fits.values()) == [False, True]
+    assert all(fits[s.spec.fit].told == (s.spec.guidance == 0) for s in of_kind(both, Sample))
+    assert all(fits[s.spec.fit].told for s in of_kind(both, Nll))
+    plain = plan(dataset=data, sigmas="analytic")
+    assert all("told" not in s.spec.json() for s in of_kind(plain, Fit))
+
+
+@pytest.mark.long
+def test_a_fit_without_labels_is_that_of_the_network_without_them(data, tmp_path):
+    from ddpmkit.likelihood.fit import fit_statistics
+    from ddpmkit.pixels import to_pixels
+    from ddpmkit.randomness import permutation
+
+    made = ddpmkit.ablate(
+        **{**TINY, "metrics": "fd"}, dataset=data, conditional=True, guidances="-1,1", sigmas="optimal", name="fitted",
+        out=tmp_path, executor="inline", on_event=lambda _: None,
+    )  # fmt: skip
+    store, found = Store(tmp_path), {}
+    for r in json.loads((made.folder / "plan.json").read_text())["results"]:
+        spec = store.read_spec(Sample, r["sample"])
+        found[spec.guidance] = spec, store.read_spec(Fit, spec.fit), store.arrays("fit", spec.fit, "statistics")
+    assert not np.array_equal(found[-1.0][2]["error"], found[1.0][2]["error"])
+    spec, fit, statistics = found[-1.0]
+    assert (fit.told, found[1.0][1].told) == (False, True)
+    with devices.one_thread():
+        trained = open_training(tmp_path, spec.train, device="cpu")
+        order = permutation(fit.seed, len(trained.images.train), 0, torch.device("cpu"))
+        images = to_pixels(torch.from_numpy(trained.images.train)[order], 17)
+        again = fit_statistics(
+            trained.predict(trained.tables), trained.tables, images=images, labels=torch.full((len(images),), 3),
+            draws=fit.draws, levels=17, seed=fit.seed, micro_batch=fit.batch,
+        )  # fmt: skip
+    np.testing.assert_allclose(again["error"], statistics["error"], rtol=1e-6)
+
+
 @pytest.mark.long
 def test_labels_are_stored_beside_the_samples_and_keyed_by_seed_and_index(out, data):
     found = stages(out)
     assert "labels" not in found[None][2]
     y = ddpmkit.build("dataset", data).load().labels["train"]
-    for strength in STRENGTHS:
+    assert "labels" not in found[-1.0][2]  # nobody was told any
+    for strength in (0.0, 1.5):
         spec, _, arrays = found[strength]
         assert np.array_equal(arrays["labels"], labels_of_samples("data", y, 3, spec.seed)(torch.arange(30)).numpy())
     assert Store(out).record(SampleRecord, found[1.5][1]).evaluations == 2 * 30 * 3
@@ -275,7 +320,7 @@ def test_each_class_has_its_numbers_in_results_and_report(out):
     report = json.loads((out / "studies" / "tiny" / "report.json").read_text())
     table = next(t for t in report["tables"] if t["title"].startswith("class by class"))
     assert table["columns"][:3] == ["cell", "class", "images"]
-    assert len(table["rows"]) == 3 * len(STRENGTHS) + 3  # and what held-out images are by chance
+    assert len(table["rows"]) == 3 * 2 + 3  # of the two that were told labels, and what held-out images are by chance
     assert [row[0] for row in table["rows"][-3:]] == ["real, held out"] * 3
     assert table["references"] == 3
     assert any("guidance_scale of diffusers is 1 + w" in note for note in report["notes"])

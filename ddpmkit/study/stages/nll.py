@@ -14,7 +14,7 @@ from ddpmkit.study.kind import StageKind
 from ddpmkit.study.records import BoundRecord, NllRecord
 from ddpmkit.study.stage import Output, Stage, added, upstream
 from ddpmkit.study.stages.draw import Draw, split_images
-from ddpmkit.study.stages.fit import Fit, statistics_of
+from ddpmkit.study.stages.fit import fit_of, statistics_of
 from ddpmkit.study.stages.train import Train
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Nll(StageKind):
     @classmethod
     def planned(cls, at: Place) -> Iterable[Stage[Nll]]:
         """Give one for each draw."""
-        fit = at.maybe(Fit)
+        fit = fit_of(at, told=True)
         for drawn in at.all(Draw):
             spec = cls(
                 changed_by=at.context.changed_by,
@@ -51,7 +51,7 @@ class Nll(StageKind):
                 sigma=at.parts.identities["sigma"],
                 decoder="cdf",
                 decoder_variance=at.settings.decoder_variance,
-                fit=None if fit is None else fit.id,
+                fit=fit,
             )
             label = f"nll {at.cell.label} {drawn.spec.split} seed {drawn.spec.seed}"
             yield at.stage(spec, label, drawn.work, like=drawn)

@@ -11,7 +11,7 @@ from ddpmkit.diffusion.tables_for import Tables, log_bounds
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.records import SampleRecord
 from ddpmkit.study.stage import Output, Stage, added
-from ddpmkit.study.stages.fit import Fit, statistics_of
+from ddpmkit.study.stages.fit import fit_of, statistics_of, tells
 from ddpmkit.study.stages.of_network import OfNetwork, asked
 from ddpmkit.study.stages.train import Train
 
@@ -40,16 +40,14 @@ class Sample(OfNetwork):
     sigma: Identity | None = added(None)  # only where the walk's noise depends on it
     fit: str | None = added(None, upstream="fit")
     guidance: float = added(0.0)
-    labels: SampleLabels | None = added(
-        None
-    )  # which classes are drawn; None of a network that was trained without labels
+    labels: SampleLabels | None = added(None)  # which classes are drawn; None where the network is told none
 
     @classmethod
     def planned(cls, at: Place) -> Iterable[Stage[Sample]]:
         """Give one, where a metric of samples is asked for."""
         if not at.context.extractors:
             return
-        parts, train, fit, s = at.parts, at.one(Train), at.maybe(Fit), at.settings
+        parts, train, s = at.parts, at.one(Train), at.settings
         fitted = parts.sigma.fitted and parts.noisy
         spec = cls(
             **asked(at, train),
@@ -58,9 +56,9 @@ class Sample(OfNetwork):
             times=tuple(parts.strided),
             count=s.samples,
             sigma=parts.identities["sigma of the walk"] if parts.sampler.uses_sigma or fitted else None,
-            fit=fit.id if fitted and fit is not None else None,
+            fit=fit_of(at, told=tells(s)) if fitted else None,
             guidance=s.guidance,
-            labels=s.sample_labels if s.conditional else None,
+            labels=s.sample_labels if s.conditional and tells(s) else None,
         )
         label = f"sample {at.cell.label} seed {spec.seed}"
         work = s.samples * len(parts.strided) * passes(s.guidance)
