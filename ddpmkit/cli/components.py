@@ -96,7 +96,8 @@ def _print_setting(p: Parameter, *, as_json: bool) -> None:
     default, several = spec.encode(p.default), ",.."
     flag = {field: plural for plural, field in PLURALS.items()}.get(p.name, p.name).replace("_", "-")
     typed = f"--axis {p.name}={default}{several}" if p.name in AXIS_ONLY else f"--{flag} {default}{several}"
-    typed = f"--{flag}" if isinstance(p.default, bool) else typed
+    if isinstance(p.default, bool):
+        typed = f"--axis {p.name}=false,true" if p.name in AXIS_ONLY else f"--{flag}"
     if as_json:
         told = {"kind": "setting", "name": p.name, "type": p.type_name, "default": default, "allowed": p.allowed}
         print(json_module.dumps([{**told, "help": p.help}], indent=1), file=data())

@@ -104,6 +104,12 @@ def draw(
         raise DdpmkitError("t=1 needs at least one draw of every image", "decoder_draws=2")
     if target_se is not None and not target_se > 0:
         raise DdpmkitError(f"target_se must be above 0, got {target_se}", "as in target_se=0.01, in bits/dim")
+    given = [None if y is None else len(y) for y in (labels, pilot_labels)]
+    if given not in ([None, None], [len(images), len(pilot)]):
+        raise DdpmkitError(
+            f"labels of {given[0]} images and of {given[1]} of the pilot, which are {len(images)} and {len(pilot)}",
+            "give both, one label an image, or neither",
+        )
     count = len(images)
     usual = draws_at_one(count)
     decoder_draws = usual if decoder_draws is None else decoder_draws

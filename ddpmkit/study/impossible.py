@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ddpmkit.plugin import contract
-from ddpmkit.study.settings import Settings
+from ddpmkit.study.settings import FIELDS, Settings
 
 
 class Impossible(Exception):  # noqa: N818 - a property of a cell, not a defect
-    """A cell that can't exist; its text is the reason."""
+    """A cell that can't exist; its text is the reason, and the hint says what to type instead."""
+
+    def __init__(self, reason: str, hint: str = "choose another of the two") -> None:
+        super().__init__(reason)
+        self.hint = hint
 
 
 def refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
@@ -39,13 +43,21 @@ def refuse_labels(s: Settings, classes: int | None) -> None:
         Impossible: with the reason.
     """
     if classes is None:
-        if s.guidance != 0:
-            raise Impossible(f"guidance={s.guidance:g} is of networks that are trained with labels: conditional=true")
-        if s.sample_labels != "data":
-            raise Impossible(f"sample_labels={s.sample_labels} is of networks that are trained with labels")
+        for name in OF_LABELS:
+            value = getattr(s, name)
+            if value != FIELDS[name].before:
+                shown = f"{value:g}" if isinstance(value, float) else value
+                raise Impossible(f"{name}={shown} needs a network that is trained with labels", "add --conditional")
     elif classes < 2:
         raise Impossible(
-            f"conditional=true needs labels of two classes or more, and {s.dataset} has {classes or 'none'}"
+            f"conditional=true needs labels of two classes or more, and {s.dataset} has {classes or 'none'}",
+            "leave out --conditional, or give the data set labels",
         )
     elif s.guidance != 0 and s.label_dropout == 0:
-        raise Impossible(f"guidance={s.guidance:g} asks without a label too, and label_dropout=0 never trains that")
+        raise Impossible(
+            f"guidance={s.guidance:g} asks without a label too, and label_dropout=0 never trains that",
+            "--axis label_dropout=0.1",
+        )
+
+
+OF_LABELS = ("guidance", "sample_labels", "label_dropout")  # settings that mean nothing to a network without labels

@@ -135,11 +135,13 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None) -> P
         second_moment=data.second_moment,
         changed_by=changed or None,
     )
+    hints = []
     for cell in study.cells():
         try:
             parts = Parts.build(cell.settings, context)
         except Impossible as impossible:
             plan.excluded.append((cell.label, str(impossible)))
+            hints.append(impossible.hint)
             continue
         plan.cells.append(cell)
         _warn(plan, cell, parts)
@@ -152,7 +154,7 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None) -> P
                 plan.results.append(_result(at))
     if not plan.cells:
         label, reason = plan.excluded[0]
-        raise DdpmkitError(f"no cell is possible; {label}: {reason}", "choose another of the two")
+        raise DdpmkitError(f"no cell is possible; {label}: {reason}", hints[0])
     return plan
 
 

@@ -29,6 +29,12 @@ class Net(nn.Module):
         h = self.first(x)
         if self.how == "none is nothing" and y is None:
             return self.last(h)  # and not the row that training shows
+        if self.how == "takes no y" and y is not None:
+            raise TypeError("forward() takes 3 positional arguments but 4 were given")
+        if self.how == "has a label or none":
+            return self.last(h + (y is not None and y < K).float()[:, None, None, None] if y is not None else h)
+        if self.how == "has K rows" and y is not None:
+            return self.last(h + nn.functional.embedding(y, self.label.weight[:K])[:, :, None, None])
         if self.how != "ignores":
             y = torch.full((len(x),), K) if y is None else y
             h = h + self.label(y)[:, :, None, None]
@@ -55,12 +61,22 @@ def test_a_network_whose_none_is_not_the_label_that_says_none_is_named():
     assert "another answer without y than for y = 5" in found
 
 
+def test_a_network_that_sees_only_whether_there_is_a_label_tells_no_class_from_another():
+    assert "the same answer for every label y" in str(why(Net("has a label or none")))
+
+
+@pytest.mark.parametrize(("how", "cause"), [("has K rows", "index out of range"), ("takes no y", "TypeError: forward")])
+def test_a_network_that_fails_with_labels_is_left_out_and_told_what_they_are(how, cause):
+    reason = str(why(Net(how)))
+    assert reason.startswith("backbone 'odd' failed: ")
+    assert cause in reason
+    assert reason.endswith("it was told labels up to y = 5, which says none: that is one row more")
+
+
 @pytest.mark.parametrize("name", [e.name for e in Registry(installed=False).entries("backbone")])
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_built_in_backbones_can_be_trained_with_labels(name, outputs):
     backbone = ddpmkit.build("backbone", name)
-    if name == "mlp":
-        pytest.skip("of vectors")
     net = contract.network(backbone, in_channels=1, out_channels=outputs, image_size=8, num_classes=K)
     assert contract.why_no_labels(backbone, net, SHAPE, K) is None
     with pytest.raises(IndexError):  # K + 1 rows, and no more

@@ -121,8 +121,8 @@ def test_what_a_cell_without_labels_does_not_need_is_left_out_with_the_reason(da
     assert len(found.cells) == 5  # one without labels; two guidances by two ways to draw labels with
     reasons = {reason for _, reason in found.excluded}
     assert reasons == {
-        "guidance=2 is of networks that are trained with labels: conditional=true",
-        "sample_labels=balanced is of networks that are trained with labels",
+        "guidance=2 needs a network that is trained with labels",
+        "sample_labels=balanced needs a network that is trained with labels",
     }
     assert len(of_kind(found, Sample)) == 5
     plain = plan(dataset=data)
@@ -133,7 +133,7 @@ def test_what_a_cell_without_labels_does_not_need_is_left_out_with_the_reason(da
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"guidances": "1"}, "guidance=1 is of networks that are trained with labels"),
+        ({"guidances": "1"}, "guidance=1 needs a network that is trained with labels"),
         ({"conditional": True, "guidances": "1", "axis": ["label_dropout=0"]}, "label_dropout=0 never trains that"),
         ({"conditional": True, "backbones": "heedless", "plugins": True}, "the same answer for every label y"),
     ],
@@ -163,12 +163,10 @@ def test_two_labellings_of_the_same_pictures_share_no_training(tmp_path, conditi
 
 @pytest.mark.parametrize("setting", ["label_dropout=0.2", "label_dropout=0.0"])
 def test_the_share_of_labels_that_are_dropped_is_in_the_id_of_a_conditional_training_alone(data, setting):
-    for conditional in (True, False):
-        one, other = (
-            plan(dataset=data, conditional=conditional),
-            plan(dataset=data, conditional=conditional, axis=[setting]),
-        )
-        assert ({s.id for s in of_kind(one, Train)} != {s.id for s in of_kind(other, Train)}) == conditional
+    one, other = plan(dataset=data, conditional=True), plan(dataset=data, conditional=True, axis=[setting])
+    assert {s.id for s in of_kind(one, Train)} != {s.id for s in of_kind(other, Train)}
+    with pytest.raises(DdpmkitError, match="label_dropout=0.* needs a network that is trained with labels"):
+        plan(dataset=data, axis=[setting])  # two names of one training
 
 
 def stages(out) -> dict[float | None, tuple[Sample, str, dict]]:
@@ -217,6 +215,21 @@ def test_without_a_label_there_is_one_unconditional_model(data):
     assert all(fits[s.spec.fit].told for s in of_kind(both, Nll))
     plain = plan(dataset=data, sigmas="analytic")
     assert all("told" not in s.spec.json() for s in of_kind(plain, Fit))
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"guidances": "1,3"}, "add --conditional"),
+        ({"axis": ["label_dropout=0.2"]}, "add --conditional"),
+        ({"conditional": True, "guidances": "1", "axis": ["label_dropout=0"]}, "--axis label_dropout=0.1"),
+    ],
+    ids=str,
+)
+def test_where_no_cell_is_possible_the_hint_says_what_to_type(data, options, hint):
+    with pytest.raises(DdpmkitError, match="no cell is possible") as caught:
+        plan(dataset=data, **options)
+    assert caught.value.hint == hint
 
 
 @pytest.mark.long
