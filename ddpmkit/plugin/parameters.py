@@ -144,14 +144,13 @@ def _parameters(cls: Any) -> tuple[Parameter, ...]:
     return tuple(out)
 
 
-def filled(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every parameter of a class: as given, else as a given name of others fills it, else its default."""
-    declared = parameters(cls)
-    out = {p.name: p.default for p in declared}
-    for p in declared:
+def filling(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the names among given values fill in: the other parameters and their values."""
+    out: dict[str, Any] = {}
+    for p in parameters(cls):
         name = given.get(p.name)
         out |= p.fills.get(name, {}) if isinstance(name, str) else {}
-    return {**out, **given}
+    return out
 
 
 def optional(tp: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -207,6 +208,51 @@ def test_a_plugins_names_fill_its_parameters_too_and_an_unknown_one_is_refused()
 
     with pytest.raises(TypeError, match="fills 'widht'"):
         parameters(Wrong)
+
+
+def test_what_an_author_derives_stands_and_names_fill_only_what_is_not_given():
+    @dataclass(frozen=True)
+    class Derived(Backbone):
+        name = "derived"
+        width: int = param(8, "w")
+        inner: int = param(0, "twice the width where it is not given")
+
+        def __post_init__(self):
+            if not self.inner:
+                object.__setattr__(self, "inner", 2 * self.width)
+            super().__post_init__()
+
+        def build(self, **_): ...
+
+    assert [d.inner for d in (Derived(), Derived(9), Derived(width=9), Derived(width=9, inner=3))] == [16, 18, 18, 3]
+
+    @dataclass(frozen=True)
+    class Sized(Derived):
+        name = "sized"
+        depth: int = param(1, "d")
+        size: Literal["deep", "wide"] | None = param(None, "s", fills={"deep": {"depth": 5}, "wide": {"width": 32}})
+
+        def build(self, **_): ...
+
+    deep, wide = Sized(9, size="deep"), Sized(8, 0, 2, size="wide")
+    assert (deep.width, deep.inner, deep.depth) == (9, 18, 5)
+    assert (wide.width, wide.depth) == (8, 2)  # both were given
+
+    @dataclass(frozen=True)
+    class Ahead(Backbone):
+        name = "ahead"
+        _: KW_ONLY
+        width: int = param(8, "w")
+        size: Literal["wide"] | None = param(None, "s", fills={"wide": {"width": 32}})
+
+        def build(self, **_): ...
+
+    @dataclass(frozen=True)
+    class Behind(Ahead):
+        name = "behind"
+        depth: int = param(1, "given by place, though it is the last field")
+
+    assert (Behind(3, size="wide").width, Behind(3, size="wide").depth) == (32, 3)
 
 
 def test_what_came_later_enters_ids_only_where_it_differs():
