@@ -193,21 +193,44 @@ def test_a_plugins_names_fill_its_parameters_too_and_an_unknown_one_is_refused()
     class Mine(Backbone):
         name = "mine"
         width: int = param(1, "w")
-        kind: str = param("", "k", fills={"wide": {"width": 9}})
+        kind: Literal["wide"] | None = param(None, "k", fills={"wide": {"width": 9}})
 
         def build(self, **_): ...
 
-    assert (Mine(kind="wide").width, Mine(kind="wide", width=1).width, Mine(kind="other").width) == (9, 1, 1)
+    assert (Mine(kind="wide").width, Mine(kind="wide", width=1).width, Mine(kind=None).width) == (9, 1, 1)
 
     @dataclass(frozen=True)
     class Wrong(Backbone):
         name = "wrong"
-        kind: str = param("", "k", fills={"wide": {"widht": 9}})
+        kind: Literal["wide"] | None = param(None, "k", fills={"wide": {"widht": 9}})
 
         def build(self, **_): ...
 
     with pytest.raises(TypeError, match="fills 'widht'"):
         parameters(Wrong)
+
+
+@pytest.mark.parametrize(
+    ("declared", "default", "filled", "reason"),
+    [
+        (str, "", {"width": 9}, r"must be Literal\['wide'\] \| None = None"),  # any text, and ids would miss it
+        (Literal["wide"], "wide", {"width": 9}, r"must be Literal\['wide'\] \| None"),
+        (Literal["wide"] | None, "wide", {"width": 9}, "must be Literal"),  # the default would fill nothing
+        (Literal["wide", "other"] | None, None, {"width": 9}, "must be Literal"),
+        (Literal["wide"] | None, None, {"width": "many"}, "wide fills 'width' with 'many', which must be int >= 1"),
+        (Literal["wide"] | None, None, {"width": 0}, "wide fills 'width' with 0, which must be int >= 1"),
+        (Literal["wide"] | None, None, {"width": 2.5}, "must be int >= 1"),
+    ],
+)
+def test_names_that_ids_could_miss_or_that_fill_in_what_can_not_be_are_refused_when_a_class_is_looked_at(
+    declared, default, filled, reason
+):
+    made = type("Made", (Backbone,), {
+        "name": "made", "width": param(1, "w", ge=1), "kind": param(default, "k", fills={"wide": filled}),
+        "__annotations__": {"width": int, "kind": declared}, "build": lambda self, **_: None,
+    })  # fmt: skip
+    with pytest.raises(TypeError, match=reason):
+        parameters(dataclass(frozen=True)(made))
 
 
 def test_what_an_author_derives_stands_and_names_fill_only_what_is_not_given():
