@@ -27,6 +27,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", "
 FOREIGN = (".avif", ".exr", ".hdr", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".npy", ".npz", ".svg", ".tga")
 NOT_LOOKED_AT = ("__MACOSX",)  # what archives made on a Mac carry along; names with a dot in front are hidden
 MOST_PIXELS = 2**26  # of one image; a small file can declare more than memory holds
+BITS_PER_SAMPLE = 258  # TIFF 6.0: one number a channel; where it is left out, one bit
 LIMIT = 8 * 2**30  # bytes, of everything that is read
 
 
@@ -256,6 +257,8 @@ def _check(path: Path, image: Image.Image) -> None:
 
 def _deep(image: Image.Image) -> bool:
     """Whether Pillow would drop bits: it opens 16-bit colour as RGB without a word."""
+    if image.format == "TIFF":  # its tiles say nothing where each channel is a plane of its own, uncompressed
+        return any(bits > 8 for bits in getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ()))
     tiles = getattr(image, "tile", [])  # (codec, place, offset, what the codec is told) of a file that was not read yet
     arguments = [a for *_, told in tiles for a in (told if isinstance(told, tuple) else (told,))]
     if image.format == "PPM":
