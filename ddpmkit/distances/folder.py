@@ -28,6 +28,7 @@ FOREIGN = (".avif", ".exr", ".hdr", ".heic", ".heif", ".jfif", ".jp2", ".jxl", "
 NOT_LOOKED_AT = ("__MACOSX",)  # what archives made on a Mac carry along; names with a dot in front are hidden
 MOST_PIXELS = 2**26  # of one image; a small file can declare more than memory holds
 BITS_PER_SAMPLE = 258  # TIFF 6.0: one number a channel; where it is left out, one bit
+NAMED = 12  # names in one line of what was left out
 LIMIT = 8 * 2**30  # bytes, of everything that is read
 
 
@@ -125,6 +126,7 @@ def _image_names(folder: Path, say: Callable[[str], None]) -> list[str]:
     links: list[str] = []
     foreign: list[str] = []
     repeated, circles = 0, 0
+    nothing: list[str] = []
     entered: set[str] = set()
 
     def take(entry: os.DirEntry[str] | str, real: str) -> None:
@@ -162,10 +164,15 @@ def _image_names(folder: Path, say: Callable[[str], None]) -> list[str]:
                 enter(path)
         elif _suffix(Path(path).name) in SUFFIXES:
             take(path, real)
+        elif not Path(path).exists():
+            nothing.append(Path(path).name)
     if repeated:
         say(f"'{folder}': further names, by links, of images that count once: {repeated}")
     if circles:
         say(f"'{folder}': links back to a folder above them, not followed: {circles}")
+    if nothing:
+        more = " .." if len(nothing) > NAMED else ""
+        say(f"'{folder}': links to nothing: {len(nothing)} ({', '.join(sorted(nothing)[:NAMED])}{more})")
     if foreign:
         say(f"'{folder}': image files of a kind that is not read: {len(foreign)} ({', '.join(sorted(set(foreign)))})")
     return list(found.values())

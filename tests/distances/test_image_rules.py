@@ -84,6 +84,7 @@ def test_a_circle_of_links_ends(folder, target):
     (folder / "sub" / "other").symlink_to("round")
     said = []
     assert values(read_folder(folder, said.append)) == [7]
+    assert ("links to nothing: 2 (other, round)" in " ".join(said)) == (target in ("sub", "other"))
     if target != "other":  # a link to itself by way of another: nothing is behind it, and it is no image's name
         assert ("links back" in " ".join(said)) == (target != "sub")
 

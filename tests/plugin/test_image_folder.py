@@ -197,6 +197,27 @@ def test_hidden_folders_links_and_circles(tmp_path: Path) -> None:
     assert any("leads to images that count already" in note for note in images.notes)
 
 
+@pytest.mark.parametrize("where", ["b", "train", "validation", "test"])
+def test_a_link_to_nothing_where_a_class_or_a_split_may_have_been_is_refused(tmp_path: Path, where: str) -> None:
+    for k, split in enumerate(("",) if where == "b" else ("train", "test")):
+        if split != where:
+            fill(tmp_path / split / "a", 60, 100 * k)
+            fill(tmp_path / split / "c", 60, 1000 + 100 * k)
+    (tmp_path / where).symlink_to(tmp_path / "lost drive" / "b")
+    assert f"'{tmp_path / where}' is a link to nothing" in refusal(tmp_path).message
+
+
+def test_a_link_to_an_empty_folder_is_an_empty_class(tmp_path: Path) -> None:
+    fill(tmp_path / "d" / "a")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "d" / "b").symlink_to(tmp_path / "empty")
+    assert f"'{tmp_path / 'd' / 'b'}' is the folder of a class and has no images" in refusal(tmp_path / "d").message
+    (tmp_path / "d" / "b").unlink()
+    fill(tmp_path / "d" / "c" / "deep", 60, 100)
+    (tmp_path / "d" / "b").symlink_to(tmp_path / "d" / "c")  # its images lie deeper, and count there
+    assert any("leads to images that count already" in note for note in load(tmp_path / "d").notes)
+
+
 def test_places_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(DdpmkitError, match="folder needs a path"):
         ddpmkit.build("dataset", "folder").load()

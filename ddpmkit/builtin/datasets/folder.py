@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,8 @@ class Folder(Dataset):
         if not place.is_dir():
             what = "is no folder" if place.exists() else "is not there"
             raise DdpmkitError(f"'{self.path}' {what}", "write --dataset folder:path=FOLDER")
+        for split in SPLITS:
+            _refuse_dangling(place / split)
         named = {split: place / split for split in SPLITS if (place / split).is_dir()}
         if "train" not in named and "test" not in named:
             return {"": place}
@@ -162,13 +165,24 @@ def _classes(place: Path, paths: list[Path], notes: list[str]) -> dict[str, list
             "put it into the folder of its class, or all images into one folder",
         )
     if "" not in out:
-        for folder in sorted(p for p in place.iterdir() if p.is_dir() and is_visible(p.name) and p.name not in out):
-            if not folder.is_symlink():
+        held = {os.path.realpath(parent) for parent in {path.parent for path in paths}}
+        for folder in sorted(p for p in place.iterdir() if is_visible(p.name) and p.name not in out):
+            _refuse_dangling(folder)
+            if not folder.is_dir():
+                continue
+            real = os.path.realpath(folder)
+            if not folder.is_symlink() or not any(h == real or h.startswith(real + os.sep) for h in held):
                 raise DdpmkitError(
                     f"'{folder}' is the folder of a class and has no images", "put images in, or take it out"
                 )
             notes.append(f"'{folder}' leads to images that count already: no class")
     return out
+
+
+def _refuse_dangling(path: Path) -> None:
+    """Refuse a link to nothing where a folder of a class or a split may have been: it would be missed unsaid."""
+    if path.is_symlink() and not path.exists():
+        raise DdpmkitError(f"'{path}' is a link to nothing", "bring back what it leads to, or take it out")
 
 
 def _labels(
