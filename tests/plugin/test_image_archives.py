@@ -15,6 +15,9 @@ import pytest
 import ddpmkit
 from ddpmkit import DdpmkitError
 from ddpmkit.builtin.datasets import cifar10
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.kept import find_data
+from ddpmkit.study.store import Store
 
 RNG = np.random.default_rng(0)
 FEW = 20  # records of a file here; the published ones have 10,000
@@ -63,6 +66,10 @@ def refusal(name: str, path: str | Path, validation: int = 5) -> DdpmkitError:
         load(name, path, validation)
     assert caught.value.hint
     assert "\n" not in caught.value.message + caught.value.hint
+    dataset = ddpmkit.build("dataset", f"{name}:path={path}:validation={validation}")
+    with pytest.raises(DdpmkitError) as planned:  # a study asks for the stamp first, and must say the same
+        find_data(Store(Path("nowhere")), Registry(installed=False), dataset)
+    assert (planned.value.message, planned.value.hint) == (caught.value.message, caught.value.hint)
     return caught.value
 
 
@@ -93,10 +100,11 @@ def test_an_archive_in_another_order_gives_the_same_images(tmp_path: Path) -> No
 PICKLES = {"data_batch_1": b"\x80\x04.", "test_batch": b"\x80\x04.", "batches.meta": b"\x80\x04."}
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_the_pickled_cifar10_is_refused_with_the_reason(tmp_path: Path, packed: bool) -> None:
-    path = archive(tmp_path / "cifar-10-python.tar.gz", PICKLES, "cifar-10-batches-py/") if packed else ""
-    err = refusal("cifar10", path or unpacked(tmp_path / "cifar-10-batches-py", PICKLES))
+@pytest.mark.parametrize("form", ["packed", "folder", "folder above"])
+def test_the_pickled_cifar10_is_refused_with_the_reason(tmp_path: Path, form: str) -> None:
+    packed = archive(tmp_path / "cifar-10-python.tar.gz", PICKLES, "cifar-10-batches-py/") if form == "packed" else ""
+    folder = unpacked(tmp_path / "u" / "cifar-10-batches-py", PICKLES)
+    err = refusal("cifar10", packed or (folder if form == "folder" else tmp_path / "u"))
     assert "is the pickled CIFAR-10: reading a pickle runs whatever code stands in it" in err.message
     assert "cifar-10-binary.tar.gz" in str(err.hint)
 

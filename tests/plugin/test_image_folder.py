@@ -15,6 +15,9 @@ from PIL import Image
 import ddpmkit
 from ddpmkit import DdpmkitError, Images
 from ddpmkit.distances.images import read_images
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.kept import find_data
+from ddpmkit.study.store import Store
 
 RNG = np.random.default_rng(0)
 
@@ -49,6 +52,12 @@ def refusal(path: Path, **params: Any) -> DdpmkitError:
         load(path, **params)
     assert caught.value.hint
     assert "\n" not in caught.value.message + caught.value.hint
+    text = "".join(f":{k}={v}" for k, v in params.items())
+    with pytest.raises(DdpmkitError) as planned:  # a study asks for the stamp first, and must say the same
+        find_data(
+            Store(path / "nowhere"), Registry(installed=False), ddpmkit.build("dataset", f"folder:path={path}{text}")
+        )
+    assert (planned.value.message, planned.value.hint) == (caught.value.message, caught.value.hint)
     return caught.value
 
 

@@ -56,9 +56,10 @@ class Cifar10(Dataset):
         return Images(pixels[:cut], pixels[cut:], test, 256, labels_of)
 
     def stamp(self) -> Any:
-        """Return what changes with the files, without reading them."""
+        """Return what changes with the files, without reading them; None where one is missing, which load refuses."""
         place = self._place()
-        return file_stamp([place / name for name in (*TRAIN, TEST)] if place.is_dir() else [place])
+        files = [place / name for name in (*TRAIN, TEST)] if place.is_dir() else [place]
+        return file_stamp(files) if all(file.is_file() for file in files) else None
 
     def _place(self) -> Path:
         """The archive, or the folder that holds the six files."""
@@ -68,8 +69,10 @@ class Cifar10(Dataset):
         if not place.exists():
             raise DdpmkitError(f"there is no file or folder '{self.path}'", f"give path= the {WHERE}")
         if place.is_dir():
-            below = place / "cifar-10-batches-bin"
-            place = below if below.is_dir() else place
+            for below in (place / "cifar-10-batches-bin", place / "cifar-10-batches-py"):
+                if below.is_dir():
+                    place = below
+                    break
             _refuse_pickles(self.path, [p.name for p in place.iterdir()])
         elif not place.is_file():  # a pipe can be read once, and every worker reads the data
             raise DdpmkitError(f"'{self.path}' is neither a file nor a folder", f"give path= the {WHERE}")
