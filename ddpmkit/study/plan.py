@@ -16,7 +16,7 @@ from ddpmkit.plugin.interfaces import Images, Metric
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell, Study
 from ddpmkit.study.identity import identified
-from ddpmkit.study.impossible import Impossible
+from ddpmkit.study.impossible import Impossible, refuse_sparse
 from ddpmkit.study.kept import Data, find_data
 from ddpmkit.study.kind import Per
 from ddpmkit.study.metrics import of_images
@@ -117,6 +117,8 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None) -> P
     dataset = registry.build("dataset", study.base.dataset)
     data = find_data(store, registry, dataset, again=True)
     images = data.images
+    if any(cell.settings.conditional for cell in study.cells()):
+        refuse_sparse(study.base.dataset, images.labels)
     study, left_out = _feasible(study, data, registry)
     plan = Plan(study, data, notes=[*images.notes, *left_out])
     scale = sliver(data.least, data.most, 0, images.levels - 1)

@@ -207,6 +207,20 @@ def test_idx_files_are_the_same_gzipped_or_not_with_a_dash_or_a_dot(tmp_path: Pa
     assert len({f.fingerprint() for f in found}) == 1
 
 
+def test_what_is_odd_about_the_classes_is_said_of_every_reader(tmp_path: Path) -> None:
+    labels, test_labels = np.array([1] * 29 + [4], np.uint8), np.array([1] * 7 + [2] * 2, np.uint8)
+    odd = {"train-labels-idx1-ubyte": idx_bytes(labels), "t10k-labels-idx1-ubyte": idx_bytes(test_labels)}
+    np.savez(
+        tmp_path / "a.npz", train_images=IDX["train-images-idx3-ubyte"], test_images=IDX["t10k-images-idx3-ubyte"],
+        train_labels=labels, test_labels=test_labels,
+    )  # fmt: skip
+    for name, path in (("idx", idx_folder(tmp_path / "i", **odd)), ("npz", tmp_path / "a.npz")):
+        said = " / ".join(load(name, path).notes)
+        assert "classes of one image: 4" in said
+        assert "classes without a training image: 2, 4" in said  # the last one is of the validation images
+        assert "labels go up to 4, and 3 classes occur" in said
+
+
 WHOLE = idx_bytes(IDX["train-images-idx3-ubyte"])
 
 

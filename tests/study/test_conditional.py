@@ -151,6 +151,23 @@ def test_what_can_not_be_is_refused_with_the_reason(data, tmp_path, options, rea
         assert plan(dataset=data, **{**options, "conditional": False}).cells  # it is only its labels that it ignores
 
 
+def test_labels_far_above_the_number_of_classes_are_refused_where_a_network_would_have_a_row_for_each(tmp_path):
+    path = tmp_path / "sparse.npz"
+    images, y = np.zeros((60, 8, 8), np.uint8), np.arange(60) % 3
+    for labels, said in ((10**6 * (y == 2) + (y == 1), "go up to 1000000, and 3 classes occur"), (5 * y, None)):
+        np.savez(path, train_images=images[:40], test_images=images[40:], train_labels=labels[:40],
+                 test_labels=labels[40:])  # fmt: skip
+        dataset = f"npz:path={path}:levels=17:validation=5"
+        assert plan(dataset=dataset, metrics="fd").cells  # no network is told them
+        if said:
+            with pytest.raises(DdpmkitError, match=said) as caught:
+                plan(dataset=dataset, conditional=True, metrics="fd")
+            assert caught.value.hint == "renumber them 0 .. 2"
+        else:
+            found = plan(dataset=dataset, conditional=True, metrics="fd")
+            assert any("labels go up to 10, and 3 classes occur" in note for note in found.notes)
+
+
 def test_data_without_labels_are_refused(tmp_path):
     with pytest.raises(DdpmkitError, match=r"needs labels of two classes or more, and npz:.* has none"):
         plan(dataset=digits(tmp_path, "bare", labels=False), conditional=True)

@@ -42,6 +42,8 @@ class Cifar10(Dataset):
         """
         import numpy as np
 
+        from ddpmkit.builtin.datasets._classes import class_notes
+
         place = self._place()
         found = dict(_of_folder(place) if place.is_dir() else _of_archive(place))
         parts = [self._records(name, found) for name in (*TRAIN, TEST)]
@@ -53,7 +55,8 @@ class Cifar10(Dataset):
                 f"cifar10: {self.validation} of {len(pixels)} training images for validation", "set validation= to less"
             )
         labels_of = {"train": labels[:cut], "validation": labels[cut:], "test": test_labels}
-        return Images(pixels[:cut], pixels[cut:], test, 256, labels_of)
+        notes = tuple(f"cifar10: {note}" for note in class_notes(labels_of))
+        return Images(pixels[:cut], pixels[cut:], test, 256, labels_of, notes)
 
     def stamp(self) -> Any:
         """Return what changes with the files, without reading them; None where one is missing, which load refuses."""

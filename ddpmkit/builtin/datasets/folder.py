@@ -191,18 +191,15 @@ def _labels(
     """The classes as numbers, in the order of their names; what is odd about them is noted."""
     import numpy as np
 
+    from ddpmkit.builtin.datasets._classes import class_notes
+
     number = {name: k for k, name in enumerate(names)}
     counts = Counter(name for held in placed.values() for _, name in held)
-    trained = {name for _, name in placed["train"]}
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     notes.append("classes: " + ", ".join(f"{k} {name} ({counts[name]})" for k, name in enumerate(names[:NAMED])) + more)
-    for told, held in (
-        ("classes of one image", [name for name in names if counts[name] == 1]),
-        ("classes without a training image", [name for name in names if name not in trained]),
-    ):
-        if held:
-            notes.append(f"{told}: {', '.join(held[:NAMED])}{' ..' if len(held) > NAMED else ''}")
-    return {split: np.array([number[name] for _, name in held], dtype=np.int64) for split, held in placed.items()}
+    labels = {split: np.array([number[name] for _, name in held], dtype=np.int64) for split, held in placed.items()}
+    notes += class_notes(labels, names)
+    return labels
 
 
 def _content(path: Path) -> bytes:

@@ -36,6 +36,8 @@ class Idx(Dataset):
         Raises:
             DdpmkitError: when a file is missing, damaged, or declares something else than it holds; it is named.
         """
+        from ddpmkit.builtin.datasets._classes import class_notes
+
         held = {split: tuple(_read(file, dims) for file, dims in self._files(split)) for split in NAMES}
         for split, (images, labels) in held.items():
             if len(images) != len(labels):
@@ -55,7 +57,8 @@ class Idx(Dataset):
             )
         splits = {"train": labels[:cut], "validation": labels[cut:], "test": test_labels}
         plain = {split: array.astype("int64") for split, array in splits.items()}
-        return Images(train[:cut, None], train[cut:, None], test[:, None], 256, plain)
+        notes = tuple(f"{Path(self.path).name}: {note}" for note in class_notes(plain))
+        return Images(train[:cut, None], train[cut:, None], test[:, None], 256, plain, notes)
 
     def stamp(self) -> Any:
         """Return what changes with the files, without reading them."""

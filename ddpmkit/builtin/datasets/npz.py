@@ -41,6 +41,8 @@ class Npz(Dataset):
         """
         import numpy as np
 
+        from ddpmkit.builtin.datasets._classes import class_notes
+
         if not self.path:
             raise DdpmkitError("npz needs a file", "write --dataset npz:path=images.npz")
         if Path(self.path).exists() and not Path(self.path).is_file():
@@ -85,6 +87,7 @@ class Npz(Dataset):
             labels = {"train": seen[:cut], "validation": seen[cut:], "test": other}
         elif here:
             notes.append(f"{here[0]} were left out, since the other split has none")
+        notes += class_notes(labels)
         images = Images(train[:cut], train[cut:], test, self.levels, labels)
         return replace(images, notes=tuple(f"{Path(self.path).name}: {note}" for note in notes))
 
