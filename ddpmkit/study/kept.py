@@ -111,6 +111,11 @@ def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, agai
     return replace(data, wanted=(entry, said))
 
 
+def find_kept(store: Store, content: str) -> Data | None:
+    """Return the kept data of a content hash, which was not taken again; None where there are none."""
+    return _opened(store.root / "data", content)
+
+
 def keep(data: Data) -> Data:
     """Keep decoded data, and return them as they are kept; those that are, or are not to be, as they are."""
     if data.wanted is None:

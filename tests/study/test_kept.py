@@ -21,6 +21,7 @@ from ddpmkit.study.plan import make_plan
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
 from ddpmkit.study.store import Store
+from ddpmkit.study.trained import open_training
 
 REGISTRY = Registry(installed=False)
 TINY = {
@@ -294,6 +295,28 @@ def test_a_stamp_that_is_no_json_is_refused(monkeypatch: pytest.MonkeyPatch, sou
     monkeypatch.setattr(Npz, "stamp", lambda self: {1, 2})
     with pytest.raises(DdpmkitError, match="its stamp is"):
         find(None, source)
+
+
+@pytest.mark.long
+def test_a_finished_network_is_used_where_the_source_is_gone_and_never_with_other_data(
+    source: Path, tmp_path: Path, loads: list[str]
+) -> None:
+    prepared = planned(tmp_path, source)
+    assert run(prepared).code == 0
+    (training,) = (s.id for s in prepared.plan.stages.values() if s.kind == "train")
+    images = prepared.plan.images
+    (tmp_path / "r").rename(tmp_path / "moved")
+    source.unlink()
+    data_module._loaded.cache_clear()
+    trained = open_training(tmp_path / "moved", training, device="cpu")
+    same(trained.images, images)
+    place = tmp_path / "moved" / "store" / "data" / trained.spec.data
+    with (place / "train.npy").open("r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b"\0\1\2")
+    data_module._loaded.cache_clear()
+    with pytest.raises(DdpmkitError, match=f"there is no file '{source}'"):
+        open_training(tmp_path / "moved", training, device="cpu")
 
 
 def test_a_source_that_changed_after_the_plan_is_refused_by_the_stage(source: Path, tmp_path: Path) -> None:
