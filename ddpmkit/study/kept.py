@@ -101,7 +101,11 @@ def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, agai
     key = files.sha256(files.canonical([registry.record(dataset), stamp]).encode())
     entry = root / "stamps" / f"{key}.json"
     known = files.read_sealed(entry) or {}
-    kept = _opened(root, str(known.get("content")))
+    try:
+        kept = _opened(root, str(known.get("content")))
+    except OSError as err:
+        print(f"warning: {_unread(root, err)}; the source is decoded instead", file=sys.stderr)
+        return Data.of(contract.images(dataset, again=again and not registry.is_builtin(dataset)))
     if kept is not None:
         return replace(kept, images=replace(kept.images, notes=tuple(known.get("notes", ()))))
     data = Data.of(contract.images(dataset, again=again and not registry.is_builtin(dataset)))
@@ -112,8 +116,11 @@ def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, agai
 
 
 def find_kept(store: Store, content: str) -> Data | None:
-    """Return the kept data of a content hash, which was not taken again; None where there are none."""
-    return _opened(store.root / "data", content)
+    """Return the kept data of a content hash, which was not taken again; None where there are none to be read."""
+    try:
+        return _opened(store.root / "data", content)
+    except OSError:
+        return None
 
 
 def keep(data: Data) -> Data:
@@ -130,7 +137,11 @@ def keep(data: Data) -> Data:
         files.write_sealed(entry, said)
 
     _quietly(write)
-    kept = _opened(root, data.fingerprint)
+    try:
+        kept = _opened(root, data.fingerprint)
+    except OSError as err:
+        print(f"warning: {_unread(root, err)}; the source is decoded instead", file=sys.stderr)
+        return data
     return data if kept is None else replace(kept, images=replace(kept.images, notes=data.images.notes))
 
 
@@ -146,6 +157,7 @@ def set_aside(data: Data) -> None:
 
 
 def _keep(place: Path, data: Data) -> None:
+    # Only what is proven to be damaged is moved: what can't be read here may be whole.
     if place.is_dir() and _opened(place.parent, place.name) is None:
         files.quarantine(place)
     images = data.images
@@ -169,8 +181,16 @@ def _as_npy(array: np.ndarray[Any, Any]) -> bytes:
 
 
 def _opened(root: Path, content: str) -> Data | None:
-    """The kept data of a content; None where there are none, or they are not whole."""
+    """The kept data of a content; None where there are none, or they are not whole.
+
+    Raises:
+        OSError: where they are there and can't be read, or not be mapped: that is no damage.
+    """
     place = root / content
+    try:
+        (place / files.COMMIT).open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     meta = files.verify_folder(place, contents=False)
     if meta is None or meta.get("fingerprint") != content:
         return None
@@ -182,7 +202,7 @@ def _opened(root: Path, content: str) -> Data | None:
             )
             for name in meta["shapes"]
         }
-    except (OSError, *DAMAGE):
+    except (FileNotFoundError, *DAMAGE):
         return None
     for name, array in arrays.items():
         dtype = np.dtype(np.uint8) if name in SPLITS else np.dtype(np.int64)
@@ -191,6 +211,10 @@ def _opened(root: Path, content: str) -> Data | None:
     labels = {name.removeprefix("labels-"): array for name, array in arrays.items() if name not in SPLITS}
     images = Images(arrays["train"], arrays["validation"], arrays["test"], meta["levels"], labels)
     return Data(images, content, meta["least"], meta["most"], meta["second_moment"], place)
+
+
+def _unread(root: Path, err: OSError) -> str:
+    return f"decoded data in '{root}' can't be read: {err.strerror or err}"
 
 
 def _quietly(write: Callable[[], Any]) -> None:

@@ -244,6 +244,37 @@ def test_damaged_data_are_never_used_and_made_again(
     assert list(place.parent.glob("quarantined-*"))
 
 
+@pytest.mark.parametrize("what", ["COMMIT.json", "train.npy"])
+def test_data_that_can_not_be_read_here_are_no_damaged_data(
+    source: Path, tmp_path: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any, what: str
+) -> None:
+    store = Store(tmp_path / "r")
+    first = find(store, source)
+    opened, load = Path.open, np.load
+
+    def no_commit(self: Path, *args: Any, **options: Any) -> Any:
+        if self.name == what and args == ("rb",):
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *args, **options)
+
+    def no_map(path: Any, *args: Any, **options: Any) -> Any:  # a file system without mmap
+        if Path(path).name == what and options.get("mmap_mode"):
+            raise OSError(19, "No such device")
+        return load(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", no_commit)
+    monkeypatch.setattr(np, "load", no_map)
+    for _ in range(2):
+        found = find(store, source)
+        same(found.images, first.images)
+        assert "can't be read: " in capsys.readouterr().err
+    other = write(tmp_path / "b.npz")  # the same content by another stamp
+    same(find(store, other).images, first.images)
+    monkeypatch.undo()
+    assert [p.name for p in (store.root / "data").glob("quarantined-*")] == []
+    assert find(store, source).place == first.place
+
+
 def test_one_wrong_byte_is_seen_by_whoever_works_on_it(source: Path, tmp_path: Path, loads: list[str]) -> None:
     prepared = planned(tmp_path, source)
     (place,) = (p for p in (tmp_path / "r" / "store" / "data").iterdir() if len(p.name) == 64)
