@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ import numpy as np
 
 from ddpmkit import files
 from ddpmkit.damage import DAMAGE
+from ddpmkit.files import Chunk
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Dataset, Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.store import Store
 
 SPLITS = ("train", "validation", "test")
-CHUNK = 2**22  # pixels that are counted at once
+CHUNK = 2**22  # pixels that are counted, or bytes that are written, at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +175,14 @@ def _keep(place: Path, data: Data) -> None:
     files.commit_folder(place, {f"{name}.npy": _as_npy(array) for name, array in arrays.items()}, meta)
 
 
-def _as_npy(array: np.ndarray[Any, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+def _as_npy(array: np.ndarray[Any, Any]) -> Iterator[Chunk]:
+    """The bytes of a .npy file, version 1.0, piece by piece: a copy of all pixels may not fit beside them."""
+    array, header = np.ascontiguousarray(array), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    yield header.getvalue()
+    flat = array.reshape(-1).view(np.uint8)
+    for first in range(0, len(flat), CHUNK):
+        yield flat[first : first + CHUNK].data
 
 
 def _opened(root: Path, content: str) -> Data | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from ddpmkit import files
 from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import data as data_module
 from ddpmkit.study import kept as kept_module
@@ -314,6 +318,29 @@ def test_where_nothing_can_be_written_the_data_are_used_as_they_are(
     assert found.place is None
     same(found.images, REGISTRY.build("dataset", spec(source)).load())
     assert "warning: decoded data can't be kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_an_array_is_written_piece_by_piece_as_numpy_writes_it(monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
+    monkeypatch.setattr(kept_module, "CHUNK", 100)
+    array = np.random.default_rng(0).integers(0, 256, (7, 1, 5, 9)).astype(dtype)
+    whole = io.BytesIO()
+    np.lib.format.write_array(whole, array, version=(1, 0), allow_pickle=False)
+    pieces = [bytes(piece) for piece in kept_module._as_npy(array)]
+    assert b"".join(pieces) == whole.getvalue()
+    assert max(map(len, pieces)) <= 128
+
+
+def test_keeping_data_takes_no_second_copy_of_them(tmp_path: Path) -> None:
+    images = Images(*(np.zeros((n, 1, 512, 512), np.uint8) for n in (200, 2, 2)), 256, {})
+    data = replace(kept_module.Data.of(images), wanted=(tmp_path / "data" / "stamps" / "x.json", {}))
+    tracemalloc.start()
+    kept = keep(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert kept.place is not None
+    assert files.verify_folder(kept.place) is not None
+    assert peak < images.train.nbytes / 4
 
 
 def test_a_data_set_without_a_stamp_is_not_kept(tmp_path: Path) -> None:
