@@ -221,8 +221,15 @@ def _read_file(
             with Image.open(path) as image:
                 width, height = image.size
                 kept = width * height if size is None else size**2
-                if width * height > MOST_PIXELS or kept * 3 * count > LIMIT:
+                if width * height > MOST_PIXELS:
                     raise DdpmkitError(f"'{path}' declares {width} x {height} pixels", "scale the images down first")
+                grey = colour == "grey" or (colour == "auto" and image.mode in ("1", "L"))
+                if (needed := kept * (1 if grey else 3) * count) > LIMIT:
+                    raise DdpmkitError(
+                        f"{count} images such as '{path}' take {needed / 2**30:.1f} GiB, and {LIMIT >> 30} are read at "
+                        "most",
+                        "use fewer images, or smaller ones; the data set folder makes them so: folder:path=..:size=64",
+                    )
                 # Sorted: an image that lies on its side is turned below, and its shape looked at again.
                 if shape is not None and sorted((height, width)) != sorted(shape[1:]):
                     raise DdpmkitError(

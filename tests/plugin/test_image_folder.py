@@ -14,6 +14,7 @@ from PIL import Image
 
 import ddpmkit
 from ddpmkit import DdpmkitError, Images
+from ddpmkit.distances import folder as folder_module
 from ddpmkit.distances.images import read_images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.kept import find_data
@@ -240,6 +241,29 @@ def test_two_images_in_all_are_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path).message
     assert "2 images make" in message
     assert "needs at least" in message
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused_by_name(tmp_path: Path) -> None:
+    fill(tmp_path)
+    err = refusal(tmp_path, test=0.5, validation=0.5)
+    assert "test=0.5 and validation=0.5 leave no image to train on" in err.message
+    assert "below 1" in str(err.hint)
+    fill(tmp_path / "d" / "train", 40)
+    fill(tmp_path / "d" / "test", 10, 100)
+    assert len(load(tmp_path / "d", test=0.9, validation=0.4).test) == 10  # test= is not asked there
+
+
+def test_more_than_is_read_is_the_fault_of_no_single_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "grey", 60, mode="L")
+    fill(tmp_path / "colour", 60)
+    monkeypatch.setattr(folder_module, "LIMIT", 60 * 36)
+    assert len(load(tmp_path / "grey").train)  # a byte a pixel
+    assert len(load(tmp_path / "colour", colour="grey").train)
+    assert len(load(tmp_path / "colour", size=3).train)
+    for name, options in (("colour", {}), ("grey", {"colour": "rgb"})):
+        err = refusal(tmp_path / name, **options)
+        assert err.message.startswith("60 images such as")
+        assert "size=" in str(err.hint)
 
 
 # --- image files --------------------------------------------------------------------------------------------------

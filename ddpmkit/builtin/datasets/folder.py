@@ -102,6 +102,11 @@ class Folder(Dataset):
             _refuse_dangling(place / split)
         named = {split: place / split for split in SPLITS if (place / split).is_dir()}
         if "train" not in named and "test" not in named:
+            if self.test + self.validation >= 1:
+                raise DdpmkitError(
+                    f"folder: test={self.test:g} and validation={self.validation:g} leave no image to train on",
+                    "their sum must be below 1, as in folder:path=..:test=0.1:validation=0.05",
+                )
             return {"": place}
         for split in ("train", "test"):
             if split not in named:
