@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.files import file_stamp
+from ddpmkit.places import file_stamp, names_in, unread, what_is_at
 from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
 from ddpmkit.plugin.hookspecs import hookimpl
 from ddpmkit.plugin.interfaces import (
@@ -117,6 +117,7 @@ __all__ = [
     "is_visible",
     "kernel_distance",
     "load_results",
+    "names_in",
     "neighbour_metrics",
     "no_copy_check",
     "no_neighbours",
@@ -131,6 +132,8 @@ __all__ = [
     "tables_for",
     "to_pixels",
     "two_sample_test",
+    "unread",
+    "what_is_at",
     "with_components",
 ]
 

@@ -45,23 +45,6 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def file_stamp(paths: Iterable[str | Path]) -> list[list[Any]]:
-    """Return for each file its path, size and times of change: what is another where its content is.
-
-    Raises:
-        DdpmkitError: when one is not there.
-    """
-    out, here = [], f"{Path.cwd()}{os.sep}"
-    for text in (os.fspath(path) for path in paths):
-        try:
-            found = os.stat(text)  # noqa: PTH116 - a Path for each of many files takes longer than all else
-        except OSError as err:
-            raise DdpmkitError(f"can't look at '{text}': {err.strerror}", "look at the path") from None
-        whole = text if text.startswith(os.sep) else here + text
-        out.append([whole, found.st_size, found.st_mtime_ns, found.st_ctime_ns])
-    return out
-
-
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that it is whole or absent at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)

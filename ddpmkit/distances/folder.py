@@ -14,7 +14,7 @@ import numpy as np
 from ddpmkit.damage import DAMAGE
 from ddpmkit.distances.resize import Resize, squared
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.files import file_stamp
+from ddpmkit.places import file_stamp, unread
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -183,7 +183,7 @@ def _visible(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if is_visible(e.name)), key=lambda entry: entry.name)
     except OSError as err:
-        raise DdpmkitError(f"can't read the folder '{folder}': {err.strerror}", "look at its permissions") from None
+        raise unread(folder, err) from None
 
 
 def _suffix(name: str) -> str:

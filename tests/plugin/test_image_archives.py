@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import random
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import ddpmkit
 from ddpmkit import DdpmkitError
@@ -264,3 +267,64 @@ def test_a_stamp_changes_with_the_files_and_reads_none(tmp_path: Path, make: Any
     file = sorted(Path(path).iterdir())[0]
     file.write_bytes(file.read_bytes() + b"x")
     assert dataset.stamp() != before
+
+
+# --- what may not be looked at ------------------------------------------------------------------------------------
+
+
+def place_of(name: str, folder: Path) -> Path:
+    if name == "cifar10":
+        return Path(archive(folder / "a.tar.gz", cifar_files()))
+    if name == "cifar10 unpacked":
+        return Path(unpacked(folder / "u", cifar_files()))
+    if name == "idx":
+        return Path(idx_folder(folder / "i"))
+    if name == "npz":
+        np.savez(
+            folder / "a.npz", train_images=IDX["train-images-idx3-ubyte"], test_images=IDX["t10k-images-idx3-ubyte"]
+        )
+        return folder / "a.npz"
+    (folder / "f").mkdir()
+    for k in range(60):
+        Image.fromarray(RNG.integers(0, 256, (6, 6), dtype=np.uint8)).save(folder / "f" / f"{k}.png")
+    return folder / "f"
+
+
+READERS = ["cifar10", "cifar10 unpacked", "idx", "npz", "folder"]
+LISTING = ["cifar10 unpacked", "folder"]  # the others ask for names that they know
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [(n, h) for n in READERS for h in ("looked at", "opened", "listed") if h != "listed" or n in LISTING],
+)
+def test_a_lack_of_permission_is_said_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, how: str
+) -> None:
+    place = place_of(name, tmp_path)
+
+    def denying(function: Any) -> Any:
+        def asked(path: Any = ".", *args: Any, **options: Any) -> Any:
+            if isinstance(path, (str, Path)) and str(path).startswith(str(place)):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *args, **options)
+
+        return asked
+
+    if how == "looked at":
+        monkeypatch.setattr(os, "stat", denying(os.stat))
+    elif how == "opened":
+        monkeypatch.setattr(io, "open", denying(io.open))
+        monkeypatch.setattr("builtins.open", io.open)
+    else:
+        monkeypatch.setattr(os, "listdir", denying(os.listdir))
+        monkeypatch.setattr(os, "scandir", denying(os.scandir))
+    kind = name.split()[0]
+    if kind == "folder":
+        with pytest.raises(DdpmkitError) as caught:
+            ddpmkit.build("dataset", f"folder:path={place}").load()
+        err = caught.value
+    else:
+        err = refusal(kind, place)
+    assert re.fullmatch(rf"can't (look at|read) '{place}[^']*': Permission denied", err.message)
+    assert "permissions" in str(err.hint)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit import Dataset, DdpmkitError, Images, param
+from ddpmkit import Dataset, DdpmkitError, Images, names_in, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,7 @@ class Folder(Dataset):
         from ddpmkit import folder_stamp
 
         folders = self._splits([])
-        below = sorted(p.name for p in Path(self.path).iterdir() if p.is_dir())
+        below = [name for name in names_in(self.path) if what_is_at(Path(self.path) / name) == "folder"]
         return [below, {split: folder_stamp(place) for split, place in folders.items()}]
 
     def _splits(self, notes: list[str]) -> dict[str, Path]:
@@ -95,12 +95,12 @@ class Folder(Dataset):
         if not self.path:
             raise DdpmkitError("folder needs a path", "write --dataset folder:path=FOLDER")
         place = Path(self.path)
-        if not place.is_dir():
-            what = "is no folder" if place.exists() else "is not there"
+        if (here := what_is_at(place)) != "folder":
+            what = "is no folder" if here else "is not there"
             raise DdpmkitError(f"'{self.path}' {what}", "write --dataset folder:path=FOLDER")
         for split in SPLITS:
             _refuse_dangling(place / split)
-        named = {split: place / split for split in SPLITS if (place / split).is_dir()}
+        named = {split: place / split for split in SPLITS if what_is_at(place / split) == "folder"}
         if "train" not in named and "test" not in named:
             if self.test + self.validation >= 1:
                 raise DdpmkitError(
@@ -114,7 +114,10 @@ class Folder(Dataset):
                     f"'{self.path}' has a folder {'train' if split == 'test' else 'test'} and no folder {split}",
                     f"add {split}, or name the folder of images itself, whose images are then split by content",
                 )
-        other = sorted(p.name for p in place.iterdir() if p.is_dir() and is_visible(p.name) and p.name not in named)
+        other = [
+            name for name in names_in(place)
+            if name not in named and is_visible(name) and what_is_at(place / name) == "folder"
+        ]  # fmt: skip
         if other:
             notes.append(f"folders beside train and test are not read: {', '.join(other[:NAMED])}")
         return named
@@ -171,9 +174,9 @@ def _classes(place: Path, paths: list[Path], notes: list[str]) -> dict[str, list
         )
     if "" not in out:
         held = {os.path.realpath(parent) for parent in {path.parent for path in paths}}
-        for folder in sorted(p for p in place.iterdir() if is_visible(p.name) and p.name not in out):
+        for folder in (place / name for name in names_in(place) if is_visible(name) and name not in out):
             _refuse_dangling(folder)
-            if not folder.is_dir():
+            if what_is_at(folder) != "folder":
                 continue
             real = os.path.realpath(folder)
             if not folder.is_symlink() or not any(h == real or h.startswith(real + os.sep) for h in held):
@@ -186,7 +189,7 @@ def _classes(place: Path, paths: list[Path], notes: list[str]) -> dict[str, list
 
 def _refuse_dangling(path: Path) -> None:
     """Refuse a link to nothing where a folder of a class or a split may have been: it would be missed unsaid."""
-    if path.is_symlink() and not path.exists():
+    if path.is_symlink() and what_is_at(path) is None:
         raise DdpmkitError(f"'{path}' is a link to nothing", "bring back what it leads to, or take it out")
 
 
@@ -211,4 +214,4 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as err:
-        raise DdpmkitError(f"'{path}' can't be read: {err.strerror}", "look at its permissions") from None
+        raise unread(path, err) from None

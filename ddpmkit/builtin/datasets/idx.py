@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, param
+from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,13 +69,13 @@ class Idx(Dataset):
         if not self.path:
             raise DdpmkitError("idx needs a folder", f"write --dataset idx:path=..., {HINT}")
         folder = Path(self.path)
-        if not folder.is_dir():
-            what = "is no folder" if folder.exists() else "is not there"
+        if (seen := what_is_at(folder)) != "folder":
+            what = "is no folder" if seen else "is not there"
             raise DdpmkitError(f"'{self.path}' {what}", f"give path= {HINT}")
         found = []
         for stem, dims in zip(NAMES[split], (3, 1), strict=True):
             names = [f"{stem}{dot}idx{dims}-ubyte{end}" for end in ("", ".gz") for dot in ("-", ".")]
-            here = [folder / name for name in names if (folder / name).is_file()]
+            here = [folder / name for name in names if what_is_at(folder / name) == "file"]
             if not here:
                 raise DdpmkitError(f"'{self.path}' holds no {names[0]}, gzipped or not", f"give path= {HINT}")
             found.append((here[0], dims))
@@ -105,6 +105,8 @@ def _read(file: Path, dims: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
             if file.suffix != ".gz" and file.stat().st_size != head + count:
                 raise DdpmkitError(f"{declared} and holds {file.stat().st_size - head}", "fetch it again")
             data = stream.read(count + 1)
+    except PermissionError as err:
+        raise unread(file, err) from None
     except (OSError, *DAMAGE) as err:
         raise DdpmkitError(f"'{file}' can't be read: {' '.join(str(err).split())}", "fetch it again") from None
     if len(data) != count:

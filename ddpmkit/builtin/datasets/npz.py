@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, param
+from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ class Npz(Dataset):
 
         if not self.path:
             raise DdpmkitError("npz needs a file", "write --dataset npz:path=images.npz")
-        if Path(self.path).exists() and not Path(self.path).is_file():
+        if what_is_at(self.path) not in (None, "file"):
             # A pipe can be read once, and every worker reads the data.
             raise DdpmkitError(
                 f"'{self.path}' is no readable .npz file: it is no file", "write --dataset npz:path=images.npz"
@@ -58,6 +58,8 @@ class Npz(Dataset):
                 held = {key: arrays[key] for key in arrays.files if key.endswith(("_images", "_labels"))}
         except FileNotFoundError:
             raise DdpmkitError(f"there is no file '{self.path}'", "write --dataset npz:path=images.npz") from None
+        except PermissionError as err:
+            raise unread(self.path, err) from None
         except (OSError, *DAMAGE) as err:
             raise DdpmkitError(
                 f"'{self.path}' is no readable .npz file: {' '.join(str(err).split())}",
@@ -93,7 +95,7 @@ class Npz(Dataset):
 
     def stamp(self) -> Any:
         """Return what changes with the file, without reading it; None for what is no file, which load refuses."""
-        return file_stamp([self.path]) if Path(self.path).is_file() else None
+        return file_stamp([self.path]) if what_is_at(self.path) == "file" else None
 
     def _images(self, held: dict[str, Any], key: str) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str]:
         """The images as (N, C, H, W), and in which order of their axes they were read."""
