@@ -51,10 +51,11 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.spacing import SPACING_HELP, Spacing, spaced
     from ddpmkit.diffusion.tables_for import tables_for
     from ddpmkit.distances.copies import copy_check, no_copy_check
-    from ddpmkit.distances.folder import Colour, folder_stamp, image_files, is_visible, read_image_files
+    from ddpmkit.distances.folder import Colour, read_image_files
     from ddpmkit.distances.frechet_error import debiased_frechet
     from ddpmkit.distances.kernel import kernel_distance
     from ddpmkit.distances.layout import channels_first
+    from ddpmkit.distances.listing import folder_stamp, image_files, is_visible
     from ddpmkit.distances.neighbours import neighbour_metrics, no_neighbours
     from ddpmkit.distances.resize import Resize
     from ddpmkit.distances.sliced import sliced_wasserstein
@@ -151,9 +152,9 @@ _WHERE = {
     "copy_check": "ddpmkit.distances.copies",
     "no_copy_check": "ddpmkit.distances.copies",
     "Colour": "ddpmkit.distances.folder",
-    "folder_stamp": "ddpmkit.distances.folder",
-    "image_files": "ddpmkit.distances.folder",
-    "is_visible": "ddpmkit.distances.folder",
+    "folder_stamp": "ddpmkit.distances.listing",
+    "image_files": "ddpmkit.distances.listing",
+    "is_visible": "ddpmkit.distances.listing",
     "read_image_files": "ddpmkit.distances.folder",
     "Resize": "ddpmkit.distances.resize",
     "debiased_frechet": "ddpmkit.distances.frechet_error",

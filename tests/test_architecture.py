@@ -42,7 +42,11 @@ SIBLINGS = {"training", "sampling", "likelihood", "distances"}
 DOORS = {"ddpmkit.likelihood.any_network", "ddpmkit.distances.named"}
 
 
-READERS = {"ddpmkit.distances.images", "ddpmkit.distances.folder"}  # of images that others made
+READERS = {
+    "ddpmkit.distances.images",
+    "ddpmkit.distances.folder",
+    "ddpmkit.distances.listing",
+}  # of images that others made
 
 
 class Import(NamedTuple):

@@ -1,8 +1,7 @@
-"""What a folder of images is: which files are looked at, and what each must be. docs/images.md has the rules."""
+"""What an image file must be, and its pixels. docs/images.md has the rules."""
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ddpmkit.damage import DAMAGE
+from ddpmkit.distances.listing import SUFFIXES, image_files, silent
 from ddpmkit.distances.resize import Resize, squared
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.places import file_stamp, unread
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,18 +21,9 @@ if TYPE_CHECKING:
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
 Colour = Literal["auto", "grey", "rgb"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-# Images that nobody here reads: left out aloud, since a count of images would else be short without a word.
-FOREIGN = (".avif", ".exr", ".hdr", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".npy", ".npz", ".svg", ".tga")
-NOT_LOOKED_AT = ("__MACOSX",)  # what archives made on a Mac carry along; names with a dot in front are hidden
 MOST_PIXELS = 2**26  # of one image; a small file can declare more than memory holds
 BITS_PER_SAMPLE = 258  # TIFF 6.0: one number a channel; where it is left out, one bit
-NAMED = 12  # names in one line of what was left out
 LIMIT = 8 * 2**30  # bytes, of everything that is read
-
-
-def silent(_: str) -> None:
-    """Say nothing."""
 
 
 def read_folder(folder: Path, say: Callable[[str], None] = silent) -> Levels:
@@ -92,114 +82,6 @@ def read_image_files(
     if smaller:
         say(f"images smaller than {size} x {size}, enlarged to it: {smaller} of {len(paths)}")
     return out
-
-
-def image_files(folder: Path, say: Callable[[str], None] = silent) -> list[Path]:
-    """Return the image files of a folder and its subfolders, in the order of their paths.
-
-    Hidden files and folders and ``__MACOSX`` are passed over; that images lie in subfolders is said. Symbolic links
-    are followed; a file counts once, however many links lead to it, and a link that leads back to a folder above it is
-    not followed.
-
-    Raises:
-        DdpmkitError: for a folder that can't be read, and an image's name behind which there is no file.
-    """
-    paths = sorted(map(Path, _image_names(folder, say)))
-    below = sum(path.parent != folder for path in paths)
-    if below:
-        say(f"'{folder}': {below} of its {len(paths)} images are in subfolders")
-    return paths
-
-
-def folder_stamp(folder: Path) -> list[list[Any]]:
-    """Return :func:`ddpmkit.file_stamp` of the image files of a folder, in any order that stays.
-
-    Raises:
-        DdpmkitError: as :func:`image_files`.
-    """
-    return file_stamp(sorted(_image_names(folder, silent)))
-
-
-def _image_names(folder: Path, say: Callable[[str], None]) -> list[str]:
-    """The paths of :func:`image_files` as texts, in no order."""
-    found: dict[str, str] = {}  # real path -> the name it is read under
-    links: list[str] = []
-    foreign: list[str] = []
-    repeated, circles = 0, 0
-    nothing: list[str] = []
-    entered: set[str] = set()
-
-    def take(entry: os.DirEntry[str] | str, real: str) -> None:
-        nonlocal repeated
-        repeated += real in found
-        path = entry if isinstance(entry, str) else entry.path
-        if not (Path(path).is_file() if isinstance(entry, str) else entry.is_file()):
-            _refuse(Path(path))
-        found.setdefault(real, path)
-
-    def enter(place: str) -> None:
-        real = os.path.realpath(place)
-        entered.add(real)
-        # Its names as they stand there: a look at each file takes long where there are many.
-        for entry in _visible(place):
-            suffix = _suffix(entry.name)
-            if entry.is_symlink():
-                links.append(entry.path)
-            elif entry.is_dir():
-                enter(entry.path)
-            elif suffix in SUFFIXES:
-                take(entry, f"{real.rstrip(os.sep)}{os.sep}{entry.name}")
-            elif suffix in FOREIGN:
-                foreign.append(suffix)
-
-    enter(str(folder))
-    while links:  # after what is really here, so that the real names stand
-        path = links.pop(0)
-        real = os.path.realpath(path)
-        if Path(path).is_dir():
-            above = os.path.realpath(Path(path).parent)
-            if real == above or above.startswith(real.rstrip(os.sep) + os.sep):
-                circles += 1
-            elif real not in entered:
-                enter(path)
-        elif _suffix(Path(path).name) in SUFFIXES:
-            take(path, real)
-        elif not Path(path).exists():
-            nothing.append(Path(path).name)
-    if repeated:
-        say(f"'{folder}': further names, by links, of images that count once: {repeated}")
-    if circles:
-        say(f"'{folder}': links back to a folder above them, not followed: {circles}")
-    if nothing:
-        more = " .." if len(nothing) > NAMED else ""
-        say(f"'{folder}': links to nothing: {len(nothing)} ({', '.join(sorted(nothing)[:NAMED])}{more})")
-    if foreign:
-        say(f"'{folder}': image files of a kind that is not read: {len(foreign)} ({', '.join(sorted(set(foreign)))})")
-    return list(found.values())
-
-
-def _visible(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((e for e in entries if is_visible(e.name)), key=lambda entry: entry.name)
-    except OSError as err:
-        raise unread(folder, err) from None
-
-
-def _suffix(name: str) -> str:
-    _, dot, end = name.rpartition(".")
-    return dot + end.lower()
-
-
-def is_visible(name: str) -> bool:
-    """Whether a file or folder of that name is looked at."""
-    return not name.startswith(".") and name not in NOT_LOOKED_AT
-
-
-def _refuse(path: Path) -> None:
-    """Refuse a name behind which there is no file: a pipe would be waited for, and a link may lead nowhere."""
-    what = "is a link to nothing" if path.is_symlink() and not path.exists() else "is no file"
-    raise DdpmkitError(f"'{path}' {what}", "take it out of the folder")
 
 
 def _read_file(

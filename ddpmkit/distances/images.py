@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from ddpmkit.damage import DAMAGE
-from ddpmkit.distances.folder import LIMIT, SUFFIXES, image_files, read_folder, silent
+from ddpmkit.distances.folder import LIMIT, read_folder
 from ddpmkit.distances.layout import channels_first
+from ddpmkit.distances.listing import SUFFIXES, image_files, silent
 from ddpmkit.errors import DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -449,3 +449,22 @@ def test_a_tiff_of_8_bits_is_read_plane_by_plane(folder):
     read = read_folder(folder)
     assert read.shape == (1, 3, 4, 4)
     assert (read == 0x12).all()
+
+
+def test_a_folder_of_links_is_looked_at_once_a_link(folder, tmp_path, monkeypatch):
+    """A hundred thousand links into one folder, as data sets of hospitals and of annex repositories are."""
+    for k in range(40):
+        png(tmp_path / "real" / f"{k}.png", k)
+        (folder / f"{k:02}.png").symlink_to(tmp_path / "real" / f"{k}.png")
+    (folder / "again.png").symlink_to(folder / "00.png")  # a link to a link
+    (folder / "relative.png").symlink_to("../real/1.png")
+    looks = []
+    for name in ("stat", "lstat"):
+        whole = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, whole=whole, **k: looks.append(a) or whole(*a, **k))
+    paths, said = image_files(folder), []
+    assert len(looks) < 42 + 60  # and not one for each part of each path
+    monkeypatch.undo()
+    assert [p.name for p in image_files(folder, said.append)] == [p.name for p in paths]
+    assert {os.path.realpath(p) for p in paths} == {str(tmp_path / "real" / f"{k}.png") for k in range(40)}
+    assert said == [f"'{folder}': further names, by links, of images that count once: 2"]

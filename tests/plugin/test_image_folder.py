@@ -411,6 +411,34 @@ def test_images_that_are_not_square_are_taken(tmp_path: Path) -> None:
     assert load(tmp_path).train.shape[1:] == (3, 5, 7)
 
 
+def test_a_stamp_holds_all_that_load_would_say_or_refuse(tmp_path: Path) -> None:
+    fill(tmp_path / "d" / "a", 60)
+    fill(tmp_path / "far", 3, 100)
+    dataset = ddpmkit.build("dataset", f"folder:path={tmp_path / 'd'}")
+    stamps = [dataset.stamp()]
+    for change in (
+        lambda: (tmp_path / "d" / "a" / "deep").mkdir(),  # of no account here, and as a class it would be empty
+        lambda: (tmp_path / "d" / "a" / "x.heic").touch(),  # said
+        lambda: (tmp_path / "d" / "a" / "lost").symlink_to("nowhere"),  # said
+        lambda: (tmp_path / "d" / "a" / "up").symlink_to(tmp_path / "d"),  # said
+        lambda: (tmp_path / "d" / "b").symlink_to(tmp_path / "far"),  # a class
+        lambda: (tmp_path / "d" / "c").symlink_to("nowhere"),  # refused
+    ):
+        change()
+        stamps.append(dataset.stamp())
+    assert all(one != other for one, other in itertools.pairwise(stamps))
+
+
+def test_every_note_begins_with_the_folders_name_and_none_is_of_classes_in_subfolders(tmp_path: Path) -> None:
+    for name in ("a", "images are in subfolders"):
+        fill(tmp_path / "d" / name, 40, len(name))
+    (tmp_path / "d" / "images are in subfolders" / "x.heic").touch()
+    notes = load(tmp_path / "d").notes
+    assert all(note.startswith("d: ") for note in notes)
+    assert len(notes) == 3  # what is not read, the split, the classes
+    assert any("not read: 1 (.heic)" in note for note in notes)
+
+
 def test_a_stamp_is_of_names_and_times(tmp_path: Path) -> None:
     fill(tmp_path / "a", 20)
     dataset = ddpmkit.build("dataset", f"folder:path={tmp_path}")

@@ -52,7 +52,7 @@ class Folder(Dataset):
 
         notes: list[str] = []
         folders = self._splits(notes)
-        found = {split: image_files(place, _without_subfolders(notes)) for split, place in folders.items()}
+        found = {split: image_files(place, notes.append, classes=True) for split, place in folders.items()}
         classes = {split: _classes(place, found[split], notes) for split, place in folders.items()}
         names = sorted({name for held in classes.values() for name in held})
         if "train" in folders and any((set(held) == {""}) != (names == [""]) for held in classes.values()):
@@ -77,11 +77,11 @@ class Folder(Dataset):
         if names != [""]:
             labels = _labels(placed, names, notes)
         first, second = len(placed["train"]), len(placed["train"]) + len(placed["validation"])
-        said = tuple(note if self.path in note else f"{Path(self.path).name}: {note}" for note in notes)
+        said = tuple(f"{Path(self.path).name}: {note}" for note in notes)
         return Images(pixels[:first], pixels[first:second], pixels[second:], 256, labels, said)
 
     def stamp(self) -> Any:
-        """Return what changes with the folder, without reading a file."""
+        """Return what changes with the folder and with what load says of it, without reading a file."""
         from ddpmkit import folder_stamp
 
         folders = self._splits([])
@@ -149,11 +149,6 @@ class Folder(Dataset):
         u = int.from_bytes(digest[:8], "big") / 2**64
         test = self.test if place == "" else 0.0
         return "test" if u < test else "validation" if u < test + self.validation else "train"
-
-
-def _without_subfolders(notes: list[str]) -> Any:
-    """Take notes, but for that images are in subfolders: here they are classes."""
-    return lambda text: None if "are in subfolders" in text else notes.append(text)
 
 
 def _classes(place: Path, paths: list[Path], notes: list[str]) -> dict[str, list[Path]]:
