@@ -343,6 +343,14 @@ def test_keeping_data_takes_no_second_copy_of_them(tmp_path: Path) -> None:
     assert peak < images.train.nbytes / 4
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_plan_loads_a_built_in_data_set_once(source: Path, tmp_path: Path, loads: list[str], kept: bool) -> None:
+    make_plan(
+        make_study({**TINY, "dataset": spec(source)}, REGISTRY), REGISTRY, Store(tmp_path / "r") if kept else None
+    )
+    assert loads == [str(source)]
+
+
 def test_a_data_set_without_a_stamp_is_not_kept(tmp_path: Path) -> None:
     store = Store(tmp_path / "r")
     assert keep(find_data(store, REGISTRY, REGISTRY.build("dataset", "digits"))).place is None
