@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.store import Store
 
 SPLITS = ("train", "validation", "test")
+TICK = 2 * 10**9  # ns; the coarsest clock of file systems in use, FAT's
 CHUNK = 2**22  # pixels that are counted, or bytes that are written, at once
 
 
@@ -42,7 +44,8 @@ class Data:
         most: the highest.
         second_moment: mean square of the training images' pixels in [-1, 1].
         place: the folder they are kept in; None where they are not.
-        wanted: what is written for their stamp when they are kept, and where; None where they are not to be.
+        wanted: where their stamp goes when they are kept, and what is written there, if anything is yet; None where
+            they are not to be kept.
         answers: what was found out of data that are not kept yet, by the hash of the question.
     """
 
@@ -52,7 +55,7 @@ class Data:
     most: int
     second_moment: float
     place: Path | None = None
-    wanted: tuple[Path, dict[str, Any]] | None = None
+    wanted: tuple[Path, dict[str, Any] | None] | None = None
     answers: dict[str, str | None] = field(default_factory=dict)
 
     @classmethod
@@ -96,6 +99,7 @@ def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, agai
         DdpmkitError: when it gives something that is no data set.
     """
     again = again and not registry.is_builtin(dataset)  # of the built-in ones tests hold it
+    asked = time.time_ns()
     stamp = contract.stamp(dataset)
     if store is None or stamp is None:
         return Data.of(contract.images(dataset, again=again))
@@ -114,7 +118,9 @@ def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, agai
     if contract.stamp(dataset) != stamp:
         return data  # it changed while it was read: the next one reads it again
     said = {"content": data.fingerprint, "notes": list(data.images.notes), "dataset": registry.called(dataset)}
-    return replace(data, wanted=(entry, said))
+    # What was written just now may be written again within one tick of a coarse clock, and its stamp be the same, as in
+    # git's index: such data are kept without their stamp, and who asks later than that writes it.
+    return replace(data, wanted=(entry, None if _within(stamp, asked, TICK) else said))
 
 
 def find_kept(store: Store, content: str) -> Data | None:
@@ -136,7 +142,8 @@ def keep(data: Data) -> Data:
         _keep(root / data.fingerprint, data)
         for name, answer in data.answers.items():
             files.write_sealed(_answer(root / data.fingerprint, name), {"answer": answer})
-        files.write_sealed(entry, said)
+        if said is not None:
+            files.write_sealed(entry, said)
 
     _quietly(write)
     try:
@@ -145,6 +152,15 @@ def keep(data: Data) -> Data:
         print(f"warning: {_unread(root, err)}; the source is decoded instead", file=sys.stderr)
         return data
     return data if kept is None else replace(kept, images=replace(kept.images, notes=data.images.notes))
+
+
+def _within(stamp: Any, now: int, span: int) -> bool:
+    """Whether a stamp holds a time, ns since 1970, so close to now."""
+    if isinstance(stamp, (list, tuple)):
+        return any(_within(part, now, span) for part in stamp)
+    if isinstance(stamp, dict):
+        return _within(list(stamp.values()), now, span)
+    return isinstance(stamp, int) and abs(now - stamp) < span
 
 
 def _answer(place: Path, name: str) -> Path:

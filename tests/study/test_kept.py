@@ -39,6 +39,12 @@ def source(tmp_path: Path) -> Path:
     return write(tmp_path / "a.npz")
 
 
+@pytest.fixture(autouse=True)
+def fine_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits until its files are old enough; one looks at what happens before."""
+    monkeypatch.setattr(kept_module, "TICK", 0)
+
+
 def write(path: Path, seed: int = 0, **changes: Any) -> Path:
     rng = np.random.default_rng(seed)
     arrays = {
@@ -187,6 +193,27 @@ def test_a_file_that_keeps_its_size_and_its_time_is_still_seen(source: Path, tmp
     write(source, seed=1)
     os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert find(store, source).fingerprint != first.fingerprint
+
+
+def test_files_that_were_written_just_now_get_no_stamp_yet(
+    source: Path, tmp_path: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a coarse clock, another write in the same tick would leave size and times as they were."""
+    monkeypatch.setattr(kept_module, "TICK", 2 * 10**9)
+    store, now = Store(tmp_path / "r"), source.stat()
+    monkeypatch.setattr(kept_module.time, "time_ns", lambda: now.st_ctime_ns + 10**9)
+    first = find(store, source)
+    assert first.place is not None  # kept by content all the same
+    assert not list(store.root.glob("data/stamps/*"))
+    write(source, seed=1)
+    monkeypatch.setattr(Npz, "stamp", lambda self: [[self.path, now.st_size, now.st_mtime_ns, now.st_ctime_ns]])
+    second = find(store, source)
+    assert second.fingerprint != first.fingerprint
+    monkeypatch.setattr(kept_module.time, "time_ns", lambda: now.st_ctime_ns + 3 * 10**9)
+    find(store, source)
+    assert len(loads) == 3
+    assert find(store, source).fingerprint == second.fingerprint
+    assert len(loads) == 3  # the clock has moved on, and the stamp is there
 
 
 def test_labels_are_kept_and_two_labellings_share_no_training(source: Path, tmp_path: Path) -> None:
