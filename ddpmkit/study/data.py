@@ -40,7 +40,7 @@ def _loaded(store: Store, registry: Registry, record: str, planned: str) -> tupl
     """The data now, and their hash; ``planned`` tells apart what one process planned before and after a change."""
     dataset = registry.rebuild(json.loads(record))
     try:
-        data = keep(find_data(store, registry, dataset))
+        data = keep(find_data(store, registry, dataset), aloud=False)
     except DdpmkitError:
         # The store has moved, or the source is gone: what is kept is as good where it has the hash that was planned.
         kept = find_kept(store, planned)
@@ -50,6 +50,6 @@ def _loaded(store: Store, registry: Registry, record: str, planned: str) -> tupl
     found = data.images.fingerprint()  # of every byte, since kept files may have rotted
     if found != data.fingerprint:
         set_aside(data)
-        data = keep(find_data(store, registry, dataset))
+        data = keep(find_data(store, registry, dataset), aloud=False)
         found = data.images.fingerprint()
     return data.images, found

@@ -10,6 +10,7 @@ taken again by each process that works on it (study/data.py).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import time
@@ -81,7 +82,8 @@ class Data:
         known = files.read_sealed(path)
         if known is None or "answer" not in known:
             known = {"answer": ask()}
-            _quietly(lambda: files.write_sealed(path, known))
+            with contextlib.suppress(OSError):  # it is asked again
+                files.write_sealed(path, known)
         answer: str | None = known["answer"]
         return answer
 
@@ -131,8 +133,11 @@ def find_kept(store: Store, content: str) -> Data | None:
         return None
 
 
-def keep(data: Data) -> Data:
-    """Keep decoded data, and return them as they are kept; those that are, or are not to be, as they are."""
+def keep(data: Data, *, aloud: bool = True) -> Data:
+    """Keep decoded data, and return them as they are kept; those that are, or are not to be, as they are.
+
+    ``aloud`` says it where they can't be kept; one of many workers need not.
+    """
     if data.wanted is None:
         return data
     entry, said = data.wanted
@@ -145,7 +150,12 @@ def keep(data: Data) -> Data:
         if said is not None:
             files.write_sealed(entry, said)
 
-    _quietly(write)
+    try:
+        write()
+    except OSError as err:
+        if aloud:
+            why = f"{err.strerror or err}; each worker decodes them again and holds its own copy"
+            print(f"warning: decoded data can't be kept in '{root}': {why}", file=sys.stderr)
     try:
         kept = _opened(root, data.fingerprint)
     except OSError as err:
@@ -171,7 +181,9 @@ def set_aside(data: Data) -> None:
     """Move kept data that are not what they are named by out of the way."""
     place = data.place
     if place is not None:
-        _quietly(lambda: None if not place.is_dir() else files.quarantine(place))
+        with contextlib.suppress(OSError):  # they were seen to be damaged, and will be again
+            if place.is_dir():
+                files.quarantine(place)
 
 
 def _keep(place: Path, data: Data) -> None:
@@ -237,11 +249,3 @@ def _opened(root: Path, content: str) -> Data | None:
 
 def _unread(root: Path, err: OSError) -> str:
     return f"decoded data in '{root}' can't be read: {err.strerror or err}"
-
-
-def _quietly(write: Callable[[], Any]) -> None:
-    """Write what may as well not be there; that it could not be is said."""
-    try:
-        write()
-    except OSError as err:
-        print(f"warning: decoded data can't be kept: {err.strerror} ({err.filename})", file=sys.stderr)

@@ -347,6 +347,25 @@ def test_where_nothing_can_be_written_the_data_are_used_as_they_are(
     assert "warning: decoded data can't be kept" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_said_once_with_the_folder_and_what_follows(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")  # as a write says it: of no file
+
+    monkeypatch.setattr(files, "commit_folder", full)
+    store = Store(tmp_path / "r")
+    data = find_data(store, REGISTRY, REGISTRY.build("dataset", spec(source)))
+    keep(data)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"can't be kept in '{store.root / 'data'}': No space left on device; each worker decodes them again" in said
+    record = REGISTRY.record(REGISTRY.build("dataset", spec(source)))
+    data_module._loaded.cache_clear()
+    same(data_module.load_images(store, REGISTRY, {"dataset": record, "data": data.fingerprint}), data.images)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 def test_an_array_is_written_piece_by_piece_as_numpy_writes_it(monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
     monkeypatch.setattr(kept_module, "CHUNK", 100)
