@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.places import file_stamp, names_in, unread, what_is_at
+from ddpmkit.places import MOST_READ, file_stamp, names_in, unread, what_is_at
 from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
 from ddpmkit.plugin.hookspecs import hookimpl
 from ddpmkit.plugin.interfaces import (
+    SPLITS,
     Array,
     Backbone,
     Dataset,
@@ -69,7 +70,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DAMAGE",
+    "MOST_READ",
     "SPACING_HELP",
+    "SPLITS",
     "Array",
     "Backbone",
     "Clip",

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from ddpmkit.errors import DdpmkitError
 
+MOST_READ = 8 * 2**30  # bytes of one file or folder; what it declares is looked at before anything is read
+
 
 def what_is_at(path: str | Path) -> Literal["folder", "file", "other"] | None:
     """Say what a path leads to, through links; None where there is nothing, or a link to nothing.

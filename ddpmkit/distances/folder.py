@@ -14,6 +14,7 @@ from ddpmkit.damage import DAMAGE
 from ddpmkit.distances.listing import SUFFIXES, image_files, silent
 from ddpmkit.distances.resize import Resize, squared
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.places import MOST_READ
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,7 +24,6 @@ Colour = Literal["auto", "grey", "rgb"]
 
 MOST_PIXELS = 2**26  # of one image; a small file can declare more than memory holds
 BITS_PER_SAMPLE = 258  # TIFF 6.0: one number a channel; where it is left out, one bit
-LIMIT = 8 * 2**30  # bytes, of everything that is read
 
 
 def read_folder(folder: Path, say: Callable[[str], None] = silent) -> Levels:
@@ -106,10 +106,10 @@ def _read_file(
                 if width * height > MOST_PIXELS:
                     raise DdpmkitError(f"'{path}' declares {width} x {height} pixels", "scale the images down first")
                 grey = colour == "grey" or (colour == "auto" and image.mode in ("1", "L"))
-                if (needed := kept * (1 if grey else 3) * count) > LIMIT:
+                if (needed := kept * (1 if grey else 3) * count) > MOST_READ:
                     raise DdpmkitError(
-                        f"{count} images such as '{path}' take {needed / 2**30:.1f} GiB, and {LIMIT >> 30} are read at "
-                        "most",
+                        f"{count} images such as '{path}' take {needed / 2**30:.1f} GiB, and no more than "
+                        f"{MOST_READ >> 30} are read",
                         "use fewer images, or smaller ones; the data set folder makes them so: folder:path=..:size=64",
                     )
                 # Sorted: an image that lies on its side is turned below, and its shape looked at again.

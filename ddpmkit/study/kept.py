@@ -25,11 +25,10 @@ from ddpmkit import files
 from ddpmkit.damage import DAMAGE
 from ddpmkit.files import Chunk
 from ddpmkit.plugin import contract
-from ddpmkit.plugin.interfaces import Dataset, Images
+from ddpmkit.plugin.interfaces import SPLITS, Dataset, Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.store import Store
 
-SPLITS = ("train", "validation", "test")
 TICK = 2 * 10**9  # ns; the coarsest clock of file systems in use, FAT's
 CHUNK = 2**22  # pixels that are counted, or bytes that are written, at once
 

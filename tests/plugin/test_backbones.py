@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal
 
@@ -456,7 +455,7 @@ def test_checkpointing_holds_less_and_computes_again_in_training_alone(monkeypat
     with torch.inference_mode():
         build(f"{SMALL}:checkpoint=true").eval()(x, t)
     assert len(calls) == 8
-    assert math.isfinite(little)
+    assert little > 0
 
 
 def test_cells_that_differ_in_checkpointing_share_their_training():

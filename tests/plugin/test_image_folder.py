@@ -256,7 +256,7 @@ def test_shares_that_leave_nothing_to_train_on_are_refused_by_name(tmp_path: Pat
 def test_more_than_is_read_is_the_fault_of_no_single_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "grey", 60, mode="L")
     fill(tmp_path / "colour", 60)
-    monkeypatch.setattr(folder_module, "LIMIT", 60 * 36)
+    monkeypatch.setattr(folder_module, "MOST_READ", 60 * 36)
     assert len(load(tmp_path / "grey").train)  # a byte a pixel
     assert len(load(tmp_path / "colour", colour="grey").train)
     assert len(load(tmp_path / "colour", size=3).train)

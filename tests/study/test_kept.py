@@ -146,6 +146,38 @@ def test_a_second_plan_looks_at_no_pixel(source: Path, tmp_path: Path, monkeypat
         planned(tmp_path, source, **options)
 
 
+class Untouchable(np.ndarray[Any, Any]):
+    """Pixels that whoever looks at one is told of."""
+
+    def touched(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("a pixel was looked at")
+
+    # A part of them is a view, as untouchable.
+    __array_ufunc__ = __array_function__ = __iter__ = reshape = tobytes = astype = copy = item = tolist = touched
+
+
+def test_a_second_plan_touches_no_pixel(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"metrics": "fd,copy,nll", "features": "pca:k=4,pixels"}
+    first = planned(tmp_path, source, **options)
+    opened = kept_module._opened
+
+    def closed(root: Path, content: str) -> Any:
+        found = opened(root, content)
+        if found is None:
+            return None
+        splits = ("train", "validation", "test")
+        arrays = {split: getattr(found.images, split).view(Untouchable) for split in splits}
+        return replace(found, images=replace(found.images, **arrays))
+
+    monkeypatch.setattr(kept_module, "_opened", closed)
+    assert planned(tmp_path, source, **options).plan.json() == first.plan.json()
+    monkeypatch.setattr(kept_module.Data, "remembered", lambda self, question, ask: ask())
+    with pytest.raises(
+        DdpmkitError, match="'copy' failed: AssertionError: a pixel was looked at"
+    ):  # or it would pass for a reason of its own
+        planned(tmp_path, source, **options)
+
+
 def test_what_is_known_of_kept_data_is_what_is_so(source: Path, tmp_path: Path) -> None:
     plain, store = find(None, source), Store(tmp_path / "r")
     find(store, source)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpmkit import Images
+from ddpmkit import SPLITS, Images
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -43,7 +43,7 @@ def drawn(
     """
     edges, levels = np.cumsum(tables, axis=1), tables.shape[1]
     found, labels = {}, {}
-    for index, (split, count) in enumerate(zip(("train", "validation", "test"), counts, strict=True)):
+    for index, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
         # A generator a split, filled image by image: fewer images are the first of more, and move no other split.
         u = np.random.default_rng([seed, index]).random((count, 1 + size * size))
         component = np.minimum((u[:, :1] >= np.cumsum(weights)).sum(1), len(weights) - 1)

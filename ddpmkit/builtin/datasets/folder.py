@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit import Dataset, DdpmkitError, Images, names_in, param, unread, what_is_at
+from ddpmkit import SPLITS, Dataset, DdpmkitError, Images, names_in, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-SPLITS = ("train", "validation", "test")
 LEAST = {"train": 1, "validation": 1, "test": 2}
 NAMED = 12  # classes that are named in a note
 HINT = "make them alike: folder:...:size=32 gives them one size, colour=grey or colour=rgb one number of channels"

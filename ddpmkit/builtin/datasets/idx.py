@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, param, unread, what_is_at
+from ddpmkit import DAMAGE, MOST_READ, Dataset, DdpmkitError, Images, file_stamp, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
 
-LIMIT = 8 * 2**30  # bytes of one file; what it declares is checked before anything is read
 NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
 HINT = "a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
 
@@ -100,7 +99,7 @@ def _read(file: Path, dims: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
             shape = tuple(int.from_bytes(start[k : k + 4], "big") for k in range(4, head, 4))
             count = math.prod(shape)
             declared = f"'{file}' declares {' x '.join(map(str, shape))} bytes"
-            if count > LIMIT or count == 0:
+            if count > MOST_READ or count == 0:
                 raise DdpmkitError(f"{declared}, {'more than is read' if count else 'which is nothing'}", "look at it")
             if file.suffix != ".gz" and file.stat().st_size != head + count:
                 raise DdpmkitError(f"{declared} and holds {file.stat().st_size - head}", "fetch it again")

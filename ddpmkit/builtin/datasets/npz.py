@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, param, unread, what_is_at
+from ddpmkit import DAMAGE, MOST_READ, Dataset, DdpmkitError, Images, file_stamp, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
 
-LIMIT = 8 * 2**30  # bytes; what a file declares is checked before anything is read
 CHANNELS = (1, 2, 3, 4)
 MOST_LABEL = 2**31 - 1
 
@@ -52,8 +51,8 @@ class Npz(Dataset):
             )
         try:
             with zipfile.ZipFile(self.path) as archive:
-                if sum(info.file_size for info in archive.infolist()) > LIMIT:
-                    raise DdpmkitError(f"{self.path} unpacks to more than {LIMIT >> 30} GiB", "split the file")
+                if sum(info.file_size for info in archive.infolist()) > MOST_READ:
+                    raise DdpmkitError(f"{self.path} unpacks to more than {MOST_READ >> 30} GiB", "split the file")
             with np.load(self.path, allow_pickle=False) as arrays:
                 held = {key: arrays[key] for key in arrays.files if key.endswith(("_images", "_labels"))}
         except FileNotFoundError:
