@@ -45,7 +45,7 @@ def names_in(folder: str | Path) -> list[str]:
 
 def unread(path: str | Path, err: OSError) -> DdpmkitError:
     """Return the error that a file or folder can't be read."""
-    return DdpmkitError(f"can't read '{path}': {err.strerror or err}", "look at its permissions, and at the disk")
+    return DdpmkitError(f"can't read '{path}': {err.strerror or err}", "check its permissions, and the disk")
 
 
 def file_stamp(paths: Iterable[str | Path]) -> list[list[Any]]:

@@ -99,8 +99,10 @@ def _read(file: Path, dims: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
             shape = tuple(int.from_bytes(start[k : k + 4], "big") for k in range(4, head, 4))
             count = math.prod(shape)
             declared = f"'{file}' declares {' x '.join(map(str, shape))} bytes"
-            if count > MOST_READ or count == 0:
-                raise DdpmkitError(f"{declared}, {'more than is read' if count else 'which is nothing'}", "look at it")
+            if count == 0:
+                raise DdpmkitError(f"'{file}' declares no {'pixels' if dims == 3 else 'labels'}", "fetch it again")
+            if count > MOST_READ:
+                raise DdpmkitError(f"{declared}, and no more than {MOST_READ} are read", "fetch it again, or use fewer")
             if file.suffix != ".gz" and file.stat().st_size != head + count:
                 raise DdpmkitError(f"{declared} and holds {file.stat().st_size - head}", "fetch it again")
             data = stream.read(count + 1)
