@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.files import file_stamp
+from ddpmkit.places import MOST_READ, file_stamp, names_in, unread, what_is_at
 from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
 from ddpmkit.plugin.hookspecs import hookimpl
 from ddpmkit.plugin.interfaces import (
+    SPLITS,
     Array,
     Backbone,
     Dataset,
@@ -51,10 +52,11 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.spacing import SPACING_HELP, Spacing, spaced
     from ddpmkit.diffusion.tables_for import tables_for
     from ddpmkit.distances.copies import copy_check, no_copy_check
-    from ddpmkit.distances.folder import Colour, folder_stamp, image_files, is_visible, read_image_files
+    from ddpmkit.distances.folder import Colour, read_image_files
     from ddpmkit.distances.frechet_error import debiased_frechet
     from ddpmkit.distances.kernel import kernel_distance
     from ddpmkit.distances.layout import channels_first
+    from ddpmkit.distances.listing import folder_stamp, image_files, is_visible
     from ddpmkit.distances.neighbours import neighbour_metrics, no_neighbours
     from ddpmkit.distances.resize import Resize
     from ddpmkit.distances.sliced import sliced_wasserstein
@@ -68,7 +70,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DAMAGE",
+    "MOST_READ",
     "SPACING_HELP",
+    "SPLITS",
     "Array",
     "Backbone",
     "Clip",
@@ -117,6 +121,7 @@ __all__ = [
     "is_visible",
     "kernel_distance",
     "load_results",
+    "names_in",
     "neighbour_metrics",
     "no_copy_check",
     "no_neighbours",
@@ -131,6 +136,8 @@ __all__ = [
     "tables_for",
     "to_pixels",
     "two_sample_test",
+    "unread",
+    "what_is_at",
     "with_components",
 ]
 
@@ -148,9 +155,9 @@ _WHERE = {
     "copy_check": "ddpmkit.distances.copies",
     "no_copy_check": "ddpmkit.distances.copies",
     "Colour": "ddpmkit.distances.folder",
-    "folder_stamp": "ddpmkit.distances.folder",
-    "image_files": "ddpmkit.distances.folder",
-    "is_visible": "ddpmkit.distances.folder",
+    "folder_stamp": "ddpmkit.distances.listing",
+    "image_files": "ddpmkit.distances.listing",
+    "is_visible": "ddpmkit.distances.listing",
     "read_image_files": "ddpmkit.distances.folder",
     "Resize": "ddpmkit.distances.resize",
     "debiased_frechet": "ddpmkit.distances.frechet_error",

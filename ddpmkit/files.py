@@ -13,12 +13,13 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ddpmkit.errors import DdpmkitError
 
 COMMIT = "COMMIT.json"
 CHECK = 16  # hex digits of a line's hash
+Chunk: TypeAlias = "bytes | memoryview"  # a piece of a file; a view counts bytes
 SEAL = "seal"  # of a JSON object: the hash of everything else in it
 
 
@@ -42,23 +43,6 @@ def canonical(value: Any) -> str:
 def sha256(data: bytes) -> str:
     """Return the SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
-
-
-def file_stamp(paths: Iterable[str | Path]) -> list[list[Any]]:
-    """Return for each file its path, size and times of change: what is another where its content is.
-
-    Raises:
-        DdpmkitError: when one is not there.
-    """
-    out, here = [], f"{Path.cwd()}{os.sep}"
-    for text in (os.fspath(path) for path in paths):
-        try:
-            found = os.stat(text)  # noqa: PTH116 - a Path for each of many files takes longer than all else
-        except OSError as err:
-            raise DdpmkitError(f"can't look at '{text}': {err.strerror}", "look at the path") from None
-        whole = text if text.startswith(os.sep) else here + text
-        out.append([whole, found.st_size, found.st_mtime_ns, found.st_ctime_ns])
-    return out
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -164,18 +148,20 @@ def pack(arrays: Mapping[str, Any], meta: Mapping[str, str] | None = None) -> by
         raise DdpmkitError(f"arrays that can't be stored ({held}): {err}", "use floats, integers or booleans") from None
 
 
-def commit_folder(target: Path, files: dict[str, bytes], meta: dict[str, Any]) -> None:
+def commit_folder(target: Path, files: Mapping[str, bytes | Iterable[Chunk]], meta: dict[str, Any]) -> None:
     """Write a folder of files with COMMIT.json (names, sizes, SHA-256) last, so that a visible folder is complete.
 
+    A file may be given piece by piece; it is hashed while it is written, and never whole in memory.
     A folder that is already there is left as it is: the same id always holds the same content.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     staged = target.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
     staged.mkdir()
     try:
+        listing = {}
         for name, data in files.items():
-            _write_synced(staged / name, data)
-        listing = {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in files.items()}
+            size, digest = _write_synced(staged / name, data)
+            listing[name] = {"bytes": size, "sha256": digest}
         content = {"files": listing, "meta": meta}
         whole = {**content, "sha256": sha256(canonical(content).encode())}
         _write_synced(staged / COMMIT, (canonical(whole) + "\n").encode())
@@ -252,11 +238,17 @@ def read_lines(path: Path) -> Iterator[Any]:
                 yield json.loads(text)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def _write_synced(path: Path, data: bytes | Iterable[Chunk]) -> tuple[int, str]:
+    """Write a new file, and return its size and SHA-256."""
+    size, digest = 0, hashlib.sha256()
     with path.open("xb") as file:
-        file.write(data)
+        for chunk in (data,) if isinstance(data, bytes) else data:
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
         file.flush()
         os.fsync(file.fileno())
+    return size, digest.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -22,7 +22,7 @@ HEAVY = ("torch", "numpy", "pandas", "scipy", "matplotlib", "sklearn", "safetens
 
 # Rows from the bottom to the top: a module imports from its own row or from below, never up.
 ROWS: list[set[str]] = [
-    {"errors", "damage", "text", "files"},
+    {"errors", "damage", "text", "files", "places"},
     {"plugin"},
     {
         "diffusion",
@@ -42,7 +42,11 @@ SIBLINGS = {"training", "sampling", "likelihood", "distances"}
 DOORS = {"ddpmkit.likelihood.any_network", "ddpmkit.distances.named"}
 
 
-READERS = {"ddpmkit.distances.images", "ddpmkit.distances.folder"}  # of images that others made
+READERS = {
+    "ddpmkit.distances.images",
+    "ddpmkit.distances.folder",
+    "ddpmkit.distances.listing",
+}  # of images that others made
 
 
 class Import(NamedTuple):

@@ -88,6 +88,8 @@ def forward(
     given: Global = context.obj
     registry = given.registry(plugin)
     data = load_images(registry.build("dataset", dataset))
+    for note in data.notes:
+        print(f"note: {note}", file=sys.stderr)
     if not 0 <= image < len(data.test):
         raise DdpmkitError(f"there is no test image {image}; there are {len(data.test)}", "use --image 0")
     strips = forward_strips(data.test[image], data.levels, _tables(registry, names, timesteps))

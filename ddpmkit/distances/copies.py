@@ -29,7 +29,7 @@ def copy_check(x: Rows, train: Rows, heldout: Rows) -> Measurement:
 
     Args:
         x: Pixels of the samples, (N, D); grey levels or finite floats.
-        train: Those of the training images, (A, D).
+        train: Those of the training images, (A, D), and of their mirror images where the network was shown these.
         heldout: Those of images that were not trained on, (B, D), B of at least 3.
 
     Raises:
@@ -66,6 +66,14 @@ def copy_check(x: Rows, train: Rows, heldout: Rows) -> Measurement:
         "n_heldout": len(heldout),
     }
     return Measurement(ratio / base, effect, details)
+
+
+def shown_mirrored(train: Levels) -> Levels:
+    """Return training images (A, C, H, W) and behind them their mirror images, (2 A, C, H, W).
+
+    Of a training with flips both were shown, and a sample may be a copy of either.
+    """
+    return np.concatenate([train, train[..., ::-1]])
 
 
 def near_copies(x: Levels, train: Levels, heldout: Levels, *, itself: bool = False) -> np.ndarray[Any, Any]:

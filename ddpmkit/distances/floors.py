@@ -27,6 +27,7 @@ def prepare(
     metrics: Asked | None = None,
     taken: Array | None = None,
     k: int | None = None,
+    flip: bool = False,
 ) -> Reference:
     """Prepare a split of a data set as the reference.
 
@@ -39,11 +40,12 @@ def prepare(
             check, have none.
         taken: The features of the split, where an earlier pass kept them.
         k: Neighbours, for the floor.
+        flip: Whether the training images were shown mirrored too, so that samples may be copies of mirror images.
 
     Raises:
         DdpmkitError: for another split, an extractor that does not fit, or features that are not finite.
     """
-    reference = hold(images, features, split=split, taken=taken)
+    reference = hold(images, features, split=split, taken=taken, flip=flip)
     if floor is None:
         return reference
     other = images.train if split == "test" else images.test

@@ -1,8 +1,7 @@
-"""What a folder of images is: which files are looked at, and what each must be. docs/images.md has the rules."""
+"""What an image file must be, and its pixels. docs/images.md has the rules."""
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ddpmkit.damage import DAMAGE
+from ddpmkit.distances.listing import SUFFIXES, image_files, silent
 from ddpmkit.distances.resize import Resize, squared
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.files import file_stamp
+from ddpmkit.places import MOST_READ
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,16 +22,8 @@ if TYPE_CHECKING:
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
 Colour = Literal["auto", "grey", "rgb"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-# Images that nobody here reads: left out aloud, since a count of images would else be short without a word.
-FOREIGN = (".avif", ".exr", ".hdr", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".npy", ".npz", ".svg", ".tga")
-NOT_LOOKED_AT = ("__MACOSX",)  # what archives made on a Mac carry along; names with a dot in front are hidden
 MOST_PIXELS = 2**26  # of one image; a small file can declare more than memory holds
-LIMIT = 8 * 2**30  # bytes, of everything that is read
-
-
-def silent(_: str) -> None:
-    """Say nothing."""
+BITS_PER_SAMPLE = 258  # TIFF 6.0: one number a channel; where it is left out, one bit
 
 
 def read_folder(folder: Path, say: Callable[[str], None] = silent) -> Levels:
@@ -92,108 +84,6 @@ def read_image_files(
     return out
 
 
-def image_files(folder: Path, say: Callable[[str], None] = silent) -> list[Path]:
-    """Return the image files of a folder and its subfolders, in the order of their paths.
-
-    Hidden files and folders and ``__MACOSX`` are passed over; that images lie in subfolders is said. Symbolic links
-    are followed; a file counts once, however many links lead to it, and a link that leads back to a folder above it is
-    not followed.
-
-    Raises:
-        DdpmkitError: for a folder that can't be read, and an image's name behind which there is no file.
-    """
-    paths = sorted(map(Path, _image_names(folder, say)))
-    below = sum(path.parent != folder for path in paths)
-    if below:
-        say(f"'{folder}': {below} of its {len(paths)} images are in subfolders")
-    return paths
-
-
-def folder_stamp(folder: Path) -> list[list[Any]]:
-    """Return :func:`ddpmkit.file_stamp` of the image files of a folder, in any order that stays.
-
-    Raises:
-        DdpmkitError: as :func:`image_files`.
-    """
-    return file_stamp(sorted(_image_names(folder, silent)))
-
-
-def _image_names(folder: Path, say: Callable[[str], None]) -> list[str]:
-    """The paths of :func:`image_files` as texts, in no order."""
-    found: dict[str, str] = {}  # real path -> the name it is read under
-    links: list[str] = []
-    foreign: list[str] = []
-    repeated, circles = 0, 0
-    entered: set[str] = set()
-
-    def take(entry: os.DirEntry[str] | str, real: str) -> None:
-        nonlocal repeated
-        repeated += real in found
-        path = entry if isinstance(entry, str) else entry.path
-        if not (Path(path).is_file() if isinstance(entry, str) else entry.is_file()):
-            _refuse(Path(path))
-        found.setdefault(real, path)
-
-    def enter(place: str) -> None:
-        real = os.path.realpath(place)
-        entered.add(real)
-        # Its names as they stand there: a look at each file takes long where there are many.
-        for entry in _visible(place):
-            suffix = _suffix(entry.name)
-            if entry.is_symlink():
-                links.append(entry.path)
-            elif entry.is_dir():
-                enter(entry.path)
-            elif suffix in SUFFIXES:
-                take(entry, f"{real.rstrip(os.sep)}{os.sep}{entry.name}")
-            elif suffix in FOREIGN:
-                foreign.append(suffix)
-
-    enter(str(folder))
-    while links:  # after what is really here, so that the real names stand
-        path = links.pop(0)
-        real = os.path.realpath(path)
-        if Path(path).is_dir():
-            above = os.path.realpath(Path(path).parent)
-            if real == above or above.startswith(real.rstrip(os.sep) + os.sep):
-                circles += 1
-            elif real not in entered:
-                enter(path)
-        elif _suffix(Path(path).name) in SUFFIXES:
-            take(path, real)
-    if repeated:
-        say(f"'{folder}': further names, by links, of images that count once: {repeated}")
-    if circles:
-        say(f"'{folder}': links back to a folder above them, not followed: {circles}")
-    if foreign:
-        say(f"'{folder}': image files of a kind that is not read: {len(foreign)} ({', '.join(sorted(set(foreign)))})")
-    return list(found.values())
-
-
-def _visible(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((e for e in entries if is_visible(e.name)), key=lambda entry: entry.name)
-    except OSError as err:
-        raise DdpmkitError(f"can't read the folder '{folder}': {err.strerror}", "look at its permissions") from None
-
-
-def _suffix(name: str) -> str:
-    _, dot, end = name.rpartition(".")
-    return dot + end.lower()
-
-
-def is_visible(name: str) -> bool:
-    """Whether a file or folder of that name is looked at."""
-    return not name.startswith(".") and name not in NOT_LOOKED_AT
-
-
-def _refuse(path: Path) -> None:
-    """Refuse a name behind which there is no file: a pipe would be waited for, and a link may lead nowhere."""
-    what = "is a link to nothing" if path.is_symlink() and not path.exists() else "is no file"
-    raise DdpmkitError(f"'{path}' {what}", "take it out of the folder")
-
-
 def _read_file(
     path: Path,
     shape: tuple[int, ...] | None,
@@ -213,8 +103,15 @@ def _read_file(
             with Image.open(path) as image:
                 width, height = image.size
                 kept = width * height if size is None else size**2
-                if width * height > MOST_PIXELS or kept * 3 * count > LIMIT:
+                if width * height > MOST_PIXELS:
                     raise DdpmkitError(f"'{path}' declares {width} x {height} pixels", "scale the images down first")
+                grey = colour == "grey" or (colour == "auto" and image.mode in ("1", "L"))
+                if (needed := kept * (1 if grey else 3) * count) > MOST_READ:
+                    raise DdpmkitError(
+                        f"{count} images such as '{path}' take {needed / 2**30:.1f} GiB, and no more than "
+                        f"{MOST_READ >> 30} are read",
+                        "use fewer images, or smaller ones; the data set folder makes them so: folder:path=..:size=64",
+                    )
                 # Sorted: an image that lies on its side is turned below, and its shape looked at again.
                 if shape is not None and sorted((height, width)) != sorted(shape[1:]):
                     raise DdpmkitError(
@@ -256,6 +153,8 @@ def _check(path: Path, image: Image.Image) -> None:
 
 def _deep(image: Image.Image) -> bool:
     """Whether Pillow would drop bits: it opens 16-bit colour as RGB without a word."""
+    if image.format == "TIFF":  # its tiles say nothing where each channel is a plane of its own, uncompressed
+        return any(bits > 8 for bits in getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ()))
     tiles = getattr(image, "tile", [])  # (codec, place, offset, what the codec is told) of a file that was not read yet
     arguments = [a for *_, told in tiles for a in (told if isinstance(told, tuple) else (told,))]
     if image.format == "PPM":

@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 
 from ddpmkit.damage import DAMAGE
-from ddpmkit.distances.folder import LIMIT, SUFFIXES, image_files, read_folder, silent
+from ddpmkit.distances.folder import read_folder
 from ddpmkit.distances.layout import channels_first
+from ddpmkit.distances.listing import SUFFIXES, image_files, silent
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.places import MOST_READ
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
 
 __all__ = [
     "KEYS",
-    "LIMIT",
     "SUFFIXES",
     "Statistics",
     "channels_first",
@@ -141,8 +142,8 @@ def _read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > LIMIT:
-                raise DdpmkitError(f"'{path}' unpacks to more than {LIMIT >> 30} GiB", "split the file")
+            if sum(info.file_size for info in archive.infolist()) > MOST_READ:
+                raise DdpmkitError(f"'{path}' unpacks to more than {MOST_READ >> 30} GiB", "split the file")
         with warnings.catch_warnings(), np.load(path, allow_pickle=False) as arrays:
             warnings.simplefilter("ignore")  # a damaged header may be called old-fashioned
             return {key: arrays[key] for key in arrays.files}, {}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpmkit.distances.copies import shown_mirrored
 from ddpmkit.distances.frechet import check_moments, checked
 from ddpmkit.distances.moments import Moments
 from ddpmkit.errors import DdpmkitError
@@ -111,7 +112,9 @@ class Reference:
             self.extract.agrees(self.levels, self.features)
 
 
-def hold(images: Images, features: Features, *, split: str = "test", taken: Array | None = None) -> Reference:
+def hold(
+    images: Images, features: Features, *, split: str = "test", taken: Array | None = None, flip: bool = False
+) -> Reference:
     """Hold a split of a data set as the reference, without a floor.
 
     Args:
@@ -119,6 +122,7 @@ def hold(images: Images, features: Features, *, split: str = "test", taken: Arra
         features: The extractor.
         split: ``test`` or ``train``; papers use train, which rewards copies.
         taken: The features of the split, where an earlier pass kept them.
+        flip: Whether the training images were shown mirrored too: samples may then be copies of mirror images.
 
     Raises:
         DdpmkitError: for another split, an extractor that does not fit, or features that are not finite.
@@ -141,7 +145,8 @@ def hold(images: Images, features: Features, *, split: str = "test", taken: Arra
         "quantiser": QUANTISER,
         "levels": images.levels,
     }
-    return Reference(own.mean, own.cov, protocol, y, extract, images, levels, images.train, images.test)
+    train = shown_mirrored(images.train) if flip else images.train
+    return Reference(own.mean, own.cov, protocol, y, extract, images, levels, train, images.test)
 
 
 def prepare_features(y: Array, label: str = "FD-features") -> Reference:

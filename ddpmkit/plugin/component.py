@@ -23,8 +23,9 @@ class Component(Spelled, ABC):
     def __new__(cls, *args: Any, **given: Any) -> Component:
         """Keep the names of what is given, until it is checked: a name of others fills the rest alone."""
         self = super().__new__(cls)
-        if args or given:
-            names = [f.name for f in dataclasses.fields(cls)][: len(args)]
+        fields = dataclasses.fields(cls)
+        if (args or given) and any(f.metadata.get("fills") for f in fields):
+            names = [f.name for f in fields if f.init and not f.kw_only][: len(args)]
             object.__setattr__(self, spec.GIVEN, (*names, *given))
         return self
 

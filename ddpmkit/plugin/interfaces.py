@@ -233,6 +233,9 @@ class Sampler(Component):
         """
 
 
+SPLITS = ("train", "validation", "test")
+
+
 @dataclass(frozen=True)
 class Images:
     """A data set in memory: uint8 grey levels (N, C, H, W), split once and for all."""
@@ -247,7 +250,7 @@ class Images:
     def fingerprint(self) -> str:
         """Return the SHA-256 of the images of all splits, of K and of the labels if there are any; no path enters."""
         digest = hashlib.sha256(f"levels={self.levels}".encode())
-        for split in ("train", "validation", "test"):
+        for split in SPLITS:
             array = getattr(self, split)
             digest.update(f"{split}{array.shape}".encode())
             digest.update(array.reshape(-1))  # no copy of an array in C order

@@ -60,7 +60,7 @@ class Sets:
         y: features of the reference's images, (M, D); None where it is statistics alone.
         x_levels: the samples as grey levels, (N, C, H, W); None where only features are at hand.
         y_levels: the reference's images, (M, C, H, W).
-        train: the training images, (A, C, H, W), that samples may be copies of.
+        train: the training images, (A, C, H, W), that samples may be copies of; with flips, their mirror images too.
         heldout: images that were not trained on, (B, C, H, W).
         levels: the number K of grey levels.
     """

@@ -46,8 +46,9 @@ def param(
     is hashed by itself, a path, never enters ids, nor does one that ``spares`` memory or time and moves no bit.
 
     A parameter whose values are names for others together, as of a published network, says in ``fills`` what each name
-    stands for: ``{"small": {"channels": 64}}``. It gives the parameters that are not written; what is written stands.
-    It never enters ids itself, since the parameters do: a name, and its numbers written out, are one identity.
+    stands for: ``size: Literal["small"] | None = param(None, .., fills={"small": {"channels": 64}})``. It gives the
+    parameters that are not written; what is written stands. It never enters ids itself, since the parameters do: a
+    name, and its numbers written out, are one identity. So ``build`` reads them, and never the name.
 
     A parameter may be a component: ``base: Schedule = param(build("schedule", "linear"), "the schedule that is bent")``
     is set by ``name:base=cosine``, and what identifies the part enters ids with the whole.
@@ -139,19 +140,45 @@ def _parameters(cls: Any) -> tuple[Parameter, ...]:
             )
         )
     for p in out:
-        if unknown := {key for filled in p.fills.values() for key in filled} - {q.name for q in out if q is not p}:
-            raise TypeError(f"field '{p.name}' fills '{min(unknown)}', which is no other parameter")
+        if p.fills:
+            _check_fills(p, {q.name: q for q in out if q is not p})
     return tuple(out)
 
 
-def filled(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every parameter of a class: as given, else as a given name of others fills it, else its default."""
-    declared = parameters(cls)
-    out = {p.name: p.default for p in declared}
-    for p in declared:
+def _check_fills(p: Parameter, others: Mapping[str, Parameter]) -> None:
+    """Refuse a parameter that names others together if ids, which hold the others alone, could miss what it says.
+
+    Raises:
+        TypeError: with the field and what is wrong.
+    """
+    keys = ", ".join(repr(key) for key in p.fills)
+    told = typing.get_args(optional(p.type))
+    if (
+        p.default is not None
+        or not told
+        or set(told) != set(p.fills)
+        or typing.get_origin(optional(p.type)) is not Literal
+    ):
+        # A free text, or a name that fills nothing, would be no part of ids, and a network may be built by it.
+        raise TypeError(f"field '{p.name}' fills others, and must be Literal[{keys}] | None = None")
+    for name, values in p.fills.items():
+        if unknown := set(values) - set(others):
+            raise TypeError(f"field '{p.name}' fills '{min(unknown)}', which is no other parameter")
+        for key, value in values.items():
+            q = others[key]
+            if q.fills or not (fits(q.type, plain(q.type, value)) and within(q.bounds, value)):
+                allowed = f" {q.allowed}" if q.allowed else ""
+                wanted = "no name for others" if q.fills else f"{q.type_name}{allowed}"
+                raise TypeError(f"field '{p.name}': {name} fills '{key}' with {value!r}, which must be {wanted}")
+
+
+def filling(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the names among given values fill in: the other parameters and their values."""
+    out: dict[str, Any] = {}
+    for p in parameters(cls):
         name = given.get(p.name)
         out |= p.fills.get(name, {}) if isinstance(name, str) else {}
-    return {**out, **given}
+    return out
 
 
 def optional(tp: Any) -> Any:

@@ -20,7 +20,7 @@ from ddpmkit.plugin.parameters import (
     SCALARS,
     Parameter,
     Spelled,
-    filled,
+    filling,
     fits,
     is_part,
     optional,
@@ -116,7 +116,8 @@ def format(obj: Any, *, full: bool = False, called: Called | None = None) -> str
     """
     parts = [obj.name]
     names = {p.name: getattr(obj, p.name) for p in parameters(type(obj)) if p.fills}
-    unwritten = filled(type(obj), names)  # what the text means without the parameter
+    # What the text means without the parameter.
+    unwritten = {**{p.name: p.default for p in parameters(type(obj))}, **filling(type(obj), names)}
     for p in sorted(parameters(type(obj)), key=lambda p: p.name not in names):
         value = getattr(obj, p.name)
         if full or value != (p.default if p.name in names else unwritten[p.name]):
@@ -234,15 +235,17 @@ def decode(tp: Any, text: str, build: Build | None = None) -> Any:
 def validate(obj: Any) -> None:
     """Check every field of a component against its declaration; called when it is constructed.
 
-    What was not given takes the value that a given name of others fills in. A number becomes the plain int or float of
-    its field, so that equal settings are equal records; a path in the user's home is written out.
+    What a given name of others fills in, and was not given, takes that value. A number becomes the plain int
+    or float of its field, so that equal settings are equal records; a path in the user's home is written out.
 
     Raises:
         ValueError: with the one form of message ``cosine: s must be a float >= 0, got 'abc'``.
     """
     given = vars(obj).pop(GIVEN, ())  # by the first call alone; what is copied later was filled before
-    for name, value in filled(type(obj), {k: getattr(obj, k) for k in given}).items() if given else ():
-        object.__setattr__(obj, name, value)
+    names = {p.name: getattr(obj, p.name) for p in parameters(type(obj)) if p.fills and p.name in given}
+    for name, value in filling(type(obj), names).items():
+        if name not in given:
+            object.__setattr__(obj, name, value)
     for p in parameters(type(obj)):
         value = plain(p.type, getattr(obj, p.name))
         object.__setattr__(obj, p.name, value)

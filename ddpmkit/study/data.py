@@ -10,7 +10,7 @@ from typing import Any
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.kept import find_data, keep, set_aside
+from ddpmkit.study.kept import find_data, find_kept, keep, set_aside
 from ddpmkit.study.store import Store
 
 
@@ -23,8 +23,10 @@ def load_images(store: Store, registry: Registry, recipe: Mapping[str, Any], *ex
         recipe: The record of the data set, and the hash of what it gave when the stage was planned.
         expected: Hashes in the specs that the stage rests on.
 
+    Where the data set can't be loaded any more, as of a deleted file, the kept data of that hash are taken.
+
     Raises:
-        DdpmkitError: when the data are not those any more.
+        DdpmkitError: when the data are not those any more, or are nowhere.
     """
     record = recipe["dataset"]
     images, hash_now = _loaded(store, registry, json.dumps(record, sort_keys=True), recipe["data"])
@@ -37,10 +39,17 @@ def load_images(store: Store, registry: Registry, recipe: Mapping[str, Any], *ex
 def _loaded(store: Store, registry: Registry, record: str, planned: str) -> tuple[Images, str]:
     """The data now, and their hash; ``planned`` tells apart what one process planned before and after a change."""
     dataset = registry.rebuild(json.loads(record))
-    data = keep(find_data(store, registry, dataset))
+    try:
+        data = keep(find_data(store, registry, dataset), aloud=False)
+    except DdpmkitError:
+        # The store has moved, or the source is gone: what is kept is as good where it has the hash that was planned.
+        kept = find_kept(store, planned)
+        if kept is None or kept.images.fingerprint() != planned:
+            raise
+        return kept.images, planned
     found = data.images.fingerprint()  # of every byte, since kept files may have rotted
     if found != data.fingerprint:
         set_aside(data)
-        data = keep(find_data(store, registry, dataset))
+        data = keep(find_data(store, registry, dataset), aloud=False)
         found = data.images.fingerprint()
     return data.images, found

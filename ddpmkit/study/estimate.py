@@ -91,7 +91,7 @@ def _remembered_probe(stage: Stage[Any], prepared: Prepared, device: str) -> tup
     if "training" not in known or "pass" not in known:
         learning, looking = _probe(stage, prepared, device)
         known = {"training": learning, "pass": looking}
-        if root.is_dir():  # a dry run makes no store
+        if root.is_dir():  # a dry run makes no store, though decoded images may have
             with contextlib.suppress(OSError):
                 files.write_sealed(path, known)
     return known["training"], known["pass"]

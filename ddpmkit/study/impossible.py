@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import contract
 from ddpmkit.study.settings import FIELDS, Settings
 
@@ -34,6 +38,25 @@ def refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
         raise Impossible(f"{s.weighting} trains on the decoder's variance, which is fitted to the trained network")
     if s.decoder_variance != "tilde2" and sigma.learned:
         raise Impossible(f"{s.sigma} gives the decoder its variance too; decoder_variance={s.decoder_variance} can't")
+
+
+def refuse_sparse(name: str, labels: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Refuse labels far above the number of classes that occur: a network would have a row for each number below.
+
+    Args:
+        name: The data set, as it was asked for.
+        labels: Split -> labels, int64 (N,).
+
+    Raises:
+        DdpmkitError: where K > 100 + 10 n, of n classes that occur.
+    """
+    occur = len(np.unique(np.concatenate(list(labels.values())))) if labels else 0
+    largest = max((int(of_split.max()) for of_split in labels.values() if len(of_split)), default=0)
+    if largest >= 100 + 10 * occur:
+        raise DdpmkitError(
+            f"conditional=true: labels of {name} go up to {largest}, and {occur} classes occur",
+            f"renumber them 0 .. {occur - 1}",
+        )
 
 
 def refuse_labels(s: Settings, classes: int | None) -> None:

@@ -10,9 +10,11 @@ taken again by each process that works on it (study/data.py).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,14 @@ import numpy as np
 
 from ddpmkit import files
 from ddpmkit.damage import DAMAGE
+from ddpmkit.files import Chunk
 from ddpmkit.plugin import contract
-from ddpmkit.plugin.interfaces import Dataset, Images
+from ddpmkit.plugin.interfaces import SPLITS, Dataset, Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.store import Store
 
-SPLITS = ("train", "validation", "test")
-CHUNK = 2**22  # pixels that are counted at once
+TICK = 2 * 10**9  # ns; the coarsest clock of file systems in use, FAT's
+CHUNK = 2**22  # pixels that are counted, or bytes that are written, at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,8 @@ class Data:
         most: the highest.
         second_moment: mean square of the training images' pixels in [-1, 1].
         place: the folder they are kept in; None where they are not.
-        wanted: what is written for their stamp when they are kept, and where; None where they are not to be.
+        wanted: where their stamp goes when they are kept, and what is written there, if anything is yet; None where
+            they are not to be kept.
         answers: what was found out of data that are not kept yet, by the hash of the question.
     """
 
@@ -51,7 +55,7 @@ class Data:
     most: int
     second_moment: float
     place: Path | None = None
-    wanted: tuple[Path, dict[str, Any]] | None = None
+    wanted: tuple[Path, dict[str, Any] | None] | None = None
     answers: dict[str, str | None] = field(default_factory=dict)
 
     @classmethod
@@ -77,7 +81,8 @@ class Data:
         known = files.read_sealed(path)
         if known is None or "answer" not in known:
             known = {"answer": ask()}
-            _quietly(lambda: files.write_sealed(path, known))
+            with contextlib.suppress(OSError):  # it is asked again
+                files.write_sealed(path, known)
         answer: str | None = known["answer"]
         return answer
 
@@ -94,6 +99,8 @@ def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, agai
     Raises:
         DdpmkitError: when it gives something that is no data set.
     """
+    again = again and not registry.is_builtin(dataset)  # of the built-in ones tests hold it
+    asked = time.time_ns()
     stamp = contract.stamp(dataset)
     if store is None or stamp is None:
         return Data.of(contract.images(dataset, again=again))
@@ -101,18 +108,35 @@ def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, agai
     key = files.sha256(files.canonical([registry.record(dataset), stamp]).encode())
     entry = root / "stamps" / f"{key}.json"
     known = files.read_sealed(entry) or {}
-    kept = _opened(root, str(known.get("content")))
+    try:
+        kept = _opened(root, str(known.get("content")))
+    except OSError as err:
+        print(f"warning: {_unread(root, err)}; the source is decoded instead", file=sys.stderr)
+        return Data.of(contract.images(dataset, again=again))
     if kept is not None:
         return replace(kept, images=replace(kept.images, notes=tuple(known.get("notes", ()))))
-    data = Data.of(contract.images(dataset, again=again and not registry.is_builtin(dataset)))
+    data = Data.of(contract.images(dataset, again=again))
     if contract.stamp(dataset) != stamp:
         return data  # it changed while it was read: the next one reads it again
     said = {"content": data.fingerprint, "notes": list(data.images.notes), "dataset": registry.called(dataset)}
-    return replace(data, wanted=(entry, said))
+    # What was written just now may be written again within one tick of a coarse clock, and its stamp be the same, as in
+    # git's index: such data are kept without their stamp, and who asks later than that writes it.
+    return replace(data, wanted=(entry, None if _within(stamp, asked, TICK) else said))
 
 
-def keep(data: Data) -> Data:
-    """Keep decoded data, and return them as they are kept; those that are, or are not to be, as they are."""
+def find_kept(store: Store, content: str) -> Data | None:
+    """Return the kept data of a content hash, which was not taken again; None where there are none to be read."""
+    try:
+        return _opened(store.root / "data", content)
+    except OSError:
+        return None
+
+
+def keep(data: Data, *, aloud: bool = True) -> Data:
+    """Keep decoded data, and return them as they are kept; those that are, or are not to be, as they are.
+
+    ``aloud`` says it where they can't be kept; one of many workers need not.
+    """
     if data.wanted is None:
         return data
     entry, said = data.wanted
@@ -122,11 +146,30 @@ def keep(data: Data) -> Data:
         _keep(root / data.fingerprint, data)
         for name, answer in data.answers.items():
             files.write_sealed(_answer(root / data.fingerprint, name), {"answer": answer})
-        files.write_sealed(entry, said)
+        if said is not None:
+            files.write_sealed(entry, said)
 
-    _quietly(write)
-    kept = _opened(root, data.fingerprint)
+    try:
+        write()
+    except OSError as err:
+        if aloud:
+            why = f"{err.strerror or err}; each worker decodes them again and holds its own copy"
+            print(f"warning: decoded data can't be kept in '{root}': {why}", file=sys.stderr)
+    try:
+        kept = _opened(root, data.fingerprint)
+    except OSError as err:
+        print(f"warning: {_unread(root, err)}; the source is decoded instead", file=sys.stderr)
+        return data
     return data if kept is None else replace(kept, images=replace(kept.images, notes=data.images.notes))
+
+
+def _within(stamp: Any, now: int, span: int) -> bool:
+    """Whether a stamp holds a time, ns since 1970, so close to now."""
+    if isinstance(stamp, (list, tuple)):
+        return any(_within(part, now, span) for part in stamp)
+    if isinstance(stamp, dict):
+        return _within(list(stamp.values()), now, span)
+    return isinstance(stamp, int) and abs(now - stamp) < span
 
 
 def _answer(place: Path, name: str) -> Path:
@@ -137,10 +180,13 @@ def set_aside(data: Data) -> None:
     """Move kept data that are not what they are named by out of the way."""
     place = data.place
     if place is not None:
-        _quietly(lambda: None if not place.is_dir() else files.quarantine(place))
+        with contextlib.suppress(OSError):  # they were seen to be damaged, and will be again
+            if place.is_dir():
+                files.quarantine(place)
 
 
 def _keep(place: Path, data: Data) -> None:
+    # Only what is proven to be damaged is moved: what can't be read here may be whole.
     if place.is_dir() and _opened(place.parent, place.name) is None:
         files.quarantine(place)
     images = data.images
@@ -157,15 +203,27 @@ def _keep(place: Path, data: Data) -> None:
     files.commit_folder(place, {f"{name}.npy": _as_npy(array) for name, array in arrays.items()}, meta)
 
 
-def _as_npy(array: np.ndarray[Any, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+def _as_npy(array: np.ndarray[Any, Any]) -> Iterator[Chunk]:
+    """The bytes of a .npy file, version 1.0, piece by piece: a copy of all pixels may not fit beside them."""
+    array, header = np.ascontiguousarray(array), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    yield header.getvalue()
+    flat = array.reshape(-1).view(np.uint8)
+    for first in range(0, len(flat), CHUNK):
+        yield flat[first : first + CHUNK].data
 
 
 def _opened(root: Path, content: str) -> Data | None:
-    """The kept data of a content; None where there are none, or they are not whole."""
+    """The kept data of a content; None where there are none, or they are not whole.
+
+    Raises:
+        OSError: where they are there and can't be read, or not be mapped: that is no damage.
+    """
     place = root / content
+    try:
+        (place / files.COMMIT).open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     meta = files.verify_folder(place, contents=False)
     if meta is None or meta.get("fingerprint") != content:
         return None
@@ -177,7 +235,7 @@ def _opened(root: Path, content: str) -> Data | None:
             )
             for name in meta["shapes"]
         }
-    except (OSError, *DAMAGE):
+    except (FileNotFoundError, *DAMAGE):
         return None
     for name, array in arrays.items():
         dtype = np.dtype(np.uint8) if name in SPLITS else np.dtype(np.int64)
@@ -188,9 +246,5 @@ def _opened(root: Path, content: str) -> Data | None:
     return Data(images, content, meta["least"], meta["most"], meta["second_moment"], place)
 
 
-def _quietly(write: Callable[[], Any]) -> None:
-    """Write what may as well not be there; that it could not be is said."""
-    try:
-        write()
-    except OSError as err:
-        print(f"warning: decoded data can't be kept: {err.strerror} ({err.filename})", file=sys.stderr)
+def _unread(root: Path, err: OSError) -> str:
+    return f"decoded data in '{root}' can't be read: {err.strerror or err}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ddpmkit.distances.copies import shown_mirrored
 from ddpmkit.distances.feasible import why_not
 from ddpmkit.distances.images import sliver
 from ddpmkit.distances.reference import distance_label
@@ -15,7 +16,7 @@ from ddpmkit.plugin.interfaces import Images, Metric
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell, Study
 from ddpmkit.study.identity import identified
-from ddpmkit.study.impossible import Impossible
+from ddpmkit.study.impossible import Impossible, refuse_sparse
 from ddpmkit.study.kept import Data, find_data
 from ddpmkit.study.kind import Per
 from ddpmkit.study.metrics import of_images
@@ -116,6 +117,8 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None) -> P
     dataset = registry.build("dataset", study.base.dataset)
     data = find_data(store, registry, dataset, again=True)
     images = data.images
+    if any(cell.settings.conditional for cell in study.cells()):
+        refuse_sparse(study.base.dataset, images.labels)
     study, left_out = _feasible(study, data, registry)
     plan = Plan(study, data, notes=[*images.notes, *left_out])
     scale = sliver(data.least, data.most, 0, images.levels - 1)
@@ -247,18 +250,19 @@ def _feasible(study: Study, data: Data, registry: Registry) -> tuple[Study, list
         DdpmkitError: when one can't that was asked for by name, or none is left.
     """
     images = data.images
-    sizes = {(c.settings.samples, c.settings.reference_split) for c in study.cells()}
+    sizes = {(c.settings.samples, c.settings.reference_split, c.settings.flip) for c in study.cells()}
     reasons: dict[str, str] = {}
     for text in of_images(study.metrics):
         metric = registry.build("metric", text)
-        for count, split in sorted(sizes):
+        for count, split, flip in sorted(sizes):
             n_reference = len(images.test if split == "test" else images.train)
 
-            def ask(metric: Metric = metric, count: int = count, n: int = n_reference) -> str | None:
-                return why_not(metric, count, n, train=images.train, heldout=images.test)
+            def ask(metric: Metric = metric, count: int = count, n: int = n_reference, flip: bool = flip) -> str | None:
+                train = shown_mirrored(images.train) if flip else images.train
+                return why_not(metric, count, n, train=train, heldout=images.test)
 
             # A plugin's answer may change with what it reads; a built-in one's is that of its version.
-            question = ["why not", registry.identity(metric), count, n_reference]
+            question = ["why not", registry.identity(metric), count, n_reference, *(["flip"] if flip else [])]
             reason = data.remembered(question, ask) if registry.is_builtin(metric) else ask()
             if reason:
                 reasons.setdefault(text, reason)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
@@ -27,10 +27,6 @@ from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
 from ddpmkit.study.study_name import check_name_is_free, moved_since
 from ddpmkit.study.values import read_toml
-
-if TYPE_CHECKING:
-    pass
-
 
 FEW = 12  # lines about what was excluded
 

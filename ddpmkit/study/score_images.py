@@ -95,7 +95,10 @@ def _reference_images(
     known = {name for entry in registry.entries("dataset") for name in (entry.name, entry.qualified)}
     name = text.partition(":")[0]
     if name in known:
-        return load_images(registry.build("dataset", text)), True
+        found = load_images(registry.build("dataset", text))
+        for note in found.notes:
+            say(note)
+        return found, True
     path = home(text)
     if not path.exists():
         raise DdpmkitError(

@@ -47,7 +47,8 @@ class Settings:
     )
     flip: bool = param(
         False,
-        "mirror half of the training images left to right, others each time; all else sees them as they are",
+        "mirror half of the training images left to right, a new half each time; distances and likelihood see them "
+        "unmirrored, the copy check both ways",
         before=False,
     )
     conditional: bool = param(False, "train with the labels of the data", before=False)

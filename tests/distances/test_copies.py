@@ -5,9 +5,12 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import fisher_exact
 
-from ddpmkit.distances import copies
+from ddpmkit import build
+from ddpmkit.distances import copies, prepare, score
+from ddpmkit.distances.by_class import by_class
 from ddpmkit.distances.copies import copy_check, nearest
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin.interfaces import Images
 
 
 @pytest.fixture
@@ -87,3 +90,23 @@ def test_sets_that_allow_no_check_are_refused(sets):
         copy_check(new, train, heldout[:2])
     with pytest.raises(DdpmkitError, match="held-out images are all copies"):
         copy_check(new, train, train)
+
+
+def test_mirror_images_of_training_images_are_copies_where_the_training_showed_them(rng):
+    train, heldout, new = (rng.integers(0, 256, (n, 1, 5, 4)).astype(np.uint8) for n in (80, 40, 30))
+    images = Images(train, heldout[:1], heldout, 256, {})
+    mirrored = train[:30, :, :, ::-1]
+    found = {}
+    for name, levels in (("mirrored", mirrored), ("plain", train[:30]), ("new", new)):
+        for flip in (False, True):
+            held = prepare(images, build("features", "pixels"), flip=flip)
+            copy = score(levels, held, metrics=["copy"])["copy"]
+            near = [r["near"] for r in by_class(held.beside(levels), np.zeros(30, int), np.zeros(40, int), fd=False)]
+            assert near == [copy.details["near"]]
+            found[name, flip] = copy
+    assert [found["mirrored", flip].details["exact"] for flip in (False, True)] == [0, 1]
+    assert not found["mirrored", False].details["flag"]
+    assert found["mirrored", True].details["flag"]
+    assert found["mirrored", True].value == found["plain", True].value == 0
+    assert found["new", True].value == pytest.approx(1, abs=0.1)  # held-out images are looked at in the same way
+    assert not found["new", True].details["flag"]

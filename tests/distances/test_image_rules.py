@@ -84,6 +84,7 @@ def test_a_circle_of_links_ends(folder, target):
     (folder / "sub" / "other").symlink_to("round")
     said = []
     assert values(read_folder(folder, said.append)) == [7]
+    assert ("links to nothing: 2 (other, round)" in " ".join(said)) == (target in ("sub", "other"))
     if target != "other":  # a link to itself by way of another: nothing is behind it, and it is no image's name
         assert ("links back" in " ".join(said)) == (target != "sub")
 
@@ -175,6 +176,25 @@ def saved(mode, **options):
     return make
 
 
+def planar_tiff(bits):
+    """An uncompressed colour TIFF of so many bits, each channel a plane of its own, which Pillow can't write."""
+
+    def make(path):
+        order, values = ("H", [0x1234] * 16) if bits == 16 else ("B", [0x12] * 16)
+        plane = struct.pack(f"<16{order}", *values)
+        start = 8 + 2 + 12 * 10 + 4  # the tags, then what does not fit into them, then the planes
+        first = start + 6 + 12 + 12
+        tags = [
+            (256, 3, 1, 4), (257, 3, 1, 4), (258, 3, 3, start), (259, 3, 1, 1), (262, 3, 1, 2),
+            (273, 4, 3, start + 6), (277, 3, 1, 3), (278, 3, 1, 4), (279, 4, 3, start + 18), (284, 3, 1, 2),
+        ]  # fmt: skip
+        listed = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        told = struct.pack("<3H3I3I", bits, bits, bits, *(first + k * len(plane) for k in range(3)), *[len(plane)] * 3)
+        path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + listed + bytes(4) + told + 3 * plane)
+
+    return make
+
+
 def palette(path):
     colours = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     Image.fromarray(colours).quantize(4).save(path, "PNG", transparency=1)
@@ -197,6 +217,7 @@ REFUSED = {
     "RGB": (lambda p: raw_png(p, 8, 2, (b"tRNS", b"\0\1\0\2\0\3")), r"has a transparent colour \(mode RGB\)"),
     "16-bit grey": (lambda p: raw_png(p, 16, 0), "has the mode I;16"),
     "16-bit RGB": (lambda p: raw_png(p, 16, 2), "has 16 bits a channel"),
+    "16-bit planar tiff": (planar_tiff(16), "has 16 bits a channel"),
     "16-bit ppm": (lambda p: p.write_bytes(b"P6 4 4 65535\n" + bytes(96)), "has 16 bits a channel"),
     "floats": (saved("F", format="TIFF"), "has the mode F"),
     "CMYK": (saved("CMYK", format="JPEG"), "has the mode CMYK"),
@@ -421,3 +442,29 @@ def test_of_a_phone_s_jpeg_the_image_is_read(folder):
     first, preview = (Image.new("RGB", (8, 8), colour) for colour in ((200, 10, 10), (0, 0, 0)))
     first.save(folder / "a.jpg", format="MPO", save_all=True, append_images=[preview])
     assert read_folder(folder)[0, 0].min() > 150
+
+
+def test_a_tiff_of_8_bits_is_read_plane_by_plane(folder):
+    planar_tiff(8)(folder / "a.tif")
+    read = read_folder(folder)
+    assert read.shape == (1, 3, 4, 4)
+    assert (read == 0x12).all()
+
+
+def test_a_folder_of_links_is_looked_at_once_a_link(folder, tmp_path, monkeypatch):
+    """A hundred thousand links into one folder, as data sets of hospitals and of annex repositories are."""
+    for k in range(40):
+        png(tmp_path / "real" / f"{k}.png", k)
+        (folder / f"{k:02}.png").symlink_to(tmp_path / "real" / f"{k}.png")
+    (folder / "again.png").symlink_to(folder / "00.png")  # a link to a link
+    (folder / "relative.png").symlink_to("../real/1.png")
+    looks = []
+    for name in ("stat", "lstat"):
+        whole = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, whole=whole, **k: looks.append(a) or whole(*a, **k))
+    paths, said = image_files(folder), []
+    assert len(looks) < 42 + 60  # and not one for each part of each path
+    monkeypatch.undo()
+    assert [p.name for p in image_files(folder, said.append)] == [p.name for p in paths]
+    assert {os.path.realpath(p) for p in paths} == {str(tmp_path / "real" / f"{k}.png") for k in range(40)}
+    assert said == [f"'{folder}': further names, by links, of images that count once: 2"]

@@ -178,7 +178,7 @@ def test_a_foreign_archive_is_refused(tmp_path, arrays, message):
 def test_an_archive_that_unpacks_to_too_much(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, images=np.zeros((100, 64, 64), np.uint8))
-    monkeypatch.setattr("ddpmkit.distances.images.LIMIT", 10**5)
+    monkeypatch.setattr("ddpmkit.distances.images.MOST_READ", 10**5)
     with pytest.raises(DdpmkitError, match="unpacks to more than"):
         read_images(path)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -192,21 +192,89 @@ def test_a_plugins_names_fill_its_parameters_too_and_an_unknown_one_is_refused()
     class Mine(Backbone):
         name = "mine"
         width: int = param(1, "w")
-        kind: str = param("", "k", fills={"wide": {"width": 9}})
+        kind: Literal["wide"] | None = param(None, "k", fills={"wide": {"width": 9}})
 
         def build(self, **_): ...
 
-    assert (Mine(kind="wide").width, Mine(kind="wide", width=1).width, Mine(kind="other").width) == (9, 1, 1)
+    assert (Mine(kind="wide").width, Mine(kind="wide", width=1).width, Mine(kind=None).width) == (9, 1, 1)
 
     @dataclass(frozen=True)
     class Wrong(Backbone):
         name = "wrong"
-        kind: str = param("", "k", fills={"wide": {"widht": 9}})
+        kind: Literal["wide"] | None = param(None, "k", fills={"wide": {"widht": 9}})
 
         def build(self, **_): ...
 
     with pytest.raises(TypeError, match="fills 'widht'"):
         parameters(Wrong)
+
+
+@pytest.mark.parametrize(
+    ("declared", "default", "filled", "reason"),
+    [
+        (str, "", {"width": 9}, r"must be Literal\['wide'\] \| None = None"),  # any text, and ids would miss it
+        (Literal["wide"], "wide", {"width": 9}, r"must be Literal\['wide'\] \| None"),
+        (Literal["wide"] | None, "wide", {"width": 9}, "must be Literal"),  # the default would fill nothing
+        (Literal["wide", "other"] | None, None, {"width": 9}, "must be Literal"),
+        (Literal["wide"] | None, None, {"width": "many"}, "wide fills 'width' with 'many', which must be int >= 1"),
+        (Literal["wide"] | None, None, {"width": 0}, "wide fills 'width' with 0, which must be int >= 1"),
+        (Literal["wide"] | None, None, {"width": 2.5}, "must be int >= 1"),
+    ],
+)
+def test_names_that_ids_could_miss_or_that_fill_in_what_can_not_be_are_refused_when_a_class_is_looked_at(
+    declared, default, filled, reason
+):
+    made = type("Made", (Backbone,), {
+        "name": "made", "width": param(1, "w", ge=1), "kind": param(default, "k", fills={"wide": filled}),
+        "__annotations__": {"width": int, "kind": declared}, "build": lambda self, **_: None,
+    })  # fmt: skip
+    with pytest.raises(TypeError, match=reason):
+        parameters(dataclass(frozen=True)(made))
+
+
+def test_what_an_author_derives_stands_and_names_fill_only_what_is_not_given():
+    @dataclass(frozen=True)
+    class Derived(Backbone):
+        name = "derived"
+        width: int = param(8, "w")
+        inner: int = param(0, "twice the width where it is not given")
+
+        def __post_init__(self):
+            if not self.inner:
+                object.__setattr__(self, "inner", 2 * self.width)
+            super().__post_init__()
+
+        def build(self, **_): ...
+
+    assert [d.inner for d in (Derived(), Derived(9), Derived(width=9), Derived(width=9, inner=3))] == [16, 18, 18, 3]
+
+    @dataclass(frozen=True)
+    class Sized(Derived):
+        name = "sized"
+        depth: int = param(1, "d")
+        size: Literal["deep", "wide"] | None = param(None, "s", fills={"deep": {"depth": 5}, "wide": {"width": 32}})
+
+        def build(self, **_): ...
+
+    deep, wide = Sized(9, size="deep"), Sized(8, 0, 2, size="wide")
+    assert (deep.width, deep.inner, deep.depth) == (9, 18, 5)
+    assert (wide.width, wide.depth) == (8, 2)  # both were given
+
+    @dataclass(frozen=True)
+    class Ahead(Backbone):
+        name = "ahead"
+        _: KW_ONLY
+        width: int = param(8, "w")
+        size: Literal["wide"] | None = param(None, "s", fills={"wide": {"width": 32}})
+
+        def build(self, **_): ...
+
+    @dataclass(frozen=True)
+    class Behind(Ahead):
+        name = "behind"
+        depth: int = param(1, "given by place, though it is the last field")
+
+    assert (Behind(3, size="wide").width, Behind(3, size="wide").depth) == (32, 3)
 
 
 def test_what_came_later_enters_ids_only_where_it_differs():
@@ -387,7 +455,7 @@ def test_checkpointing_holds_less_and_computes_again_in_training_alone(monkeypat
     with torch.inference_mode():
         build(f"{SMALL}:checkpoint=true").eval()(x, t)
     assert len(calls) == 8
-    assert math.isfinite(little)
+    assert little > 0
 
 
 def test_cells_that_differ_in_checkpointing_share_their_training():

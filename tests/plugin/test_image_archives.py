@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import random
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import ddpmkit
 from ddpmkit import DdpmkitError
 from ddpmkit.builtin.datasets import cifar10
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.kept import find_data
+from ddpmkit.study.store import Store
 
 RNG = np.random.default_rng(0)
 FEW = 20  # records of a file here; the published ones have 10,000
@@ -63,6 +69,10 @@ def refusal(name: str, path: str | Path, validation: int = 5) -> DdpmkitError:
         load(name, path, validation)
     assert caught.value.hint
     assert "\n" not in caught.value.message + caught.value.hint
+    dataset = ddpmkit.build("dataset", f"{name}:path={path}:validation={validation}")
+    with pytest.raises(DdpmkitError) as planned:  # a study asks for the stamp first, and must say the same
+        find_data(Store(Path("nowhere")), Registry(installed=False), dataset)
+    assert (planned.value.message, planned.value.hint) == (caught.value.message, caught.value.hint)
     return caught.value
 
 
@@ -93,10 +103,11 @@ def test_an_archive_in_another_order_gives_the_same_images(tmp_path: Path) -> No
 PICKLES = {"data_batch_1": b"\x80\x04.", "test_batch": b"\x80\x04.", "batches.meta": b"\x80\x04."}
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_the_pickled_cifar10_is_refused_with_the_reason(tmp_path: Path, packed: bool) -> None:
-    path = archive(tmp_path / "cifar-10-python.tar.gz", PICKLES, "cifar-10-batches-py/") if packed else ""
-    err = refusal("cifar10", path or unpacked(tmp_path / "cifar-10-batches-py", PICKLES))
+@pytest.mark.parametrize("form", ["packed", "folder", "folder above"])
+def test_the_pickled_cifar10_is_refused_with_the_reason(tmp_path: Path, form: str) -> None:
+    packed = archive(tmp_path / "cifar-10-python.tar.gz", PICKLES, "cifar-10-batches-py/") if form == "packed" else ""
+    folder = unpacked(tmp_path / "u" / "cifar-10-batches-py", PICKLES)
+    err = refusal("cifar10", packed or (folder if form == "folder" else tmp_path / "u"))
     assert "is the pickled CIFAR-10: reading a pickle runs whatever code stands in it" in err.message
     assert "cifar-10-binary.tar.gz" in str(err.hint)
 
@@ -199,6 +210,20 @@ def test_idx_files_are_the_same_gzipped_or_not_with_a_dash_or_a_dot(tmp_path: Pa
     assert len({f.fingerprint() for f in found}) == 1
 
 
+def test_what_is_odd_about_the_classes_is_said_of_every_reader(tmp_path: Path) -> None:
+    labels, test_labels = np.array([1] * 29 + [4], np.uint8), np.array([1] * 7 + [2] * 2, np.uint8)
+    odd = {"train-labels-idx1-ubyte": idx_bytes(labels), "t10k-labels-idx1-ubyte": idx_bytes(test_labels)}
+    np.savez(
+        tmp_path / "a.npz", train_images=IDX["train-images-idx3-ubyte"], test_images=IDX["t10k-images-idx3-ubyte"],
+        train_labels=labels, test_labels=test_labels,
+    )  # fmt: skip
+    for name, path in (("idx", idx_folder(tmp_path / "i", **odd)), ("npz", tmp_path / "a.npz")):
+        said = " / ".join(load(name, path).notes)
+        assert "classes of one image: 4" in said
+        assert "classes without a training image: 2, 4" in said  # the last one is of the validation images
+        assert "labels go up to 4, and 3 classes occur" in said
+
+
 WHOLE = idx_bytes(IDX["train-images-idx3-ubyte"])
 
 
@@ -210,8 +235,8 @@ WHOLE = idx_bytes(IDX["train-images-idx3-ubyte"])
         ({"train-images-idx3-ubyte": WHOLE + b"x"}, "declares 30 x 6 x 5 bytes and holds"),
         ({"train-images-idx3-ubyte": b"\x00\x00\x0d" + WHOLE[3:]}, "does not begin as an idx file of 3 dimensions"),
         ({"train-labels-idx1-ubyte": WHOLE}, "does not begin as an idx file of 1 dimension "),
-        ({"train-images-idx3-ubyte": WHOLE[:4] + b"\xff" * 12}, "more than is read"),
-        ({"train-images-idx3-ubyte": WHOLE[:4] + bytes(12)}, "which is nothing"),
+        ({"train-images-idx3-ubyte": WHOLE[:4] + b"\xff" * 12}, "and no more than 8589934592 are read"),
+        ({"train-images-idx3-ubyte": WHOLE[:4] + bytes(12)}, "declares no pixels"),
         ({"t10k-images-idx3-ubyte": b""}, "does not begin as"),
         ({"t10k-labels-idx1-ubyte": None}, "holds no t10k-labels-idx1-ubyte"),
         ({"t10k-labels-idx1-ubyte": idx_bytes(np.zeros(8, np.uint8))}, "holds 9 images and"),
@@ -242,3 +267,64 @@ def test_a_stamp_changes_with_the_files_and_reads_none(tmp_path: Path, make: Any
     file = sorted(Path(path).iterdir())[0]
     file.write_bytes(file.read_bytes() + b"x")
     assert dataset.stamp() != before
+
+
+# --- what may not be looked at ------------------------------------------------------------------------------------
+
+
+def place_of(name: str, folder: Path) -> Path:
+    if name == "cifar10":
+        return Path(archive(folder / "a.tar.gz", cifar_files()))
+    if name == "cifar10 unpacked":
+        return Path(unpacked(folder / "u", cifar_files()))
+    if name == "idx":
+        return Path(idx_folder(folder / "i"))
+    if name == "npz":
+        np.savez(
+            folder / "a.npz", train_images=IDX["train-images-idx3-ubyte"], test_images=IDX["t10k-images-idx3-ubyte"]
+        )
+        return folder / "a.npz"
+    (folder / "f").mkdir()
+    for k in range(60):
+        Image.fromarray(RNG.integers(0, 256, (6, 6), dtype=np.uint8)).save(folder / "f" / f"{k}.png")
+    return folder / "f"
+
+
+READERS = ["cifar10", "cifar10 unpacked", "idx", "npz", "folder"]
+LISTING = ["cifar10 unpacked", "folder"]  # the others ask for names that they know
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [(n, h) for n in READERS for h in ("looked at", "opened", "listed") if h != "listed" or n in LISTING],
+)
+def test_a_lack_of_permission_is_said_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, how: str
+) -> None:
+    place = place_of(name, tmp_path)
+
+    def denying(function: Any) -> Any:
+        def asked(path: Any = ".", *args: Any, **options: Any) -> Any:
+            if isinstance(path, (str, Path)) and str(path).startswith(str(place)):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *args, **options)
+
+        return asked
+
+    if how == "looked at":
+        monkeypatch.setattr(os, "stat", denying(os.stat))
+    elif how == "opened":
+        monkeypatch.setattr(io, "open", denying(io.open))
+        monkeypatch.setattr("builtins.open", io.open)
+    else:
+        monkeypatch.setattr(os, "listdir", denying(os.listdir))
+        monkeypatch.setattr(os, "scandir", denying(os.scandir))
+    kind = name.split()[0]
+    if kind == "folder":
+        with pytest.raises(DdpmkitError) as caught:
+            ddpmkit.build("dataset", f"folder:path={place}").load()
+        err = caught.value
+    else:
+        err = refusal(kind, place)
+    assert re.fullmatch(rf"can't (look at|read) '{place}[^']*': Permission denied", err.message)
+    assert "permissions" in str(err.hint)

@@ -14,7 +14,11 @@ from PIL import Image
 
 import ddpmkit
 from ddpmkit import DdpmkitError, Images
+from ddpmkit.distances import folder as folder_module
 from ddpmkit.distances.images import read_images
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.kept import find_data
+from ddpmkit.study.store import Store
 
 RNG = np.random.default_rng(0)
 
@@ -49,6 +53,12 @@ def refusal(path: Path, **params: Any) -> DdpmkitError:
         load(path, **params)
     assert caught.value.hint
     assert "\n" not in caught.value.message + caught.value.hint
+    text = "".join(f":{k}={v}" for k, v in params.items())
+    with pytest.raises(DdpmkitError) as planned:  # a study asks for the stamp first, and must say the same
+        find_data(
+            Store(path / "nowhere"), Registry(installed=False), ddpmkit.build("dataset", f"folder:path={path}{text}")
+        )
+    assert (planned.value.message, planned.value.hint) == (caught.value.message, caught.value.hint)
     return caught.value
 
 
@@ -197,6 +207,27 @@ def test_hidden_folders_links_and_circles(tmp_path: Path) -> None:
     assert any("leads to images that count already" in note for note in images.notes)
 
 
+@pytest.mark.parametrize("where", ["b", "train", "validation", "test"])
+def test_a_link_to_nothing_where_a_class_or_a_split_may_have_been_is_refused(tmp_path: Path, where: str) -> None:
+    for k, split in enumerate(("",) if where == "b" else ("train", "test")):
+        if split != where:
+            fill(tmp_path / split / "a", 60, 100 * k)
+            fill(tmp_path / split / "c", 60, 1000 + 100 * k)
+    (tmp_path / where).symlink_to(tmp_path / "lost drive" / "b")
+    assert f"'{tmp_path / where}' is a link to nothing" in refusal(tmp_path).message
+
+
+def test_a_link_to_an_empty_folder_is_an_empty_class(tmp_path: Path) -> None:
+    fill(tmp_path / "d" / "a")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "d" / "b").symlink_to(tmp_path / "empty")
+    assert f"'{tmp_path / 'd' / 'b'}' is the folder of a class and has no images" in refusal(tmp_path / "d").message
+    (tmp_path / "d" / "b").unlink()
+    fill(tmp_path / "d" / "c" / "deep", 60, 100)
+    (tmp_path / "d" / "b").symlink_to(tmp_path / "d" / "c")  # its images lie deeper, and count there
+    assert any("leads to images that count already" in note for note in load(tmp_path / "d").notes)
+
+
 def test_places_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(DdpmkitError, match="folder needs a path"):
         ddpmkit.build("dataset", "folder").load()
@@ -210,6 +241,29 @@ def test_two_images_in_all_are_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path).message
     assert "2 images make" in message
     assert "needs at least" in message
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused_by_name(tmp_path: Path) -> None:
+    fill(tmp_path)
+    err = refusal(tmp_path, test=0.5, validation=0.5)
+    assert "test=0.5 and validation=0.5 leave no image to train on" in err.message
+    assert "below 1" in str(err.hint)
+    fill(tmp_path / "d" / "train", 40)
+    fill(tmp_path / "d" / "test", 10, 100)
+    assert len(load(tmp_path / "d", test=0.9, validation=0.4).test) == 10  # test= is not asked there
+
+
+def test_more_than_is_read_is_the_fault_of_no_single_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "grey", 60, mode="L")
+    fill(tmp_path / "colour", 60)
+    monkeypatch.setattr(folder_module, "MOST_READ", 60 * 36)
+    assert len(load(tmp_path / "grey").train)  # a byte a pixel
+    assert len(load(tmp_path / "colour", colour="grey").train)
+    assert len(load(tmp_path / "colour", size=3).train)
+    for name, options in (("colour", {}), ("grey", {"colour": "rgb"})):
+        err = refusal(tmp_path / name, **options)
+        assert err.message.startswith("60 images such as")
+        assert "size=" in str(err.hint)
 
 
 # --- image files --------------------------------------------------------------------------------------------------
@@ -355,6 +409,34 @@ def test_colour_is_made_grey_or_grey_colour(tmp_path: Path) -> None:
 def test_images_that_are_not_square_are_taken(tmp_path: Path) -> None:
     fill(tmp_path, 60, size=(7, 5))
     assert load(tmp_path).train.shape[1:] == (3, 5, 7)
+
+
+def test_a_stamp_holds_all_that_load_would_say_or_refuse(tmp_path: Path) -> None:
+    fill(tmp_path / "d" / "a", 60)
+    fill(tmp_path / "far", 3, 100)
+    dataset = ddpmkit.build("dataset", f"folder:path={tmp_path / 'd'}")
+    stamps = [dataset.stamp()]
+    for change in (
+        lambda: (tmp_path / "d" / "a" / "deep").mkdir(),  # of no account here, and as a class it would be empty
+        lambda: (tmp_path / "d" / "a" / "x.heic").touch(),  # said
+        lambda: (tmp_path / "d" / "a" / "lost").symlink_to("nowhere"),  # said
+        lambda: (tmp_path / "d" / "a" / "up").symlink_to(tmp_path / "d"),  # said
+        lambda: (tmp_path / "d" / "b").symlink_to(tmp_path / "far"),  # a class
+        lambda: (tmp_path / "d" / "c").symlink_to("nowhere"),  # refused
+    ):
+        change()
+        stamps.append(dataset.stamp())
+    assert all(one != other for one, other in itertools.pairwise(stamps))
+
+
+def test_every_note_begins_with_the_folders_name_and_none_is_of_classes_in_subfolders(tmp_path: Path) -> None:
+    for name in ("a", "images are in subfolders"):
+        fill(tmp_path / "d" / name, 40, len(name))
+    (tmp_path / "d" / "images are in subfolders" / "x.heic").touch()
+    notes = load(tmp_path / "d").notes
+    assert all(note.startswith("d: ") for note in notes)
+    assert len(notes) == 3  # what is not read, the split, the classes
+    assert any("not read: 1 (.heic)" in note for note in notes)
 
 
 def test_a_stamp_is_of_names_and_times(tmp_path: Path) -> None:

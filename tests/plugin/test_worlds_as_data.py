@@ -89,3 +89,17 @@ def test_draws_have_the_stated_probabilities_and_are_the_same_every_time(text: s
     assert any("bits/dim" in note for note in images.notes)
     assert not np.array_equal(images.train[:1000], images.test)
     assert ddpmkit.build("dataset", f"{text}:train=20000:seed=1").fingerprint() != images.fingerprint()
+
+
+@pytest.mark.parametrize("text", SPECS)
+def test_fewer_images_are_the_first_of_more_and_move_no_other_split(text: str) -> None:
+    few, many = (
+        ddpmkit.build("dataset", f"{text}:{sizes}").load()
+        for sizes in ("train=50:validation=7:test=20", "train=90:validation=12:test=31")
+    )
+    for split in ("train", "validation", "test"):
+        one, other = getattr(few, split), getattr(many, split)
+        assert np.array_equal(one, other[: len(one)])
+        if few.labels:
+            assert np.array_equal(few.labels[split], many.labels[split][: len(one)])
+    assert not np.array_equal(many.train[:31], many.test)

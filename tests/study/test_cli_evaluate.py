@@ -237,3 +237,19 @@ def test_bad_images_end_as_two_lines(evaluate, tmp_path):
 def test_help_needs_nothing_heavy(capsys):
     assert main(["evaluate", "--help"]) == 0
     assert "--reference" in capsys.readouterr().out
+
+
+def test_what_a_data_set_says_of_itself_is_said(evaluate, tmp_path, digits, capsys):
+    path = tmp_path / "a.npz"
+    arrays = {"train_images": digits.train[:60], "test_images": digits.test[:40]}
+    np.savez(path, **arrays, train_labels=np.arange(60) % 3)
+    np.savez(tmp_path / "drawn.npz", images=digits.test[:30])
+    asked = ("--samples", tmp_path / "drawn.npz", "--features", "pixels", "--metrics", "sw", "--levels", 17)
+    code, _, err = evaluate("--reference", f"npz:path={path}:levels=17:validation=5", *asked)
+    assert code == 0
+    assert "a.npz: train_labels were left out, since the other split has none" in err
+    assert main(
+        ["--no-plugins", "plot", "forward", "--dataset", f"npz:path={path}:levels=17:validation=5", "--timesteps", "50",
+         "--to", str(tmp_path / "f.png")]
+    ) == 0  # fmt: skip
+    assert "note: a.npz: train_labels were left out" in capsys.readouterr().err

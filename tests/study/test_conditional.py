@@ -13,6 +13,8 @@ import ddpmkit
 from ddpmkit import device as devices
 from ddpmkit.cli import main
 from ddpmkit.diffusion.labels import labels_of_samples
+from ddpmkit.distances.by_class import heldout_by_class
+from ddpmkit.distances.copies import shown_mirrored
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.read.classes import the_grid
@@ -23,11 +25,13 @@ from ddpmkit.sampling import sample, with_sigma
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
 from ddpmkit.study.planning import network
-from ddpmkit.study.records import SampleRecord, ScoreRecord
+from ddpmkit.study.records import RefRecord, SampleRecord, ScoreRecord
 from ddpmkit.study.reverse_strips import reverse_strips
 from ddpmkit.study.stages.fit import Fit
 from ddpmkit.study.stages.nll import Nll
+from ddpmkit.study.stages.ref import Ref
 from ddpmkit.study.stages.sample import Sample
+from ddpmkit.study.stages.score import Score
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
 from ddpmkit.study.trained import open_training
@@ -149,6 +153,23 @@ def test_what_can_not_be_is_refused_with_the_reason(data, tmp_path, options, rea
         assert plan(dataset=data, **{**options, "conditional": False}).cells  # it is only its labels that it ignores
 
 
+def test_labels_far_above_the_number_of_classes_are_refused_where_a_network_would_have_a_row_for_each(tmp_path):
+    path = tmp_path / "sparse.npz"
+    images, y = np.zeros((60, 8, 8), np.uint8), np.arange(60) % 3
+    for labels, said in ((10**6 * (y == 2) + (y == 1), "go up to 1000000, and 3 classes occur"), (5 * y, None)):
+        np.savez(path, train_images=images[:40], test_images=images[40:], train_labels=labels[:40],
+                 test_labels=labels[40:])  # fmt: skip
+        dataset = f"npz:path={path}:levels=17:validation=5"
+        assert plan(dataset=dataset, metrics="fd").cells  # no network is told them
+        if said:
+            with pytest.raises(DdpmkitError, match=said) as caught:
+                plan(dataset=dataset, conditional=True, metrics="fd")
+            assert caught.value.hint == "renumber them 0 .. 2"
+        else:
+            found = plan(dataset=dataset, conditional=True, metrics="fd")
+            assert any("labels go up to 10, and 3 classes occur" in note for note in found.notes)
+
+
 def test_data_without_labels_are_refused(tmp_path):
     with pytest.raises(DdpmkitError, match=r"needs labels of two classes or more, and npz:.* has none"):
         plan(dataset=digits(tmp_path, "bare", labels=False), conditional=True)
@@ -159,6 +180,30 @@ def test_two_labellings_of_the_same_pictures_share_no_training(tmp_path, conditi
     # Without labels the training would be the same; but the data are one thing with one hash, and it holds the labels.
     one, other = (plan(dataset=digits(tmp_path, f"{s}", shuffled=s), conditional=conditional) for s in (False, True))
     assert {s.id for s in of_kind(one, Train)}.isdisjoint({s.id for s in of_kind(other, Train)})
+
+
+def test_a_training_with_flips_shares_none_without_and_its_copies_are_looked_for_among_mirror_images(data):
+    plain, flipped = plan(dataset=data, axis=["flip=false"]), plan(dataset=data, axis=["flip=true"])
+    for kind, shared in ((Train, False), (Ref, False), (Score, False)):
+        one, other = ({s.id for s in of_kind(p, kind)} for p in (plain, flipped))
+        assert (not one.isdisjoint(other)) == shared
+    alone, flipped = (plan(dataset=data, axis=[f"flip={f}"], metrics="fd") for f in ("false", "true"))
+    assert {s.id for s in of_kind(alone, Ref)} == {s.id for s in of_kind(flipped, Ref)}  # nobody asks for copies
+
+
+@pytest.mark.long
+def test_the_copy_check_of_a_training_with_flips_knows_the_mirror_images(tmp_path, data):
+    ddpmkit.ablate(
+        **{**TINY, "metrics": "copy"}, dataset=data, axis=["flip=false,true", "conditional=true"], name="flips",
+        out=tmp_path, executor="inline", on_event=lambda _: None,
+    )  # fmt: skip
+    store, records = Store(tmp_path), read_study(tmp_path / "studies" / "flips")
+    scored = [store.record(ScoreRecord, score) for r in records.plan["results"] for _, score, _ in r["scores"]]
+    assert [s.metrics["copy"]["n_train"] for s in scored] == [100, 200]
+    refs = [store.record(RefRecord, ref) for r in records.plan["results"] for *_, ref in r["scores"]]
+    images = ddpmkit.build("dataset", data).load()
+    for ref, train in zip(refs, (images.train, shown_mirrored(images.train)), strict=True):
+        assert ref.heldout_by_class == heldout_by_class(train, images.test, images.labels["test"])
 
 
 @pytest.mark.parametrize("setting", ["label_dropout=0.2", "label_dropout=0.0"])

@@ -39,6 +39,15 @@ STUDIES: dict[str, dict[str, Any]] = {
         "backbones": "unet:fourier=true:channels=8", "schedules": "random-walk,zero-snr", "predictions": "x0",
         "train_seeds": "0",
     },
+    "flips": {"axis": ["flip=true"], "metrics": "fd,copy", "train_seeds": "0"},
+    "labels": {
+        "conditional": True, "axis": ["label_dropout=0.1,0.3", "sample_labels=balanced"], "guidances": "0,1.5",
+        "train_seeds": "0",
+    },
+    "published networks": {
+        "backbones": "unet:size=ho-cifar10:mults=1/2:attention=4,unet:size=improved-cifar10:mults=1/2:attention=8,"
+        "unet:time=shift,unet:details=ho,mlp", "metrics": "fd", "features": "pixels", "train_seeds": "0",
+    },
 }  # fmt: skip
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from ddpmkit import files
 from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import data as data_module
 from ddpmkit.study import kept as kept_module
@@ -21,6 +25,7 @@ from ddpmkit.study.plan import make_plan
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
 from ddpmkit.study.store import Store
+from ddpmkit.study.trained import open_training
 
 REGISTRY = Registry(installed=False)
 TINY = {
@@ -32,6 +37,12 @@ TINY = {
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return write(tmp_path / "a.npz")
+
+
+@pytest.fixture(autouse=True)
+def fine_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits until its files are old enough; one looks at what happens before."""
+    monkeypatch.setattr(kept_module, "TICK", 0)
 
 
 def write(path: Path, seed: int = 0, **changes: Any) -> Path:
@@ -135,6 +146,38 @@ def test_a_second_plan_looks_at_no_pixel(source: Path, tmp_path: Path, monkeypat
         planned(tmp_path, source, **options)
 
 
+class Untouchable(np.ndarray[Any, Any]):
+    """Pixels that whoever looks at one is told of."""
+
+    def touched(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("a pixel was looked at")
+
+    # A part of them is a view, as untouchable.
+    __array_ufunc__ = __array_function__ = __iter__ = reshape = tobytes = astype = copy = item = tolist = touched
+
+
+def test_a_second_plan_touches_no_pixel(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"metrics": "fd,copy,nll", "features": "pca:k=4,pixels"}
+    first = planned(tmp_path, source, **options)
+    opened = kept_module._opened
+
+    def closed(root: Path, content: str) -> Any:
+        found = opened(root, content)
+        if found is None:
+            return None
+        splits = ("train", "validation", "test")
+        arrays = {split: getattr(found.images, split).view(Untouchable) for split in splits}
+        return replace(found, images=replace(found.images, **arrays))
+
+    monkeypatch.setattr(kept_module, "_opened", closed)
+    assert planned(tmp_path, source, **options).plan.json() == first.plan.json()
+    monkeypatch.setattr(kept_module.Data, "remembered", lambda self, question, ask: ask())
+    with pytest.raises(
+        DdpmkitError, match="'copy' failed: AssertionError: a pixel was looked at"
+    ):  # or it would pass for a reason of its own
+        planned(tmp_path, source, **options)
+
+
 def test_what_is_known_of_kept_data_is_what_is_so(source: Path, tmp_path: Path) -> None:
     plain, store = find(None, source), Store(tmp_path / "r")
     find(store, source)
@@ -182,6 +225,27 @@ def test_a_file_that_keeps_its_size_and_its_time_is_still_seen(source: Path, tmp
     write(source, seed=1)
     os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert find(store, source).fingerprint != first.fingerprint
+
+
+def test_files_that_were_written_just_now_get_no_stamp_yet(
+    source: Path, tmp_path: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a coarse clock, another write in the same tick would leave size and times as they were."""
+    monkeypatch.setattr(kept_module, "TICK", 2 * 10**9)
+    store, now = Store(tmp_path / "r"), source.stat()
+    monkeypatch.setattr(kept_module.time, "time_ns", lambda: now.st_ctime_ns + 10**9)
+    first = find(store, source)
+    assert first.place is not None  # kept by content all the same
+    assert not list(store.root.glob("data/stamps/*"))
+    write(source, seed=1)
+    monkeypatch.setattr(Npz, "stamp", lambda self: [[self.path, now.st_size, now.st_mtime_ns, now.st_ctime_ns]])
+    second = find(store, source)
+    assert second.fingerprint != first.fingerprint
+    monkeypatch.setattr(kept_module.time, "time_ns", lambda: now.st_ctime_ns + 3 * 10**9)
+    find(store, source)
+    assert len(loads) == 3
+    assert find(store, source).fingerprint == second.fingerprint
+    assert len(loads) == 3  # the clock has moved on, and the stamp is there
 
 
 def test_labels_are_kept_and_two_labellings_share_no_training(source: Path, tmp_path: Path) -> None:
@@ -243,6 +307,37 @@ def test_damaged_data_are_never_used_and_made_again(
     assert list(place.parent.glob("quarantined-*"))
 
 
+@pytest.mark.parametrize("what", ["COMMIT.json", "train.npy"])
+def test_data_that_can_not_be_read_here_are_no_damaged_data(
+    source: Path, tmp_path: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any, what: str
+) -> None:
+    store = Store(tmp_path / "r")
+    first = find(store, source)
+    opened, load = Path.open, np.load
+
+    def no_commit(self: Path, *args: Any, **options: Any) -> Any:
+        if self.name == what and args == ("rb",):
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *args, **options)
+
+    def no_map(path: Any, *args: Any, **options: Any) -> Any:  # a file system without mmap
+        if Path(path).name == what and options.get("mmap_mode"):
+            raise OSError(19, "No such device")
+        return load(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", no_commit)
+    monkeypatch.setattr(np, "load", no_map)
+    for _ in range(2):
+        found = find(store, source)
+        same(found.images, first.images)
+        assert "can't be read: " in capsys.readouterr().err
+    other = write(tmp_path / "b.npz")  # the same content by another stamp
+    same(find(store, other).images, first.images)
+    monkeypatch.undo()
+    assert [p.name for p in (store.root / "data").glob("quarantined-*")] == []
+    assert find(store, source).place == first.place
+
+
 def test_one_wrong_byte_is_seen_by_whoever_works_on_it(source: Path, tmp_path: Path, loads: list[str]) -> None:
     prepared = planned(tmp_path, source)
     (place,) = (p for p in (tmp_path / "r" / "store" / "data").iterdir() if len(p.name) == 64)
@@ -284,6 +379,56 @@ def test_where_nothing_can_be_written_the_data_are_used_as_they_are(
     assert "warning: decoded data can't be kept" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_said_once_with_the_folder_and_what_follows(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")  # as a write says it: of no file
+
+    monkeypatch.setattr(files, "commit_folder", full)
+    store = Store(tmp_path / "r")
+    data = find_data(store, REGISTRY, REGISTRY.build("dataset", spec(source)))
+    keep(data)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"can't be kept in '{store.root / 'data'}': No space left on device; each worker decodes them again" in said
+    record = REGISTRY.record(REGISTRY.build("dataset", spec(source)))
+    data_module._loaded.cache_clear()
+    same(data_module.load_images(store, REGISTRY, {"dataset": record, "data": data.fingerprint}), data.images)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_an_array_is_written_piece_by_piece_as_numpy_writes_it(monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
+    monkeypatch.setattr(kept_module, "CHUNK", 100)
+    array = np.random.default_rng(0).integers(0, 256, (7, 1, 5, 9)).astype(dtype)
+    whole = io.BytesIO()
+    np.lib.format.write_array(whole, array, version=(1, 0), allow_pickle=False)
+    pieces = [bytes(piece) for piece in kept_module._as_npy(array)]
+    assert b"".join(pieces) == whole.getvalue()
+    assert max(map(len, pieces)) <= 128
+
+
+def test_keeping_data_takes_no_second_copy_of_them(tmp_path: Path) -> None:
+    images = Images(*(np.zeros((n, 1, 512, 512), np.uint8) for n in (200, 2, 2)), 256, {})
+    data = replace(kept_module.Data.of(images), wanted=(tmp_path / "data" / "stamps" / "x.json", {}))
+    tracemalloc.start()
+    kept = keep(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert kept.place is not None
+    assert files.verify_folder(kept.place) is not None
+    assert peak < images.train.nbytes / 4
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_plan_loads_a_built_in_data_set_once(source: Path, tmp_path: Path, loads: list[str], kept: bool) -> None:
+    make_plan(
+        make_study({**TINY, "dataset": spec(source)}, REGISTRY), REGISTRY, Store(tmp_path / "r") if kept else None
+    )
+    assert loads == [str(source)]
+
+
 def test_a_data_set_without_a_stamp_is_not_kept(tmp_path: Path) -> None:
     store = Store(tmp_path / "r")
     assert keep(find_data(store, REGISTRY, REGISTRY.build("dataset", "digits"))).place is None
@@ -294,6 +439,28 @@ def test_a_stamp_that_is_no_json_is_refused(monkeypatch: pytest.MonkeyPatch, sou
     monkeypatch.setattr(Npz, "stamp", lambda self: {1, 2})
     with pytest.raises(DdpmkitError, match="its stamp is"):
         find(None, source)
+
+
+@pytest.mark.long
+def test_a_finished_network_is_used_where_the_source_is_gone_and_never_with_other_data(
+    source: Path, tmp_path: Path, loads: list[str]
+) -> None:
+    prepared = planned(tmp_path, source)
+    assert run(prepared).code == 0
+    (training,) = (s.id for s in prepared.plan.stages.values() if s.kind == "train")
+    images = prepared.plan.images
+    (tmp_path / "r").rename(tmp_path / "moved")
+    source.unlink()
+    data_module._loaded.cache_clear()
+    trained = open_training(tmp_path / "moved", training, device="cpu")
+    same(trained.images, images)
+    place = tmp_path / "moved" / "store" / "data" / trained.spec.data
+    with (place / "train.npy").open("r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b"\0\1\2")
+    data_module._loaded.cache_clear()
+    with pytest.raises(DdpmkitError, match=f"there is no file '{source}'"):
+        open_training(tmp_path / "moved", training, device="cpu")
 
 
 def test_a_source_that_changed_after_the_plan_is_refused_by_the_stage(source: Path, tmp_path: Path) -> None:

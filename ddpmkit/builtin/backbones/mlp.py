@@ -29,7 +29,7 @@ class Mlp(Backbone):
     ) -> nn.Module:
         """Return the network, ``forward(x, t, y=None)``: x (B, C, H, W) of any H and W, 1 and 1 of a vector.
 
-        Of K classes, y is (B,) in 0 .. K, where K and None mean no label.
+        With K classes, y is (B,) in 0 .. K, where K and None mean no label.
         """
         from ddpmkit.builtin.backbones._mlp import MLPModule
 

@@ -76,7 +76,7 @@ class UNet(Backbone):
     ) -> nn.Module:
         """Return the network, ``forward(x, t, y=None)``: x (B, C, H, W), t float32 (B,) in [0, 1000), y int64 or None.
 
-        Of K classes, y is (B,) in 0 .. K, where K and None mean no label.
+        With K classes, y is (B,) in 0 .. K, where K and None mean no label.
 
         Raises:
             DdpmkitError: when the image can't be halved that often, or the channels don't divide.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpmkit import Images
+from ddpmkit import SPLITS, Images
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -41,16 +41,16 @@ def drawn(
         seed: Key of all draws.
         labelled: Whether the component is the label.
     """
-    rng = np.random.default_rng(seed)
     edges, levels = np.cumsum(tables, axis=1), tables.shape[1]
     found, labels = {}, {}
-    for split, count in zip(("train", "validation", "test"), counts, strict=True):
-        component = np.minimum((rng.random(count)[:, None] >= np.cumsum(weights)).sum(1), len(weights) - 1)
-        u = rng.random((count, size * size))
+    for index, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
+        # A generator a split, filled image by image: fewer images are the first of more, and move no other split.
+        u = np.random.default_rng([seed, index]).random((count, 1 + size * size))
+        component = np.minimum((u[:, :1] >= np.cumsum(weights)).sum(1), len(weights) - 1)
         # The last edge is 1 but for rounding, and a level beyond it there is not.
         level = [
             np.minimum(np.searchsorted(edges[c], row, side="right"), levels - 1)
-            for c, row in zip(component, u, strict=True)
+            for c, row in zip(component, u[:, 1:], strict=True)
         ]
         found[split] = np.array(level, dtype=np.uint8).reshape(count, 1, size, size)
         labels[split] = component.astype(np.int64)

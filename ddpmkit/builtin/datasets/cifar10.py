@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, param
+from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, names_in, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +42,8 @@ class Cifar10(Dataset):
         """
         import numpy as np
 
+        from ddpmkit.builtin.datasets._classes import class_notes
+
         place = self._place()
         found = dict(_of_folder(place) if place.is_dir() else _of_archive(place))
         parts = [self._records(name, found) for name in (*TRAIN, TEST)]
@@ -53,25 +55,29 @@ class Cifar10(Dataset):
                 f"cifar10: {self.validation} of {len(pixels)} training images for validation", "set validation= to less"
             )
         labels_of = {"train": labels[:cut], "validation": labels[cut:], "test": test_labels}
-        return Images(pixels[:cut], pixels[cut:], test, 256, labels_of)
+        notes = tuple(f"cifar10: {note}" for note in class_notes(labels_of))
+        return Images(pixels[:cut], pixels[cut:], test, 256, labels_of, notes)
 
     def stamp(self) -> Any:
-        """Return what changes with the files, without reading them."""
+        """Return what changes with the files, without reading them; None where one is missing, which load refuses."""
         place = self._place()
-        return file_stamp([place / name for name in (*TRAIN, TEST)] if place.is_dir() else [place])
+        files = [place / name for name in (*TRAIN, TEST)] if place.is_dir() else [place]
+        return file_stamp(files) if all(what_is_at(file) == "file" for file in files) else None
 
     def _place(self) -> Path:
         """The archive, or the folder that holds the six files."""
         if not self.path:
             raise DdpmkitError("cifar10 needs the archive", f"write --dataset cifar10:path=..., {WHERE}")
         place = Path(self.path)
-        if not place.exists():
+        if (here := what_is_at(place)) is None:
             raise DdpmkitError(f"there is no file or folder '{self.path}'", f"give path= the {WHERE}")
-        if place.is_dir():
-            below = place / "cifar-10-batches-bin"
-            place = below if below.is_dir() else place
-            _refuse_pickles(self.path, [p.name for p in place.iterdir()])
-        elif not place.is_file():  # a pipe can be read once, and every worker reads the data
+        if here == "folder":
+            for below in (place / "cifar-10-batches-bin", place / "cifar-10-batches-py"):
+                if what_is_at(below) == "folder":
+                    place = below
+                    break
+            _refuse_pickles(self.path, names_in(place))
+        elif here != "file":  # a pipe can be read once, and every worker reads the data
             raise DdpmkitError(f"'{self.path}' is neither a file nor a folder", f"give path= the {WHERE}")
         return place
 
@@ -109,12 +115,12 @@ def _refuse_pickles(path: str, names: list[str]) -> None:
 
 def _of_folder(place: Path) -> Iterator[tuple[str, Sized]]:
     for file in (place / name for name in (*TRAIN, TEST)):
-        if file.is_file():
+        if what_is_at(file) == "file":
             try:
                 size = file.stat().st_size
                 yield file.name, (size, file.read_bytes() if size == RECORD * RECORDS else b"")
             except OSError as err:
-                raise DdpmkitError(f"can't read '{file}': {err.strerror}", "look at its permissions") from None
+                raise unread(file, err) from None
 
 
 def _of_archive(place: Path) -> Iterator[tuple[str, Sized]]:
@@ -133,6 +139,8 @@ def _of_archive(place: Path) -> Iterator[tuple[str, Sized]]:
                     yield name, (member.size, file.read() if file is not None else b"")
             while stream.read(2**20):
                 pass
+    except PermissionError as err:
+        raise unread(place, err) from None
     except (OSError, tarfile.TarError, *DAMAGE) as err:
         raise DdpmkitError(
             f"'{place}' is no readable archive: {' '.join(str(err).split())}", f"fetch it again: {WHERE}"

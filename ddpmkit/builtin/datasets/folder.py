@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit import Dataset, DdpmkitError, Images, param
+from ddpmkit import SPLITS, Dataset, DdpmkitError, Images, names_in, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-SPLITS = ("train", "validation", "test")
 LEAST = {"train": 1, "validation": 1, "test": 2}
 NAMED = 12  # classes that are named in a note
 HINT = "make them alike: folder:...:size=32 gives them one size, colour=grey or colour=rgb one number of channels"
@@ -51,7 +51,7 @@ class Folder(Dataset):
 
         notes: list[str] = []
         folders = self._splits(notes)
-        found = {split: image_files(place, _without_subfolders(notes)) for split, place in folders.items()}
+        found = {split: image_files(place, notes.append, classes=True) for split, place in folders.items()}
         classes = {split: _classes(place, found[split], notes) for split, place in folders.items()}
         names = sorted({name for held in classes.values() for name in held})
         if "train" in folders and any((set(held) == {""}) != (names == [""]) for held in classes.values()):
@@ -76,15 +76,15 @@ class Folder(Dataset):
         if names != [""]:
             labels = _labels(placed, names, notes)
         first, second = len(placed["train"]), len(placed["train"]) + len(placed["validation"])
-        said = tuple(note if self.path in note else f"{Path(self.path).name}: {note}" for note in notes)
+        said = tuple(f"{Path(self.path).name}: {note}" for note in notes)
         return Images(pixels[:first], pixels[first:second], pixels[second:], 256, labels, said)
 
     def stamp(self) -> Any:
-        """Return what changes with the folder, without reading a file."""
+        """Return what changes with the folder and with what load says of it, without reading a file."""
         from ddpmkit import folder_stamp
 
         folders = self._splits([])
-        below = sorted(p.name for p in Path(self.path).iterdir() if p.is_dir())
+        below = [name for name in names_in(self.path) if what_is_at(Path(self.path) / name) == "folder"]
         return [below, {split: folder_stamp(place) for split, place in folders.items()}]
 
     def _splits(self, notes: list[str]) -> dict[str, Path]:
@@ -94,11 +94,18 @@ class Folder(Dataset):
         if not self.path:
             raise DdpmkitError("folder needs a path", "write --dataset folder:path=FOLDER")
         place = Path(self.path)
-        if not place.is_dir():
-            what = "is no folder" if place.exists() else "is not there"
+        if (here := what_is_at(place)) != "folder":
+            what = "is no folder" if here else "is not there"
             raise DdpmkitError(f"'{self.path}' {what}", "write --dataset folder:path=FOLDER")
-        named = {split: place / split for split in SPLITS if (place / split).is_dir()}
+        for split in SPLITS:
+            _refuse_dangling(place / split)
+        named = {split: place / split for split in SPLITS if what_is_at(place / split) == "folder"}
         if "train" not in named and "test" not in named:
+            if self.test + self.validation >= 1:
+                raise DdpmkitError(
+                    f"folder: test={self.test:g} and validation={self.validation:g} leave no image to train on",
+                    "their sum must be below 1, as in folder:path=..:test=0.1:validation=0.05",
+                )
             return {"": place}
         for split in ("train", "test"):
             if split not in named:
@@ -106,7 +113,10 @@ class Folder(Dataset):
                     f"'{self.path}' has a folder {'train' if split == 'test' else 'test'} and no folder {split}",
                     f"add {split}, or name the folder of images itself, whose images are then split by content",
                 )
-        other = sorted(p.name for p in place.iterdir() if p.is_dir() and is_visible(p.name) and p.name not in named)
+        other = [
+            name for name in names_in(place)
+            if name not in named and is_visible(name) and what_is_at(place / name) == "folder"
+        ]  # fmt: skip
         if other:
             notes.append(f"folders beside train and test are not read: {', '.join(other[:NAMED])}")
         return named
@@ -140,11 +150,6 @@ class Folder(Dataset):
         return "test" if u < test else "validation" if u < test + self.validation else "train"
 
 
-def _without_subfolders(notes: list[str]) -> Any:
-    """Take notes, but for that images are in subfolders: here they are classes."""
-    return lambda text: None if "are in subfolders" in text else notes.append(text)
-
-
 def _classes(place: Path, paths: list[Path], notes: list[str]) -> dict[str, list[Path]]:
     """The images of each class, by the first folder below ``place``; of ``""`` where there is none."""
     from ddpmkit import is_visible
@@ -162,13 +167,24 @@ def _classes(place: Path, paths: list[Path], notes: list[str]) -> dict[str, list
             "put it into the folder of its class, or all images into one folder",
         )
     if "" not in out:
-        for folder in sorted(p for p in place.iterdir() if p.is_dir() and is_visible(p.name) and p.name not in out):
-            if not folder.is_symlink():
+        held = {os.path.realpath(parent) for parent in {path.parent for path in paths}}
+        for folder in (place / name for name in names_in(place) if is_visible(name) and name not in out):
+            _refuse_dangling(folder)
+            if what_is_at(folder) != "folder":
+                continue
+            real = os.path.realpath(folder)
+            if not folder.is_symlink() or not any(h == real or h.startswith(real + os.sep) for h in held):
                 raise DdpmkitError(
                     f"'{folder}' is the folder of a class and has no images", "put images in, or take it out"
                 )
             notes.append(f"'{folder}' leads to images that count already: no class")
     return out
+
+
+def _refuse_dangling(path: Path) -> None:
+    """Refuse a link to nothing where a folder of a class or a split may have been: it would be missed unsaid."""
+    if path.is_symlink() and what_is_at(path) is None:
+        raise DdpmkitError(f"'{path}' is a link to nothing", "bring back what it leads to, or take it out")
 
 
 def _labels(
@@ -177,22 +193,19 @@ def _labels(
     """The classes as numbers, in the order of their names; what is odd about them is noted."""
     import numpy as np
 
+    from ddpmkit.builtin.datasets._classes import class_notes
+
     number = {name: k for k, name in enumerate(names)}
     counts = Counter(name for held in placed.values() for _, name in held)
-    trained = {name for _, name in placed["train"]}
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     notes.append("classes: " + ", ".join(f"{k} {name} ({counts[name]})" for k, name in enumerate(names[:NAMED])) + more)
-    for told, held in (
-        ("classes of one image", [name for name in names if counts[name] == 1]),
-        ("classes without a training image", [name for name in names if name not in trained]),
-    ):
-        if held:
-            notes.append(f"{told}: {', '.join(held[:NAMED])}{' ..' if len(held) > NAMED else ''}")
-    return {split: np.array([number[name] for _, name in held], dtype=np.int64) for split, held in placed.items()}
+    labels = {split: np.array([number[name] for _, name in held], dtype=np.int64) for split, held in placed.items()}
+    notes += class_notes(labels, names)
+    return labels
 
 
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as err:
-        raise DdpmkitError(f"'{path}' can't be read: {err.strerror}", "look at its permissions") from None
+        raise unread(path, err) from None

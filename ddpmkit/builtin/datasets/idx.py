@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, param
+from ddpmkit import DAMAGE, MOST_READ, Dataset, DdpmkitError, Images, file_stamp, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
 
-LIMIT = 8 * 2**30  # bytes of one file; what it declares is checked before anything is read
 NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
 HINT = "a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
 
@@ -36,6 +35,8 @@ class Idx(Dataset):
         Raises:
             DdpmkitError: when a file is missing, damaged, or declares something else than it holds; it is named.
         """
+        from ddpmkit.builtin.datasets._classes import class_notes
+
         held = {split: tuple(_read(file, dims) for file, dims in self._files(split)) for split in NAMES}
         for split, (images, labels) in held.items():
             if len(images) != len(labels):
@@ -55,7 +56,8 @@ class Idx(Dataset):
             )
         splits = {"train": labels[:cut], "validation": labels[cut:], "test": test_labels}
         plain = {split: array.astype("int64") for split, array in splits.items()}
-        return Images(train[:cut, None], train[cut:, None], test[:, None], 256, plain)
+        notes = tuple(f"{Path(self.path).name}: {note}" for note in class_notes(plain))
+        return Images(train[:cut, None], train[cut:, None], test[:, None], 256, plain, notes)
 
     def stamp(self) -> Any:
         """Return what changes with the files, without reading them."""
@@ -66,13 +68,13 @@ class Idx(Dataset):
         if not self.path:
             raise DdpmkitError("idx needs a folder", f"write --dataset idx:path=..., {HINT}")
         folder = Path(self.path)
-        if not folder.is_dir():
-            what = "is no folder" if folder.exists() else "is not there"
+        if (seen := what_is_at(folder)) != "folder":
+            what = "is no folder" if seen else "is not there"
             raise DdpmkitError(f"'{self.path}' {what}", f"give path= {HINT}")
         found = []
         for stem, dims in zip(NAMES[split], (3, 1), strict=True):
             names = [f"{stem}{dot}idx{dims}-ubyte{end}" for end in ("", ".gz") for dot in ("-", ".")]
-            here = [folder / name for name in names if (folder / name).is_file()]
+            here = [folder / name for name in names if what_is_at(folder / name) == "file"]
             if not here:
                 raise DdpmkitError(f"'{self.path}' holds no {names[0]}, gzipped or not", f"give path= {HINT}")
             found.append((here[0], dims))
@@ -97,11 +99,15 @@ def _read(file: Path, dims: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
             shape = tuple(int.from_bytes(start[k : k + 4], "big") for k in range(4, head, 4))
             count = math.prod(shape)
             declared = f"'{file}' declares {' x '.join(map(str, shape))} bytes"
-            if count > LIMIT or count == 0:
-                raise DdpmkitError(f"{declared}, {'more than is read' if count else 'which is nothing'}", "look at it")
+            if count == 0:
+                raise DdpmkitError(f"'{file}' declares no {'pixels' if dims == 3 else 'labels'}", "fetch it again")
+            if count > MOST_READ:
+                raise DdpmkitError(f"{declared}, and no more than {MOST_READ} are read", "fetch it again, or use fewer")
             if file.suffix != ".gz" and file.stat().st_size != head + count:
                 raise DdpmkitError(f"{declared} and holds {file.stat().st_size - head}", "fetch it again")
             data = stream.read(count + 1)
+    except PermissionError as err:
+        raise unread(file, err) from None
     except (OSError, *DAMAGE) as err:
         raise DdpmkitError(f"'{file}' can't be read: {' '.join(str(err).split())}", "fetch it again") from None
     if len(data) != count:

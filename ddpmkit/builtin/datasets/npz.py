@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, param
+from ddpmkit import DAMAGE, MOST_READ, Dataset, DdpmkitError, Images, file_stamp, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
 
-LIMIT = 8 * 2**30  # bytes; what a file declares is checked before anything is read
 CHANNELS = (1, 2, 3, 4)
 MOST_LABEL = 2**31 - 1
 
@@ -41,21 +40,25 @@ class Npz(Dataset):
         """
         import numpy as np
 
+        from ddpmkit.builtin.datasets._classes import class_notes
+
         if not self.path:
             raise DdpmkitError("npz needs a file", "write --dataset npz:path=images.npz")
-        if Path(self.path).exists() and not Path(self.path).is_file():
+        if what_is_at(self.path) not in (None, "file"):
             # A pipe can be read once, and every worker reads the data.
             raise DdpmkitError(
                 f"'{self.path}' is no readable .npz file: it is no file", "write --dataset npz:path=images.npz"
             )
         try:
             with zipfile.ZipFile(self.path) as archive:
-                if sum(info.file_size for info in archive.infolist()) > LIMIT:
-                    raise DdpmkitError(f"{self.path} unpacks to more than {LIMIT >> 30} GiB", "split the file")
+                if sum(info.file_size for info in archive.infolist()) > MOST_READ:
+                    raise DdpmkitError(f"{self.path} unpacks to more than {MOST_READ >> 30} GiB", "split the file")
             with np.load(self.path, allow_pickle=False) as arrays:
                 held = {key: arrays[key] for key in arrays.files if key.endswith(("_images", "_labels"))}
         except FileNotFoundError:
             raise DdpmkitError(f"there is no file '{self.path}'", "write --dataset npz:path=images.npz") from None
+        except PermissionError as err:
+            raise unread(self.path, err) from None
         except (OSError, *DAMAGE) as err:
             raise DdpmkitError(
                 f"'{self.path}' is no readable .npz file: {' '.join(str(err).split())}",
@@ -85,12 +88,13 @@ class Npz(Dataset):
             labels = {"train": seen[:cut], "validation": seen[cut:], "test": other}
         elif here:
             notes.append(f"{here[0]} were left out, since the other split has none")
+        notes += class_notes(labels)
         images = Images(train[:cut], train[cut:], test, self.levels, labels)
         return replace(images, notes=tuple(f"{Path(self.path).name}: {note}" for note in notes))
 
     def stamp(self) -> Any:
         """Return what changes with the file, without reading it; None for what is no file, which load refuses."""
-        return file_stamp([self.path]) if Path(self.path).is_file() else None
+        return file_stamp([self.path]) if what_is_at(self.path) == "file" else None
 
     def _images(self, held: dict[str, Any], key: str) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], str]:
         """The images as (N, C, H, W), and in which order of their axes they were read."""

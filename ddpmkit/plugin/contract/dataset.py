@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmkit.plugin.blame import blame
 from ddpmkit.plugin.contract.answers import refuse, shown
-from ddpmkit.plugin.interfaces import Images
+from ddpmkit.plugin.interfaces import SPLITS, Images
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Dataset
-
-SPLITS = ("train", "validation", "test")
 
 
 def images(dataset: Dataset, *, again: bool = False) -> Images:

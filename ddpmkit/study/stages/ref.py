@@ -32,6 +32,7 @@ class Ref(StageKind):
     metrics: tuple[Identity, ...]
     features: Identity  # with the extractor's fingerprint
     samples: int
+    flip: bool = added(False)  # whether a metric looks at the training images, and the network was shown them mirrored
     given_class: bool = added(False)  # whether a plain model that is told the class is among the baselines
 
     @classmethod
@@ -47,20 +48,23 @@ class Ref(StageKind):
                 metrics=tuple(w.identified[0] for w in asked.metrics),
                 features={**identity, "fingerprint": asked.fingerprint},
                 samples=at.settings.samples,
+                flip=at.settings.flip and any("training" in w.metric.needs for w in asked.metrics),
                 given_class=at.settings.conditional,
             )
             recipe = {**context.recipe, "features": record, "metrics": {w.key: w.identified[1] for w in asked.metrics}}
-            yield Stage(spec, recipe, f"reference {asked.label}", len(context.images.test))
+            mirrored = ", training images mirrored too" if spec.flip else ""
+            yield Stage(spec, recipe, f"reference {asked.label}{mirrored}", len(context.images.test))
 
     def run(self, w: Work) -> Output:
         """Take the features, the floor of each metric (real against real) and the baselines."""
         from ddpmkit.distances import prepare
         from ddpmkit.distances.by_class import heldout_by_class
+        from ddpmkit.distances.copies import shown_mirrored
         from ddpmkit.likelihood.baselines import categorical_bits, categorical_bits_given_class, uniform_bits
 
         images, features = w.images(self.data), w.component("features")
         metrics = w.metrics(self.metrics)
-        made = prepare(images, features, split=self.split, floor=self.samples, metrics=metrics)
+        made = prepare(images, features, split=self.split, floor=self.samples, metrics=metrics, flip=self.flip)
         made.check_again()
         y = made.features
         if y is None:
@@ -69,7 +73,8 @@ class Ref(StageKind):
         told, given_class, heldout = made.protocol, {}, []
         if self.given_class:
             if any(metric.name == "copy" for metric in metrics.values()):
-                heldout = heldout_by_class(images.train, images.test, images.labels["test"])
+                seen = shown_mirrored(images.train) if self.flip else images.train
+                heldout = heldout_by_class(seen, images.test, images.labels["test"])
             given_class["uniform"] = uniform_bits(images.levels)
             given_class["per-pixel categorical, given the class"] = categorical_bits_given_class(
                 images.train,

@@ -51,7 +51,7 @@ class Score(StageKind):
         levels = drawn["levels"]
         taken = w.arrays("ref", self.ref, "features")["reference"]
         images = w.images(ref.data)
-        made = prepare(images, w.component("features"), split=ref.split, taken=taken)
+        made = prepare(images, w.component("features"), split=ref.split, taken=taken, flip=ref.flip)
         made.check_again()
         metrics = w.metrics(self.metrics)
         sets = made.beside(made.checked(levels))

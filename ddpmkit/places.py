@@ -1,0 +1,71 @@
+"""What is at a path: asked before it is read, so that what is wrong is said of the path and not of its reader."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from ddpmkit.errors import DdpmkitError
+
+MOST_READ = 8 * 2**30  # bytes of one file or folder; what it declares is looked at before anything is read
+
+
+def what_is_at(path: str | Path) -> Literal["folder", "file", "other"] | None:
+    """Say what a path leads to, through links; None where there is nothing, or a link to nothing.
+
+    Raises:
+        DdpmkitError: when that can't be known, as without the permission to look.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - a Path may keep silent about what it may not see
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as err:
+        if err.errno == errno.ELOOP:  # links that lead to each other
+            return None
+        raise _unseen(path, err) from None
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def names_in(folder: str | Path) -> list[str]:
+    """Return the names in a folder, in order.
+
+    Raises:
+        DdpmkitError: when it can't be read.
+    """
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - names, and not paths
+    except OSError as err:
+        raise unread(folder, err) from None
+
+
+def unread(path: str | Path, err: OSError) -> DdpmkitError:
+    """Return the error that a file or folder can't be read."""
+    return DdpmkitError(f"can't read '{path}': {err.strerror or err}", "check its permissions, and the disk")
+
+
+def file_stamp(paths: Iterable[str | Path]) -> list[list[Any]]:
+    """Return for each file its path, size and times of change: what is another where its content is.
+
+    Raises:
+        DdpmkitError: when one is not there.
+    """
+    out, here = [], f"{Path.cwd()}{os.sep}"
+    for text in (os.fspath(path) for path in paths):
+        try:
+            found = os.stat(text)  # noqa: PTH116 - a Path for each of many files takes longer than all else
+        except OSError as err:
+            raise _unseen(text, err) from None
+        whole = text if text.startswith(os.sep) else here + text
+        out.append([whole, found.st_size, found.st_mtime_ns, found.st_ctime_ns])
+    return out
+
+
+def _unseen(path: str | Path, err: OSError) -> DdpmkitError:
+    return DdpmkitError(
+        f"can't look at '{path}': {err.strerror or err}", "check that it is there, and the permissions of its folders"
+    )
