@@ -60,7 +60,9 @@ def test_a_flipped_training_and_another_share_nothing_but_the_reference(plan):
     plain, said, flipped = plan(), plan(axis=["flip=false"]), plan(axis=["flip=true"])
     assert [*plain.stages] == [*said.stages]
     assert all("flip" not in s.spec.json() for s in plain.stages.values())
-    shared = {plain.stages[i].kind for i in plain.stages.keys() & flipped.stages.keys()}
+    assert not plain.stages.keys() & flipped.stages.keys()  # copies are looked for among mirror images too
+    plain_fd, flipped_fd = (plan(axis=[f"flip={f}"], metrics="fd,nll") for f in ("false", "true"))
+    shared = {plain_fd.stages[i].kind for i in plain_fd.stages.keys() & flipped_fd.stages.keys()}
     assert shared == {"ref"}
     both = plan(axis=["flip=false,true"])
     assert counts(both)["train"] == 2
