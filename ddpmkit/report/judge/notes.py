@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.read.by_class import of_one_class
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BASELINE_METRIC, BITS
@@ -166,6 +167,27 @@ def contrast_notes(
     ]
     if absent:
         notes.append(f"{', '.join(absent)}: no interaction of the axes was shown; that is no proof that there is none.")
+    return notes
+
+
+def copy_notes(
+    base: str, copies: Mapping[str, Mapping[str, str]], differences: Mapping[str, Mapping[str, Contrast]]
+) -> list[str]:
+    """Return a note for each metric some of whose cells rest on the stages of others."""
+    notes = []
+    for metric, cells in differences.items():
+        of: dict[str, list[str]] = {}
+        for cell, first in copies.get(metric, {}).items():
+            of.setdefault(first, []).append(cell)
+        same = [f"{_some(names)} as {first}" for first, names in of.items()]
+        own = [cell for cell, c in cells.items() if c.verdict == ONE_RESULT]
+        if own:
+            same.insert(0, f"{_some(own)} as {base}")
+        if same:
+            notes.append(
+                f"{metric}: one result under several names: {'; '.join(same)}. What rests on the same stages is one "
+                "contrast, and counts once."
+            )
     return notes
 
 

@@ -13,7 +13,7 @@ from ddpmkit.files import canonical
 from ddpmkit.report.judge import advice
 from ddpmkit.report.judge.fairness import unfair
 from ddpmkit.report.judge.families import Design, Judged, Measured, judged
-from ddpmkit.report.judge.notes import contrast_notes, notes_of
+from ddpmkit.report.judge.notes import contrast_notes, copy_notes, notes_of
 from ddpmkit.report.judge.overrides import read_directions, read_margin
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
@@ -78,7 +78,10 @@ def summarise(
     values = {m: {c: n.values for c, n in measured[m].numbers.items()} for m in metrics}
     scatter = Scatter(frame, metrics)
     variance = {m: scatter.of_values(m, cells) for m in metrics}
-    of_differences = {m: scatter.of_differences(m, base, differences[m]) for m in metrics}
+    of_differences = {
+        m: scatter.of_differences(m, base, {c: d for c, d in j.differences.items() if c not in j.copies})
+        for m, j in contrasts.items()
+    }
     smallest = {m: advice.smallest(j.tested, j.spreads, alpha) for m, j in contrasts.items()}
     seeds = [int(s) for s in records.plan["grid"]["train_seeds"]]
     notes = notes_of(records, metrics, counts)
@@ -93,6 +96,7 @@ def summarise(
             notes.append(f"{m}: train seeds left out because sample seeds are missing: {'; '.join(short)}.")
     notes += unfair(frame[frame["metric"].isin(metrics)], {m: known[m] for m in metrics if m in known}, base)
     notes += contrast_notes(differences, crossed, points, len(seeds))
+    notes += copy_notes(base, {m: j.copies for m, j in contrasts.items()}, differences)
     return Summary(
         study=records.name,
         cells=cells,
@@ -118,6 +122,7 @@ def summarise(
         alpha=alpha,
         originals={m: own[m] for m in metrics if m in own},
         units=_units(frame, metrics),
+        copies={m: j.copies for m, j in contrasts.items() if j.copies},
         by_class=_by_class(records, everything),
     )
 
