@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ddpmkit.report.judge.families import ONE_RESULT
-from ddpmkit.report.read.by_class import of_one_class
+from ddpmkit.report.read.by_class import balanced, of_one_class
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BASELINE_METRIC, BITS
 from ddpmkit.statistics import Contrast, Interaction, sign_flip_floor
@@ -55,6 +55,12 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
             f"Conditional cells: labels of samples {drawn_as}; guidance w = {strengths}, eps = (1 + w) eps(x_t, y) - w "
             "eps(x_t), where guidance_scale of diffusers is 1 + w. NLL-given-class is -log p(x | y) of the network "
             "without guidance, and is not compared with NLL."
+        )
+    drawn_in_turn = [c["label"] for c in plan["cells"] if balanced(c.get("settings", {}))]
+    if drawn_in_turn:
+        notes.append(
+            f"{_some(drawn_in_turn)}: the classes of these samples are drawn in turn, those of the reference are not: "
+            "what is measured over all samples measures the shares of the classes too."
         )
     copied = done.loc[own == "copy"].groupby("cell", sort=False)["value"].mean()
     if len(copied):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ddpmkit.study.records import ScoreRecord
@@ -10,6 +11,16 @@ from ddpmkit.study.records import ScoreRecord
 OF_ONE = re.compile(r"(.+) class (\d+)")
 NEAR = "near-copies"
 HELD_OUT = "real, held out"  # the row of what real images are by chance
+
+
+SHARES = " labels=balanced"  # what the definition of a number over all of such samples says
+
+
+def balanced(settings: Mapping[str, Any]) -> bool:
+    """Whether a cell's samples are as many of each class, so that their distances measure the shares of classes too."""
+    return bool(
+        settings.get("conditional") and settings.get("sample_labels") == "balanced" and settings.get("guidance") != -1
+    )
 
 
 def of_one_class(metric: str) -> tuple[str, int] | None:
@@ -34,6 +45,7 @@ def class_rows(scored: ScoreRecord, metric: str, shared: dict[str, Any], column:
             continue
         named = f"{name} class {row['class']}"
         said = {"unit": "squared distance", "standard_error": row.get("fd_se")} if key == "fd" else {"unit": "share"}
-        definition = f"{named} n={row['n']}/{row['n_reference']} {shared['definition'].partition(' ref=')[2]}"
+        rest = shared["definition"].partition(" ref=")[2].removesuffix(SHARES)  # one class knows no shares of classes
+        definition = f"{named} n={row['n']}/{row['n_reference']} {rest}"
         out.append({**shared, "metric": named, "value": row[key], "n": row["n"], **said, "definition": definition})
     return out

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.read.by_class import class_rows
+from ddpmkit.report.read.by_class import SHARES, balanced, class_rows
 from ddpmkit.report.read.columns import AXES, COLUMNS, OF_CLASSES, TEXT
 from ddpmkit.report.read.directions import read
 from ddpmkit.report.read.reference import GIVEN_CLASS, Reference
@@ -97,8 +97,9 @@ def read_study(folder: Path) -> Records:
         trained, status = store.record(TrainRecord, r["train"]), store.status("train", r["train"])
         base |= {"train_seconds": status.get("seconds")}
         base |= {"parameters": trained and trained.parameters, "flops": trained and trained.flops}
+        shares = SHARES if balanced(settings[r["cell"]]) else ""
         for features, score, ref in r["scores"]:
-            rows += [{**base, **row} for row in _score_rows(store, stages, r, features, score, ref)]
+            rows += [{**base, **row} for row in _score_rows(store, stages, r, features, score, ref, shares)]
         name = GIVEN_CLASS if settings[r["cell"]].get("conditional") else "NLL"
         for which in ("nll", "nll_train"):
             if r.get(which):
@@ -142,7 +143,7 @@ def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _score_rows(
-    store: Reading, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str
+    store: Reading, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str, shares: str
 ) -> list[dict[str, Any]]:
     """A row for each metric of the drawn images, and for what stands beside it, as the distance without its bias."""
     scored, reference = store.record(ScoreRecord, score), store.record(RefRecord, ref)
@@ -169,6 +170,7 @@ def _score_rows(
                 f"extractor={reference.features[:8]}"
                 + _protocol(reference.reference, reference.levels, reference.resize, reference.quantiser)
                 + _of_plugin(asked)
+                + shares
             )
         state = "failed" if scored and metric in scored.failed else shared["status"]
         row = {
