@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ddpmkit.report.judge.families import ONE_RESULT
-from ddpmkit.report.read.by_class import balanced, of_one_class
+from ddpmkit.report.read.by_class import balanced, classes_in
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BASELINE_METRIC, BITS
 from ddpmkit.statistics import Contrast, Interaction, sign_flip_floor
@@ -31,7 +31,7 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
             )
     else:
         notes.append("One train seed: numbers without intervals, and no verdict can be given.")
-    beside = own.str.endswith("-debiased") | (own.map(of_one_class).notna())
+    beside = own.str.endswith("-debiased") | (done["metric"].isin(list(classes_in(done, records.originals))))
     sampled = done[~own.str.startswith("NLL") & ~beside]
     protocols: dict[str, list[str]] = {}
     definitions = sampled[["metric", "definition"]].dropna().drop_duplicates()

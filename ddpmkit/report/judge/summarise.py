@@ -18,7 +18,7 @@ from ddpmkit.report.judge.overrides import read_directions, read_margin
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.read.by_class import HELD_OUT, NEAR, of_one_class
+from ddpmkit.report.read.by_class import HELD_OUT, NEAR, classes_in
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import meanings
 from ddpmkit.report.read.reference import BITS
@@ -54,7 +54,10 @@ def summarise(
     """
     frame, own = records.results, records.originals
     cells = tuple(c["label"] for c in records.plan["cells"])
-    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if _in_main_table(own.get(m, m)))
+    of_one_class = classes_in(frame, own)
+    metrics = tuple(
+        m for m in dict.fromkeys(frame["metric"]) if m not in of_one_class and _in_main_table(own.get(m, m))
+    )
     base = cells[0] if baseline is None else baseline
     if base not in cells:
         raise DdpmkitError(f"the study has no cell '{base}'{did_you_mean(base, cells)}", f"cells: {', '.join(cells)}")
@@ -123,7 +126,7 @@ def summarise(
         originals={m: own[m] for m in metrics if m in own},
         units=_units(frame, metrics),
         copies={m: j.copies for m, j in contrasts.items() if j.copies},
-        by_class=_by_class(records, everything),
+        by_class=_by_class(records, of_one_class, everything),
     )
 
 
@@ -154,7 +157,7 @@ def _advice(
 
 def _in_main_table(metric: str) -> bool:
     """Whether a metric, by its own name, stands in the main table."""
-    return metric not in HIDDEN and not metric.endswith("-debiased") and of_one_class(metric) is None
+    return metric not in HIDDEN and not metric.endswith("-debiased")
 
 
 def _interval(values: Sequence[float]) -> Interval:
@@ -171,14 +174,13 @@ def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
 
 
 def _by_class(
-    records: Records, found: Mapping[str, Mapping[str, Numbers]]
+    records: Records, of_one_class: Mapping[str, tuple[str, int]], found: Mapping[str, Mapping[str, Numbers]]
 ) -> dict[str, dict[str, dict[int, tuple[float, float]]]]:
     """Return metric -> cell, or real images -> class -> (mean over train seeds, mean number of samples)."""
     frame, own = records.results, records.originals
     out: dict[str, dict[str, dict[int, tuple[float, float]]]] = {}
-    for metric, cells in found.items():
-        if (one := of_one_class(own.get(metric, metric))) is None:
-            continue
+    for metric, one in of_one_class.items():
+        cells = found.get(metric, {})
         counts = frame[frame["metric"] == metric].groupby("cell")["n"].mean()
         # Of several studies, a metric that one of them measured otherwise keeps its own name behind the class.
         name = one[0] + metric.removeprefix(own.get(metric, metric))

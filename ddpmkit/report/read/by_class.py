@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from ddpmkit.study.records import ScoreRecord
 
-OF_ONE = re.compile(r"(.+) class (\d+)")
 NEAR = "near-copies"
+OF_ONE = re.compile(rf"(.+-debiased|{NEAR}) class (\d+)")
 HELD_OUT = "real, held out"  # the row of what real images are by chance
-
-
 SHARES = " labels=balanced"  # what the definition of a number over all of such samples says
 
 
@@ -23,10 +23,26 @@ def balanced(settings: Mapping[str, Any]) -> bool:
     )
 
 
-def of_one_class(metric: str) -> tuple[str, int] | None:
-    """Return a metric and the class that a name says it is of; None where it is of all samples."""
-    found = OF_ONE.fullmatch(metric)
-    return (found[1], int(found[2])) if found else None
+def classes_in(frame: pd.DataFrame, originals: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Return the metrics of a frame that are of one class, each with the metric's own name and the class.
+
+    A name alone does not say so, for a table made elsewhere may have any; these rows' definitions begin with the name.
+
+    Args:
+        frame: Tidy results.
+        originals: Of several studies, a metric's name here -> its own name.
+    """
+    out: dict[str, tuple[str, int]] = {}
+    others = set()
+    rows = frame[["metric", "definition"]].drop_duplicates()
+    for metric, definition in zip(rows["metric"].tolist(), rows["definition"].tolist(), strict=True):
+        own = originals.get(metric, metric)
+        found = OF_ONE.fullmatch(own)
+        if found and str(definition).startswith(f"{own} "):
+            out[metric] = found[1], int(found[2])
+        else:
+            others.add(metric)
+    return {metric: told for metric, told in out.items() if metric not in others}
 
 
 def class_rows(scored: ScoreRecord, metric: str, shared: dict[str, Any], column: str) -> list[dict[str, Any]]:

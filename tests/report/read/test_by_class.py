@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.foreign import records_of
 from ddpmkit.report.read.frames import read_study
 
 
@@ -27,3 +30,26 @@ def test_the_numbers_of_one_class_know_no_shares(labelled):
     rows = frame[frame["metric"] == "FD-x-debiased class 1"]
     assert set(rows["cell"]) == {"data", "balanced"}
     assert rows["definition"].nunique() == 1
+
+
+def test_a_metric_made_elsewhere_may_be_called_after_a_class():
+    names = ("accuracy class 3", "FD-x-debiased class 1", "near-copies class 0", "worst class 1")
+    rows = [
+        {"cell": cell, "train_seed": seed, "metric": m, "value": seed + i}
+        for m in names
+        for i, cell in enumerate("ab")
+        for seed in (0, 1)
+    ]
+    summary = summarise(records_of(pd.DataFrame(rows)))
+    assert summary.metrics == names
+    assert summary.by_class == {}
+
+
+def test_rows_of_classes_are_known_in_a_study_and_in_its_csv(labelled):
+    study = read_study(labelled({"a": {}, "b": {"guidance": 2.0}}))
+    for records in (study, records_of(study.results, axes=["guidance"])):
+        summary = summarise(records)
+        assert set(summary.metrics) == {"FD-x", "NLL-given-class"}
+        assert set(summary.by_class) == {"FD-x-debiased", "near-copies"}
+        assert set(summary.by_class["FD-x-debiased"]["b"]) == {0, 1}
+        assert not any("class 1" in note for note in summary.notes)
