@@ -189,9 +189,17 @@ def _by_class(
             if values:
                 mean = sum(values) / len(values)
                 out.setdefault(name, {}).setdefault(cell, {})[one[1]] = (mean, float(counts[cell]))
-    for ref in records.references if NEAR in out else ():
+    for ref in records.references:
         for row in ref.record.heldout_by_class:
-            out[NEAR].setdefault(HELD_OUT, {})[row["class"]] = (row["near"], row["n"])
+            column = NEAR if ref.near_under is None else ref.near_under.get(row["class"])
+            if column in out:
+                label, value = row["class"], (row["near"], row["n"])
+                before = {m: cells.get(HELD_OUT, {}).get(label) for m, cells in out.items()}
+                # A row has one number of images: those of a study with other images are a row of their own.
+                other = any(
+                    v is not None and (v[1] != value[1] or (m == column and v != value)) for m, v in before.items()
+                )
+                out[column].setdefault(f"{HELD_OUT} ({ref.study})" if other else HELD_OUT, {})[label] = value
     return out
 
 

@@ -62,6 +62,7 @@ def class_rows(scored: ScoreRecord, metric: str, shared: dict[str, Any], column:
         named = f"{name} class {row['class']}"
         said = {"unit": "squared distance", "standard_error": row.get("fd_se")} if key == "fd" else {"unit": "share"}
         rest = shared["definition"].partition(" ref=")[2].removesuffix(SHARES)  # one class knows no shares of classes
-        definition = f"{named} n={row['n']}/{row['n_reference']} {rest}"
+        # Without n, which no two networks have in common where labels are drawn, and which is a column anyway.
+        definition = f"{named} ref={rest}"
         out.append({**shared, "metric": named, "value": row[key], "n": row["n"], **said, "definition": definition})
     return out
