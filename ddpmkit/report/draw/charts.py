@@ -87,7 +87,7 @@ def _grids(
     for cell in records.plan["cells"]:
         interval = summary.intervals[metric].get(cell["label"])
         if interval is not None:
-            at = {a: setting_text(cell["settings"][a]) for a in axes}
+            at = {a: setting_text(cell["settings"].get(a)) for a in axes}
             rest = "".join(f", {a} {at[a]}" for a in axes[2:])
             out.setdefault(rest, {}).setdefault(at[axes[0]], {})[at[axes[1]]] = interval.mean
     return list(out.items())[:GRIDS]
