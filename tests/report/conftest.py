@@ -136,7 +136,7 @@ def write_labelled(
     reference = {
         "label": "FD-x", "floors": {"FD-x": 1.0}, "names": {"fd": "FD-x", "copy": "copy"}, "n_floor": 60,
         "n_reference": 60, "split": "test", "features": "f" * 64, "reference": data, "dims": 2, "levels": 17,
-        "heldout_by_class": list(heldout),
+        "heldout_by_class": list(heldout), "baselines": {"uniform": 4.0875},
     }  # fmt: skip
     ref = maker.stage("ref", f"ref {name}", reference)
     stages: list[dict[str, Any]] = [{"kind": "ref", "id": ref, "label": "reference"}]

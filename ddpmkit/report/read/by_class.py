@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ddpmkit.study.records import ScoreRecord
+from ddpmkit.study.records import RefRecord, ScoreRecord
 
 NEAR = "near-copies"
 OF_ONE = re.compile(rf"(.+-debiased|{NEAR}) class (\d+)")
@@ -43,6 +43,14 @@ def classes_in(frame: pd.DataFrame, originals: Mapping[str, str]) -> dict[str, t
         else:
             others.add(metric)
     return {metric: told for metric, told in out.items() if metric not in others}
+
+
+def too_few(scored: ScoreRecord, reference: RefRecord) -> tuple[str, int, int] | None:
+    """Return a distance that some classes have too few images for, the images that it needs, and the most they have."""
+    short = [min(row["n"], row["n_reference"]) for row in scored.by_class if row.get("fd") is None]
+    if not short or "fd" not in scored.metrics or not reference.dims:
+        return None
+    return reference.names["fd"], 2 * (reference.dims + 1), max(short)  # as distances/by_class.py has it
 
 
 def class_rows(scored: ScoreRecord, metric: str, shared: dict[str, Any], column: str) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ def compare(studies: Sequence[Records]) -> Records:
     seen: dict[tuple[Any, ...], str] = {}
     twice: list[str] = []
     originals: dict[str, str] = {}
+    short: dict[str, tuple[int, int]] = {}
     for name, records in zip(names, studies, strict=True):
         frame = records.results.copy()
         meant = _meanings(frame)
@@ -62,6 +63,9 @@ def compare(studies: Sequence[Records]) -> Records:
         frames.append(frame.assign(cell=frame["cell"].map(labels), metric=frame["metric"].replace(other)))
         columns = {m: other.get(m, m) for m, said in meant.items() if said}
         references += [ref.under(columns, name) for ref in records.references]
+        for metric, (needed, most) in records.short_classes.items():
+            column = columns.get(metric, metric)
+            short[column] = needed, max(most, short.get(column, (0, 0))[1])
     settings = [c["settings"] for c in cells]
     axes = {
         a: list(dict.fromkeys(s[a] for s in settings if a in s))
@@ -84,7 +88,7 @@ def compare(studies: Sequence[Records]) -> Records:
     problems = list(dict.fromkeys(p for r in studies for p in r.problems))
     mixed = tuple(dict.fromkeys(m for r in studies for m in r.mixed))
     return Records(
-        studies[0].folder, plan, pd.concat(frames, ignore_index=True), references, problems, mixed, (), originals
+        studies[0].folder, plan, pd.concat(frames, ignore_index=True), references, problems, mixed, (), short, originals
     )
 
 

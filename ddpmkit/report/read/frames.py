@@ -12,7 +12,7 @@ import pandas as pd
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.read.by_class import SHARES, balanced, class_rows
+from ddpmkit.report.read.by_class import SHARES, balanced, class_rows, too_few
 from ddpmkit.report.read.columns import AXES, COLUMNS, OF_CLASSES, TEXT
 from ddpmkit.report.read.directions import read
 from ddpmkit.report.read.reference import GIVEN_CLASS, Reference
@@ -42,6 +42,9 @@ class Records:
     problems: list[tuple[str, str, str]]  # label, state, error
     mixed: tuple[str, ...] = ()  # what differs between the fingerprints of the stages
     copies: tuple[str, ...] = ()  # cells some of whose samples are likely copies of training images
+    short_classes: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # FD -> images a class needs, the most short
     originals: dict[str, str] = field(default_factory=dict)  # of several studies: a metric's name here -> its own name
 
     @property
@@ -132,7 +135,14 @@ def read_study(folder: Path) -> Records:
         *COLUMNS[2 + len(AXES) :],
         *(["better"] if any("better" in row for row in rows) else []),
     ]
-    return Records(folder, plan, pd.DataFrame(rows, columns=columns), references, problems, mixed, copies)
+    short: dict[str, tuple[int, int]] = {}
+    for r in plan["results"]:
+        for _, score, ref in r["scores"]:
+            scored, reference = store.record(ScoreRecord, score), store.record(RefRecord, ref)
+            if scored and reference and (found := too_few(scored, reference)):
+                name, needed, most = found
+                short[name] = needed, max(most, short.get(name, (0, 0))[1])
+    return Records(folder, plan, pd.DataFrame(rows, columns=columns), references, problems, mixed, copies, short)
 
 
 def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
