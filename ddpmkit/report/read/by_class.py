@@ -10,6 +10,7 @@ import pandas as pd
 
 from ddpmkit.study.records import RefRecord, ScoreRecord
 
+UNTOLD = -1.0
 NEAR = "near-copies"
 OF_ONE = re.compile(rf"(.+-debiased|{NEAR}) class (\d+)")
 HELD_OUT = "real, held out"  # the row of what real images are by chance
@@ -18,9 +19,12 @@ SHARES = " labels=balanced"  # what the definition of a number over all of such 
 
 def balanced(settings: Mapping[str, Any]) -> bool:
     """Whether a cell's samples are as many of each class, so that their distances measure the shares of classes too."""
-    return bool(
-        settings.get("conditional") and settings.get("sample_labels") == "balanced" and settings.get("guidance") != -1
-    )
+    return bool(settings.get("conditional")) and settings.get("sample_labels") == "balanced" and not untold(settings)
+
+
+def untold(settings: Mapping[str, Any]) -> bool:
+    """Whether the network was told no label of what it drew: at w = -1 eps(x_t, y) has no part."""
+    return settings.get("guidance") == UNTOLD
 
 
 def classes_in(frame: pd.DataFrame, originals: Mapping[str, str]) -> dict[str, tuple[str, int]]:
