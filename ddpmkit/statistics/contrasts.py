@@ -147,6 +147,7 @@ def judge(
     *,
     alpha: float = ALPHA,
     margin: float | None = None,
+    copies: Mapping[K, K] | None = None,
 ) -> dict[K, Contrast]:
     """Test every contrast of a family, adjust over the family, and say what may be said.
 
@@ -159,10 +160,14 @@ def judge(
         words: What a difference below zero and one above are called; None for a metric that ranks nothing.
         alpha: Family-wise error rate, once for the differences and once for the equivalences.
         margin: See :func:`equivalence_p`.
+        copies: key -> the key of the contrast that it is another name of, since both rest on the same results; it does
+            not count, and has the p and the level of that one.
     """
-    p_values = {}
+    p_values, first = {}, copies or {}
     if words is not None:
         for key, pairs in family.items():
+            if key in first:
+                continue
             p = paired_p(pairs.differences, pairs.rounding)
             if p is not None and any(pairs.differences):
                 p_values[key] = p
@@ -173,17 +178,17 @@ def judge(
     p_equivalence = {key: p for key, p in equivalence.items() if p is not None}
     p_equivalence_holm, equivalence_levels = _holm(p_equivalence), holm_levels(p_equivalence, alpha)
     out = {}
-    for key, pairs in family.items():
-        d = pairs.differences
+    for name, pairs in family.items():
+        key, d = first.get(name, name), family[first.get(name, name)].differences
         if not d:
-            out[key] = Contrast(math.nan, None, None, None, None, None, 0, "no common seed")
+            out[name] = Contrast(math.nan, None, None, None, None, None, 0, "no common seed")
             continue
         level = levels.get(key, alpha)
         interval = t_interval(d, 1 - level)
         if any(d) and without_spread(d, pairs.rounding):  # an interval of no width would claim what nobody knows
             interval = replace(interval, low=None, high=None)
         equivalence_interval = t_interval(d, 1 - 2 * equivalence_levels[key]) if key in p_equivalence else None
-        out[key] = Contrast(
+        out[name] = Contrast(
             interval.mean,
             interval.low,
             interval.high,

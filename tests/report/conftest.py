@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,72 @@ class StudyMaker:
         return folder
 
 
+LABELLED = {
+    **SETTINGS,
+    "schedule": "linear",
+    "sampling_steps": 5,
+    "conditional": True,
+    "guidance": 0.0,
+    "sample_labels": "data",
+}
+HELD = ({"class": 0, "n": 30, "near": 0.1}, {"class": 1, "n": 30, "near": 0.2})
+
+
+def write_labelled(
+    maker: StudyMaker, cells: dict[str, dict[str, Any]], *, name: str = "demo", seeds: Sequence[int] = (0, 1, 2),
+    classes: int = 2, n: int = 40, heldout: Sequence[dict[str, Any]] = HELD, data: str = "d" * 64, near: float = 0.25,
+    nll: bool = True, labels: Any = None, fd: bool = True,
+) -> Path:  # fmt: skip
+    """Write a study: cell -> what differs from LABELLED. ``labels(settings)`` may give a cell's labels, or None."""
+    rng = np.random.default_rng(0)
+    reference = {
+        "label": "FD-x", "floors": {"FD-x": 1.0}, "names": {"fd": "FD-x", "copy": "copy"}, "n_floor": 60,
+        "n_reference": 60, "split": "test", "features": "f" * 64, "reference": data, "dims": 2, "levels": 17,
+        "heldout_by_class": list(heldout), "baselines": {"uniform": 4.0875},
+    }  # fmt: skip
+    ref = maker.stage("ref", f"ref {name}", reference)
+    stages: list[dict[str, Any]] = [{"kind": "ref", "id": ref, "label": "reference"}]
+    plan_cells, results = [], []
+    for i, (label, differs) in enumerate(cells.items()):
+        settings = {**LABELLED, **differs}
+        plan_cells.append({"label": label, "slug": f"cell-{i}", "point": {"cell": label}, "settings": settings})
+        for seed in seeds:
+            told = labels(settings) if labels else np.arange(n, dtype=np.int64) % classes
+            text = f"{name} {label} {seed}"
+            train = maker.stage("train", text, {"parameters": 9, "flops": 1_000_000})
+            strength = settings["guidance"] if settings["conditional"] else 0
+            passes = 2 if strength not in (0.0, -1.0) else 1
+            drawn = {"count": n, "levels": 17, "evaluations": passes * n * settings["sampling_steps"]}
+            sample = maker.stage("sample", text, drawn)
+            blob = maker.out / "store" / "sample" / sample[:2] / sample / "out" / "samples.safetensors"
+            arrays = {"levels": rng.integers(0, 17, (n, 1, 4, 4), dtype=np.uint8)}
+            blob.write_bytes(save(arrays | ({} if told is None else {"labels": told})))
+            rows = []
+            for c in range(classes) if settings["conditional"] and told is not None else ():
+                row = {"class": c, "n": int((told == c).sum()), "n_reference": 30, "near": near}
+                rows.append(row | ({"fd": 7.0 + c + i + seed / 10, "fd_se": 0.5} if fd else {}))
+            metrics = {"fd": {"value": 5.0 + i + seed / 10, "se": 0.1}, "copy": {"value": 0.9, "se": None}}
+            scored = {"n": n, "metrics": metrics, "by_class": rows}
+            score = maker.stage("score", text, scored)
+            found = {"split": "test", "images": 9, "evaluations": 9, "decoder": "cdf", "decoder_variance": "b", "T": 9}
+            bound = {"total": 3.0 + seed / 10, "standard_error": 0.01}
+            bits = maker.stage("nll", text, found | {"clipped": bound, "unclipped": bound}) if nll else None
+            stages += [{"kind": k, "id": s, "label": f"{k} {text}"} for k, s in (("train", train), ("sample", sample))]
+            stages.append({"kind": "score", "id": score, "label": text, "spec": {"metrics": ["fd", "copy"]}})
+            results.append(
+                {"cell": label, "train_seed": seed, "sample_seed": 0, "train": train, "sample": sample}
+                | {"scores": [["x", score, ref]], "nll": bits}
+            )
+    plan = {
+        "study": name, "cells": plan_cells, "results": results, "stages": stages, "excluded": [], "warnings": [],
+        "grid": {"train_seeds": list(seeds), "sample_seeds": [0], "axes": {}, "settings": LABELLED},
+    }  # fmt: skip
+    folder = maker.out / "studies" / name
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text(json.dumps(plan))
+    return folder
+
+
 @pytest.fixture
 def maker(tmp_path):
     return StudyMaker(tmp_path / "results")
@@ -122,3 +190,9 @@ def maker(tmp_path):
 def study(tmp_path_factory):
     """A finished study of two cells and three seeds; for reading only."""
     return StudyMaker(tmp_path_factory.mktemp("study") / "results").write()
+
+
+@pytest.fixture
+def labelled(maker):
+    """A maker of studies of cells with labels: cell -> the settings in which it differs."""
+    return partial(write_labelled, maker)

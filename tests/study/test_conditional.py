@@ -7,16 +7,20 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import ddpmkit
 from ddpmkit import device as devices
 from ddpmkit.cli import main
 from ddpmkit.diffusion.labels import labels_of_samples
+from ddpmkit.distances import prepare
 from ddpmkit.distances.by_class import heldout_by_class
-from ddpmkit.distances.copies import shown_mirrored
+from ddpmkit.distances.copies import near_copies, shown_mirrored
+from ddpmkit.distances.frechet_error import debiased_frechet
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.report.draw.classes import classes_figure
+from ddpmkit.report.draw.save import save
+from ddpmkit.report.draw.tiles import as_rgb
 from ddpmkit.report.read.classes import the_grid
 from ddpmkit.report.read.conditions import select
 from ddpmkit.report.read.frames import read_study
@@ -361,7 +365,7 @@ def test_the_two_likelihoods_never_share_a_column(out):
 
 
 @pytest.mark.long
-def test_each_class_has_its_numbers_in_results_and_report(out):
+def test_each_class_has_its_numbers_in_results_and_report(out, data):
     found, store = stages(out), Store(out)
     records = read_study(out / "studies" / "tiny")
     scores = {r["cell"]: r["scores"][0][1] for r in records.plan["results"]}
@@ -369,13 +373,32 @@ def test_each_class_has_its_numbers_in_results_and_report(out):
     for cell, score in scores.items():
         mine = frame[(frame["cell"] == cell) & frame["metric"].str.contains(" class ")]
         scored = store.record(ScoreRecord, score)
-        assert len(mine) == sum(("fd" in row) + ("near" in row) for row in scored.by_class)
-        assert (len(mine) == 0) == (not scored.by_class)
+        untold = "guidance=-1" in cell  # no label was told, so no class has numbers
+        assert len(mine) == (0 if untold else sum(("fd" in row) + ("near" in row) for row in scored.by_class))
+        assert (len(mine) == 0) == (not scored.by_class or untold)
     scored = store.record(ScoreRecord, next(s for c, s in scores.items() if "guidance=1.5" in c and "true" in c))
     labels = found[1.5][2]["labels"]
     assert [(r["class"], r["n"]) for r in scored.by_class] == [(c, int((labels == c).sum())) for c in range(3)]
     assert any("fd" in r for r in scored.by_class)
+    # The numbers themselves, from the samples and the data again.
+    images, levels = ddpmkit.build("dataset", data).load(), found[1.5][2]["levels"]
+    made = prepare(images, ddpmkit.build("features", "pca:k=2"), split="test")
+    x, y, real = made.beside(made.checked(levels)).x, made.features, images.labels["test"]
+    near = near_copies(levels, images.train, images.test)
     report = json.loads((out / "studies" / "tiny" / "report.json").read_text())
+    cell = next(c for c in scores if "guidance=1.5" in c and "true" in c)
+    values = frame[frame["cell"] == cell].set_index("metric")["value"]
+    for c in range(3):
+        mine, theirs = x[labels == c], y[real == c]
+        assert values[f"near-copies class {c}"] == near[labels == c].mean()
+        metric = f"FD-pca2-debiased class {c}"
+        assert (metric in values) == (min(len(mine), len(theirs)) >= 6)
+        if metric in values:
+            own = debiased_frechet(mine, theirs.mean(0), np.cov(theirs.T), n_reference=len(theirs), reference=theirs)
+            assert values[metric] == pytest.approx(own.value, rel=1e-6)
+            assert report["by_class"]["FD-pca2-debiased"][cell][f"{c}"] == [values[metric], len(mine)]
+    assert sum("FD-pca2-debiased" in m for m in values.index) > 1
+    assert any(note.startswith("FD-pca2 by class needs 6 images of a class") for note in report["notes"])
     table = next(t for t in report["tables"] if t["title"].startswith("class by class"))
     assert table["columns"][:3] == ["cell", "class", "images"]
     assert len(table["rows"]) == 3 * 2 + 3  # of the two that were told labels, and what held-out images are by chance
@@ -410,8 +433,16 @@ def test_the_classes_are_drawn(out, tmp_path, capsys, suffix):
     path = tmp_path / f"classes{suffix}"
     assert main(["plot", "classes", "tiny", "--where", "conditional=true", "--out", str(out), "--to", str(path)]) == 0
     assert f"wrote {path}" in capsys.readouterr().err
-    if suffix == ".png":
-        assert np.asarray(Image.open(path).convert("L")).std() > 10
+    grid = the_grid(select(read_study(out / "studies" / "tiny"), ["conditional=true"]))
+    figure = classes_figure(grid)
+    shown = [axis.images[0].get_array() for axis in figure.axes]
+    for pixels, images in zip(shown, (images for row in grid.pictures for images in row), strict=True):
+        assert np.array_equal(pixels[: images.shape[2], : images.shape[3]], as_rgb(images[:1], 17)[0])
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["w = -1, no label", "w = 0", "w = 1.5"]
+    assert [axis.get_ylabel() for axis in figure.axes[::3]] == ["0", "1", "2"]
+    save(figure, tmp_path / "again", [suffix[1:]])
+    if suffix == ".png":  # the ids within an SVG hang on its file's name
+        assert path.read_bytes() == (tmp_path / "again.png").read_bytes()
     folder = out / "studies" / "tiny"
     assert 'id="classes"' in (folder / "report.html").read_text()
     assert (folder / "figures" / "classes.png").is_file()
@@ -426,7 +457,8 @@ def test_a_picture_shows_each_class_under_its_own_label(out):
     for row, label in zip(grid.pictures, grid.classes, strict=True):
         for images, strength in zip(row, grid.guidances, strict=True):
             arrays = found[strength][2]
-            assert np.array_equal(images, arrays["levels"][arrays["labels"] == label][:5])
+            mine = arrays["levels"][5 * label :] if strength == -1 else arrays["levels"][arrays["labels"] == label]
+            assert np.array_equal(images, mine[:5])
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ddpmkit.report.draw.chart import Chart
-from ddpmkit.report.draw.classes import classes_figure
+from ddpmkit.report.draw.classes import classes_figure, told
 from ddpmkit.report.draw.forest import forest
 from ddpmkit.report.draw.grid import shaded
 from ddpmkit.report.draw.labels import short
@@ -87,7 +87,7 @@ def _grids(
     for cell in records.plan["cells"]:
         interval = summary.intervals[metric].get(cell["label"])
         if interval is not None:
-            at = {a: setting_text(cell["settings"][a]) for a in axes}
+            at = {a: setting_text(cell["settings"].get(a)) for a in axes}
             rest = "".join(f", {a} {at[a]}" for a in axes[2:])
             out.setdefault(rest, {}).setdefault(at[axes[0]], {})[at[axes[1]]] = interval.mean
     return list(out.items())[:GRIDS]
@@ -97,12 +97,15 @@ def _classes(records: Records) -> Iterator[Chart]:
     """A row a class and a column a strength, for each group of cells that differ in their guidance alone."""
     if not any(c.get("settings", {}).get("conditional") for c in records.plan["cells"]):
         return
-    for number, grid in enumerate(class_grids(records)[:GRIDS]):
+    grids = class_grids(records)
+    for number, grid in enumerate(grids[:GRIDS]):
         stem = "classes" + (f"-{number + 1}" if number else "")
-        strengths = ", ".join(f"{w:g}" for w in grid.guidances)
-        rest = f"; {grid.said}" if grid.said else ""
-        alt = f"Samples, a row a class, a column a strength of guidance: {strengths}{rest}."
-        yield Chart(stem, "classes", grid.said or "A row a class, a column a guidance", alt, classes_figure(grid))
+        alt = f"Samples, a row a class, a column a strength of guidance: {'; '.join(grid.heads)}; {told(grid)}."
+        title = grid.said or "A row a class, a column a guidance"
+        if number == GRIDS - 1 and len(grids) > GRIDS:
+            hint = " ".join(f"--where {condition}" for condition in grids[GRIDS].where)
+            title += f" ({GRIDS} of {len(grids)} such pictures are here; ddpmkit plot classes {hint} draws the next)"
+        yield Chart(stem, "classes", title, alt, classes_figure(grid))
 
 
 def _along_the_way(records: Records) -> Iterator[Chart]:

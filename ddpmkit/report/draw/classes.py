@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ddpmkit.report.read.classes import ClassGrid
 
 SIDE = 0.36  # inches of one picture
+LETTERS, LINE = 16, 0.14  # of the text above: letters an inch, inches a line
 BLOCK, HEAD, MARGIN = 0.16, 0.46, 0.72  # between two strengths, above the first class, left of the first strength
 
 
@@ -28,14 +30,17 @@ def classes_figure(grid: ClassGrid) -> Figure:
     height, width = grid.pictures[0][0].shape[2:]
     wide, high = across * SIDE, SIDE * height / width
     columns, rows = len(grid.guidances), len(grid.classes)
-    total = MARGIN + columns * wide + (columns - 1) * BLOCK, HEAD + rows * high
+    across_all = MARGIN + columns * wide + (columns - 1) * BLOCK
+    lines = textwrap.wrap(told(grid), max(20, int((across_all - MARGIN) * LETTERS)))
+    head = HEAD + LINE * (len(lines) - 1)
+    total = across_all, head + rows * high
     figure = Figure(figsize=total, dpi=200)
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(
         left=MARGIN / total[0],
         right=1,
         bottom=0,
-        top=1 - HEAD / total[1],
+        top=1 - head / total[1],
         wspace=BLOCK / wide,
         hspace=0.0,
     )
@@ -43,14 +48,22 @@ def classes_figure(grid: ClassGrid) -> Figure:
         for axis, images in zip(row, pictures, strict=True):
             _tiles(axis, images, grid.levels, across)
         row[0].set_ylabel(f"{label}", rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=4)
-    for axis, strength in zip(axes[0], grid.guidances, strict=True):
-        axis.set_title(f"w = {strength:g}", fontsize=9, color=INK, pad=4)
+    for axis, over in zip(axes[0], grid.heads, strict=True):
+        axis.set_title(over, fontsize=9, color=INK, pad=4)
     middle = (MARGIN + total[0]) / 2 / total[0]
-    told = "guidance w" + (f"; {plain(grid.said)}" if grid.said else "")
-    figure.text(middle, 1 - 0.06 / total[1], told, ha="center", va="top", fontsize=8.5, color=MUTED)
-    down = (total[1] - HEAD) / 2 / total[1]
+    text = "\n".join(plain(line) for line in lines)
+    figure.text(middle, 1 - 0.06 / total[1], text, ha="center", va="top", fontsize=8.5, color=MUTED)
+    down = (total[1] - head) / 2 / total[1]
     figure.text(0.14 / total[0], down, "class", rotation=90, ha="center", va="center", fontsize=8.5, color=MUTED)
     return figure
+
+
+def told(grid: ClassGrid) -> str:
+    """What the picture is of: the cells, and the classes that it has no room for."""
+    out = "guidance w" + (f"; {grid.said}" if grid.said else "")
+    if grid.left_out:
+        out += f"; the first {len(grid.classes)} of {len(grid.classes) + grid.left_out} classes"
+    return out
 
 
 def _tiles(axis: Any, images: Levels, levels: int, across: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.frames import Records
@@ -87,7 +88,9 @@ def confirmation(summary: Summary, seeds: int = 5, metric: str | None = None) ->
     candidates = {
         c: d
         for c, d in summary.differences.get(chosen, {}).items()
-        if d.n > 0 and d.verdict not in ("not comparable", "identical") and not set(summary.counts[c]) - {"done"}
+        if d.n > 0
+        and d.verdict not in ("not comparable", "identical", ONE_RESULT)
+        and not set(summary.counts[c]) - {"done"}
     }
     if not candidates:
         raise DdpmkitError(f"no cell can be held against {summary.baseline} on {chosen}", "ddpmkit status")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
+from ddpmkit.report.judge.same import Form, any_shared, form
 from ddpmkit.report.judge.seeds import BySeed, Numbers, shared
 from ddpmkit.report.read.meaning import Meaning, comparable
 from ddpmkit.statistics import (
@@ -22,6 +24,8 @@ from ddpmkit.statistics import (
     words,
 )
 
+K = TypeVar("K", bound=Hashable)
+ONE_RESULT = "one result"  # both sides rest on the same stages: the metric does not see what tells the cells apart
 NOTHING = Contrast(math.nan, None, None, None, None, None, 0, "not comparable")
 
 
@@ -78,6 +82,7 @@ class Judged:
         tested: the contrasts that Holm counts.
         spreads: the sd over seeds of each tested contrast's differences, where they differ.
         open: contrast -> what is undecided for want of seeds, with that sd.
+        copies: cell -> the cell whose contrast its own is another name of, since both rest on the same stages.
     """
 
     differences: dict[str, Contrast]
@@ -86,6 +91,7 @@ class Judged:
     tested: tuple[Contrast, ...]
     spreads: tuple[float, ...]
     open: dict[str, tuple[Contrast, float]]
+    copies: dict[str, str]
 
 
 def judged(design: Design, metric: Measured) -> Judged:
@@ -101,13 +107,17 @@ def judged(design: Design, metric: Measured) -> Judged:
                 family["cell", cell] = Pairs.match(both[cell], both[base], *whole)
     matched = _effects(design, metric, values)
     pairs = {**family, **{k: m.pairs for k, m in matched.items()}}
-    contrasts = judge(pairs, ranks, alpha=design.alpha, margin=metric.margin)
+    groups: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {k: ((k[1], base),) for k in family}
+    groups |= {k: m.cells for k, m in matched.items()}
+    contrasts, copies = _tested(metric, design, pairs, groups, ranks)
     squares: list[Matched] = interactions(
         design.points, values, base, broken=design.broken, comparable=metric.alike, shared=metric.side_by_side
     )
     ranking = ("interaction", "interaction") if ranks else None
-    crossed = judge(dict(enumerate(m.pairs for m in squares)), ranking, alpha=design.alpha, margin=metric.margin)
-    counted = [k for k, c in contrasts.items() if c.p_holm is not None]
+    crossed, _ = _tested(
+        metric, design, dict(enumerate(m.pairs for m in squares)), dict(enumerate(m.cells for m in squares)), ranking
+    )
+    counted = [k for k, c in contrasts.items() if c.p_holm is not None and k not in copies]
     # Where all differences are the same their spread is not known, rather than zero.
     spreads = {k: float(np.std(pairs[k].differences, ddof=1)) for k in counted if not contrasts[k].flat}
     return Judged(
@@ -124,7 +134,30 @@ def judged(design: Design, metric: Measured) -> Judged:
             for k, sd in spreads.items()
             if contrasts[k].verdict == "inconclusive" and (contrasts[k].p_holm or 0) > design.alpha
         },
+        {k[1]: of[1] for k, of in copies.items() if k[0] == of[0] == "cell"},
     )
+
+
+def _tested(
+    metric: Measured,
+    design: Design,
+    pairs: Mapping[K, Pairs],
+    groups: Mapping[K, tuple[tuple[str, ...], ...]],
+    ranks: tuple[str, str] | None,
+) -> tuple[dict[K, Contrast], dict[K, K]]:
+    """Test a family in which what rests on the same stages counts once; return which contrasts are copies of which."""
+    firsts: dict[Form, K] = {}
+    copies: dict[K, K] = {}
+    nothing = set()
+    for key, both in pairs.items() if any_shared(metric.numbers) else ():
+        if both.seeds:
+            rests_on = form(metric.numbers, groups[key], both.seeds)
+            if not rests_on:
+                nothing.add(key)
+            elif firsts.setdefault(rests_on, key) != key:
+                copies[key] = firsts[rests_on]
+    found = judge(pairs, ranks, alpha=design.alpha, margin=metric.margin, copies=copies)
+    return {k: replace(c, verdict=ONE_RESULT) if k in nothing else c for k, c in found.items()}, copies
 
 
 def _effects(

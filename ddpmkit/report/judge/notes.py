@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ddpmkit.report.read.by_class import of_one_class
+from ddpmkit.report.judge.class_notes import class_notes, evaluations
+from ddpmkit.report.judge.families import ONE_RESULT
+from ddpmkit.report.judge.some import some
+from ddpmkit.report.read.by_class import classes_in
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BASELINE_METRIC, BITS
 from ddpmkit.statistics import Contrast, Interaction, sign_flip_floor
@@ -30,7 +33,7 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
             )
     else:
         notes.append("One train seed: numbers without intervals, and no verdict can be given.")
-    beside = own.str.endswith("-debiased") | (own.map(of_one_class).notna())
+    beside = own.str.endswith("-debiased") | (done["metric"].isin(list(classes_in(done, records.originals))))
     sampled = done[~own.str.startswith("NLL") & ~beside]
     protocols: dict[str, list[str]] = {}
     definitions = sampled[["metric", "definition"]].dropna().drop_duplicates()
@@ -42,19 +45,14 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append(f"{', '.join(names)}: {rest}; samples are rounded to the grey levels.")
     if any(metric.startswith("FD-") for metric in metrics):
         notes.append("Not FID: FD is over another extractor than Inception's.")
-    samplers = frame.loc[frame["metric"].isin(sampled["metric"].unique()), ["sampler", "sampling_steps"]]
-    steps = ", ".join(f"{r.sampler} {r.sampling_steps} steps" for r in samplers.dropna().drop_duplicates().itertuples())
+    drawn = frame[frame["metric"].isin(sampled["metric"].unique())]
+    steps = ", ".join(
+        f"{sampler} {steps} steps{evaluations(records, rows)}"
+        for (sampler, steps), rows in drawn.groupby(["sampler", "sampling_steps"], sort=False)
+    )
     if steps:
         notes.append(f"Sampling: {steps}. The row 'real, ...' is what real images of that split score.")
-    labelled = [c["settings"] for c in plan["cells"] if c.get("settings", {}).get("conditional")]
-    if labelled:
-        strengths = ", ".join(dict.fromkeys(f"{s['guidance']:g}" for s in labelled))
-        drawn_as = " / ".join(dict.fromkeys(str(s["sample_labels"]) for s in labelled))
-        notes.append(
-            f"Conditional cells: labels of samples {drawn_as}; guidance w = {strengths}, eps = (1 + w) eps(x_t, y) - w "
-            "eps(x_t), where guidance_scale of diffusers is 1 + w. NLL-given-class is -log p(x | y) of the network "
-            "without guidance, and is not compared with NLL."
-        )
+    notes += class_notes(records, metrics)
     copied = done.loc[own == "copy"].groupby("cell", sort=False)["value"].mean()
     if len(copied):
         text = ", ".join(f"{cell} {v:.2f}" for cell, v in copied.items())
@@ -125,7 +123,7 @@ def contrast_notes(
     contrasts = [(m, cell, c) for m, cells in differences.items() for cell, c in cells.items()]
     fewer = [f"{cell} {m} {c.n}" for m, cell, c in contrasts if 0 < c.n < seeds]
     if fewer:
-        notes.append(f"Paired on the seeds that both cells have, fewer than {seeds}: {_some(fewer)}.")
+        notes.append(f"Paired on the seeds that both cells have, fewer than {seeds}: {some(fewer)}.")
     floors = sorted({c.n for _, _, c in contrasts if c.p_sign_flip is not None})
     if floors:
         notes.append(
@@ -143,7 +141,7 @@ def contrast_notes(
     flat = [f"{cell} {m} {c.difference:+.3g}" for m, cell, c in contrasts if c.flat]
     if flat:
         notes.append(
-            f"The same difference on every seed: {_some(flat)}. Were the values rounded? Nothing is known of the"
+            f"The same difference on every seed: {some(flat)}. Were the values rounded? Nothing is known of the"
             " spread, so there is no interval and no test against a margin; p is the least of the sign-flip test."
         )
     if any(c.verdict == "identical" for _, _, c in contrasts):
@@ -169,5 +167,22 @@ def contrast_notes(
     return notes
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def copy_notes(
+    base: str, copies: Mapping[str, Mapping[str, str]], differences: Mapping[str, Mapping[str, Contrast]]
+) -> list[str]:
+    """Return a note for each metric some of whose cells rest on the stages of others."""
+    notes = []
+    for metric, cells in differences.items():
+        of: dict[str, list[str]] = {}
+        for cell, first in copies.get(metric, {}).items():
+            of.setdefault(first, []).append(cell)
+        same = [f"{some(names)} as {first}" for first, names in of.items()]
+        own = [cell for cell, c in cells.items() if c.verdict == ONE_RESULT]
+        if own:
+            same.insert(0, f"{some(own)} as {base}")
+        if same:
+            notes.append(
+                f"{metric}: one result under several names: {'; '.join(same)}. What rests on the same stages is one "
+                "contrast, and counts once."
+            )
+    return notes

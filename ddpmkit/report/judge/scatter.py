@@ -35,7 +35,8 @@ class Scatter:
         """Split the scatter of one number, pooled over the cells."""
         by_cell = self.numbers.get(metric, {})
         noise = float(self.noise.get(metric, math.nan))
-        nested = [{t: list(v.values()) for t, v in by_cell[c].items()} for c in cells if c in by_cell]
+        once = {str(by_cell[c]): by_cell[c] for c in cells if c in by_cell}  # cells may rest on the same stages
+        nested = [{t: list(v.values()) for t, v in of_cell.items()} for of_cell in once.values()]
         return components(nested, None if math.isnan(noise) else noise)
 
     def of_differences(self, metric: str, base: str, contrasts: Mapping[str, Contrast]) -> Components | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -19,11 +19,13 @@ class Numbers:
         values: train seed -> mean over its sample seeds, where all of them have a number.
         samples: train seed -> sample seed -> number, for the same train seeds.
         short: train seeds that were left out because they have fewer sample seeds than most of this cell.
+        sources: train seed -> sample seed -> the result that the number is of: its stage, where the records say it.
     """
 
     values: dict[int, float] = field(default_factory=dict)
     samples: dict[int, dict[int, float]] = field(default_factory=dict)
     short: tuple[int, ...] = ()
+    sources: dict[int, dict[int, Hashable]] = field(default_factory=dict)
 
 
 def numbers(frame: pd.DataFrame) -> dict[str, dict[str, Numbers]]:
@@ -46,12 +48,15 @@ def numbers(frame: pd.DataFrame) -> dict[str, dict[str, Numbers]]:
         usual = _usual(size for _, size in by.values())
         short = tuple(s for s, (_, size) in by.items() if size < usual)
         values = {s: mean for s, (mean, size) in by.items() if size >= usual}
-        out.setdefault(metric, {})[cell] = Numbers(values, {s: {} for s in values}, short)
-    columns = (rows[k].tolist() for k in (*keys, "sample_seed", "value"))
-    for metric, cell, seed, sample, value in zip(*columns, strict=True):
-        samples = out[str(metric)][str(cell)].samples.get(int(seed))
-        if samples is not None:
-            samples[int(sample)] = float(value)
+        out.setdefault(metric, {})[cell] = Numbers(values, {s: {} for s in values}, short, {s: {} for s in values})
+    columns = (rows[k].tolist() for k in (*keys, "sample_seed", "value", "stage"))
+    for metric, cell, seed, sample, value, stage in zip(*columns, strict=True):
+        one = out[str(metric)][str(cell)]
+        if int(seed) in one.samples:
+            one.samples[int(seed)][int(sample)] = float(value)
+            # In a table made elsewhere a stage may be anything; only with the number too it is one result.
+            known = isinstance(stage, str) and stage != ""
+            one.sources[int(seed)][int(sample)] = (stage, float(value)) if known else (cell, int(sample))
     return out
 
 

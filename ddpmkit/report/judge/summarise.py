@@ -13,12 +13,12 @@ from ddpmkit.files import canonical
 from ddpmkit.report.judge import advice
 from ddpmkit.report.judge.fairness import unfair
 from ddpmkit.report.judge.families import Design, Judged, Measured, judged
-from ddpmkit.report.judge.notes import contrast_notes, notes_of
+from ddpmkit.report.judge.notes import contrast_notes, copy_notes, notes_of
 from ddpmkit.report.judge.overrides import read_directions, read_margin
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.read.by_class import HELD_OUT, NEAR, of_one_class
+from ddpmkit.report.read.by_class import HELD_OUT, NEAR, classes_in
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import meanings
 from ddpmkit.report.read.reference import BITS
@@ -54,7 +54,10 @@ def summarise(
     """
     frame, own = records.results, records.originals
     cells = tuple(c["label"] for c in records.plan["cells"])
-    metrics = tuple(m for m in dict.fromkeys(frame["metric"]) if _in_main_table(own.get(m, m)))
+    of_one_class = classes_in(frame, own)
+    metrics = tuple(
+        m for m in dict.fromkeys(frame["metric"]) if m not in of_one_class and _in_main_table(own.get(m, m))
+    )
     base = cells[0] if baseline is None else baseline
     if base not in cells:
         raise DdpmkitError(f"the study has no cell '{base}'{did_you_mean(base, cells)}", f"cells: {', '.join(cells)}")
@@ -78,7 +81,10 @@ def summarise(
     values = {m: {c: n.values for c, n in measured[m].numbers.items()} for m in metrics}
     scatter = Scatter(frame, metrics)
     variance = {m: scatter.of_values(m, cells) for m in metrics}
-    of_differences = {m: scatter.of_differences(m, base, differences[m]) for m in metrics}
+    of_differences = {
+        m: scatter.of_differences(m, base, {c: d for c, d in j.differences.items() if c not in j.copies})
+        for m, j in contrasts.items()
+    }
     smallest = {m: advice.smallest(j.tested, j.spreads, alpha) for m, j in contrasts.items()}
     seeds = [int(s) for s in records.plan["grid"]["train_seeds"]]
     notes = notes_of(records, metrics, counts)
@@ -93,6 +99,7 @@ def summarise(
             notes.append(f"{m}: train seeds left out because sample seeds are missing: {'; '.join(short)}.")
     notes += unfair(frame[frame["metric"].isin(metrics)], {m: known[m] for m in metrics if m in known}, base)
     notes += contrast_notes(differences, crossed, points, len(seeds))
+    notes += copy_notes(base, {m: j.copies for m, j in contrasts.items()}, differences)
     return Summary(
         study=records.name,
         cells=cells,
@@ -118,7 +125,8 @@ def summarise(
         alpha=alpha,
         originals={m: own[m] for m in metrics if m in own},
         units=_units(frame, metrics),
-        by_class=_by_class(records, everything),
+        copies={m: j.copies for m, j in contrasts.items() if j.copies},
+        by_class=_by_class(records, of_one_class, everything),
     )
 
 
@@ -149,7 +157,7 @@ def _advice(
 
 def _in_main_table(metric: str) -> bool:
     """Whether a metric, by its own name, stands in the main table."""
-    return metric not in HIDDEN and not metric.endswith("-debiased") and of_one_class(metric) is None
+    return metric not in HIDDEN and not metric.endswith("-debiased")
 
 
 def _interval(values: Sequence[float]) -> Interval:
@@ -166,14 +174,13 @@ def by_seed(frame: pd.DataFrame, metric: str, cell: str) -> dict[int, float]:
 
 
 def _by_class(
-    records: Records, found: Mapping[str, Mapping[str, Numbers]]
+    records: Records, of_one_class: Mapping[str, tuple[str, int]], found: Mapping[str, Mapping[str, Numbers]]
 ) -> dict[str, dict[str, dict[int, tuple[float, float]]]]:
     """Return metric -> cell, or real images -> class -> (mean over train seeds, mean number of samples)."""
     frame, own = records.results, records.originals
     out: dict[str, dict[str, dict[int, tuple[float, float]]]] = {}
-    for metric, cells in found.items():
-        if (one := of_one_class(own.get(metric, metric))) is None:
-            continue
+    for metric, one in of_one_class.items():
+        cells = found.get(metric, {})
         counts = frame[frame["metric"] == metric].groupby("cell")["n"].mean()
         # Of several studies, a metric that one of them measured otherwise keeps its own name behind the class.
         name = one[0] + metric.removeprefix(own.get(metric, metric))
@@ -182,9 +189,17 @@ def _by_class(
             if values:
                 mean = sum(values) / len(values)
                 out.setdefault(name, {}).setdefault(cell, {})[one[1]] = (mean, float(counts[cell]))
-    for ref in records.references if NEAR in out else ():
+    for ref in records.references:
         for row in ref.record.heldout_by_class:
-            out[NEAR].setdefault(HELD_OUT, {})[row["class"]] = (row["near"], row["n"])
+            column = NEAR if ref.near_under is None else ref.near_under.get(row["class"])
+            if column in out:
+                label, value = row["class"], (row["near"], row["n"])
+                before = {m: cells.get(HELD_OUT, {}).get(label) for m, cells in out.items()}
+                # A row has one number of images: those of a study with other images are a row of their own.
+                other = any(
+                    v is not None and (v[1] != value[1] or (m == column and v != value)) for m, v in before.items()
+                )
+                out[column].setdefault(f"{HELD_OUT} ({ref.study})" if other else HELD_OUT, {})[label] = value
     return out
 
 

@@ -42,6 +42,7 @@ class Summary:
         sample_seeds: its sample seeds.
         alpha: family-wise error rate of a metric's verdicts.
         originals: of several studies, the name here of a metric that one of them measured otherwise -> its own name.
+        copies: metric -> cell -> the cell whose difference its own is another name of: both rest on the same stages.
         by_class: metric -> cell -> class -> mean over train seeds, and samples of that class in the mean.
     """
 
@@ -69,6 +70,7 @@ class Summary:
     alpha: float = ALPHA
     originals: dict[str, str] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, dict[str, str]] = field(default_factory=dict)
     by_class: dict[str, dict[str, dict[int, tuple[float, float]]]] = field(default_factory=dict)
 
     def way(self, metric: str) -> str:
@@ -89,6 +91,8 @@ class Summary:
         out = asdict(self)
         if not self.by_class:  # there is no study with labels in it
             del out["by_class"]
+        if not self.copies:
+            del out["copies"]
         out["values"] = {
             m: {c: {str(s): v for s, v in seeds.items()} for c, seeds in cells.items()}
             for m, cells in self.values.items()

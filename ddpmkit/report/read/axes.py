@@ -12,7 +12,8 @@ from ddpmkit.report.read.frames import Records
 def varying_axes(records: Records) -> list[str]:
     """Return the settings that differ among the cells."""
     cells = [c.get("settings", {}) for c in records.plan["cells"]]
-    return [a for a in (cells[0] if cells else {}) if len({setting_text(s.get(a)) for s in cells}) > 1]
+    known = dict.fromkeys(axis for settings in cells for axis in settings)
+    return [a for a in known if len({setting_text(s.get(a)) for s in cells}) > 1]
 
 
 def varying(records: Records) -> dict[str, list[str]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ddpmkit.report.read.axes import setting_text
+from ddpmkit.report.read.columns import OF_CLASSES
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import meaning
 from ddpmkit.report.read.reference import Reference
+from ddpmkit.study.settings import FIELDS
 
 
 def compare(studies: Sequence[Records]) -> Records:
@@ -23,6 +26,7 @@ def compare(studies: Sequence[Records]) -> Records:
     if len(studies) == 1:
         return studies[0]
     names = _names(studies)
+    studies = _with_settings_of_all(studies)
     cells: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     frames: list[pd.DataFrame] = []
@@ -31,6 +35,7 @@ def compare(studies: Sequence[Records]) -> Records:
     seen: dict[tuple[Any, ...], str] = {}
     twice: list[str] = []
     originals: dict[str, str] = {}
+    short: dict[str, tuple[int, int]] = {}
     for name, records in zip(names, studies, strict=True):
         frame = records.results.copy()
         meant = _meanings(frame)
@@ -58,6 +63,9 @@ def compare(studies: Sequence[Records]) -> Records:
         frames.append(frame.assign(cell=frame["cell"].map(labels), metric=frame["metric"].replace(other)))
         columns = {m: other.get(m, m) for m, said in meant.items() if said}
         references += [ref.under(columns, name) for ref in records.references]
+        for metric, (needed, most) in records.short_classes.items():
+            column = columns.get(metric, metric)
+            short[column] = needed, max(most, short.get(column, (0, 0))[1])
     settings = [c["settings"] for c in cells]
     axes = {
         a: list(dict.fromkeys(s[a] for s in settings if a in s))
@@ -80,8 +88,27 @@ def compare(studies: Sequence[Records]) -> Records:
     problems = list(dict.fromkeys(p for r in studies for p in r.problems))
     mixed = tuple(dict.fromkeys(m for r in studies for m in r.mixed))
     return Records(
-        studies[0].folder, plan, pd.concat(frames, ignore_index=True), references, problems, mixed, (), originals
+        studies[0].folder, plan, pd.concat(frames, ignore_index=True), references, problems, mixed, (), short, originals
     )
+
+
+def _with_settings_of_all(studies: Sequence[Records]) -> list[Records]:
+    """Give the cells of an older study the settings that came later, at the value that stands for how things were."""
+    later = {
+        name: FIELDS[name].before
+        for name in dict.fromkeys(k for r in studies for c in r.plan["cells"] for k in c.get("settings", {}))
+        if name in FIELDS and FIELDS[name].before is not dataclasses.MISSING
+    }
+    out = []
+    for records in studies:
+        cells = []
+        for cell in records.plan["cells"]:
+            own = cell.get("settings", {})
+            cells.append({**cell, "settings": {**own, **{k: v for k, v in later.items() if k not in own}}})
+        columns = {k: v for k, v in later.items() if k in OF_CLASSES and k not in records.results}
+        frame = records.results.assign(**columns)
+        out.append(dataclasses.replace(records, plan={**records.plan, "cells": cells}, results=frame))
+    return out
 
 
 def _differing(studies: Mapping[str, Records]) -> list[str]:

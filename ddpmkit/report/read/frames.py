@@ -12,7 +12,7 @@ import pandas as pd
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.read.by_class import class_rows
+from ddpmkit.report.read.by_class import SHARES, balanced, class_rows, too_few, untold
 from ddpmkit.report.read.columns import AXES, COLUMNS, OF_CLASSES, TEXT
 from ddpmkit.report.read.directions import read
 from ddpmkit.report.read.reference import GIVEN_CLASS, Reference
@@ -42,6 +42,9 @@ class Records:
     problems: list[tuple[str, str, str]]  # label, state, error
     mixed: tuple[str, ...] = ()  # what differs between the fingerprints of the stages
     copies: tuple[str, ...] = ()  # cells some of whose samples are likely copies of training images
+    short_classes: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # FD -> images a class needs, the most short
     originals: dict[str, str] = field(default_factory=dict)  # of several studies: a metric's name here -> its own name
 
     @property
@@ -97,8 +100,9 @@ def read_study(folder: Path) -> Records:
         trained, status = store.record(TrainRecord, r["train"]), store.status("train", r["train"])
         base |= {"train_seconds": status.get("seconds")}
         base |= {"parameters": trained and trained.parameters, "flops": trained and trained.flops}
+        own = settings[r["cell"]]
         for features, score, ref in r["scores"]:
-            rows += [{**base, **row} for row in _score_rows(store, stages, r, features, score, ref)]
+            rows += [{**base, **row} for row in _score_rows(store, stages, r, features, score, ref, own)]
         name = GIVEN_CLASS if settings[r["cell"]].get("conditional") else "NLL"
         for which in ("nll", "nll_train"):
             if r.get(which):
@@ -131,7 +135,14 @@ def read_study(folder: Path) -> Records:
         *COLUMNS[2 + len(AXES) :],
         *(["better"] if any("better" in row for row in rows) else []),
     ]
-    return Records(folder, plan, pd.DataFrame(rows, columns=columns), references, problems, mixed, copies)
+    short: dict[str, tuple[int, int]] = {}
+    for r in plan["results"]:
+        for _, score, ref in r["scores"]:
+            scored, reference = store.record(ScoreRecord, score), store.record(RefRecord, ref)
+            if scored and reference and not untold(settings[r["cell"]]) and (found := too_few(scored, reference)):
+                name, needed, most = found
+                short[name] = needed, max(most, short.get(name, (0, 0))[1])
+    return Records(folder, plan, pd.DataFrame(rows, columns=columns), references, problems, mixed, copies, short)
 
 
 def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -142,7 +153,7 @@ def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _score_rows(
-    store: Reading, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str
+    store: Reading, stages: dict[str, Any], r: dict[str, Any], features: str, score: str, ref: str, own: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """A row for each metric of the drawn images, and for what stands beside it, as the distance without its bias."""
     scored, reference = store.record(ScoreRecord, score), store.record(RefRecord, ref)
@@ -169,6 +180,7 @@ def _score_rows(
                 f"extractor={reference.features[:8]}"
                 + _protocol(reference.reference, reference.levels, reference.resize, reference.quantiser)
                 + _of_plugin(asked)
+                + (SHARES if balanced(own) else "")
             )
         state = "failed" if scored and metric in scored.failed else shared["status"]
         row = {
@@ -186,7 +198,7 @@ def _score_rows(
             if other:
                 row |= {"value": other["value"], "standard_error": other["se"], "metric": column}
                 out.append({**row, "definition": definition.replace(name, column, 1), **_said(better, column)})
-        if scored and reference:
+        if scored and reference and not untold(own):
             out += class_rows(scored, metric, {**shared, "definition": definition}, name)
     return out
 

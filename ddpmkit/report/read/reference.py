@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
+from ddpmkit.report.read.by_class import NEAR
 from ddpmkit.study.records import RefRecord
 
 BASELINE_METRIC = "NLL"  # the column that plain models stand under
@@ -21,12 +22,14 @@ class Reference:
         study: of several studies, the one that it is of.
         baselines_under: the column of the plain models; None where there is none.
         given_class_under: the column of those that are told the class.
+        near_under: the columns of the held-out images' near copies, a class its own; None where they keep their name.
     """
 
     record: RefRecord
     study: str = ""
     baselines_under: str | None = BASELINE_METRIC
     given_class_under: str | None = GIVEN_CLASS
+    near_under: dict[int, str] | None = None
 
     def under(self, columns: dict[str, str], study: str) -> Self:
         """Return the reference as one of several studies has it.
@@ -43,4 +46,9 @@ class Reference:
             study=study,
             baselines_under=columns.get(BASELINE_METRIC),
             given_class_under=columns.get(GIVEN_CLASS),
+            near_under={
+                row["class"]: NEAR + columns[metric].removeprefix(metric)
+                for row in self.record.heldout_by_class
+                if (metric := f"{NEAR} class {row['class']}") in columns
+            },
         )

@@ -39,6 +39,7 @@ VERDICTS = (
     "no common seed",
     "not comparable",
     "identical",
+    "one result",
     "baseline",
 )
 PICTURES = ("forward", "reverse")

@@ -142,7 +142,7 @@ def class_table(s: Summary) -> Table | None:
     metrics = list(s.by_class)
     keys = [
         (cell, label)
-        for cell in (*s.cells, HELD_OUT)
+        for cell in (*s.cells, *dict.fromkeys(c for m in metrics for c in s.by_class[m] if c.startswith(HELD_OUT)))
         for label in sorted({c for m in metrics for c in s.by_class[m].get(cell, {})})
     ]
     rows = []
@@ -151,10 +151,14 @@ def class_table(s: Summary) -> Table | None:
         n = next((f"{f[1]:.1f}".removesuffix(".0") for f in found if f is not None), "")
         told = ("" if f is None else _of_class(m, f[0]) for m, f in zip(metrics, found, strict=True))
         rows.append((cell, f"{label}", n, *told))
-    rule = " (FD where both sides have 2 (D + 1) images of the class)" if metrics != [NEAR] else ""
+    rule = (
+        " (FD where both sides have 2 (D + 1) images of the class)"
+        if not all(m.startswith(NEAR) for m in metrics)
+        else ""
+    )
     title = f"class by class, means over seeds{rule}"
-    heads = ("cell", "class", "images", *(f"{m}{arrow('lower')}" if m != NEAR else m for m in metrics))
-    real = sum(row[0] == HELD_OUT for row in rows)
+    heads = ("cell", "class", "images", *(m if m.startswith(NEAR) else f"{m}{arrow('lower')}" for m in metrics))
+    real = sum(row[0] not in s.cells for row in rows)
     return Table(title, heads, tuple(rows), real, detail=True, keys=(0, 1)) if rows else None
 
 

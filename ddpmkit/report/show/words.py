@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.show.tables import contrast_table
 
@@ -48,7 +49,13 @@ def lead(summary: Summary) -> list[str]:
     total = sum(n for c in summary.cells for n in summary.counts.get(c, {}).values())
     done = sum(summary.counts.get(c, {}).get("done", 0) for c in summary.cells)
     sentences = [f"{_count(cells, 'cell')}, {_count(seeds, 'train seed')}, {done} of {_count(total, 'result')} done."]
-    contrasts = [c.verdict for by in summary.differences.values() for c in by.values()]
+    # What rests on the same results is one difference, whatever the cells are called, and on one result there is none.
+    contrasts = [
+        c.verdict
+        for metric, by in summary.differences.items()
+        for cell, c in by.items()
+        if cell not in summary.copies.get(metric, {}) and c.verdict != ONE_RESULT
+    ]
     if cells > 1 and contrasts:
         settled = sum(v in SETTLED or v.startswith(("no gap", "identical")) for v in contrasts)
         if seeds < 2:

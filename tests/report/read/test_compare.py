@@ -9,10 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ddpmkit.report.draw.charts import charts
 from ddpmkit.report.judge.notes import notes_of
 from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.axes import values_of, varying_axes
 from ddpmkit.report.read.compare import compare
-from ddpmkit.report.read.frames import COLUMNS, Records
+from ddpmkit.report.read.conditions import select
+from ddpmkit.report.read.frames import COLUMNS, Records, read_study
 from ddpmkit.report.read.reference import Reference
 from ddpmkit.report.show.tables import main_table
 from ddpmkit.study.records import RefRecord
@@ -125,3 +128,25 @@ def test_one_study_is_left_as_it_is():
     alone = study("A", 17)
     assert compare([alone]) is alone
     assert dataclasses.replace(alone).originals == {}
+
+
+def test_a_study_older_than_a_setting_stands_at_the_value_from_before(tmp_path, labelled, study):
+    """A cell whose plan knows no labels was trained without them."""
+    old = read_study(study)
+    new = read_study(labelled({"w = 0": {}, "w = 2": {"guidance": 2.0}}, name="new"))
+    for both in ([new, old], [old, new]):
+        records = compare(both)
+        assert {"conditional", "guidance", "study"} <= set(varying_axes(records))
+        assert values_of(select(records, ["conditional=false"]), "study") == ["demo"]
+        assert values_of(select(records, ["conditional=true"]), "study") == ["new"]
+        assert set(records.results["conditional"]) == {True, False}
+        assert {c["point"]["conditional"] for c in records.plan["cells"]} == {True, False}
+        drawn = [chart.alt for chart in charts(records, summarise(records))]
+        assert any(alt.startswith("Mean NLL-given-class by") for alt in drawn)
+
+
+def test_an_axis_that_the_first_cell_does_not_know_varies(labelled):
+    records = read_study(labelled({"a": {}, "b": {}}))
+    records.plan["cells"][1]["settings"] |= {"schedule": "cosine", "flip": True}
+    assert varying_axes(records) == ["schedule", "flip"]
+    assert any("by schedule and flip" in chart.alt for chart in charts(records, summarise(records)))

@@ -1,0 +1,114 @@
+"""Rows of classes, and what labels of samples mean to the numbers of all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.compare import compare
+from ddpmkit.report.read.foreign import records_of
+from ddpmkit.report.read.frames import read_study
+from ddpmkit.report.show.tables import class_table
+
+
+def test_classes_in_turn_are_measured_otherwise_than_classes_of_the_data(labelled):
+    """FD, precision and recall of balanced samples are a measure of the classes' shares too."""
+    records = read_study(labelled({"data": {}, "balanced": {"sample_labels": "balanced"}, "told nobody": {
+        "sample_labels": "balanced", "guidance": -1.0}}))  # fmt: skip
+    summary = summarise(records)
+    assert summary.differences["FD-x"]["balanced"].verdict == "not comparable"
+    assert summary.differences["FD-x"]["told nobody"].verdict != "not comparable"
+    assert summary.differences["NLL-given-class"]["balanced"].verdict != "not comparable"
+    (note,) = (n for n in summary.notes if "the classes of these samples are drawn in turn" in n)
+    assert note.startswith("balanced: ")
+    assert any("FD-x: not compared with data, measured differently: balanced (labels=balanced)" in n
+               for n in summary.notes)  # fmt: skip
+    alone = summarise(read_study(labelled({"data": {}}, name="alone")))
+    assert not any("drawn in turn" in n for n in alone.notes)
+
+
+def test_the_numbers_of_one_class_know_no_shares(labelled):
+    frame = read_study(labelled({"data": {}, "balanced": {"sample_labels": "balanced"}})).results
+    rows = frame[frame["metric"] == "FD-x-debiased class 1"]
+    assert set(rows["cell"]) == {"data", "balanced"}
+    assert rows["definition"].nunique() == 1
+
+
+def test_a_metric_made_elsewhere_may_be_called_after_a_class():
+    names = ("accuracy class 3", "FD-x-debiased class 1", "near-copies class 0", "worst class 1")
+    rows = [
+        {"cell": cell, "train_seed": seed, "metric": m, "value": seed + i}
+        for m in names
+        for i, cell in enumerate("ab")
+        for seed in (0, 1)
+    ]
+    summary = summarise(records_of(pd.DataFrame(rows)))
+    assert summary.metrics == names
+    assert summary.by_class == {}
+
+
+def test_rows_of_classes_are_known_in_a_study_and_in_its_csv(labelled):
+    study = read_study(labelled({"a": {}, "b": {"guidance": 2.0}}))
+    for records in (study, records_of(study.results, axes=["guidance"])):
+        summary = summarise(records)
+        assert set(summary.metrics) == {"FD-x", "NLL-given-class"}
+        assert set(summary.by_class) == {"FD-x-debiased", "near-copies"}
+        assert set(summary.by_class["FD-x-debiased"]["b"]) == {0, 1}
+        assert not any("class 1" in note for note in summary.notes)
+
+
+def test_two_studies_of_the_same_data_share_the_columns_of_classes(labelled):
+    """The shares of classes that are drawn differ from study to study; what is measured of each does not."""
+
+    def three_to_one(_):
+        return (np.arange(40) % 4 == 0).astype(np.int64)
+
+    a, b = read_study(labelled({"x": {}}, name="a")), read_study(labelled({"y": {}}, name="b", labels=three_to_one))
+    table = class_table(summarise(compare([a, b])))
+    assert table.columns[3:] == ("FD-x-debiased ↓", "near-copies")
+    assert [row[:3] for row in table.rows] == [
+        ("a: x", "0", "20"), ("a: x", "1", "20"), ("b: y", "0", "30"), ("b: y", "1", "10"),
+        ("real, held out", "0", "30"), ("real, held out", "1", "30"),
+    ]  # fmt: skip
+    assert all(row[3] for row in table.rows[:4])
+    assert table.references == 2
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_held_out_images_stand_under_the_column_of_their_own_study(labelled, order):
+    more = ({"class": 0, "n": 50, "near": 0.6}, {"class": 1, "n": 50, "near": 0.7})
+    both = {
+        "a": read_study(labelled({"x": {}}, name="a")),
+        "b": read_study(labelled({"y": {}}, name="b", data="e" * 64, heldout=more)),
+    }
+    table = class_table(summarise(compare([both[name] for name in order])))
+    second = order[1]
+    assert table.columns[3:] == (
+        "FD-x-debiased ↓", "near-copies", f"FD-x-debiased ({second}) ↓", f"near-copies ({second})",
+    )  # fmt: skip
+    held = [row for row in table.rows if row[0].startswith("real, held out")]
+    images, near = {"a": "30", "b": "50"}, {"a": ("10.0%", "20.0%"), "b": ("60.0%", "70.0%")}
+    for column, name, rows in ((4, order[0], held[:2]), (6, second, held[2:])):
+        assert [(row[1], row[2], row[column]) for row in rows] == [
+            (f"{c}", images[name], near[name][c]) for c in (0, 1)
+        ]  # fmt: skip
+    assert len(held) == table.references == 4
+    assert {row[0] for row in held} == {"real, held out", f"real, held out ({second})"}
+
+
+def test_two_studies_whose_held_out_images_differ_have_a_row_each(labelled):
+    more = ({"class": 0, "n": 50, "near": 0.6},)
+    a, b = read_study(labelled({"x": {}}, name="a")), read_study(labelled({"y": {}}, name="b", heldout=more))
+    table = class_table(summarise(compare([a, b])))
+    assert [(r[0], r[1], r[2], r[4]) for r in table.rows[4:]] == [
+        ("real, held out", "0", "30", "10.0%"), ("real, held out", "1", "30", "20.0%"),
+        ("real, held out (b)", "0", "50", "60.0%"),
+    ]  # fmt: skip
+
+
+def test_the_definition_of_one_class_keeps_what_must_agree(labelled):
+    frame = read_study(labelled({"x": {}})).results
+    said = set(frame.loc[frame["metric"] == "FD-x-debiased class 1", "definition"])
+    assert said == {"FD-x-debiased class 1 ref=test extractor=ffffffff data=dddddddd K=17"}
