@@ -89,6 +89,10 @@ def show(
         return
     for index, entry in enumerate(entries):
         _print_one(entry, _describe(entry), first=index == 0)
+    if setting is not None:  # of the same name, as warmup is a schedule and a number of steps
+        with on_stdout():
+            print()
+        _print_setting(setting, as_json=False)
 
 
 def _print_setting(p: Parameter, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from ddpmkit.cli.options import PATH, Out
 from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
 from ddpmkit.files import home
-from ddpmkit.report.forms import ALIASES, FORMATS
+from ddpmkit.report.forms import ALIASES, FORMATS, SUFFIXES
 from ddpmkit.text.plain import utf8
 
 
@@ -31,8 +31,13 @@ def report(
     ] = None,
     out: Out = Path("results"),
     format: Annotated[
-        str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}; csv is one row a number")
-    ] = "terminal",
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help=f"One of {', '.join(FORMATS)}; csv is one row a number; default: terminal, or as --to ends",
+        ),
+    ] = None,
     to: Annotated[Path | None, typer.Option("--to", help="File to write instead of stdout", **PATH)] = None,
     where: Annotated[
         list[str] | None, typer.Option("--where", help="axis=value or axis!=value, with * for anything. Repeatable.")
@@ -70,11 +75,9 @@ def report(
     from ddpmkit.report.write import export_figures, make, render
     from ddpmkit.study.store import find_study
 
-    form = ALIASES.get(format, format)
+    form = _form(format, to) if not check else "terminal"
     if form not in FORMATS:
-        raise DdpmkitError(
-            f"unknown format '{format}'{did_you_mean(format, FORMATS)}", f"formats: {', '.join(FORMATS)}"
-        )
+        raise DdpmkitError(f"unknown format '{form}'{did_you_mean(form, FORMATS)}", f"formats: {', '.join(FORMATS)}")
     # A file is a tidy CSV of results made elsewhere; anything else is a study.
     folders = (
         [home(s) if home(s).is_file() else find_study(s, out) for s in studies] if studies else [find_study(None, out)]
@@ -102,6 +105,21 @@ def report(
         return
     files.write_text(to, text)
     print(f"wrote {to}", file=sys.stderr)
+
+
+def _form(format: str | None, to: Path | None) -> str:
+    """The form that was asked for, or that a file's name asks for.
+
+    Raises:
+        DdpmkitError: when the two are not the same.
+    """
+    meant = SUFFIXES.get(to.suffix.lower(), ()) if to is not None else ()
+    if format is None:
+        return meant[0] if meant else "terminal"
+    form = ALIASES.get(format, format)
+    if meant and form in FORMATS and form not in meant:
+        raise DdpmkitError(f"'{to}' would hold the form {form}", f"--format {meant[0]}, or another name")
+    return form
 
 
 def _check(folders: list[Path], committed: Path | None) -> None:

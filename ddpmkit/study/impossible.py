@@ -70,7 +70,9 @@ def refuse_labels(s: Settings, classes: int | None) -> None:
             value = getattr(s, name)
             if value != FIELDS[name].before:
                 shown = f"{value:g}" if isinstance(value, float) else value
-                raise Impossible(f"{name}={shown} needs a network that is trained with labels", "add --conditional")
+                raise Impossible(
+                    f"{name}={shown} needs a network that is trained with labels (--conditional)", "add --conditional"
+                )
     elif classes < 2:
         raise Impossible(
             f"conditional=true needs labels of two classes or more, and {s.dataset} has {classes or 'none'}",

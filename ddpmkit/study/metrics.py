@@ -34,6 +34,9 @@ def _one(text: str, registry: Registry) -> str:
             meant = did_you_mean(name, (NLL,))
             if meant and err.message == f"unknown metric '{name}'":
                 raise DdpmkitError(f"{err.message}{meant}", err.hint) from None
+            if name.lower() == "fid" and err.message.startswith("unknown metric"):
+                hint = "FID is fd over the features of Inception: --metrics fd --features inception"
+                raise DdpmkitError(err.message, hint) from None
             raise
     if raw:
         raise DdpmkitError(f"'{text}': nll takes no parameters", "--nll-evals, --nll-se and --nll-full are settings")

@@ -69,6 +69,29 @@ def rows(*arrays: Any) -> list[bytes]:
 # --- the split ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("names", "wrong", "right"),
+    [
+        (("Train", "Test"), "Test", "test"),
+        (("train", "val"), "val", "validation"),
+        (("training", "test"), "training", "train"),
+    ],
+)
+def test_splits_under_other_names_are_no_classes(tmp_path, names, wrong, right):
+    """As classes they would put test images among those that are trained on."""
+    for k, name in enumerate(names):
+        fill(tmp_path / "d" / name, 30, 30 * k)
+    error = refusal(tmp_path / "d")
+    assert wrong in error.message or f"no folder {right}" in error.message
+    assert right in error.hint
+
+
+def test_a_class_may_be_called_as_a_split_among_others(tmp_path):
+    for k, name in enumerate(("Bus", "Car", "Train")):
+        fill(tmp_path / "d" / name, 30, 30 * k)
+    assert set(load(tmp_path / "d").labels["train"]) == {0, 1, 2}
+
+
 def test_images_are_split_by_their_content_as_documented(tmp_path: Path) -> None:
     fill(tmp_path / "d", 200)
     images = load(tmp_path / "d", test=0.2, validation=0.1, seed=3)

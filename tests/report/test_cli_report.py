@@ -334,6 +334,17 @@ def test_a_margin_reaches_the_verdicts_and_the_check(report, results, tmp_path):
     assert "NLL" in two_lines(err)[0]
 
 
+def test_a_file_s_name_says_which_form_it_holds(report, tmp_path):
+    for name, begins in (("r.json", "{"), ("r.csv", "study,"), ("r.tex", "%"), ("r.md", "**study"), ("r.html", "<!")):
+        assert report("b-old", "--to", tmp_path / name)[0] == 0
+        assert (tmp_path / name).read_text().lstrip().startswith(begins), name
+    code, _, err = report("b-old", "-f", "json", "--to", tmp_path / "r.md")
+    assert code == 2
+    assert err == f"error: '{tmp_path / 'r.md'}' would hold the form json\nhint: --format md, or another name\n"
+    assert report("b-old", "-f", "wide", "--to", tmp_path / "w.csv")[0] == 0
+    assert report("b-old", "--to", tmp_path / "r.txt")[0] == 0  # a name that says nothing: as in a terminal
+
+
 def test_a_report_goes_to_a_file_and_says_so(report, tmp_path):
     printed = report("b-old", "-f", "md")[1]
     code, out, err = report("b-old", "-f", "md", "--to", tmp_path / "deep" / "r.md")

@@ -129,8 +129,8 @@ def test_what_a_cell_without_labels_does_not_need_is_left_out_with_the_reason(da
     assert len(found.cells) == 5  # one without labels; two guidances by two ways to draw labels with
     reasons = {reason for _, reason in found.excluded}
     assert reasons == {
-        "guidance=2 needs a network that is trained with labels",
-        "sample_labels=balanced needs a network that is trained with labels",
+        "guidance=2 needs a network that is trained with labels (--conditional)",
+        "sample_labels=balanced needs a network that is trained with labels (--conditional)",
     }
     assert len(of_kind(found, Sample)) == 5
     plain = plan(dataset=data)
@@ -423,6 +423,10 @@ def test_show_says_what_diffusers_call_it(capsys):
     assert "--guidances 0.0,.." in out
     assert main(["show", "label-dropout", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "label_dropout"
+    assert main(["show", "warmup"]) == 0  # a schedule, and a number of steps
+    out = capsys.readouterr().out
+    assert out.startswith("schedule warmup")
+    assert "\nsetting warmup=100" in out
     assert main(["show", "conditional"]) == 0
     assert capsys.readouterr().out.endswith("ddpmkit ablate --conditional\n")
 

@@ -103,6 +103,7 @@ def test_a_preset_fills_in_and_what_is_given_wins(study):
     ("options", "message"),
     [
         ({"preset": "quik"}, "unknown preset 'quik'; did you mean 'quick'"),
+        ({"metrics": "FID"}, "unknown metric 'FID'"),
         ({"metrics": "fdd"}, "unknown metric 'fdd'; did you mean 'fd'"),
         ({"schedules": "cosin"}, "unknown schedule 'cosin'; did you mean 'cosine'"),
         ({"train_step": 5}, "unknown setting 'train_step'; did you mean 'train_steps'"),

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+# Names by which others call a split: taken for classes, they would mix what is to be held apart.
+OTHERS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
+MEANT = {**{split: split for split in SPLITS}, **OTHERS}
 LEAST = {"train": 1, "validation": 1, "test": 2}
 NAMED = 12  # classes that are named in a note
 HINT = "make them alike: folder:...:size=32 gives them one size, colour=grey or colour=rgb one number of channels"
@@ -99,6 +102,14 @@ class Folder(Dataset):
             raise DdpmkitError(f"'{self.path}' {what}", "write --dataset folder:path=FOLDER")
         for split in SPLITS:
             _refuse_dangling(place / split)
+        below = [n for n in names_in(place) if is_visible(n) and what_is_at(place / n) == "folder"]
+        if below and all(name.lower() in MEANT for name in below):  # a Train among other vehicles is a class
+            for name in below:
+                if name not in SPLITS:
+                    raise DdpmkitError(
+                        f"'{self.path}' has a folder {name}, and splits are called {', '.join(SPLITS)}",
+                        f"call it {MEANT[name.lower()]}, or name the images themselves: folder:path={place / name}",
+                    )
         named = {split: place / split for split in SPLITS if what_is_at(place / split) == "folder"}
         if "train" not in named and "test" not in named:
             if self.test + self.validation >= 1:
