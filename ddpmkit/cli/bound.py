@@ -75,7 +75,7 @@ def likelihood(
     rows = []
     for name in ("clipped", "unclipped"):
         b = record[name]
-        test = "" if b["test_set_error"] is None else f"{b['test_set_error']:.4f}"
+        test = "not resolved" if b["test_set_error"] is None else f"{b['test_set_error']:.4f}"
         terms = (f"{b[k]:.4f}" for k in ("prior", "middle", "decoder"))
         rows.append((name, f"{b['total']:.4f}", f"{b['standard_error']:.4f}", test, *terms))
     heads = ("x0hat", "bits/dim", "Monte-Carlo se", "test-set se", "L_T", "sum L_t-1", "L_0")

@@ -105,7 +105,11 @@ class Evidence:
         return [_part(np.var(self.decoder[0], ddof=1) / n if n > 1 else math.nan, max(n - 1, 1))]
 
     def test_set_error(self) -> float:
-        """The sd over images of their own bounds, over sqrt(N); products of independent draws leave the noise out."""
+        """The sd over images of their own bounds, over sqrt(N); products of independent draws leave the noise out.
+
+        NaN where the draws are too few to tell the images apart: the estimate of the variance, which is unbiased, is
+        then negative, and zero would say that all images are alike.
+        """
         draws, n = self.decoder.shape
         if n < 2:
             return math.nan
@@ -115,7 +119,7 @@ class Evidence:
         if self.moments is not None:
             whole = self.totals.reshape(-1, n).mean(0) - self.totals.mean() + rest
             variance = float(np.mean(whole**2)) - noise - self.middle_variance() * n
-            return math.sqrt(max(variance, 0.0) / (n - 1))
+            return _root(variance / (n - 1))
         centred = self.own - self.own.mean()
         count = np.bincount(self.image, minlength=n)
         one = np.bincount(self.image, centred, minlength=n)
@@ -127,7 +131,11 @@ class Evidence:
         squared = float((one**2 - two).sum()) / pairs
         cross = float((one * rest).sum()) / float(count.sum())
         variance = squared + 2 * cross + float(np.mean(rest**2)) - noise
-        return math.sqrt(max(variance, 0.0) / (n - 1))
+        return _root(variance / (n - 1))
+
+
+def _root(variance: float) -> float:
+    return math.sqrt(variance) if variance >= 0 else math.nan
 
 
 def _part(variance: float | np.floating[Any], freedom: float) -> tuple[Array, Array]:

@@ -53,7 +53,8 @@ class Bound:
     Attributes:
         total: L_T + middle + L_0.
         standard_error: Monte-Carlo standard error, given the images; NaN where one draw of one image shows no spread.
-        test_set_error: standard error that stems from the choice of the images, sd_i(bound of image i) / sqrt(N).
+        test_set_error: standard error that stems from the choice of the images, sd_i(bound of image i) / sqrt(N);
+            NaN where the draws are too few to tell the images apart.
         terms: the three parts.
         rate: L_T + middle, Ho et al. 2020, section 4.3.
         distortion: L_0.

@@ -218,6 +218,18 @@ def test_the_error_of_the_test_set_is_the_spread_of_its_images_and_not_of_the_no
     assert got.standard_error < expected / 2
 
 
+def test_an_error_of_the_test_set_that_the_draws_do_not_show_is_none_and_not_zero():
+    """Of equal images the estimate of the variance is as often below zero as above it."""
+    world = World(wrong=0.4)
+    world.images = world.images[:1].expand(40, -1, -1, -1).contiguous()
+    found = []
+    for seed in range(12):
+        drawn = world.draw(evaluations=1500, seed=seed)
+        found.append(world.bound(drawn, decoder="continuous", clip=False).test_set_error)
+    assert 2 <= sum(map(math.isnan, found)) <= 10
+    assert 0.0 not in found
+
+
 def test_the_curve_sums_to_the_bound_less_its_prior_and_follows_the_truth(world, draws):
     for found in (draws, world.draw(full=True)):
         got = world.bound(found, BetaTilde(), clip=False)
