@@ -117,9 +117,10 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None) -> P
     dataset = registry.build("dataset", study.base.dataset)
     data = find_data(store, registry, dataset, again=True)
     images = data.images
-    if any(cell.settings.conditional for cell in study.cells()):
+    cells = study.cells()
+    if any(cell.settings.conditional for cell in cells):
         refuse_sparse(study.base.dataset, images.labels)
-    study, left_out = _feasible(study, data, registry)
+    study, left_out = _feasible(study, cells, data, registry)
     plan = Plan(study, data, notes=[*images.notes, *left_out])
     scale = sliver(data.least, data.most, 0, images.levels - 1)
     if scale:
@@ -139,7 +140,7 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None) -> P
         changed_by=changed or None,
     )
     hints = []
-    for cell in study.cells():
+    for cell in cells:
         try:
             parts = Parts.build(cell.settings, context)
         except Impossible as impossible:
@@ -243,14 +244,14 @@ def _result(at: Place) -> Result:
     )
 
 
-def _feasible(study: Study, data: Data, registry: Registry) -> tuple[Study, list[str]]:
+def _feasible(study: Study, cells: Sequence[Cell], data: Data, registry: Registry) -> tuple[Study, list[str]]:
     """Return the study with the metrics that can be taken in every cell, and notes on those left out.
 
     Raises:
         DdpmkitError: when one can't that was asked for by name, or none is left.
     """
     images = data.images
-    sizes = {(c.settings.samples, c.settings.reference_split, c.settings.flip) for c in study.cells()}
+    sizes = {(c.settings.samples, c.settings.reference_split, c.settings.flip) for c in cells}
     reasons: dict[str, str] = {}
     for text in of_images(study.metrics):
         metric = registry.build("metric", text)

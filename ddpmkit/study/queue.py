@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -11,35 +12,49 @@ from ddpmkit.study.stage import Stage
 
 
 class ReadyQueue:
-    """The stages of one run, handed out as their needs are met."""
+    """The stages of one run, handed out as their needs are met; each costs O(log n), since there may be many."""
 
-    def __init__(self, stages: Iterable[Stage[Any]]) -> None:
-        self._waiting = {s.id: s for s in stages}
-        self._unmet = {s.id: {need for _, need in s.needs if need in self._waiting} for s in self._waiting.values()}
+    def __init__(self, stages: Iterable[Stage[Any]], first: Collection[str] = ()) -> None:
+        """Take the stages of a run in; those whose ids are in ``first`` are handed out before all others."""
+        self._stages = {s.id: s for s in stages}
+        self._first = first
+        self._unmet = {s.id: {need for _, need in s.needs if need in self._stages} for s in self._stages.values()}
+        self._followers: dict[str, list[str]] = defaultdict(list)
+        for stage, needs in self._unmet.items():
+            for need in needs:
+                self._followers[need].append(stage)
+        self._place = {stage: place for place, stage in enumerate(self._stages)}
+        self._behind = itertools.count(len(self._stages))
+        self._ready: list[tuple[bool, int, int, str]] = []
+        for stage in self._stages:
+            self._if_ready(stage)
 
     def next(self) -> Stage[Any] | None:
         """Take the next stage that can run, or None when none can right now."""
-        ready = [s for i, s in self._waiting.items() if not self._unmet[i]]
-        if not ready:
-            return None
-        chosen = min(ready, key=lambda s: s.spec.priority)
-        return self._waiting.pop(chosen.id)
+        return self._stages[heapq.heappop(self._ready)[-1]] if self._ready else None
 
     def put_back(self, stage: Stage[Any]) -> None:
-        """Take a stage back that was handed out and not run."""
-        self._waiting[stage.id] = stage
+        """Take a stage back that was handed out and not run; others of its kind come before it."""
+        self._place[stage.id] = next(self._behind)
+        self._if_ready(stage.id)
 
     def finished(self, stage: Stage[Any], *, ok: bool) -> None:
         """Release what waited for a stage, or block it when the stage has no output."""
-        if ok:
-            for unmet in self._unmet.values():
-                unmet.discard(stage.id)
+        for follower in self._followers[stage.id] if ok else ():
+            if stage.id in self._unmet[follower]:
+                self._unmet[follower].discard(stage.id)
+                self._if_ready(follower)
+
+    def _if_ready(self, stage: str) -> None:
+        if not self._unmet[stage]:
+            key = (stage not in self._first, self._stages[stage].spec.priority, self._place[stage], stage)
+            heapq.heappush(self._ready, key)
 
 
 def makespan(
     stages: Iterable[Stage[Any]], seconds: Mapping[str, float], workers: int, running: Collection[str] = ()
 ) -> float:
-    """Return the seconds until all stages have run, handed out as by :class:`ReadyQueue`.
+    """Return the seconds until all stages have run, handed out by :class:`ReadyQueue`.
 
     Args:
         stages: What is left to run.
@@ -47,24 +62,12 @@ def makespan(
         workers: How many run at once.
         running: Ids of those that run already.
     """
-    waiting = {s.id: s for s in stages}
-    unmet = {i: {need for _, need in s.needs if need in waiting} for i, s in waiting.items()}
-    follow: dict[str, list[str]] = defaultdict(list)
-    for i, needs in unmet.items():
-        for need in needs:
-            follow[need].append(i)
-    order = {i: (i not in running, s.spec.priority, place) for place, (i, s) in enumerate(waiting.items())}
-    ready = [(order[i], i) for i, needs in unmet.items() if not needs]
-    heapq.heapify(ready)
-    now = 0.0
-    busy: list[tuple[float, str]] = []  # when a worker is free again, and the stage that it runs
-    while ready or busy:
-        while ready and len(busy) < workers:
-            _, stage = heapq.heappop(ready)
-            heapq.heappush(busy, (now + seconds[stage], stage))
-        now, ended = heapq.heappop(busy)
-        for other in follow[ended]:
-            unmet[other].discard(ended)
-            if not unmet[other]:
-                heapq.heappush(ready, (order[other], other))
-    return now
+    queue, now = ReadyQueue(stages, running), 0.0
+    busy: list[tuple[float, str, Stage[Any]]] = []  # when a worker is free again, and the stage that it runs
+    while True:
+        while len(busy) < workers and (stage := queue.next()) is not None:
+            heapq.heappush(busy, (now + seconds[stage.id], stage.id, stage))
+        if not busy:
+            return now
+        now, _, ended = heapq.heappop(busy)
+        queue.finished(ended, ok=True)

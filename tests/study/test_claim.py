@@ -568,9 +568,9 @@ def test_a_claim_that_its_own_process_forgot_holds_nothing_up(tmp_path, monkeypa
     def cut_short(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+    with monkeypatch.context() as m:
         m.setattr(claims, "_closed", cut_short)
-        with claimed(folder, "mine"):
+        with pytest.raises(KeyboardInterrupt), claimed(folder, "mine"):
             pass
     assert (folder / "claim.json").exists()
     assert holder(folder) is None
