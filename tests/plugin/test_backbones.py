@@ -463,3 +463,40 @@ def test_cells_that_differ_in_checkpointing_share_their_training():
     plan = make_plan(study, REGISTRY)
     assert len(plan.cells) == 2
     assert sum(s.kind == "train" for s in plan.stages.values()) == 1
+
+
+def test_a_patch_is_the_network_on_rearranged_pixels() -> None:
+    """unet:patch=2 of an image equals plain unet of its four half-size images of one pixel in four, rearranged."""
+    x, t = torch.randn(2, 3, 8, 12), torch.tensor([10.0, 900.0])
+    patched = UNet(patch=2).build(in_channels=3, out_channels=3, image_size=(8, 12))
+    plain = UNet().build(in_channels=12, out_channels=12, image_size=(4, 6))
+    for weight in patched.parameters():  # zeroed ends would make any two networks agree
+        torch.nn.init.normal_(weight, std=0.1)
+    plain.load_state_dict(patched.state_dict())
+    quarters = torch.stack([x[:, c, i::2, j::2] for c in range(3) for i in (0, 1) for j in (0, 1)], dim=1)
+    out, expected = patched(x, t), plain(quarters, t)
+    again = torch.stack([out[:, c, i::2, j::2] for c in range(3) for i in (0, 1) for j in (0, 1)], dim=1)
+    assert out.shape == x.shape
+    assert torch.equal(again, expected)
+
+
+@pytest.mark.parametrize(
+    ("unet", "size", "message", "hint"),
+    [
+        (UNet(patch=3), 8, "unet: patch=3 does not divide an image of size 8x8", "as in unet"),
+        (UNet(patch=4), 6, "unet: patch=4 does not divide an image of size 6x6", "as in unet:patch=2"),
+        (
+            UNet(patch=4),
+            12,
+            "size 12, 4x4 pixels a patch, can't be halved 1 times",
+            "mults=1:patch=4",
+        ),
+    ],
+)
+def test_a_patch_that_fits_no_image_is_refused_with_one_that_does(
+    unet: UNet, size: int, message: str, hint: str
+) -> None:
+    with pytest.raises(DdpmkitError) as caught:
+        unet.build(in_channels=1, out_channels=1, image_size=size)
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")

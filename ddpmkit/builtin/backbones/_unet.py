@@ -118,19 +118,20 @@ class UNetModule(nn.Module):
         time: str,
         details: str,
         checkpoint: bool,
+        patch: int,
     ) -> None:
         super().__init__()
         self.channels, self.octaves = channels, octaves if fourier else ()
-        self.sines_first, self.checkpoint = details == "ho", checkpoint
+        self.sines_first, self.checkpoint, self.patch = details == "ho", checkpoint, patch
         width = 4 * channels
         self.embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
         self.labels = Labels(classes, width) if classes is not None else None
-        self.conv_in = nn.Conv2d(cin * (1 + 2 * len(self.octaves)), channels, 3, padding=1)
+        self.conv_in = nn.Conv2d(cin * (1 + 2 * len(self.octaves)) * patch**2, channels, 3, padding=1)
 
         def level_of(cin: int, cout: int, attends: bool) -> Level:
             return Level(cin, cout, width, heads if attends else None, time=time, details=details)
 
-        here, resolution, skips = channels, size, [channels]
+        here, resolution, skips = channels, size // patch, [channels]
         self.down = nn.ModuleList()
         for level, mult in enumerate(mults):
             for _ in range(blocks):
@@ -155,7 +156,7 @@ class UNetModule(nn.Module):
                 resolution *= 2
 
         self.norm_out = group_norm(here, details)
-        self.conv_out = zero(nn.Conv2d(here, cout, 3, padding=1))
+        self.conv_out = zero(nn.Conv2d(here, cout * patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """X (B, cin, H, W), t float32 (B,) in [0, 1000), y int64 (B,) or None -> (B, cout, H, W)."""
@@ -166,7 +167,7 @@ class UNetModule(nn.Module):
         if self.octaves:
             phases = [(2.0**n * math.pi) * x for n in self.octaves]
             x = torch.cat([x, *(f.sin() for f in phases), *(f.cos() for f in phases)], dim=1)
-        h = self.conv_in(x)
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         skips = [h]
         for layer in self.down:
             h = self.run(layer, h, emb) if isinstance(layer, Level) else layer(h)
@@ -178,7 +179,7 @@ class UNetModule(nn.Module):
             else:
                 h = layer(F.interpolate(h, scale_factor=2.0, mode="nearest"))
         out: Tensor = self.conv_out(F.silu(self.norm_out(h)))
-        return out
+        return F.pixel_shuffle(out, self.patch) if self.patch > 1 else out
 
     def run(self, level: Level, *given: Tensor) -> Tensor:
         """Run a level; with checkpointing, what is inside it is computed again when the gradient needs it.

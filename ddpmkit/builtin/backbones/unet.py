@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 SIZES: dict[str, dict[str, Any]] = {  # published networks for 32x32 images; never changed, like the papers
     "ho-cifar10": {
         "channels": 128, "mults": (1, 2, 2, 2), "blocks": 2, "attention": (16,), "middle_attention": True, "heads": 1,
-        "time": "shift", "details": "ho",
+        "time": "shift", "details": "ho", "patch": 1,
     },
     "improved-cifar10": {
         "channels": 128, "mults": (1, 2, 2, 2), "blocks": 3, "attention": (16, 8), "middle_attention": True, "heads": 4,
-        "time": "scale-shift", "details": "improved",
+        "time": "scale-shift", "details": "improved", "patch": 1,
     },
 }  # fmt: skip
 
@@ -39,7 +39,7 @@ class UNet(Backbone):
     reference = (
         "Ho et al. 2020 (arXiv 2006.11239), appendix B; scale-shift norm: Nichol & Dhariwal 2021, section 3; "
         "Fourier features: Kingma et al. 2021 (arXiv 2107.00630), section 5.2; checkpointing: Chen et al. 2016 "
-        "(arXiv 1604.06174)"
+        "(arXiv 1604.06174); patch: Luhman & Luhman 2022 (arXiv 2207.04316)"
     )
     non_square = True
     channels: int = param(16, "channels at full resolution, a multiple of 4", ge=4)
@@ -63,6 +63,10 @@ class UNet(Backbone):
         "padding of the halving convolution (both sides, or the far one), GroupNorm's epsilon (1e-5, or 1e-6)",
         before="improved",
     )
+    patch: int = param(
+        1, "side of the squares of pixels that become channels before the network, and pixels again behind it: "
+        "resolutions count from the image's side over this", ge=1, before=1,
+    )  # fmt: skip
     size: Literal["ho-cifar10", "improved-cifar10"] | None = param(
         None, "a published network by name: it gives the parameters that are not written", fills=SIZES
     )
@@ -82,7 +86,15 @@ class UNet(Backbone):
             DdpmkitError: when the image can't be halved that often, or the channels don't divide.
         """
         sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if any(side % self.patch for side in sides):
+            raise DdpmkitError(
+                f"unet: patch={self.patch} does not divide an image of size {sides[0]}x{sides[1]}",
+                f"as in {replace(self, patch=math.gcd(*sides, self.patch))}",
+            )
         shown = f"{image_size}" if isinstance(image_size, int) else f"{sides[0]}x{sides[1]}"
+        if self.patch > 1:
+            shown += f", {self.patch}x{self.patch} pixels a patch,"
+        sides = (sides[0] // self.patch, sides[1] // self.patch)
         halvings = len(self.mults) - 1
         if not self.mults:
             raise DdpmkitError("unet: mults is empty; it needs one multiple for each resolution", self._works(sides))
