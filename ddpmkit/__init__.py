@@ -231,20 +231,22 @@ def ablate(
         checkpoint_every: Steps between two checkpoints of a training.
         steal: Take over what stands claimed now, by processes that are not seen to live, as of a lost machine.
         on_event: Told everything that happens; by default a line now and then goes to stderr.
-        options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``.
+        options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``;
+            ``study`` is one that is there, by name, or a .toml file, which the others override and add to.
 
     Raises:
         DdpmkitError: when the request is wrong; nothing has run then.
     """
     from ddpmkit.plugin.registry import Registry
     from ddpmkit.report.write import write_report
+    from ddpmkit.study.enter import enter
     from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.progress import Monitor, PlainLines
     from ddpmkit.study.runner import run
     from ddpmkit.study.walks import walks
 
     run_options = RunOptions(jobs, device, executor, checkpoint_every, steal)
-    prepared = prepare(options, out=out, registry=Registry(plugins), run_options=run_options)
+    prepared = enter(prepare(options, out=out, registry=Registry(plugins), run_options=run_options))
     outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
     write_report(outcome.folder, walks(prepared))
     return outcome

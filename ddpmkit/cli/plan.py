@@ -35,6 +35,7 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
     results = len(plan.results)
     if as_json:
         record = {"study": study.name, "cells": [c.label for c in plan.cells], "results": results, "stages": kinds}
+        record |= {"adds": list(prepared.adds)}
         record["excluded"] = [list(e) for e in plan.excluded]
         print(json.dumps({**record, "seconds": guess.seconds, "basis": guess.basis}, indent=1), file=data())
         return

@@ -31,7 +31,9 @@ def register(app: typer.Typer) -> None:
 
 def ablate(
     context: typer.Context,
-    study: Annotated[Path | None, typer.Argument(help="A study's .toml file; flags override it.", **PATH)] = None,
+    study: Annotated[
+        Path | None, typer.Argument(help="A study by name, or a .toml file; flags override it.", **PATH)
+    ] = None,
     schedules: Annotated[str | None, setting("schedule", "--schedules", "--schedule", panel=AXES)] = None,
     sigmas: Annotated[str | None, setting("sigma", "--sigmas", "--sigma", panel=AXES)] = None,
     weightings: Annotated[str | None, setting("weighting", "--weightings", "--weighting", panel=AXES)] = None,
@@ -150,6 +152,7 @@ def ablate(
 ) -> None:
     """Train, sample, score and compare every cell of a grid. What is done is not done again."""
     from ddpmkit.cli.plan import print_plan
+    from ddpmkit.study.enter import enter
     from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.study_name import NameTakenError
 
@@ -168,6 +171,8 @@ def ablate(
     run_options = RunOptions(jobs, device, executor, checkpoint_every, steal)
     try:
         prepared = prepare(settings, out=out, registry=given.registry(plugin), run_options=run_options)
+        if not dry_run:
+            prepared = enter(prepared)
     except NameTakenError as taken:
         raise DdpmkitError(taken.message, given.again(taken.free)) from None
     if dry_run:

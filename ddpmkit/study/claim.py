@@ -165,10 +165,15 @@ def free(folder: Path, run: str) -> None:
 
 def told(folder: Path, claim: Claim) -> str:
     """Say who runs a stage, and where that one has been silent for long, what to do if it is gone."""
-    silent = time.time() - _last_sign(folder)
-    if claim.alive or silent <= SILENT:
+    quiet = silent(folder)
+    if claim.alive or quiet <= SILENT:
         return f"{claim} runs it"
-    return f"{claim} runs it, silent for {clock(silent)}; if it is gone, take it over with --steal"
+    return f"{claim} runs it, silent for {clock(quiet)}; if it is gone, take it over with --steal"
+
+
+def silent(folder: Path) -> float:
+    """Return the seconds since whoever has a claim last gave a sign of life."""
+    return time.time() - _last_sign(folder)
 
 
 def _last_sign(folder: Path) -> float:

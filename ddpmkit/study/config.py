@@ -12,7 +12,7 @@ from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.metrics import read_metrics
+from ddpmkit.study.metrics import of_images, read_metrics
 from ddpmkit.study.settings import COMPONENTS, DEFAULT_METRICS, FIELDS, PLURALS, PRESETS, Settings
 from ddpmkit.study.values import LARGEST, as_toml, canonical, check_text, read_seeds, words
 
@@ -58,7 +58,13 @@ class Study:
     metrics: tuple[str, ...]
     features: tuple[str, ...]
     only: tuple[str, ...] = ()  # labels of the cells that are run; all when empty
-    by_default: bool = False  # nobody asked for the metrics by name, so one that can't be taken may be left out
+    unsaid: tuple[str, ...] = ()  # lists that nobody asked for: those of the study where there is one of that name
+    scored: tuple[tuple[str, tuple[str, ...]], ...] = ()  # see scored() below; empty unless metrics were added later
+
+    @property
+    def by_default(self) -> bool:
+        """Whether nobody asked for the metrics by name, so that one that can't be taken may be left out."""
+        return "metrics" in self.unsaid
 
     def cells(self) -> list[Cell]:
         """The grid's points, the last axis running fastest; those of ``only`` where it is given."""
@@ -94,6 +100,14 @@ class Study:
         return "\n".join(lines) + "\n"
 
 
+def scored(study: Study) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the extractors, each with the metrics that one stage takes of its features.
+
+    Of a study that grew in metrics an extractor may stand there several times: what was taken is not taken again.
+    """
+    return study.scored or tuple((features, of_images(study.metrics)) for features in study.features)
+
+
 def stated_grid(grid: Mapping[str, Any]) -> dict[str, Any]:
     """Return a grid without the settings that are as they were before they existed: what a default name is made of."""
     before = {p.name: p.before for p in FIELDS.values()}
@@ -120,8 +134,8 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
         raise DdpmkitError(
             f"unknown preset '{preset}'{did_you_mean(preset, PRESETS)}", f"presets: {', '.join(PRESETS)}"
         )
+    unsaid = tuple(k for k in ("train_seeds", "sample_seeds", "metrics", "features") if k not in given)
     seeds = {k: read_seeds(k, given.pop(k, default)) for k, default in (("train_seeds", "0-2"), ("sample_seeds", "0"))}
-    by_default = "metrics" not in given
     metrics = read_metrics(given.pop("metrics", DEFAULT_METRICS), registry)
     features = given.pop("features", None)
     only = given.pop("only", ())
@@ -151,7 +165,7 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     extractors = tuple(
         dict.fromkeys(spec.format(registry.build("features", f), called=registry.called) for f in words(features))
     )
-    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, extractors, only, by_default)
+    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, extractors, only, unsaid)
     labels = [c.label for c in replace(study, only=()).cells()] if only else []
     for label in only:
         if label not in labels:

@@ -14,7 +14,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.interfaces import Images, Metric
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import Cell, Study
+from ddpmkit.study.config import Cell, Study, scored
 from ddpmkit.study.identity import identified
 from ddpmkit.study.impossible import Impossible, refuse_sparse
 from ddpmkit.study.kept import Data, find_data
@@ -83,6 +83,7 @@ class Plan:
         return {
             "study": self.study.name,
             "grid": self.study.grid(),
+            **({"scored": [[f, list(taken)] for f, taken in self.study.scored]} if self.study.scored else {}),
             "cells": [
                 {"label": c.label, "slug": c.slug, "point": c.point, "settings": vars(c.settings)} for c in self.cells
             ],
@@ -176,12 +177,13 @@ def _extractors(study: Study, registry: Registry) -> tuple[ChosenFeatures, ...]:
     Raises:
         DdpmkitError: when one can't be built, or two metrics would share a column.
     """
-    built = [registry.build("metric", text) for text in of_images(study.metrics)]
-    chosen = [(metric, identified(metric, registry)) for metric in built]
+    built = {text: registry.build("metric", text) for text in of_images(study.metrics)}
+    chosen = {text: (metric, identified(metric, registry)) for text, metric in built.items()}
     out, columns = [], dict[str, tuple[Wanted, str]]()
-    for index, text in enumerate(study.features if chosen else ()):
+    for text, taken in scored(study) if chosen else ():
         features = registry.build("features", text)
-        here = [(metric, found) for metric, found in chosen if index == 0 or metric.of_features]
+        first = text == study.features[0]
+        here = [(m, found) for name, (m, found) in chosen.items() if name in taken and (first or m.of_features)]
         keys = metric_keys([identity for _, (identity, _) in here])
         metrics = tuple(Wanted(key, metric, found) for key, (metric, found) in zip(keys, here, strict=True))
         if metrics:

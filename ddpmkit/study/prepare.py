@@ -18,6 +18,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Study, axis_fields, make_study
+from ddpmkit.study.grids import There, added
 from ddpmkit.study.kept import keep
 from ddpmkit.study.metrics import of_images
 from ddpmkit.study.plan import Plan, make_plan
@@ -25,7 +26,8 @@ from ddpmkit.study.planning import build_without_memory, classes
 from ddpmkit.study.settings import PLURALS
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
-from ddpmkit.study.study_name import check_name_is_free, moved_since
+from ddpmkit.study.study_file import study_file
+from ddpmkit.study.study_name import grown, moved_since
 from ddpmkit.study.values import read_toml
 
 FEW = 12  # lines about what was excluded
@@ -86,6 +88,9 @@ class Prepared:
     registry: Registry
     todo: tuple[Stage[Any], ...]
     run_options: RunOptions
+    there: There | None = None  # what was there under the study's name when it was planned
+    adds: tuple[str, ...] = ()  # what the study adds to that, a line each
+    entered: bool = False  # whether the plan is in the study's folder
 
     @property
     def folder(self) -> Path:
@@ -103,7 +108,8 @@ def prepare(
     """Plan a study and find what of it is to be done. Writes nothing but decoded data.
 
     Args:
-        options: Settings, axes, seeds; ``study`` may name a .toml file that holds them, which the others override.
+        options: Settings, axes, seeds; ``study`` may name a study that is there, or a .toml file that holds them, which
+            the others override.
         out: The results folder.
         registry: The components to choose from.
         run_options: Workers, device and the like.
@@ -115,13 +121,20 @@ def prepare(
     registry = registry or Registry()
     run_options.check(registry)
     given = {k: v for k, v in options.items() if v is not None}
-    file = given.pop("study", None)
-    if file is not None:
-        stored = read_toml(files.home(file))
+    store, asked = Store(files.home(out)), given.pop("study", None)
+    there, place = None, None
+    if asked is not None:
+        file, name = study_file(asked, store)
+        place = name or file.parent.name
+        there = There.read(store, place)  # before the file, which whoever grows the study writes first
+        stored = read_toml(file) | ({} if name is None else {"name": name})
         overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
         stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
         given = {**stored, **given}
-    return prepare_study(make_study(given, registry), out=out, registry=registry, run_options=run_options)
+    study = make_study(given, registry)
+    if study.name != place:
+        there = There.read(store, study.name)
+    return planned(study, there, store=store, registry=registry, run_options=run_options)
 
 
 def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_options: RunOptions) -> Prepared:
@@ -130,24 +143,48 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_opti
     Raises:
         DdpmkitError: when its name is another grid's, or it can't be planned.
     """
+    store = Store(files.home(out))
+    there = There.read(store, study.name)
+    return planned(study, there, store=store, registry=registry, run_options=run_options)
+
+
+def planned(
+    study: Study, there: There | None, *, store: Store, registry: Registry, run_options: RunOptions
+) -> Prepared:
+    """Plan a study beside what is there under its name, which it adds to. Writes nothing but decoded data.
+
+    Raises:
+        DdpmkitError: when it would drop or change some of that, or can't be planned.
+    """
     for field in ("precision", "eval_precision"):
         if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
             study = _resolve_precision(study, field, run_options.device)
-    store = Store(files.home(out))
     store.check_format()
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
-        plan = make_plan(study, registry, store)
+        plan = _grown_plan(study, there, registry, store)
         study = plan.study  # without the metrics that nobody asked for and these data don't allow
-        check_name_is_free(study, store)
         todo = _todo(plan, store)
         if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
             _try_parts(plan, registry)
     plan.data = keep(plan.data)  # of a plan that holds: what is refused leaves nothing behind
     for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
         print(text, file=sys.stderr)
-    for text in [*plan.notes, *moved_since(plan, store)]:
+    adds = tuple(added(there.grid, study.grid())) if there else ()
+    said = [f"adds to study '{study.name}': {'; '.join(adds)}"] if adds else []
+    for text in [*plan.notes, *moved_since(plan, store), *said]:
         print(f"note: {text}", file=sys.stderr)
-    return Prepared(study, plan, store, registry, todo, run_options)
+    return Prepared(study, plan, store, registry, todo, run_options, there, adds)
+
+
+def _grown_plan(study: Study, there: There | None, registry: Registry, store: Store) -> Plan:
+    """Plan a study with all that is there under its name."""
+    plan = make_plan(grown(study, there, store), registry, store)
+    metrics = tuple(there.grid["metrics"]) if there else plan.study.metrics
+    if not study.by_default or {*metrics} == {*plan.study.metrics}:
+        return plan
+    # Nobody asked for metrics, so they are those that are there, each of which must be taken in every cell.
+    asked = replace(study, metrics=metrics, unsaid=tuple(key for key in study.unsaid if key != "metrics"))
+    return make_plan(grown(asked, there, store), registry, store)
 
 
 def excluded_lines(plan: Plan) -> list[str]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit import files
-from ddpmkit.errors import DdpmkitError, Exit
+from ddpmkit.errors import Exit
 from ddpmkit.plugin.execution import Event, Job
 from ddpmkit.study.claim import free
 from ddpmkit.study.dispatch import dispatch
 from ddpmkit.study.ending import blamed, not_run, settle, stop_flag, told
+from ddpmkit.study.enter import enter
 from ddpmkit.study.plan import Plan
 from ddpmkit.study.prepare import Prepared
 from ddpmkit.study.records import ScoreRecord
@@ -58,16 +59,11 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
         on_event: Told everything that happens, as it happens.
 
     Raises:
-        DdpmkitError: when the store can't be written.
+        DdpmkitError: when the store can't be written, or the study's name is another grid's by now.
     """
     plan, store = prepared.plan, prepared.store
-    store.prepare()
-    try:
-        prepared.folder.mkdir(parents=True, exist_ok=True)
-        files.write_sealed(prepared.folder / "plan.json", plan.json())
-        files.write_text(prepared.folder / "study.toml", prepared.study.toml())
-    except OSError as err:
-        raise DdpmkitError(f"can't write to '{prepared.folder}': {err.strerror}", "choose another --out") from None
+    if enter(prepared).plan is not plan:
+        on_event({"event": "log", "text": "the same command again runs what both asked for"})
     _mend_records(plan, store, prepared.todo)
     before = {s.id: store.status(s.kind, s.id) for s in prepared.todo}
     blocked = _downstream(plan, {i for i, record in before.items() if record.get("state") == "diverged"})

@@ -1,24 +1,21 @@
-"""A study's name when it was used before: by another grid, or by this one over other data or another plugin."""
+"""A study's name when it was used before: by a grid that this one adds to or not, over other data or another plugin."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import spec
 from ddpmkit.study.config import Study, stated_grid
+from ddpmkit.study.grids import IN_TRAINING, LISTS, SEEDS, There, flat, in_ranges, lacking, short, union
 from ddpmkit.study.plan import Plan
 from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
 from ddpmkit.study.store import Store
 
+ADDS = "; to add to it, name what it has too"
 NAMED = 3  # differences that are spelled out; the rest are counted
-LONGEST = 60  # characters of a value
-SEEDS = ("train_seeds", "sample_seeds")
-LISTS = (*SEEDS, "metrics", "features", "only")
 
 
 class NameTakenError(DdpmkitError):
@@ -29,45 +26,53 @@ class NameTakenError(DdpmkitError):
         self.free = free
 
 
-def check_name_is_free(study: Study, store: Store) -> None:
-    """Refuse a study whose name is another grid's.
+def grown(study: Study, there: There | None, store: Store) -> Study:
+    """Return a study with all that is there under its name; refuse one that would drop or change some of that.
+
+    Args:
+        study: What is asked for.
+        there: What there is; None for nothing.
+        store: Where it is.
 
     Raises:
         NameTakenError: with the flags that differ, and both their values.
     """
-    there = _grid(store, study.name)
-    if there is None or stated_grid(there) == stated_grid(study.grid()):
-        return
-    found = differences(there, study.grid())
+    if there is None:
+        return study
+    lacks = lacking(there.grid, study.grid(), study.unsaid)
+    if not lacks:
+        return union(there, study)
+    found = differences(there.grid, study.grid(), lacks)
     said = "; ".join(found[:NAMED]) + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
     raise NameTakenError(
         f"the name '{study.name}' is already used by another grid, in {store.study(study.name)}: "
-        f"{said or 'its plan is written in another way'}",
+        f"{said or 'its plan is written in another way'}{ADDS if _could_add(there.grid, lacks) else ''}",
         # One whose folder is empty, or holds this very grid, so that the same advice holds the next time.
         next(n for n in _numbered(study.name) if _goes_on(study, store, n) or not store.study(n).exists()),
     )
 
 
-def differences(there: Any, now: Mapping[str, Any]) -> list[str]:
+def differences(there: Any, now: Mapping[str, Any], among: Sequence[str] | None = None) -> list[str]:
     """Return what differs between two grids, ``--train-seeds 0-2 there, 0-4 now``.
 
     Args:
         there: The grid of a plan that was read, perhaps of another version with other settings, perhaps damaged.
         now: The grid that was asked for.
+        among: The settings and lists that are looked at; all by default.
     """
-    old, new = _flat(there), _flat(now)
+    old, new = flat(there), flat(now)
     out = []
     for key in dict.fromkeys((*LISTS, *new, *old)):
-        a, b = old.get(key), new.get(key)
-        if a == b or not old:
+        a, b = (in_ranges(v) if v and key in SEEDS else v for v in (old.get(key), new.get(key)))
+        if a == b or not old or (among is not None and key not in among):
             continue
         flag = _flag(key)
         if b is None:
-            out.append(f"{key} {_short(a)} there, no such setting now")
+            out.append(f"{key} {short(a)} there, no such setting now")
         elif a is None:
-            out.append(f"{flag}{_short(b)} now, no such setting there")
+            out.append(f"{flag}{short(b)} now, no such setting there")
         else:
-            out.append(f"{flag}{_short(a)} there, {_short(b)} now")
+            out.append(f"{flag}{short(a)} there, {short(b)} now")
     return out
 
 
@@ -118,30 +123,6 @@ def _changed_parts(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     return " and ".join(named) or f"version of the {kind} stage"
 
 
-def _flat(grid: Any) -> dict[str, list[str]]:
-    """Every setting and list of a grid as texts; an axis has several, one that did not exist yet what it stood for."""
-    if not isinstance(grid, Mapping):
-        return {}
-    settings, axes = ({} if not isinstance(grid.get(k), Mapping) else dict(grid[k]) for k in ("settings", "axes"))
-    rest = {key: value for key, value in grid.items() if key not in ("settings", "axes")}
-    before = {p.name: p.before for p in FIELDS.values() if p.before is not dataclasses.MISSING}
-    out = {str(key): _texts(value) for key, value in {**before, **settings, **axes, **rest}.items()}
-    out |= {key: _seeds(grid.get(key)) if key in SEEDS else _texts(grid.get(key, [])) for key in LISTS}
-    return {**out, "only": out["only"] or ["all cells"]}
-
-
-def _texts(value: Any) -> list[str]:
-    return [v if isinstance(v, str) else spec.encode(v) for v in (value if isinstance(value, list) else [value])]
-
-
-def _seeds(value: Any) -> list[str]:
-    """Seeds as one types them: 0, 1, 2, 5 is 0-2, 5."""
-    if not (isinstance(value, list) and all(isinstance(v, int) for v in value)):
-        return _texts(value)
-    runs = [[s for _, s in run] for _, run in itertools.groupby(enumerate(value), lambda pair: pair[1] - pair[0])]
-    return [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
-
-
 def _flag(key: str) -> str:
     """What stands before a value on the command line."""
     if key == "only" or key not in (*LISTS, *FIELDS):
@@ -152,22 +133,18 @@ def _flag(key: str) -> str:
     return f"--{plural.get(key, key).replace('_', '-')} "
 
 
-def _short(values: Sequence[str] | None) -> str:
-    text = ",".join(values or ())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}.. ({len(values or ())} values)"
-
-
-def _grid(store: Store, name: str) -> dict[str, Any] | None:
-    """The grid of the study of that name; None where there is none, or its plan is damaged and will be made again."""
-    grid = (files.read_sealed(store.study(name) / "plan.json") or {}).get("grid")
-    return grid if isinstance(grid, dict) and isinstance(grid.get("settings", {}), dict) else None
-
-
 def _goes_on(study: Study, store: Store, name: str) -> bool:
-    grid = _grid(store, name)
-    return grid is not None and stated_grid(grid) == stated_grid(study.grid())
+    there = There.read(store, name)
+    return there is not None and stated_grid(there.grid) == stated_grid(study.grid())
 
 
 def _numbered(name: str) -> Iterator[str]:
     """The name with 2, 3 and so on behind it, no longer than a name may be."""
     return (f"{name[: 79 - len(str(n))]}-{n}" for n in itertools.count(2))
+
+
+def _could_add(there: Any, lacks: Sequence[str]) -> bool:
+    """Whether more values of what is lacking would be a study that has all that is there."""
+    fixed = {"only", "dataset", *IN_TRAINING}
+    known = {*LISTS, *FIELDS} - fixed
+    return all(key in known and flat(there).get(key) for key in lacks)

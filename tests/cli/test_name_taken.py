@@ -20,6 +20,7 @@ from ddpmkit.cli.studies import ablate
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
+from ddpmkit.study.study_name import ADDS
 from ddpmkit.study.values import read_toml
 
 pytestmark = pytest.mark.usefixtures("no_pictures_in_module")
@@ -53,7 +54,7 @@ def said(study: Path, capsys: pytest.CaptureFixture[str]) -> Any:
         first, hint = told.splitlines()
         opening = f"error: the name 'demo' is already used by another grid, in {study}: "
         assert first.startswith(opening)
-        return first.removeprefix(opening), hint.removeprefix("hint: ")
+        return first.removeprefix(opening).removesuffix(ADDS), hint.removeprefix("hint: ")
 
     return ask
 
@@ -61,9 +62,9 @@ def said(study: Path, capsys: pytest.CaptureFixture[str]) -> Any:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--train-seeds", "0-4"], "--train-seeds 0-2 there, 0-4 now"),
+        (["--train-seeds", "1-4"], "--train-seeds 0-2 there, 1-4 now"),
         (["--train-seeds", "0,3,5-7"], "--train-seeds 0-2 there, 0,3,5-7 now"),
-        (["--sample-seeds", "0-1"], "--sample-seeds 0 there, 0-1 now"),
+        (["--sample-seeds", "1-2"], "--sample-seeds 0 there, 1-2 now"),
         (["--schedules", "linear"], "--schedules linear,cosine there, linear now"),
         (["--schedules", "linear,cosine:s=0.01"], "--schedules linear,cosine there, linear,cosine:s=0.01 now"),
         (["--metrics", "fd,kid"], "--metrics fd,nll there, fd,kid now"),
@@ -86,8 +87,8 @@ def test_of_many_differences_three_are_named_and_the_rest_is_counted(said: Any) 
 
 @pytest.mark.long
 def test_a_long_list_is_shortened_and_counted(said: Any) -> None:
-    told, _ = said("--timesteps", ",".join(str(t) for t in range(50, 90)))
-    assert told.startswith("--timesteps 50 there, 50,51,52,")
+    told, _ = said("--timesteps", ",".join(str(t) for t in range(51, 91)))
+    assert told.startswith("--timesteps 50 there, 51,52,53,")
     assert told.endswith(".. (40 values) now")
     assert len(told) < 120
 
@@ -97,7 +98,7 @@ def test_the_hint_is_a_command_that_works_and_again_the_next_time(
     study: Path, said: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = study.parent.parent
-    _, command = said("--name=demo", "--train-seeds", "0-4")
+    _, command = said("--name=demo", "--train-seeds", "1-4")
     words = shlex.split(command)
     assert words[:2] == ["ddpmkit", "ablate"]
     assert words[-2:] == ["--name", "demo-2"]
@@ -107,11 +108,11 @@ def test_the_hint_is_a_command_that_works_and_again_the_next_time(
     # Somebody else's demo-2 is passed over; our own, once it ran, is what goes on.
     (out / "studies" / "demo-2").mkdir()
     (out / "studies" / "demo-2" / "plan.json").write_text(json.dumps({"grid": {"settings": {}}}))
-    _, command = said("--train-seeds", "0-4")
+    _, command = said("--train-seeds", "1-4")
     assert command.endswith("--name demo-3")
-    stored = make_study({**read_toml(study / "study.toml"), "train_seeds": "0-4"}, REGISTRY)
+    stored = make_study({**read_toml(study / "study.toml"), "train_seeds": "1-4"}, REGISTRY)
     (out / "studies" / "demo-2" / "plan.json").write_text(json.dumps({"grid": stored.grid()}))
-    assert said("--train-seeds", "0-4")[1].endswith("--name demo-2")
+    assert said("--train-seeds", "1-4")[1].endswith("--name demo-2")
 
 
 def test_words_that_a_shell_would_split_are_quoted(
@@ -132,8 +133,10 @@ def test_a_plan_of_another_version_has_other_settings(study: Path, said: Any) ->
     told, _ = said()
     assert "--axis fit_images=64 now, no such setting there" in told
     assert "old_knob 5 there, no such setting now" in told
-    told, _ = said("--train-seeds", "0-4")
-    assert told.startswith("--train-seeds 0-2 there, 0-4 now; ")
+    told, _ = said("--train-seeds", "1-4")
+    assert told.startswith("--train-seeds 0-2 there, 1-4 now; ")
+    told, _ = said("--train-seeds", "0-4")  # which adds, and is no reason
+    assert "--train-seeds" not in told
 
 
 @pytest.mark.parametrize(

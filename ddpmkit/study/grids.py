@@ -1,0 +1,175 @@
+"""Two grids of one name: whether one holds all of the other, what it adds, and both as one.
+
+A grid that was read may be of another version with other settings, or damaged; what can't be read holds nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from ddpmkit import files
+from ddpmkit.plugin import spec
+from ddpmkit.study.config import Study, scored
+from ddpmkit.study.metrics import of_images
+from ddpmkit.study.settings import FIELDS, PLURALS
+from ddpmkit.study.store import Store
+
+SEEDS = ("train_seeds", "sample_seeds")
+LISTS = (*SEEDS, "metrics", "features", "only")
+ALL = ["all cells"]
+# The averages are taken while a network trains: with one more, every training would be another one.
+IN_TRAINING = ("ema",)
+LONGEST = 60  # characters of a value
+
+
+@dataclass(frozen=True)
+class There:
+    """What is there under a name.
+
+    Attributes:
+        grid: the grid of the plan.
+        scored: which metrics one stage takes, where the study grew in them; see :func:`ddpmkit.study.config.scored`.
+    """
+
+    grid: dict[str, Any]
+    scored: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
+
+    @classmethod
+    def read(cls, store: Store, name: str) -> Self | None:
+        """Return what is there; None where there is none, or its plan is damaged and will be made again."""
+        plan = files.read_sealed(store.study(name) / "plan.json") or {}
+        grid = plan.get("grid")
+        if not isinstance(grid, dict) or not isinstance(grid.get("settings", {}), dict):
+            return None
+        return cls(grid, tuple((str(f), tuple(metrics)) for f, metrics in plan.get("scored", ())))
+
+
+def flat(grid: Any) -> dict[str, list[str]]:
+    """Return every setting and list of a grid as texts; an axis has several, a setting that is new its value before."""
+    if not isinstance(grid, Mapping):
+        return {}
+    settings, axes = ({} if not isinstance(grid.get(k), Mapping) else dict(grid[k]) for k in ("settings", "axes"))
+    rest = {key: value for key, value in grid.items() if key not in ("settings", "axes")}
+    before = {p.name: p.before for p in FIELDS.values() if p.before is not dataclasses.MISSING}
+    out = {str(key): texts(value) for key, value in {**before, **settings, **axes, **rest}.items()}
+    out |= {key: texts(grid.get(key, [])) for key in LISTS}
+    return {**out, "only": out["only"] or ALL}
+
+
+def lacking(there: Any, now: Any, unsaid: Sequence[str] = ()) -> list[str]:
+    """Return the settings and lists of a grid whose values another does not have all of; what was not said it has."""
+    old, new = flat(there), flat(now)
+    out = []
+    for key in dict.fromkeys((*LISTS, *new, *old)):
+        a, b = old.get(key), new.get(key)
+        if key in unsaid:
+            holds = _is_list(key, there.get(key))
+        elif a is None or b is None:
+            holds = False
+        elif key in IN_TRAINING:
+            holds = set(a) == set(b)
+        else:
+            holds = set(a) <= set(b) or (key == "only" and b == ALL)
+        if not holds:
+            out.append(key)
+    return out
+
+
+def union(there: There, now: Study) -> Study:
+    """Return a study with all that is there and all that it asks for; what is there keeps its place, so the baseline.
+
+    A list that was not asked for is the one that is there. Metrics alone keep being asked for by default, since which
+    of them can be taken is known only when they are planned.
+    """
+    axes = {}
+    for name in FIELDS:
+        asked = now.axes.get(name, (getattr(now.base, name),))
+        both = tuple(dict.fromkeys((*_levels(there.grid, name, asked), *asked)))
+        if name in now.axes or len(both) > 1:
+            axes[name] = both
+    base = replace(now.base, **{name: values[0] for name, values in axes.items()})
+    lists: dict[str, Any] = {}
+    for key in (*SEEDS, "metrics", "features"):
+        asked = () if key in now.unsaid and key != "metrics" else getattr(now, key)
+        lists[key] = tuple(dict.fromkeys((*there.grid.get(key, ()), *asked)))
+    only = tuple(there.grid.get("only", ()))
+    only = tuple(dict.fromkeys((*only, *now.only))) if only and now.only else ()
+    grown = replace(now, base=base, axes=axes, only=only, **lists)
+    return replace(grown, scored=_scored(there, grown))
+
+
+def added(there: Any, now: Any) -> list[str]:
+    """Say what one grid has and the other lacks, a line each: ``train seeds 3-4``, ``schedules sigmoid``."""
+    old, new, out = flat(there), flat(now), []
+    for key, values in new.items():
+        before = old.get(key, [])
+        if key == "only" or not (more := [v for v in values if v not in before]):
+            continue
+        axis = (
+            f" beside {short(before)}, so that cells are named by it too" if len(before) == 1 and key in FIELDS else ""
+        )
+        out.append(f"{word(key)} {short(in_ranges(more) if key in SEEDS else more)}{axis}")
+    if old.get("only", ALL) != new.get("only", ALL):
+        out.append("cells that were left out")
+    return out
+
+
+def word(key: str) -> str:
+    """Return the name of a setting or a list in a sentence."""
+    plural = {name: many for many, name in PLURALS.items()}
+    return plural.get(key, key).replace("_", " ")
+
+
+def texts(value: Any) -> list[str]:
+    """Return a value, or each of a list, as one types it."""
+    return [v if isinstance(v, str) else spec.encode(v) for v in (value if isinstance(value, list) else [value])]
+
+
+def in_ranges(seeds: Sequence[str]) -> list[str]:
+    """Return seeds as one types them: 0, 1, 2, 5 is 0-2, 5; what is no seed stays as it is."""
+    if not all(s.isdecimal() for s in seeds):
+        return list(seeds)
+    numbers = [int(s) for s in seeds]
+    runs = [[s for _, s in run] for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
+    return [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+
+
+def short(values: Sequence[str] | None) -> str:
+    """Return values behind one another, the end of a long list left out and counted."""
+    text = ",".join(values or ())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}.. ({len(values or ())} values)"
+
+
+def _levels(grid: Mapping[str, Any], name: str, otherwise: Sequence[Any]) -> Sequence[Any]:
+    """The values of a setting in a grid."""
+    if name in grid.get("axes", {}):
+        return tuple(grid["axes"][name])
+    before = FIELDS[name].before
+    usual = otherwise[0] if before is dataclasses.MISSING else before
+    return (grid.get("settings", {}).get(name, usual),)
+
+
+def _scored(there: There, now: Study) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Which metrics one stage takes: those that are there as they are, and of each extractor the others in one more.
+
+    So a metric that is added computes nothing again of those that are there, and their numbers stay on their machine.
+    """
+    metrics = there.grid.get("metrics", ())
+    first = tuple((f, of_images(metrics)) for f in there.grid.get("features", ()))
+    out = [(f, tuple(m for m in taken if m in metrics)) for f, taken in there.scored or first]
+    for features in now.features:
+        taken = {m for f, here in out if f == features for m in here}
+        if left := tuple(m for m in of_images(now.metrics) if m not in taken):
+            out.append((features, left))
+    found = tuple((f, taken) for f, taken in out if taken)
+    return () if found == scored(replace(now, scored=())) else found
+
+
+def _is_list(key: str, value: Any) -> bool:
+    """Whether a list that was read can be one."""
+    kind = int if key in SEEDS else str
+    return isinstance(value, list) and len(value) > 0 and all(type(v) is kind for v in value)
