@@ -282,7 +282,12 @@ class Dataset(Component):
 
 
 class Features(Component):
-    """A map from images to the vectors between which distances are taken."""
+    """A map from images to the vectors between which distances are taken.
+
+    ``made_for`` are the shape (C, H, W) and the number of grey levels of the only images it takes, if there are such.
+    """
+
+    made_for: ClassVar[tuple[tuple[int, int, int], int] | None] = None
 
     @abstractmethod
     def label(self) -> str:

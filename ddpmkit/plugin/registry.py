@@ -75,6 +75,10 @@ class Registry:
         self._load_installed()
         return [e for e in self._entries() if kind in (None, e.kind)]
 
+    def builtin(self, kind: str) -> list[Entry]:
+        """The built-in components of one kind; loads no plugin."""
+        return [e for e in self._plugins[0].entries if e.kind == kind]
+
     def foreign(self) -> list[Entry]:
         """The components of plugins, as far as they were loaded."""
         return [e for e in self._entries() if e.plugin != BUILTIN]

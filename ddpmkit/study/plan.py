@@ -32,6 +32,7 @@ from ddpmkit.study.stages.score import Score
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
 from ddpmkit.study.warmup import warmup_warning
+from ddpmkit.study.warnings import features_warning, seeds_warning
 
 SIGNAL_LEFT = 0.01  # bits/dim of L_T above which a schedule is warned about
 
@@ -125,7 +126,10 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None) -> P
     plan = Plan(study, data, notes=[*images.notes, *left_out])
     scale = sliver(data.least, data.most, 0, images.levels - 1)
     if scale:
-        plan.warn(f"data set '{study.base.dataset}': {scale}")
+        plan.warn(f"data set '{study.base.dataset}': {scale}; has it fewer levels, or another range?")
+    for text in (seeds_warning(study), features_warning(study, images, registry) if of_images(study.metrics) else None):
+        if text:
+            plan.warn(text)
     changed = registry.changed_by()
     for name in changed:
         plan.warn(f"plugin {name} replaces {', '.join(changes.made()[name][:3])} for every cell; all ids hold it")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit import Array, DdpmkitError, Images, Levels
+from ddpmkit import Array, DdpmkitError, Features, Images, Levels
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 BATCH = 256  # the network always sees this many images, padded: floating point differs between batch sizes
 
 
-def check_images(name: str, data: Images, shape: tuple[int, int, int], levels: int) -> None:
+def check_images(features: Features, data: Images) -> None:
     """Refuse images that a classifier was not made for.
 
     Raises:
         DdpmkitError: for another size or another number of grey levels.
     """
+    if features.made_for is None:
+        return
+    shape, levels = features.made_for
     if data.train.shape[1:] != shape or data.levels != levels:
         raise DdpmkitError(
-            f"features '{name}' are for {shape[1]}x{shape[2]} images with {levels} levels, not {data.train.shape[1:]} "
-            f"with {data.levels}",
+            f"features '{features.name}' are for {shape[1]}x{shape[2]} images with {levels} levels, "
+            f"not {data.train.shape[1:]} with {data.levels}",
             f"use --features pca:k={min(16, len(data.train), data.train[0].size)}",
         )
 

@@ -22,6 +22,7 @@ class DigitsNet(Features):
 
     name = "digits"
     reference = "ddpmkit/builtin/features/digits_train.py; the idea of classifier features: Heusel et al. 2017"
+    made_for = ((1, 8, 8), 17)
 
     def label(self) -> str:
         """Return the label behind ``FD-``."""
@@ -39,5 +40,5 @@ class DigitsNet(Features):
         """
         from ddpmkit.builtin.features._digitsnet import DigitsClassifier
 
-        check_images(self.name, data, (1, 8, 8), 17)
+        check_images(self, data)
         return shipped(DigitsClassifier(), WEIGHTS, SHA256, 17)

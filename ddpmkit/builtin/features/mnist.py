@@ -23,6 +23,7 @@ class MnistNet(Features):
 
     name = "mnist"
     reference = "ddpmkit/builtin/features/mnist_train.py; the idea of classifier features: Heusel et al. 2017"
+    made_for = ((1, 28, 28), 256)
 
     def label(self) -> str:
         """Return the label behind ``FD-``."""
@@ -40,5 +41,5 @@ class MnistNet(Features):
         """
         from ddpmkit.builtin.features._mnistnet import MnistClassifier
 
-        check_images(self.name, data, (1, 28, 28), 256)
+        check_images(self, data)
         return shipped(MnistClassifier(), WEIGHTS, SHA256, 256)
