@@ -86,7 +86,6 @@ def test_who_chose_is_not_warned_and_neither_are_others(tmp_path: Path, few_digi
 def test_pixels_of_a_sliver_of_the_scale_are_warned_about(tmp_path: Path) -> None:
     data = images(tmp_path / "a.npz", (8, 8), top=17)
     assert said(dataset=data) == [
-        f"data set '{data}': all pixels lie in 0 .. 16, on a scale of 0 .. 255; has it fewer levels, or "
-        "another range?"
+        f"data set '{data}': all pixels lie in 0 .. 16, on a scale of 0 .. 255; has it fewer levels, or another range?"
     ]
     assert said(dataset=f"{data}:levels=17") == []
