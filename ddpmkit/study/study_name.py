@@ -77,7 +77,7 @@ def differences(there: Any, now: Mapping[str, Any], among: Sequence[str] | None 
 
 
 def moved_since(plan: Plan, store: Store) -> list[str]:
-    """Say which results of this very grid had other stages when it was last run, and what of them has changed.
+    """Say which results had other stages when the study was last run, and what of them has changed.
 
     A data set, a plugin or ddpmkit itself may have changed in between. The numbers follow it, and so does the report,
     which is made again; nobody should find that out from a table alone.
@@ -85,9 +85,12 @@ def moved_since(plan: Plan, store: Store) -> list[str]:
     record = files.read_sealed(store.study(plan.study.name) / "plan.json") or {}
     before = {(r["cell"], r["train_seed"], r["sample_seed"]): r for r in record.get("results", [])}
     stages = {s["id"]: s for s in record.get("stages", [])}
+    # With one more axis the same cell has a longer name.
+    called = {files.canonical(c.get("settings")): c.get("label") for c in record.get("cells", [])}
+    then = {c.label: called.get(files.canonical(vars(c.settings)), c.label) for c in plan.cells}
     moved, reasons = 0, list[str]()
     for result in plan.results:
-        old = before.get((result.cell, result.train_seed, result.sample_seed))
+        old = before.get((then[result.cell], result.train_seed, result.sample_seed))
         if old is None:
             continue
         pairs = [

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,19 @@ def test_the_command_line_plans_a_growth_as_text_and_as_json(out: Path, capsys: 
     found = json.loads(capsys.readouterr().out)
     assert (found["study"], found["adds"]) == ("mine", ["train seeds 2"])
     assert plan_of(out)["grid"]["train_seeds"] == [0, 1]
+
+
+def test_data_that_changed_are_said_of_cells_with_longer_names_too(
+    out: Path, few_digits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = "ddpmkit.study.plan.find_data"
+    found = by_name(out).plan.data
+    monkeypatch.setattr(data, lambda *_, **__: replace(found, fingerprint="other"))
+    capsys.readouterr()
+    by_name(out, samplers="ancestral,ddim")
+    said = capsys.readouterr().err
+    assert "study 'mine' was run before with another data set: 4 of its 8 results now rest on other stages" in said
+    assert "adds to study 'mine': samplers ddim beside ancestral" in said
 
 
 # Two processes at once.
