@@ -180,6 +180,15 @@ def test_a_study_is_taken_by_its_name_its_folder_and_its_file(out: Path, monkeyp
     assert prepare({"study": "mine"}, out=out, registry=REGISTRY, run_options=INLINE).study.name == "own"
 
 
+def test_a_file_to_which_more_was_written_grows_its_study(out: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text((out / "studies" / "mine" / "study.toml").read_text())
+    for file in (own, out / "studies" / "mine" / "study.toml"):
+        file.write_text(file.read_text().replace("train_seeds = [0, 1]", "train_seeds = [0, 1, 5]"))
+        found = prepare({"study": file}, out=out, registry=REGISTRY, run_options=INLINE)
+        assert (found.study.name, found.adds) == ("mine", ("train seeds 5",))
+
+
 def test_a_name_that_nothing_has_is_refused_with_those_that_are(out: Path) -> None:
     with pytest.raises(DdpmkitError, match=r"there is no study 'mime' in .* did you mean 'mine'") as caught:
         prepare({"study": "mime"}, out=out, registry=REGISTRY)
