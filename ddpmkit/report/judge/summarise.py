@@ -143,16 +143,16 @@ def _advice(
     variance: Mapping[str, Components | None],
     of_differences: Mapping[str, Components | None],
 ) -> tuple[str, ...]:
-    """What to run next, metric by metric."""
+    """What to run next; what is said of several metrics stands once."""
     pairs: list[tuple[str, str]] = []
+    measured: dict[str, tuple[Components | None, str]] = {}
     for metric, judgement in contrasts.items():
         sampled = scatter.sampled(metric)
-        sentences = advice.to_settle(judgement.open)
-        sentences += advice.which_seeds(of_differences[metric], sampled) if judgement.open else []
-        more = "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)"
-        sentences += advice.measuring(variance[metric], more)
+        sentences = advice.which_seeds(of_differences[metric], sampled) if judgement.open else []
         pairs += [(metric, sentence) for sentence in sentences]
-    return tuple(advice.merged(pairs))
+        measured[metric] = variance[metric], "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)"
+    settle = advice.all_to_settle({metric: judgement.open for metric, judgement in contrasts.items() if judgement.open})
+    return (*settle, *advice.merged(pairs), *advice.all_measuring(measured))
 
 
 def _in_main_table(metric: str) -> bool:
@@ -189,17 +189,19 @@ def _by_class(
             if values:
                 mean = sum(values) / len(values)
                 out.setdefault(name, {}).setdefault(cell, {})[one[1]] = (mean, float(counts[cell]))
+    both_ways = len({ref.mirrored for ref in records.references if ref.record.heldout_by_class}) > 1
     for ref in records.references:
+        real = f"{HELD_OUT}, to mirror images too" if both_ways and ref.mirrored else HELD_OUT
         for row in ref.record.heldout_by_class:
             column = NEAR if ref.near_under is None else ref.near_under.get(row["class"])
             if column in out:
                 label, value = row["class"], (row["near"], row["n"])
-                before = {m: cells.get(HELD_OUT, {}).get(label) for m, cells in out.items()}
+                before = {m: cells.get(real, {}).get(label) for m, cells in out.items()}
                 # A row has one number of images: those of a study with other images are a row of their own.
                 other = any(
                     v is not None and (v[1] != value[1] or (m == column and v != value)) for m, v in before.items()
                 )
-                out[column].setdefault(f"{HELD_OUT} ({ref.study})" if other else HELD_OUT, {})[label] = value
+                out[column].setdefault(f"{real} ({ref.study})" if other else real, {})[label] = value
     return out
 
 

@@ -143,7 +143,9 @@ def _differing(studies: Mapping[str, Records]) -> list[str]:
 def _meanings(frame: pd.DataFrame) -> dict[str, set[str]]:
     """Metric -> what its numbers mean, by the rule of :mod:`ddpmkit.report.read.meaning`."""
     out: dict[str, set[str]] = {}
-    for metric, group in frame.groupby("metric", sort=False):
+    measured = frame["value"].notna()  # what is pending has no meaning yet
+    for metric in dict.fromkeys(frame["metric"]):
+        group = frame[(frame["metric"] == metric) & measured]
         out[str(metric)] = {meaning(d, None)[0] for d in group["definition"].dropna()} - {""}
     return out
 

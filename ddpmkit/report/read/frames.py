@@ -108,7 +108,7 @@ def read_study(folder: Path) -> Records:
             if r.get(which):
                 rows += [{**base, **row} for row in _nll_rows(store, stages, r, which, name)]
     prints = [store.status(s["kind"], i).get("fingerprint") for i, s in stages.items() if store.done(s["kind"], i)]
-    refs = [store.record(RefRecord, i) for i, s in stages.items() if s["kind"] == RefRecord.kind]
+    refs = [(s, store.record(RefRecord, i)) for i, s in stages.items() if s["kind"] == RefRecord.kind]
     problems = []
     for s in stages.values():
         if not store.done(s["kind"], s["id"]):
@@ -128,7 +128,7 @@ def read_study(folder: Path) -> Records:
             if (scored := store.record(ScoreRecord, score)) and scored.metrics.get("copy", {}).get("flag")
         )
     )
-    references = [Reference(ref) for ref in refs if ref is not None]
+    references = [Reference(ref, mirrored=bool(s.get("spec", {}).get("flip"))) for s, ref in refs if ref is not None]
     columns = [
         *COLUMNS[:2],
         *axes,

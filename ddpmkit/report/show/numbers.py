@@ -73,11 +73,6 @@ def fixed(value: float, digits: int, sign: str = "") -> str:
     return f"{value if round(value, digits) else 0.0:{sign}.{max(0, digits)}f}"
 
 
-def two_digits(value: float) -> str:
-    """Write two significant digits: 0.021, 1.8, 130."""
-    return f"{float(f'{value:.2g}'):g}"
-
-
 def p_text(p: float) -> str:
     """Write a p-value."""
     text = f"{p:.3f}"
