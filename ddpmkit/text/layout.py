@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GAP = 2
 INDENT = 2
+NOTHING = ("", "-")  # what says nothing of a row
 READABLE = 20  # columns that prose is not squeezed below
 
 
@@ -111,18 +112,21 @@ def lay_out(
     if _total(least) <= width:
         groups, widths = [list(range(len(heads)))], _squeezed(natural, least, width)
     else:
-        others = [i for i in (*lead, *range(len(heads))) if i not in keys and any(row[i] for row in rows)]
+        others = [
+            i for i in (*lead, *range(len(heads))) if i not in keys and any(row[i] not in NOTHING for row in rows)
+        ]
         others = list(dict.fromkeys(others))
         groups, widths = [] if prose else _groups(natural, keys, lead, others, width), natural
         # A few rows of many columns read better one after another than in as many tables.
         if not groups or len(groups) * (len(rows) + 3) > len(rows) * (len(others) + 2):
             return _blocks(heads, rows, width, keys, others, prose)
-    mute = {n for n, row in enumerate(rows) if not any(text for i, text in enumerate(row) if i not in keys)}
+    mute = {n for n, row in enumerate(rows) if all(text in NOTHING for i, text in enumerate(row) if i not in keys)}
     lines: list[Line] = []
     for group in groups:
         # A row that says nothing here says it in another table; one that says nothing anywhere stands in the first.
         first = mute if group is groups[0] else set()
-        shown = [n for n, row in enumerate(rows) if n in first or any(row[i] for i in group if i not in keys)]
+        told = [n for n, row in enumerate(rows) if any(row[i] not in NOTHING for i in group if i not in keys)]
+        shown = [n for n in range(len(rows)) if n in told or n in first or len(groups) == 1]
         below = next((n for n in shown[1:] if n >= len(rows) - references > shown[0]), None)
         sizes = [widths[i] for i in group]
         flush = [right and i not in keys for i in group]
@@ -203,7 +207,7 @@ def _blocks(
     for n, row in enumerate(rows):
         lines += [Line("")] if lines else []
         lines += [Line(text, n) for text in _name([row[i] for i in keys], width)]
-        for i in (i for i in others if row[i]):
+        for i in (i for i in others if row[i] not in NOTHING):
             if beside:
                 label = " " * INDENT + heads[i]
                 first, *more = wrap(row[i], width - margin)

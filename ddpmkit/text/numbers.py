@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 
 def two_digits(value: float) -> str:
@@ -27,3 +28,10 @@ def significant(value: float, digits: int) -> str:
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
     text = f"{round(value, digits - 1 - exponent):.{max(0, digits - 1 - exponent)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def fixed(value: float, digits: int, sign: str = "") -> str:
+    """Write a number with so many decimals, rounded to tens where they are below zero, and no negative zero."""
+    if digits < 0 and math.isfinite(value):  # a Decimal, for a float above 2^53 would be written to its last bit
+        return f"{Decimal(repr(round(value, digits) or 0.0)):{sign}.0f}"
+    return f"{value if round(value, digits) else 0.0:{sign}.{max(0, digits)}f}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ddpmkit.text.naming import in_common
+
 FEW = 6  # cells, or groups of them, that are named one by one
 
 
@@ -13,9 +15,8 @@ def named(cells: Sequence[str], among: int) -> str:
         return f"all {among} cells"
     if len(cells) < 3:
         return ", ".join(cells)
-    every = [cell.split() for cell in cells]
-    common = [word for word in every[0] if all(word in words for words in every)]
-    return f"{' '.join(common)} ({len(cells)} cells)" if common else f"{cells[0]} and {len(cells) - 1} more"
+    common = in_common(cells)
+    return f"{cells[0]} and {len(cells) - 1} more" if ", " in common else f"{common} ({len(cells)} cells)"
 
 
 def by_cell(texts: Mapping[str, str]) -> str:

@@ -10,10 +10,11 @@ from ddpmkit.report.judge.by_cell import by_cell, named
 from ddpmkit.report.judge.class_notes import class_notes, evaluations
 from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.judge.some import some
+from ddpmkit.report.read.bounds import bounds
 from ddpmkit.report.read.by_class import classes_in
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BASELINE_METRIC, BITS
-from ddpmkit.statistics import Contrast, Interaction, sign_flip_floor
+from ddpmkit.statistics import Contrast, Interaction, Interval, sign_flip_floor
 from ddpmkit.text.numbers import four_digits, two_digits
 
 FEW_NAMES = 3  # cells under another's name that are listed
@@ -28,7 +29,10 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append(f"The studies, {plan['study']}, differ in: {'; '.join(plan['differ'])}.")
     own = done["metric"].map(lambda m: records.originals.get(m, m))  # what one of several studies calls it
     seeds = len(plan["grid"]["train_seeds"])
-    if seeds > 1:
+    there = bool(frame["value"].notna().any())
+    if not there:
+        notes.append("There is no number yet.")
+    elif seeds > 1:
         notes.append(f"[a, b]: 95 % Student-t interval over {seeds} train seeds; sample seeds are averaged inside.")
         if len(plan["cells"]) > 1:
             notes.append(
@@ -40,7 +44,7 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
     beside = own.str.endswith("-debiased") | (done["metric"].isin(list(classes_in(done, records.originals))))
     sampled = done[~own.str.startswith("NLL") & ~beside]
     notes += _protocol_notes(sampled)
-    if any(metric.startswith("FD-") for metric in metrics):
+    if there and any(metric.startswith("FD-") for metric in metrics):
         notes.append("Not FID: FD is over another extractor than Inception's.")
     drawn = frame[frame["metric"].isin(sampled["metric"].unique())]
     steps = _sampling(records, drawn)
@@ -68,12 +72,25 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append(f"Cells of different precision are compared: {', '.join(precisions)}.")
     notes += [f"{text}." for text in plan.get("notes", ())]
     notes += [f"Excluded: {label}: {reason}." for label, reason in plan.get("excluded", ())]
-    short = {c: s for c, s in states.items() if set(s) - {"done"}}
-    for cell, counts in short.items():
-        verdict = "; it is not called better" if len(states) > 1 else ""
-        notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}{verdict}.")
+    notes += _missing(states)
     broken = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
     notes += broken[:5] + ([f"... and {len(broken) - 5} more; ddpmkit status"] if len(broken) > 5 else [])
+    return notes
+
+
+def _missing(states: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Which cells lack results, those that lack the same together; none of them is called better."""
+    alike: dict[str, list[str]] = {}
+    for cell, counts in states.items():
+        if set(counts) - {"done"}:
+            alike.setdefault(", ".join(f"{n} result{'' if n == 1 else 's'} {k}" for k, n in counts.items()), []).append(cell)
+    notes = []
+    for text, cells in alike.items():
+        verdict = (
+            "" if len(states) == 1 else "; it is not called better" if len(cells) == 1 else "; none is called better"
+        )
+        each = " each" if len(cells) > 1 else ""
+        notes.append(f"{named(cells, len(states))}: {text}{each}{verdict}.")
     return notes
 
 
@@ -150,6 +167,23 @@ def _bound_notes(done: pd.DataFrame, own: pd.Series[str], bits: str) -> list[str
             of = "" if bits == BASELINE_METRIC else f", {bits}"
             notes.append(f"{said}{of}: {by_cell({str(c): four_digits(v) for c, v in means.items()})} bits/dim.")
     return notes
+
+
+def beyond(intervals: Mapping[str, Mapping[str, Interval]], originals: Mapping[str, str]) -> list[str]:
+    """Say which metrics have intervals that reach to where the metric can't be, in one note."""
+    below, above = [], []
+    for metric, by in intervals.items():
+        least, largest = bounds(originals.get(metric, metric))
+        below += [metric] if any(i.low is not None and i.low < least for i in by.values()) else []
+        above += [metric] if any(i.high is not None and i.high > largest for i in by.values()) else []
+    said = [f"below 0 ({', '.join(below)})"] if below else []
+    said += [f"above 1 ({', '.join(above)})"] if above else []
+    if not said:
+        return []
+    return [
+        f"Some intervals reach {' and '.join(said)}, where the metric can't be: Student's t knows no bound; more train "
+        "seeds make them shorter."
+    ]
 
 
 def contrast_notes(

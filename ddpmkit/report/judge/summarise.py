@@ -13,7 +13,7 @@ from ddpmkit.files import canonical
 from ddpmkit.report.judge import advice
 from ddpmkit.report.judge.fairness import unfair
 from ddpmkit.report.judge.families import Design, Judged, Measured, judged
-from ddpmkit.report.judge.notes import contrast_notes, copy_notes, notes_of
+from ddpmkit.report.judge.notes import beyond, contrast_notes, copy_notes, notes_of
 from ddpmkit.report.judge.overrides import read_directions, read_margin
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
@@ -98,6 +98,8 @@ def summarise(
         if short:
             notes.append(f"{m}: train seeds left out because sample seeds are missing: {'; '.join(short)}.")
     notes += unfair(frame[frame["metric"].isin(metrics)], {m: known[m] for m in metrics if m in known}, base)
+    intervals = {m: {c: _interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
+    notes += beyond(intervals, own)
     notes += contrast_notes(differences, crossed, points, len(seeds))
     notes += copy_notes(base, {m: j.copies for m, j in contrasts.items()}, differences)
     return Summary(
@@ -105,7 +107,7 @@ def summarise(
         cells=cells,
         metrics=metrics,
         baseline=base,
-        intervals={m: {c: _interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics},
+        intervals=intervals,
         differences=differences,
         counts=counts,
         references=_references(records, metrics),

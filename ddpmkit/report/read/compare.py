@@ -15,6 +15,12 @@ from ddpmkit.report.read.meaning import meaning
 from ddpmkit.report.read.reference import Reference
 from ddpmkit.study.settings import FIELDS
 
+# Settings that a trained network is used with; the others shape the training.
+AFTER_TRAINING = (
+    "sigma", "sampler", "sampling_steps", "eval_precision", "eval_batch", "samples", "guidance", "sample_labels",
+    "reference_split", "nll_evals", "nll_se", "nll_full", "decoder_variance", "fit_images",
+)  # fmt: skip
+
 
 def compare(studies: Sequence[Records]) -> Records:
     """Put several studies side by side: a cell is named ``study: cell``, the first study's first is the baseline.
@@ -131,13 +137,20 @@ def _differing(studies: Mapping[str, Records]) -> list[str]:
         }
         for said, every in measured.items():
             values.setdefault(said, {})[name] = list(dict.fromkeys(str(v)[:8] for v in every if v))
-    first = [s for s in ("train_steps",) if s in values]
     out = []
-    for setting in (*first, *(s for s in values if s not in first)):
+    for setting in sorted(values, key=_order):
         by = [values[setting].get(name, ["not set"]) for name in studies]
         if len({tuple(sorted(v)) for v in by}) > 1:
             out.append(f"{setting} " + " / ".join(", ".join(v) or "none" for v in by))
     return out
+
+
+def _order(setting: str) -> tuple[int, int]:
+    """Where a setting stands among those that differ: training first, then its use, then what was measured."""
+    if setting not in FIELDS:
+        return 1 if setting.endswith("_seeds") else 3, 0
+    place = list(FIELDS).index(setting)
+    return 2 if setting in AFTER_TRAINING else 0, -1 if setting == "train_steps" else place
 
 
 def _meanings(frame: pd.DataFrame) -> dict[str, set[str]]:

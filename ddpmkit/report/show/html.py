@@ -53,7 +53,7 @@ SECTIONS = (
         "Difference from the baseline, paired by seed; filled where the verdict is better or worse.",
     ),
     ("seeds", "Seed by seed", "One line a train seed. Lines that run parallel are why differences are paired."),
-    ("grid", "Two axes", "Means over train seeds; the darker, the larger."),
+    ("grid", "Two axes", "Means over train seeds; the darker, the larger, on one scale for all grids of a metric."),
     ("classes", "Classes", "The first samples of each class, none chosen; one place is one noise at every guidance."),
     ("training", "Training", "A thin line a seed; a training that cells share is drawn once."),
     ("bits", "Bits/dim by step", "Where in the chain the bound is spent."),

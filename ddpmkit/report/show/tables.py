@@ -16,14 +16,13 @@ from ddpmkit.report.show.numbers import (
     decimals,
     fitted,
     fitted_value,
-    fixed,
     interval_text,
     p_text,
 )
 from ddpmkit.report.show.table import Table
 from ddpmkit.report.show.trim import trimmed
 from ddpmkit.statistics import Contrast, Interval
-from ddpmkit.text.numbers import significant, two_digits
+from ddpmkit.text.numbers import fixed, significant, two_digits
 
 CONTRAST_HEADS = ("difference", "Holm p", "seed corr.", "verdict")
 

@@ -21,21 +21,29 @@ def trimmed(tables: Sequence[Table]) -> list[Table]:
     """
     kept: list[Table] = []
     gone: list[str] = []
+    of_main: list[str] = []
     for table in tables:
         if not _has_number(table):
             gone.append(f"{table.title} ({_verdicts(table)})")
             continue
         narrowed, columns = _without_empty(table)
-        of = "" if table.name == MAIN else f"{table.title}: "
-        said = (
-            f"{of}left out for want of a number: {_count(len(columns), 'column')}, {', '.join(columns)}".rstrip(".")
-            + "."
-        )
-        kept.append(replace(narrowed, note=said[0].upper() + said[1:]) if columns else narrowed)
+        said = [f"{_count(len(columns), 'column')}, {', '.join(columns)}"] if columns else []
+        kept.append(replace(narrowed, note=_note(table, said)))
+        if table.name == MAIN:
+            of_main = said
     if gone and kept:
-        said = f"Left out for want of a number: {_count(len(gone), 'table')}, {'; '.join(gone)}."
-        kept[0] = replace(kept[0], note=f"{kept[0].note} {said}".strip())
+        tables_gone = f"{_count(len(gone), 'table')}, {'; '.join(gone)}"
+        kept[0] = replace(kept[0], note=_note(kept[0], [*of_main, tables_gone]))
     return kept
+
+
+def _note(table: Table, left_out: Sequence[str]) -> str:
+    """What was left out of a table, in a sentence; nothing where nothing was."""
+    if not left_out:
+        return ""
+    of = "" if table.name == MAIN else f"{table.title}: "
+    said = f"{of}left out for want of a number: {'; '.join(left_out)}".rstrip(".")
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def _has_number(table: Table) -> bool:
