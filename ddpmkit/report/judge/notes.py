@@ -83,7 +83,8 @@ def _missing(states: Mapping[str, Mapping[str, int]]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for cell, counts in states.items():
         if set(counts) - {"done"}:
-            alike.setdefault(", ".join(f"{n} result{'' if n == 1 else 's'} {k}" for k, n in counts.items()), []).append(cell)
+            text = ", ".join(f"{n} result{'' if n == 1 else 's'} {state}" for state, n in counts.items())
+            alike.setdefault(text, []).append(cell)
     notes = []
     for text, cells in alike.items():
         verdict = (
