@@ -129,6 +129,7 @@ def summarise(
         units=_units(frame, metrics),
         copies={m: j.copies for m, j in contrasts.items() if j.copies},
         by_class=_by_class(records, of_one_class, everything),
+        classes=tuple(records.plan.get("classes", ())),
     )
 
 

@@ -9,7 +9,7 @@ from ddpmkit.report.forms import MAIN
 from ddpmkit.report.judge.confirm import Confirmed
 from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.read.by_class import HELD_OUT, NEAR
+from ddpmkit.report.read.by_class import HELD_OUT, NEAR, class_name
 from ddpmkit.report.read.directions import arrow
 from ddpmkit.report.show.numbers import (
     column,
@@ -136,7 +136,7 @@ def class_table(s: Summary) -> Table | None:
         found = [s.by_class[m].get(cell, {}).get(label) for m in metrics]
         n = next((f"{f[1]:.1f}".removesuffix(".0") for f in found if f is not None), "")
         told = ("" if f is None else _of_class(m, f[0]) for m, f in zip(metrics, found, strict=True))
-        rows.append((cell, f"{label}", n, *told))
+        rows.append((cell, class_name(s.classes, label), n, *told))
     rule = (
         " (FD where both sides have 2 (D + 1) images of the class)"
         if not all(m.startswith(NEAR) for m in metrics)
