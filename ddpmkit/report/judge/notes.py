@@ -44,6 +44,7 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
     beside = own.str.endswith("-debiased") | (done["metric"].isin(list(classes_in(done, records.originals))))
     sampled = done[~own.str.startswith("NLL") & ~beside]
     notes += _protocol_notes(sampled)
+    notes += [f"{text}." for text in records.said]
     if there and any(metric.startswith("FD-") for metric in metrics):
         notes.append("Not FID: FD is over another extractor than Inception's.")
     drawn = frame[frame["metric"].isin(sampled["metric"].unique())]

@@ -91,12 +91,22 @@ def compare(studies: Sequence[Records]) -> Records:
         "same": twice,
         "differ": _differing(dict(zip(names, studies, strict=True))),
     }
+    said = tuple(dict.fromkeys(text for r in studies for text in r.said))
     called = {tuple(r.plan.get("classes", ())) for r in studies}
     plan["classes"] = list(called.pop()) if len(called) == 1 else []  # a label of two data sets has no one name
     problems = list(dict.fromkeys(p for r in studies for p in r.problems))
     mixed = tuple(dict.fromkeys(m for r in studies for m in r.mixed))
     return Records(
-        studies[0].folder, plan, pd.concat(frames, ignore_index=True), references, problems, mixed, (), short, originals
+        studies[0].folder,
+        plan,
+        pd.concat(frames, ignore_index=True),
+        references,
+        problems,
+        mixed,
+        (),
+        short,
+        originals,
+        said,
     )
 
 

@@ -46,6 +46,7 @@ class Records:
         default_factory=dict
     )  # FD -> images a class needs, the most short
     originals: dict[str, str] = field(default_factory=dict)  # of several studies: a metric's name here -> its own name
+    said: tuple[str, ...] = ()  # what metrics say of their own values, each behind its column
 
     @property
     def name(self) -> str:
@@ -142,7 +143,21 @@ def read_study(folder: Path) -> Records:
             if scored and reference and not untold(settings[r["cell"]]) and (found := too_few(scored, reference)):
                 name, needed, most = found
                 short[name] = needed, max(most, short.get(name, (0, 0))[1])
-    return Records(folder, plan, pd.DataFrame(rows, columns=columns), references, problems, mixed, copies, short)
+    frame = pd.DataFrame(rows, columns=columns)
+    said = _said(store, plan["results"])
+    return Records(folder, plan, frame, references, problems, mixed, copies, short, said=said)
+
+
+def _said(store: Reading, results: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What metrics say of their values to whoever reads the table, each once behind its column."""
+    out: dict[str, None] = {}
+    for r in results:
+        for _, score, ref in r["scores"]:
+            scored, reference = store.record(ScoreRecord, score), store.record(RefRecord, ref)
+            for metric, told in (scored.metrics if scored else {}).items():
+                if isinstance(note := told.get("note"), str):
+                    out[f"{reference.names.get(metric, metric) if reference else metric}: {note}"] = None
+    return tuple(out)
 
 
 def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
