@@ -91,7 +91,7 @@ def compare(studies: Sequence[Records]) -> Records:
         "same": twice,
         "differ": _differing(dict(zip(names, studies, strict=True))),
     }
-    said = tuple(dict.fromkeys(text for r in studies for text in r.said))
+    remarked = tuple(dict.fromkeys(text for r in studies for text in r.said))
     called = {tuple(r.plan.get("classes", ())) for r in studies}
     plan["classes"] = list(called.pop()) if len(called) == 1 else []  # a label of two data sets has no one name
     problems = list(dict.fromkeys(p for r in studies for p in r.problems))
@@ -106,7 +106,7 @@ def compare(studies: Sequence[Records]) -> Records:
         (),
         short,
         originals,
-        said,
+        remarked,
     )
 
 

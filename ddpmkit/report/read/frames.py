@@ -144,11 +144,11 @@ def read_study(folder: Path) -> Records:
                 name, needed, most = found
                 short[name] = needed, max(most, short.get(name, (0, 0))[1])
     frame = pd.DataFrame(rows, columns=columns)
-    said = _said(store, plan["results"])
+    said = _remarks(store, plan["results"])
     return Records(folder, plan, frame, references, problems, mixed, copies, short, said=said)
 
 
-def _said(store: Reading, results: list[dict[str, Any]]) -> tuple[str, ...]:
+def _remarks(store: Reading, results: list[dict[str, Any]]) -> tuple[str, ...]:
     """What metrics say of their values to whoever reads the table, each once behind its column."""
     out: dict[str, None] = {}
     for r in results:
