@@ -28,7 +28,7 @@ def trimmed(tables: Sequence[Table]) -> list[Table]:
             continue
         narrowed, columns = _without_empty(table)
         said = [f"{_count(len(columns), 'column')}, {', '.join(columns)}"] if columns else []
-        kept.append(replace(narrowed, note=_note(table, said)))
+        kept.append(replace(narrowed, note=_note(table, said) or table.note))
         if table.name == MAIN:
             of_main = said
     if gone and kept:
