@@ -162,7 +162,9 @@ def keep(data: Data, *, aloud: bool = True) -> Data:
     except OSError as err:
         print(f"warning: {_unread(root, err)}; the source is decoded instead", file=sys.stderr)
         return data
-    return data if kept is None else replace(kept, images=replace(kept.images, notes=data.images.notes))
+    if kept is None:
+        return data
+    return replace(kept, images=replace(kept.images, notes=data.images.notes, classes=data.images.classes))
 
 
 def _within(stamp: Any, now: int, span: int) -> bool:
