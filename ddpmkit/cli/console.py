@@ -30,17 +30,21 @@ def print_rows(
     *,
     keys: Sequence[int] = (0,),
     prose: Sequence[int] = (),
+    titled: bool = False,
 ) -> None:
     """Print a table of text on stdout.
 
     Args:
-        title: What it is; in a terminal alone.
+        title: What it is; in a terminal, and where ``titled``.
         heads: Names of the columns.
         rows: Texts, as many as there are heads in each.
         keys: Indices of the columns that name a row.
         prose: Indices of the columns that may be wrapped between words.
+        titled: Whether in a pipe too the title stands above the rows, behind a ``#``: where several tables go out.
     """
     if not sys.stdout.isatty():
+        if titled:
+            print(f"# {inert(title)}")
         for row in (heads, *rows):
             print("\t".join(inert(c) for c in row))
         return

@@ -45,10 +45,10 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
     if sys.stdout.isatty():  # a label says the level on every axis; columns of their own are for pipes
         heads, rows = heads[:1], [row[:1] for row in rows]
     if len(rows) > MOST:
-        print_rows(title, ("axis", "levels", "cells with each"), axis_rows(plan.cells), prose=(2,))
+        print_rows(title, ("axis", "levels", "cells with each"), axis_rows(plan.cells), prose=(2,), titled=True)
         rows = _ends(rows, (f"... {len(rows) - 2 * ENDS} more", *[""] * (len(heads) - 1)))
         title = "cells"
-    print_rows(title, heads, rows)
+    print_rows(title, heads, rows, titled=True)
     print_rows(
         "stages",
         ("stage", "total", "cached", "to run", "each", "together"),
@@ -56,6 +56,7 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
             (kind, str(k["total"]), str(k["cached"]), str(k["to_run"]), clock(k["each"]), clock(k["together"]))
             for kind, k in kinds.items()
         ],
+        titled=True,
     )
     trainings = kinds["train"]["total"]
     if trainings < results:

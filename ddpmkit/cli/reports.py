@@ -12,7 +12,7 @@ from ddpmkit.cli.options import PATH, Out
 from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
 from ddpmkit.files import home
-from ddpmkit.report.forms import ALIASES, FORMATS, SUFFIXES
+from ddpmkit.report.forms import ALIASES, FORMATS, SUFFIXES, TABLES
 from ddpmkit.text.plain import utf8
 
 
@@ -42,7 +42,12 @@ def report(
     where: Annotated[
         list[str] | None, typer.Option("--where", help="axis=value or axis!=value, with * for anything. Repeatable.")
     ] = None,
-    metrics: Annotated[str | None, typer.Option(help="Comma list of metrics to show; default all")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Comma list of metrics to show, FD-digits or fd for all of its kind; default all")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", help=f"Comma list of tables to show, of {', '.join(TABLES)}; default all")
+    ] = None,
     sort: Annotated[
         str | None, typer.Option(help="Metric to order the cells by, or cell; -NAME turns it round")
     ] = None,
@@ -85,7 +90,7 @@ def report(
     if check:
         _check(folders, to)
         return
-    view = View(tuple(where or ()), tuple(m.strip() for m in (metrics or "").split(",") if m.strip()), sort, rows, cols)
+    view = View(tuple(where or ()), _listed(metrics), sort, rows, cols, _listed(table))
     records, summary, tables = make(folders, view, baseline=baseline, margin=margin, better=better)
     if figures is not None:
         paths = export_figures(figures, records, summary)
@@ -93,7 +98,7 @@ def report(
     if form == "terminal" and to is None:
         to_terminal(summary, shown=tables)
         return
-    text = render(form, records, summary, tables)
+    text = render(form, records, summary, tables, notes=table is None)
     if form == "html" and to is None and sys.stdout.isatty():
         # Nobody reads a page in a terminal.
         to = folders[0] / "report.html" if folders[0].is_dir() else folders[0].with_suffix(".html")
@@ -105,6 +110,11 @@ def report(
         return
     files.write_text(to, text)
     print(f"wrote {to}", file=sys.stderr)
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    """The items of a comma list."""
+    return tuple(item.strip() for item in (text or "").split(",") if item.strip())
 
 
 def _form(format: str | None, to: Path | None) -> str:

@@ -14,7 +14,15 @@ from ddpmkit.plugin.interfaces import Levels, Sets
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def by_class(sets: Sets, labels: Labels, real: Labels, *, fd: bool = True, copies: bool = True) -> list[dict[str, Any]]:
+def by_class(
+    sets: Sets,
+    labels: Labels,
+    real: Labels,
+    *,
+    fd: bool = True,
+    copies: bool = True,
+    near: np.ndarray[Any, Any] | None = None,
+) -> list[dict[str, Any]]:
     """Return a row for each class that a sample is of, as JSON values.
 
     ``class``, ``n`` samples of it and ``n_reference`` reference images. ``fd``, the Frechet distance of the two without
@@ -28,9 +36,11 @@ def by_class(sets: Sets, labels: Labels, real: Labels, *, fd: bool = True, copie
         real: Labels of the reference's images, int64 (M,).
         fd: Whether distances are asked for.
         copies: Whether near copies are.
+        near: Which samples are near copies, bool (N,), where a copy check of these sets has said so.
     """
-    near = None
-    if copies and sets.x_levels is not None and sets.train is not None and sets.heldout is not None:
+    if not copies:
+        near = None
+    elif near is None and sets.x_levels is not None and sets.train is not None and sets.heldout is not None:
         near = near_copies(sets.x_levels, sets.train, sets.heldout)
     out: list[dict[str, Any]] = []
     for label in np.unique(labels).tolist():

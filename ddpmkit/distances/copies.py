@@ -25,7 +25,7 @@ def copy_check(x: Rows, train: Rows, heldout: Rows) -> Measurement:
     distance to the training set does (compare Meehan et al. 2020, arXiv 2004.05675). A near copy lies less than half
     as far from a training point as from every held-out one; ``details`` has its share among samples (``near``) and
     among held-out data (``near_heldout``), the p-value of Fisher's exact test that the first is not larger, and
-    ``flag``: p < 0.001. The error holds both sets fixed.
+    ``flag``: p < 0.001. ``rows`` says which samples are near copies, ``near``. The error holds both sets fixed.
 
     Args:
         x: Pixels of the samples, (N, D); grey levels or finite floats.
@@ -65,7 +65,7 @@ def copy_check(x: Rows, train: Rows, heldout: Rows) -> Measurement:
         "n_train": len(train),
         "n_heldout": len(heldout),
     }
-    return Measurement(ratio / base, effect, details)
+    return Measurement(ratio / base, effect, details, rows={"near": near})
 
 
 def shown_mirrored(train: Levels) -> Levels:

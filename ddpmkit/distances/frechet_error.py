@@ -50,20 +50,32 @@ def debiased_frechet(
     details: dict[str, Any] = {"plain": plain, "n": n, "dims": d, "expected": expected_frechet(cov, n, n_reference)}
     if n < 2 * (d + 1):
         less = f"below the {d} dimensions" if n < d else f"below twice the {d} dimensions"
-        details |= {"debiased": False, "note": f"N = {n} is {less}: no debiased value and no standard error"}
-        return Measurement(plain, None, details)
+        note = _few_references(n_reference, d, f"N = {n} is {less}: no debiased value and no standard error")
+        return Measurement(plain, None, details | {"debiased": False} | note)
     order = np.random.default_rng(SPLIT_SEED).permutation(n)
     first = Moments.of(x[order[: n // 2]])
     second = Moments.of(x[order[n // 2 :]])
     halves = [frechet_from_moments(m.mean, m.cov, mu, cov) for m in (first, second)]
     value = 2 * plain - sum(halves) / 2
     effect = influence(x, whole, mu, cov)
-    details |= {"debiased": True}
+    said = ""
     if effect is None:
-        details |= {"note": "some features never vary in the samples: no standard error"}
+        said = "some features never vary in the samples: no standard error"
     elif n < 8 * d:
-        details |= {"note": f"N = {n} is below 8 x {d} dimensions: the bias is known only roughly"}
-    return Measurement(value, effect, details)
+        said = f"N = {n} is below 8 x {d} dimensions: the bias is known only roughly"
+    return Measurement(value, effect, details | {"debiased": True} | _few_references(n_reference, d, said))
+
+
+def _few_references(n_reference: int, dims: int, said: str) -> dict[str, str]:
+    """Return the note of a distance, and in it that the reference has no more images than dimensions."""
+    few = (
+        f"{n_reference} reference images are no more than the {dims} dimensions: their covariance is singular, and the "
+        "distance says mostly how few they are"
+        if 0 < n_reference <= dims
+        else ""
+    )
+    note = "; ".join(text for text in (said, few) if text)
+    return {"note": note} if note else {}
 
 
 def influence(x: Array, own: Moments, mu: Array, cov: Array) -> Array | None:

@@ -246,6 +246,7 @@ class Images:
     levels: int  # the number K of grey levels; level k stands for the pixel value -1 + 2 k / (K - 1)
     labels: dict[str, Any]  # split -> int64 (N,), empty when the data has none
     notes: tuple[str, ...] = ()  # what was decided while they were read, for people
+    classes: tuple[str, ...] = ()  # label k is called classes[k]; empty where labels have no names. No part of a hash
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the images of all splits, of K and of the labels if there are any; no path enters."""

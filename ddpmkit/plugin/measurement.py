@@ -28,12 +28,14 @@ class Measurement:
             influences; None where no error is known.
         details: what else a record should hold, JSON values; a ``note`` is said to whoever reads the table.
         beside: further numbers of the same computation; ``debiased`` beside ``fd`` stands under ``fd-debiased``.
+        rows: what the computation knows of each sample, (N,), for others that would take it again; never recorded.
     """
 
     value: float
     influence: Array | None = None
     details: dict[str, Any] = field(default_factory=dict)
     beside: Mapping[str, Measurement] = field(default_factory=dict)
+    rows: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def se(self) -> float | None:

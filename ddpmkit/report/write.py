@@ -13,13 +13,14 @@ from ddpmkit.report.isolated import isolated
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.compare import compare
-from ddpmkit.report.read.conditions import select
+from ddpmkit.report.read.conditions import cell_named, select
 from ddpmkit.report.read.frames import Records, read_study
 from ddpmkit.report.show.csv import to_tidy, to_wide
 from ddpmkit.report.show.json import finite, to_json
 from ddpmkit.report.show.latex import to_latex
 from ddpmkit.report.show.markdown import to_markdown
-from ddpmkit.report.show.tables import Table, all_tables
+from ddpmkit.report.show.table import Table
+from ddpmkit.report.show.tables import all_tables
 from ddpmkit.report.show.terminal import to_tsv
 from ddpmkit.report.show.views import View, shown
 
@@ -53,8 +54,7 @@ def make(
     whole = compare([_read(f) for f in folders])
     records = select(whole, view.where)
     labels = [c["label"] for c in records.plan["cells"]]
-    if baseline is not None and baseline not in labels:
-        raise DdpmkitError(f"the study has no cell '{baseline}'", f"cells: {', '.join(labels)}")
+    baseline = None if baseline is None else cell_named(labels, baseline)
     summary = summarise(records, baseline, margin=margin, directions=better)
     narrowed, printed = shown(records, summary, view, total=len(whole.plan["cells"]))
     return records, narrowed, printed
@@ -70,8 +70,11 @@ def _read(path: Path) -> Records:
     return replace(records, plan={**records.plan, "cells": cells})
 
 
-def render(form: str, records: Records, summary: Summary, printed: Sequence[Table]) -> str:
-    """Return the report as text in one of the forms; ``terminal`` gives the tab-separated rows of a pipe."""
+def render(form: str, records: Records, summary: Summary, printed: Sequence[Table], *, notes: bool = True) -> str:
+    """Return the report as text in one of the forms; ``terminal`` gives the tab-separated rows of a pipe.
+
+    Without ``notes`` LaTeX has them as comments: for tables that go into a text of one's own.
+    """
     if form == "csv":
         return to_tidy(records)
     if form == "wide":
@@ -80,7 +83,9 @@ def render(form: str, records: Records, summary: Summary, printed: Sequence[Tabl
         from ddpmkit.report.show.html import to_html
 
         return to_html(records, summary, printed)
-    return {"terminal": to_tsv, "md": to_markdown, "latex": to_latex, "json": to_json}[form](summary, printed)
+    if form == "latex":
+        return to_latex(summary, printed, notes=notes)
+    return {"terminal": to_tsv, "md": to_markdown, "json": to_json}[form](summary, printed)
 
 
 def export_figures(folder: Path, records: Records, summary: Summary) -> list[Path]:

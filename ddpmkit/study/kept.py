@@ -114,11 +114,13 @@ def find_data(store: Store | None, registry: Registry, dataset: Dataset, *, agai
         print(f"warning: {_unread(root, err)}; the source is decoded instead", file=sys.stderr)
         return Data.of(contract.images(dataset, again=again))
     if kept is not None:
-        return replace(kept, images=replace(kept.images, notes=tuple(known.get("notes", ()))))
+        notes, classes = (tuple(known.get(key, ())) for key in ("notes", "classes"))
+        return replace(kept, images=replace(kept.images, notes=notes, classes=classes))
     data = Data.of(contract.images(dataset, again=again))
     if contract.stamp(dataset) != stamp:
         return data  # it changed while it was read: the next one reads it again
     said = {"content": data.fingerprint, "notes": list(data.images.notes), "dataset": registry.called(dataset)}
+    said |= {"classes": list(data.images.classes)} if data.images.classes else {}
     # What was written just now may be written again within one tick of a coarse clock, and its stamp be the same, as in
     # git's index: such data are kept without their stamp, and who asks later than that writes it.
     return replace(data, wanted=(entry, None if _within(stamp, asked, TICK) else said))
@@ -160,7 +162,9 @@ def keep(data: Data, *, aloud: bool = True) -> Data:
     except OSError as err:
         print(f"warning: {_unread(root, err)}; the source is decoded instead", file=sys.stderr)
         return data
-    return data if kept is None else replace(kept, images=replace(kept.images, notes=data.images.notes))
+    if kept is None:
+        return data
+    return replace(kept, images=replace(kept.images, notes=data.images.notes, classes=data.images.classes))
 
 
 def _within(stamp: Any, now: int, span: int) -> bool:

@@ -81,7 +81,9 @@ class Plan:
 
     def json(self) -> dict[str, Any]:
         """What a report needs to know of the plan, as JSON values."""
+        named = {"classes": list(self.images.classes)} if self.images.classes else {}
         return {
+            **named,
             "study": self.study.name,
             "grid": self.study.grid(),
             **({"scored": [[f, list(taken)] for f, taken in self.study.scored]} if self.study.scored else {}),

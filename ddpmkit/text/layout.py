@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GAP = 2
 INDENT = 2
+NOTHING = ("", "-")  # what says nothing of a row
 READABLE = 20  # columns that prose is not squeezed below
 
 
@@ -101,7 +102,7 @@ def lay_out(
         rows: Texts, as many as there are heads in each.
         width: Columns of the terminal.
         keys: Indices of the columns that name a row.
-        lead: Indices of the columns that come first where the others have to go into further tables.
+        lead: Indices of the columns that come first, and in one table, where the others have to go into further ones.
         prose: Indices of the columns that may be wrapped between words.
         right: Set the other columns flush right.
         references: A rule stands before so many last rows.
@@ -111,18 +112,21 @@ def lay_out(
     if _total(least) <= width:
         groups, widths = [list(range(len(heads)))], _squeezed(natural, least, width)
     else:
-        others = [i for i in (*lead, *range(len(heads))) if i not in keys and any(row[i] for row in rows)]
+        others = [
+            i for i in (*lead, *range(len(heads))) if i not in keys and any(row[i] not in NOTHING for row in rows)
+        ]
         others = list(dict.fromkeys(others))
-        groups, widths = [] if prose else _groups(natural, keys, others, width), natural
+        groups, widths = [] if prose else _groups(natural, keys, lead, others, width), natural
         # A few rows of many columns read better one after another than in as many tables.
         if not groups or len(groups) * (len(rows) + 3) > len(rows) * (len(others) + 2):
             return _blocks(heads, rows, width, keys, others, prose)
-    mute = {n for n, row in enumerate(rows) if not any(text for i, text in enumerate(row) if i not in keys)}
+    mute = {n for n, row in enumerate(rows) if all(text in NOTHING for i, text in enumerate(row) if i not in keys)}
     lines: list[Line] = []
     for group in groups:
         # A row that says nothing here says it in another table; one that says nothing anywhere stands in the first.
         first = mute if group is groups[0] else set()
-        shown = [n for n, row in enumerate(rows) if n in first or any(row[i] for i in group if i not in keys)]
+        told = [n for n, row in enumerate(rows) if any(row[i] not in NOTHING for i in group if i not in keys)]
+        shown = [n for n in range(len(rows)) if n in told or n in first or len(groups) == 1]
         below = next((n for n in shown[1:] if n >= len(rows) - references > shown[0]), None)
         sizes = [widths[i] for i in group]
         flush = [right and i not in keys for i in group]
@@ -146,10 +150,16 @@ def wrap(text: str, width: int) -> list[str]:
     return lines
 
 
-def _groups(widths: Sequence[int], keys: Sequence[int], others: Sequence[int], width: int) -> list[list[int]]:
+def _groups(
+    widths: Sequence[int], keys: Sequence[int], lead: Sequence[int], others: Sequence[int], width: int
+) -> list[list[int]]:
     """Spread the columns over tables that fit, the keys in each; empty where one does not fit beside the keys."""
     groups: list[list[int]] = []
-    for i in others:
+    together = [i for i in lead if i in others]
+    if _total([widths[j] for j in [*keys, *together]]) > width:  # what is read first is read on one line
+        return []
+    groups += [[*keys, *together]] if together else []
+    for i in (i for i in others if i not in together):
         if groups and _total([widths[j] for j in [*groups[-1], i]]) <= width:
             groups[-1].append(i)
             continue
@@ -196,8 +206,8 @@ def _blocks(
     lines: list[Line] = []
     for n, row in enumerate(rows):
         lines += [Line("")] if lines else []
-        lines += [Line(text, n) for text in wrap((" " * GAP).join(row[i] for i in keys), width)]
-        for i in (i for i in others if row[i]):
+        lines += [Line(text, n) for text in _name([row[i] for i in keys], width)]
+        for i in (i for i in others if row[i] not in NOTHING):
             if beside:
                 label = " " * INDENT + heads[i]
                 first, *more = wrap(row[i], width - margin)
@@ -206,6 +216,17 @@ def _blocks(
             else:
                 lines += [Line(" " * INDENT + text, n) for text in wrap(heads[i], width - INDENT) if text]
                 lines += [Line(" " * 2 * INDENT + text, n) for text in wrap(row[i], width - 2 * INDENT)]
+    return lines
+
+
+def _name(parts: Sequence[str], width: int) -> list[str]:
+    """The parts of a row's name on as few lines as they fit on; a part that is longer is broken between words."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and _size(lines[-1]) + GAP + _size(part) <= width:
+            lines[-1] += " " * GAP + part
+        else:
+            lines += wrap(part, width)
     return lines
 
 

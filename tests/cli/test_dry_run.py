@@ -72,6 +72,10 @@ def test_twenty_cells_are_listed_and_one_more_is_not(dry: Any) -> None:
     for count, listed in ((20, True), (21, False)):
         out, _ = dry(planned(learning_rate=[f"{i / 1000}" for i in range(1, count + 1)]))
         assert ("learning_rate=0.01\t0.01\n" in out) == listed
+        titles = [line[2:].split(":")[0] for line in out.splitlines() if line.startswith("# ")]
+        assert [t.partition(" ")[0] for t in titles] == (
+            ["study", "stages"] if listed else ["study", "cells", "stages"]
+        )
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ from rich.console import Console
 from ddpmkit.cli.console import print_rows
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.show.tables import Table
+from ddpmkit.report.show.table import Table
 from ddpmkit.report.show.terminal import to_terminal
 
 WIDTHS = (50, 60, 72, 80, 100, 140)

@@ -64,3 +64,20 @@ def test_near_copies_by_class_are_those_of_the_copy_check():
     assert [(r["class"], r["n"]) for r in real] == [(0, 25), (3, 25)]
     assert sum(25 * r["near"] for r in real) / 50 == pytest.approx(check["near_heldout"])
     assert (12 * rows[7]["near"] + 28 * rows[1]["near"]) / 40 == pytest.approx(check["near"])
+
+
+def test_what_the_copy_check_hands_on_is_taken_once(monkeypatch):
+    """Of the same sets by_class finds the same near copies, and looks for none where it is told."""
+    from ddpmkit.distances import by_class as module
+
+    train = RNG.integers(0, 256, (60, 1, 4, 4)).astype(np.uint8)
+    heldout = RNG.integers(0, 256, (50, 1, 4, 4)).astype(np.uint8)
+    samples = np.concatenate([train[:9], RNG.integers(0, 256, (31, 1, 4, 4)).astype(np.uint8)])
+    labels, x = RNG.integers(0, 3, 40), RNG.standard_normal((40, D))
+    held = sets(x, x, x_levels=samples, train=train, heldout=heldout)
+    near = copy_check(*(levels.reshape(len(levels), -1) for levels in (samples, train, heldout))).rows["near"]
+    assert near.sum() == 9
+    alone = by_class(held, labels, labels, fd=False)
+    monkeypatch.setattr(module, "near_copies", None)
+    assert by_class(held, labels, labels, fd=False, near=near) == alone
+    assert all("near" not in row for row in by_class(held, labels, labels, fd=False, copies=False, near=near))

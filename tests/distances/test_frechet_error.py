@@ -202,3 +202,13 @@ def test_one_sample_or_nan_has_no_distance():
     x[3, 1] = np.nan
     with pytest.raises(DdpmkitError, match="not finite, in 1 of 9 rows"):
         debiased_frechet(x, np.zeros(2), np.eye(2))
+
+
+@pytest.mark.parametrize(("n_reference", "few"), [(0, False), (3, True), (4, True), (5, False), (400, False)])
+def test_a_reference_of_no_more_images_than_dimensions_is_warned_of(rng, n_reference, few):
+    x = rng.standard_normal((200, 4))
+    found = debiased_frechet(x, np.zeros(4), np.eye(4), n_reference=n_reference)
+    assert found.details.get("note", "").startswith(f"{n_reference} reference images are no more than the 4") == few
+    small = debiased_frechet(x[:6], np.zeros(4), np.eye(4), n_reference=n_reference).details["note"]
+    assert small.startswith("N = 6 is below twice the 4 dimensions")
+    assert ("; " in small) == few  # both are said

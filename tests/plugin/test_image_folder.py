@@ -170,6 +170,7 @@ def test_a_sub_folder_is_a_class_and_what_is_below_it_belongs_to_it(tmp_path: Pa
         assert images.labels[split].tolist() == [["ape", "zebra"].index(name) for name in found]
         assert images.labels[split].dtype == np.int64
     assert any("classes: 0 ape (120), 1 zebra (60)" in note for note in images.notes)
+    assert images.classes == ("ape", "zebra")
 
 
 def test_train_and_test_may_hold_classes(tmp_path: Path) -> None:

@@ -162,8 +162,9 @@ def test_the_table_is_tab_separated_in_a_pipe(report):
     code, out, err = report()
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split("\t")[:2] == ["cell", "seeds"]
-    assert [line.split("\t")[0] for line in lines[1:4]] == ["linear", "cosine", "sigmoid"]
+    assert lines[0] == "# study a-new"
+    assert lines[1].split("\t")[:2] == ["cell", "seeds"]
+    assert [line.split("\t")[0] for line in lines[2:5]] == ["linear", "cosine", "sigmoid"]
     assert "\x1b" not in out
 
 
@@ -282,7 +283,7 @@ def test_the_report_needs_neither_torch_nor_matplotlib(results):
     )
     run = subprocess.run([sys.executable, "-c", script, str(results)], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.startswith("cell\tseeds")
+    assert "\ncell\tseeds" in run.stdout
 
 
 @pytest.mark.long
@@ -356,7 +357,7 @@ def test_a_report_goes_to_a_file_and_says_so(report, tmp_path):
 def test_conditions_pivots_and_two_studies_from_the_command_line(report):
     code, out, _ = report("b-old", "--where", "cell!=sigmoid", "--metrics", "NLL", "--sort", "-cell")
     assert code == 0
-    assert [line.split("\t")[0] for line in out.splitlines()[:3]] == ["cell", "linear", "cosine"]
+    assert [line.split("\t")[0] for line in out.splitlines()[1:4]] == ["cell", "linear", "cosine"]
     code, out, _ = report("b-old", "c-older", "-f", "md")
     assert code == 0
     assert "b-old: cosine" in out

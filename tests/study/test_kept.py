@@ -258,6 +258,20 @@ def test_labels_are_kept_and_two_labellings_share_no_training(source: Path, tmp_
     assert not set(one.plan.stages) & set(other.plan.stages)
 
 
+def test_the_names_of_classes_are_kept_with_the_stamp_and_stand_in_the_plan(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Npz.load
+    monkeypatch.setattr(Npz, "load", lambda self: replace(load(self), classes=("swan", "ear")))
+    prepared = planned(tmp_path, source)
+    assert prepared.plan.json()["classes"] == ["swan", "ear"]
+    keep(prepared.plan.data)
+    monkeypatch.setattr(Npz, "load", None)
+    again = planned(tmp_path, source)
+    assert again.plan.images.classes == ("swan", "ear")
+    assert again.plan.stages.keys() == prepared.plan.stages.keys()
+
+
 def shorter(place: Path) -> None:
     os.truncate(place / "train.npy", (place / "train.npy").stat().st_size - 64)
 

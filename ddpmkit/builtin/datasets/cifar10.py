@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, the green and the blue plane
 RECORDS = 10_000  # in each file
 CLASSES = 10
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # batches.meta.txt
 Sized = tuple[int, bytes]  # the size of a file, and its bytes if that is the one it must have
 TRAIN = tuple(f"data_batch_{k}.bin" for k in range(1, 6))
 TEST = "test_batch.bin"
@@ -56,7 +57,7 @@ class Cifar10(Dataset):
             )
         labels_of = {"train": labels[:cut], "validation": labels[cut:], "test": test_labels}
         notes = tuple(f"cifar10: {note}" for note in class_notes(labels_of))
-        return Images(pixels[:cut], pixels[cut:], test, 256, labels_of, notes)
+        return Images(pixels[:cut], pixels[cut:], test, 256, labels_of, notes, NAMES)
 
     def stamp(self) -> Any:
         """Return what changes with the files, without reading them; None where one is missing, which load refuses."""

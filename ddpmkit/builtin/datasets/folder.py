@@ -80,7 +80,8 @@ class Folder(Dataset):
             labels = _labels(placed, names, notes)
         first, second = len(placed["train"]), len(placed["train"]) + len(placed["validation"])
         said = tuple(f"{Path(self.path).name}: {note}" for note in notes)
-        return Images(pixels[:first], pixels[first:second], pixels[second:], 256, labels, said)
+        called = tuple(names) if labels else ()
+        return Images(pixels[:first], pixels[first:second], pixels[second:], 256, labels, said, called)
 
     def stamp(self) -> Any:
         """Return what changes with the folder and with what load says of it, without reading a file."""

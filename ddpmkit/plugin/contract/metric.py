@@ -122,7 +122,7 @@ def _measurement(metric: Metric, found: Any, n: int) -> Measurement:
     if fid := next((key for key in beside if _says_fid(metric, key)), None):
         refuse(metric, f"{told}: what stands beside is called {shown(fid)}, {RESERVED}", "call it FD, or what it is")
     others = {name: _measurement(metric, other, n) for name, other in beside.items()}
-    return Measurement(float(value), influence, details, others)
+    return Measurement(float(value), influence, details, others, found.rows)
 
 
 def _influence(metric: Metric, told: str, given: Any, n: int) -> Array:

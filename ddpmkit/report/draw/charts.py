@@ -43,10 +43,12 @@ def charts(records: Records, summary: Summary) -> Iterator[Chart]:
     axes = list(varying(records))
     if "cell" not in axes and len(axes) >= 2:
         for number, metric in enumerate(summary.metrics):
-            for part, (rest, grid) in enumerate(_grids(records, summary, metric, axes)):
+            grids = _grids(records, summary, metric, axes)
+            every = [v for _, grid in grids for row in grid.values() for v in row.values()]
+            for part, (rest, grid) in enumerate(grids[:GRIDS]):
                 stem = f"grid-{_stem(metric, number)}" + (f"-{part + 1}" if rest else "")
                 alt = f"Mean {metric} by {axes[0]} and {axes[1]}{rest}."
-                figure = shaded(grid, axes[0], axes[1], f"mean {metric}{summary.unit(metric)}{rest}")
+                figure = shaded(grid, axes[0], axes[1], f"mean {metric}{summary.unit(metric)}{rest}", every)
                 yield Chart(stem, "grid", summary.head(metric) + rest, alt, figure)
     yield from _classes(records)
     yield from _along_the_way(records)
@@ -59,7 +61,7 @@ def _effects(summary: Summary, metric: str, stem: str) -> Iterator[Chart]:
     gaps = _numbered(summary.differences[metric])
     if gaps:
         alt = f"Differences from {summary.baseline} in {metric}, with intervals; the same numbers are in the table."
-        label = f"{name}: difference from {short(summary.baseline, 28)}"
+        label = f"{name}: difference from\n{short(summary.baseline, 60)}"
         yield Chart(f"effects-{stem}", "effects", title, alt, forest(gaps, label, way, margin))
     whole = _numbered({f"{e.axis}: {e.level} - {e.reference}": e.contrast for e in summary.effects.get(metric, ())})
     if whole:
@@ -90,7 +92,7 @@ def _grids(
             at = {a: setting_text(cell["settings"].get(a)) for a in axes}
             rest = "".join(f", {a} {at[a]}" for a in axes[2:])
             out.setdefault(rest, {}).setdefault(at[axes[0]], {})[at[axes[1]]] = interval.mean
-    return list(out.items())[:GRIDS]
+    return list(out.items())
 
 
 def _classes(records: Records) -> Iterator[Chart]:
@@ -111,9 +113,13 @@ def _classes(records: Records) -> Iterator[Chart]:
 def _along_the_way(records: Records) -> Iterator[Chart]:
     """What the stages recorded along the way, where they did."""
     recorded = curves_of(records)
-    if recorded.loss:
+    kinds = list(dict.fromkeys(recorded.kinds[name] for name in recorded.loss))
+    for number, kind in enumerate(kinds):
+        losses = {name: drawn for name, drawn in recorded.loss.items() if recorded.kinds[name] == kind}
         alt = "Training loss by step, a colour a training, a thin line a seed."
-        yield Chart("training", "training", "Loss by step", alt, lines(recorded.loss, "step", "loss", "log"))
+        title = f"Loss by step, {kind}" if kind and len(kinds) > 1 else "Loss by step"
+        stem = "training" + (f"-{number + 1}" if number else "")
+        yield Chart(stem, "training", title, alt, lines(losses, "step", "loss", "log"))
     if recorded.bits:
         alt = "Bits per dimension of each step's term of the bound."
         figure = lines(recorded.bits, "t", "bits/dim", "log", "log")

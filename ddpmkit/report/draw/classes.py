@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpmkit.report.draw.labels import plain
+from ddpmkit.report.draw.labels import plain, short
 from ddpmkit.report.draw.palette import INK, MUTED
 from ddpmkit.report.draw.tiles import tile
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SIDE = 0.36  # inches of one picture
 LETTERS, LINE = 16, 0.14  # of the text above: letters an inch, inches a line
 BLOCK, HEAD, MARGIN = 0.16, 0.46, 0.72  # between two strengths, above the first class, left of the first strength
+LONGEST, NAME = 22, 13  # letters of a class's name, and how many of them take an inch of the margin
 
 
 def classes_figure(grid: ClassGrid) -> Figure:
@@ -30,27 +31,29 @@ def classes_figure(grid: ClassGrid) -> Figure:
     height, width = grid.pictures[0][0].shape[2:]
     wide, high = across * SIDE, SIDE * height / width
     columns, rows = len(grid.guidances), len(grid.classes)
-    across_all = MARGIN + columns * wide + (columns - 1) * BLOCK
-    lines = textwrap.wrap(told(grid), max(20, int((across_all - MARGIN) * LETTERS)))
+    names = [short(name, LONGEST) for name in grid.names or map(str, grid.classes)]
+    margin = MARGIN + max(0, max(map(len, names)) - 2) / NAME
+    across_all = margin + columns * wide + (columns - 1) * BLOCK
+    lines = textwrap.wrap(told(grid), max(20, int((across_all - margin) * LETTERS)))
     head = HEAD + LINE * (len(lines) - 1)
     total = across_all, head + rows * high
     figure = Figure(figsize=total, dpi=200)
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(
-        left=MARGIN / total[0],
+        left=margin / total[0],
         right=1,
         bottom=0,
         top=1 - head / total[1],
         wspace=BLOCK / wide,
         hspace=0.0,
     )
-    for row, label, pictures in zip(axes, grid.classes, grid.pictures, strict=True):
+    for row, name, pictures in zip(axes, names, grid.pictures, strict=True):
         for axis, images in zip(row, pictures, strict=True):
             _tiles(axis, images, grid.levels, across)
-        row[0].set_ylabel(f"{label}", rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=4)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=4)
     for axis, over in zip(axes[0], grid.heads, strict=True):
         axis.set_title(over, fontsize=9, color=INK, pad=4)
-    middle = (MARGIN + total[0]) / 2 / total[0]
+    middle = (margin + total[0]) / 2 / total[0]
     text = "\n".join(plain(line) for line in lines)
     figure.text(middle, 1 - 0.06 / total[1], text, ha="center", va="top", fontsize=8.5, color=MUTED)
     down = (total[1] - head) / 2 / total[1]

@@ -44,6 +44,7 @@ def forest(gaps: Mapping[str, Contrast], label: str, way: str, margin: float | N
         axis.text(0, 0.3 - row, short(cell, 60), transform=where, color=INK, fontsize=8, va="center")
     axis.set_ylim(-len(gaps) + 0.6, 0.62)
     axis.set_yticks([])
+    axis.locator_params(axis="x", nbins=5)  # large numbers would run into one another
     axis.set_xlabel(label + {"lower": "; left is better", "higher": "; right is better"}.get(way, ""))
     if margin is not None:  # inside the band a gap does not matter
         axis.axvspan(-margin, margin, color=RULE, lw=0, alpha=0.6, zorder=0)

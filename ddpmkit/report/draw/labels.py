@@ -11,6 +11,9 @@ def plain(text: str) -> str:
 
 
 def short(text: str, limit: int = 34) -> str:
-    """A label that leaves room for the drawing."""
+    """A label that leaves room for the drawing: of a long one both ends, since names often differ in the last word."""
     text = inert(text)
-    return plain(text if len(text) <= limit else text[: limit - 1] + "…")
+    if len(text) <= limit:
+        return plain(text)
+    end = (limit - 1) // 2
+    return plain(text[: limit - 1 - end] + "…" + text[-end:])

@@ -29,7 +29,7 @@ def slopes(values: Mapping[str, Mapping[int, float]], label: str) -> Figure:
     steep = len(cells) > 4 or max(map(len, cells)) > 14
     axis.set_xticks(
         range(len(cells)),
-        [short(c, 24) for c in cells],
+        [short(c, 34) for c in cells],
         rotation=32 if steep else 0,
         ha="right" if steep else "center",
         rotation_mode="anchor" if steep else "default",

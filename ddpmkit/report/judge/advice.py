@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ddpmkit.statistics import ALPHA, Components, Contrast, seeds_for_margin, seeds_needed, smallest_visible
 
 NAMED = 4  # contrasts that one sentence names
+NAMED_EACH = 1  # of each metric, where it names several
 
 
 def smallest(contrasts: Iterable[Contrast], spreads: Sequence[float], alpha: float = ALPHA) -> float | None:
@@ -27,7 +28,45 @@ def to_settle(open_: Mapping[str, tuple[Contrast, float]]) -> list[str]:
     Args:
         open_: cell -> its contrast, and the sd of its differences over seeds.
     """
-    needs, hopeless = [], []
+    return all_to_settle({"": open_})
+
+
+def all_to_settle(by_metric: Mapping[str, Mapping[str, tuple[Contrast, float]]]) -> list[str]:
+    """Say the same of several metrics at once: a sentence stands once, and in it each metric with its contrasts.
+
+    Args:
+        by_metric: metric -> its open contrasts, as for :func:`to_settle`; a metric without a name stands unnamed.
+    """
+    needs: dict[int, dict[str, list[str]]] = {}
+    hopeless: dict[bool, dict[str, list[str]]] = {}
+    for metric, open_ in by_metric.items():
+        few, beyond = _reckoned(open_)
+        if few:
+            needs.setdefault(max(c.n for c, _ in open_.values()), {})[metric] = few
+        if beyond:
+            hopeless.setdefault(all(c.margin is None for c, _ in open_.values()), {})[metric] = beyond
+    out = []
+    for now, each in needs.items():
+        settled = f"to settle what is open, going by the gaps seen with {now} train seeds, it takes about this many"
+        out.append(f"{settled}: {_each(each)} (80 % power).")
+    for without, each in hopeless.items():
+        margin = "; set a margin to show that it is no larger than what matters" if without else ""
+        out.append(f"{_each(each)}: the gap seen is so small that 100 train seeds would not do{margin}.")
+    return out
+
+
+def _each(by_metric: Mapping[str, Sequence[str]]) -> str:
+    """Each metric with its names, of which fewer are said where there are several metrics."""
+    most = NAMED if len(by_metric) == 1 else NAMED_EACH
+    return "; ".join(
+        f"{metric}: {_some(names, most)}" if metric else _some(names, most) for metric, names in by_metric.items()
+    )
+
+
+def _reckoned(open_: Mapping[str, tuple[Contrast, float]]) -> tuple[list[str], list[str]]:
+    """The contrasts that some train seeds would settle, each with their number, the fewest first; and the others."""
+    needs: dict[str, int] = {}
+    hopeless = []
     for cell, (c, sd) in open_.items():
         level = c.level or ALPHA
         ways = [seeds_needed(c.difference, sd, level=level)]
@@ -35,21 +74,12 @@ def to_settle(open_: Mapping[str, tuple[Contrast, float]]) -> list[str]:
             ways.append(seeds_for_margin(c.margin, sd, level=level))
         enough = [n for n in ways if n is not None]
         if enough and min(enough) <= 100:
-            needs.append(f"{cell} {max(min(enough), c.n + 1)}")
+            needs[cell] = max(min(enough), c.n + 1)
         else:
             hopeless.append(cell)
-    out = []
-    if needs:
-        now = max(c.n for c, _ in open_.values())
-        out.append(
-            f"to settle what is open, going by the gaps seen with {now} train seeds, it takes about this "
-            f"many: {_some(needs)} (80 % power)."
-        )
-    if hopeless:
-        without = all(c.margin is None for c, _ in open_.values())
-        margin = "; set a margin to show that it is no larger than what matters" if without else ""
-        out.append(f"{_some(hopeless)}: the gap seen is so small that 100 train seeds would not do{margin}.")
-    return out
+    counted = sorted(needs, key=lambda cell: needs[cell])
+    # Behind a name that ends in a number stands what the next number is of.
+    return [f"{c} {needs[c]}" + (" seeds" if c[-1:].isdigit() else "") for c in counted], hopeless
 
 
 def which_seeds(parts: Components | None, sampled: bool) -> list[str]:
@@ -83,16 +113,40 @@ def which_seeds(parts: Components | None, sampled: bool) -> list[str]:
 
 def measuring(parts: Components | None, how: str) -> list[str]:
     """Say when the Monte-Carlo error of the measurement is most of what separates two train seeds."""
+    share = _share(parts)
+    return [f"{share} of the scatter over train seeds is the measurement itself: {how}."] if share else []
+
+
+def all_measuring(by_metric: Mapping[str, tuple[Components | None, str]]) -> list[str]:
+    """Say the same of several metrics at once, which are told apart by what helps.
+
+    Args:
+        by_metric: metric -> its components, and what helps.
+    """
+    shares: dict[str, dict[str, str]] = {}
+    for metric, (parts, how) in by_metric.items():
+        if share := _share(parts):
+            shares.setdefault(how, {})[metric] = share
+    return [
+        f"{metric}: {measuring(by_metric[metric][0], how)[0]}"
+        if len(each) == 1
+        else f"{', '.join(f'{m} {share}' for m, share in each.items())} of the scatter over train seeds is the "
+        f"measurement itself: {how}."
+        for how, each in shares.items()
+        for metric in [next(iter(each))]
+    ]
+
+
+def _share(parts: Components | None) -> str:
+    """The measurement's share of the scatter, where it is most of it; else nothing."""
     if parts is None or not parts.evaluation:
-        return []
+        return ""
     share = parts.evaluation / parts.repeats / parts.of_mean()
-    if share <= 0.5:
-        return []
-    return [f"{100 * share:.0f} % of the scatter over train seeds is the measurement itself: {how}."]
+    return f"{100 * share:.0f} %" if share > 0.5 else ""
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+def _some(names: Sequence[str], most: int = NAMED) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def merged(pairs: Iterable[tuple[str, str]]) -> list[str]:

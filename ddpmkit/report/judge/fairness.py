@@ -36,4 +36,5 @@ def _differing(a: Meaning | None, b: Meaning | None) -> str:
     if a is None or b is None:
         return "mixed"
     words = [w for w in a[0].split() if w not in b[0].split()]
+    words = words or [f"without {w}" for w in b[0].split() if w not in a[0].split()]
     return " ".join(words + ([f"n={a[1]}"] if a[1] != b[1] and f"n={a[1]}" not in a[0] else [])) or "undefined"

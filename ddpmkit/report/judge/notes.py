@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ddpmkit.report.judge.by_cell import by_cell, named
 from ddpmkit.report.judge.class_notes import class_notes, evaluations
 from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.judge.some import some
+from ddpmkit.report.read.bounds import bounds
 from ddpmkit.report.read.by_class import classes_in
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BASELINE_METRIC, BITS
-from ddpmkit.statistics import Contrast, Interaction, sign_flip_floor
+from ddpmkit.statistics import Contrast, Interaction, Interval, sign_flip_floor
+from ddpmkit.text.numbers import four_digits, two_digits
+
+FEW_NAMES = 3  # cells under another's name that are listed
 
 
 def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[str, int]]) -> list[str]:
@@ -24,7 +29,10 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append(f"The studies, {plan['study']}, differ in: {'; '.join(plan['differ'])}.")
     own = done["metric"].map(lambda m: records.originals.get(m, m))  # what one of several studies calls it
     seeds = len(plan["grid"]["train_seeds"])
-    if seeds > 1:
+    there = bool(frame["value"].notna().any())
+    if not there:
+        notes.append("There is no number yet.")
+    elif seeds > 1:
         notes.append(f"[a, b]: 95 % Student-t interval over {seeds} train seeds; sample seeds are averaged inside.")
         if len(plan["cells"]) > 1:
             notes.append(
@@ -35,40 +43,24 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append("One train seed: numbers without intervals, and no verdict can be given.")
     beside = own.str.endswith("-debiased") | (done["metric"].isin(list(classes_in(done, records.originals))))
     sampled = done[~own.str.startswith("NLL") & ~beside]
-    protocols: dict[str, list[str]] = {}
-    definitions = sampled[["metric", "definition"]].dropna().drop_duplicates()
-    for name, definition in zip(definitions["metric"], definitions["definition"], strict=True):
-        rest = str(definition).partition(" ")[2]
-        if rest and name not in protocols.get(rest, ()):
-            protocols.setdefault(rest, []).append(name)
-    for rest, names in protocols.items():
-        notes.append(f"{', '.join(names)}: {rest}; samples are rounded to the grey levels.")
-    if any(metric.startswith("FD-") for metric in metrics):
+    notes += _protocol_notes(sampled)
+    notes += [f"{text}." for text in records.said]
+    if there and any(metric.startswith("FD-") for metric in metrics):
         notes.append("Not FID: FD is over another extractor than Inception's.")
     drawn = frame[frame["metric"].isin(sampled["metric"].unique())]
-    steps = ", ".join(
-        f"{sampler} {steps} steps{evaluations(records, rows)}"
-        for (sampler, steps), rows in drawn.groupby(["sampler", "sampling_steps"], sort=False)
-    )
+    steps = _sampling(records, drawn)
     if steps:
         notes.append(f"Sampling: {steps}. The row 'real, ...' is what real images of that split score.")
     notes += class_notes(records, metrics)
     copied = done.loc[own == "copy"].groupby("cell", sort=False)["value"].mean()
     if len(copied):
-        text = ", ".join(f"{cell} {v:.2f}" for cell, v in copied.items())
+        text = by_cell({str(cell): f"{v:.2f}" for cell, v in copied.items()})
         notes.append(f"Copy check, 1 is clean and 0 all copies of training images: {text}.")
     if records.copies:
         notes.append(f"Some samples are likely copies of training images: {', '.join(records.copies)}.")
     for bits in BITS:
         notes += _bound_notes(done, own, bits)
-    costs = []
-    for cell, group in done.groupby("cell", sort=False):
-        row = group.iloc[0]
-        if pd.notna(row["parameters"]) and pd.notna(row["flops"]):
-            costs.append((cell, row["parameters"], row["flops"], group["train_seconds"].mean()))
-    if costs:
-        text = "; ".join(f"{c} {int(p):,} parameters, {f / 1e6:.1f} MFLOP, {t:.0f} s" for c, p, f, t in costs)
-        notes.append(f"Cost (parameters, one evaluation, training of one seed): {text}.")
+    notes += _cost_notes(done)
     machines = sorted({f for f in done["fingerprint"].dropna() if f})
     if len(records.mixed) > 0:
         notes.append(f"Mixed fingerprints, the last digits may differ: {'; '.join(records.mixed)}.")
@@ -81,13 +73,77 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append(f"Cells of different precision are compared: {', '.join(precisions)}.")
     notes += [f"{text}." for text in plan.get("notes", ())]
     notes += [f"Excluded: {label}: {reason}." for label, reason in plan.get("excluded", ())]
-    short = {c: s for c, s in states.items() if set(s) - {"done"}}
-    for cell, counts in short.items():
-        verdict = "; it is not called better" if len(states) > 1 else ""
-        notes.append(f"{cell}: {', '.join(f'{n} results {k}' for k, n in counts.items())}{verdict}.")
+    notes += _missing(states)
     broken = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
     notes += broken[:5] + ([f"... and {len(broken) - 5} more; ddpmkit status"] if len(broken) > 5 else [])
     return notes
+
+
+def _missing(states: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Which cells lack results, those that lack the same together; none of them is called better."""
+    alike: dict[str, list[str]] = {}
+    for cell, counts in states.items():
+        if set(counts) - {"done"}:
+            text = ", ".join(f"{n} result{'' if n == 1 else 's'} {state}" for state, n in counts.items())
+            alike.setdefault(text, []).append(cell)
+    notes = []
+    for text, cells in alike.items():
+        verdict = (
+            "" if len(states) == 1 else "; it is not called better" if len(cells) == 1 else "; none is called better"
+        )
+        each = " each" if len(cells) > 1 else ""
+        notes.append(f"{named(cells, len(states))}: {text}{each}{verdict}.")
+    return notes
+
+
+def _sampling(records: Records, drawn: pd.DataFrame) -> str:
+    """Which samplers took how many steps, and how many evaluations where that differs by guidance."""
+    by_sampler: dict[str, list[str]] = {}
+    for (sampler, steps), rows in drawn.groupby(["sampler", "sampling_steps"], sort=False):
+        by_sampler.setdefault(str(sampler), []).append(f"{steps}{evaluations(records, rows)}")
+    parts: list[str] = []
+    for sampler, every in by_sampler.items():
+        told = [text.replace(" (", " steps (", 1) for text in every if "(" in text]
+        plain = [text for text in every if "(" not in text]
+        parts += [f"{sampler} {', '.join(plain)} steps"] if plain else []
+        parts += [f"{sampler} {text}" for text in told]
+    return ", ".join(parts)
+
+
+def _protocol_notes(sampled: pd.DataFrame) -> list[str]:
+    """How distances were measured: what extractors, or cells, share is said once."""
+    definitions = sampled[["metric", "definition"]].dropna().drop_duplicates()
+    by_metric: dict[str, list[list[str]]] = {}
+    for name, definition in zip(definitions["metric"], definitions["definition"], strict=True):
+        words = str(definition).split(" ")[1:]
+        if words and words not in by_metric.setdefault(name, []):
+            by_metric[name].append(words)
+    protocols: dict[str, dict[str, list[str]]] = {}
+    for name, every in by_metric.items():
+        extractors = list(dict.fromkeys(w for words in every for w in words if w.startswith("extractor=")))
+        common = [w for w in every[0] if all(w in words for words in every) and w not in extractors]
+        others = [" ".join(w for w in words if w not in common and w not in extractors) for words in every]
+        rest = " ".join(common) + (f", and {' / '.join(o or 'no more' for o in others)}" if any(others) else "")
+        protocols.setdefault(rest, {}).setdefault(" / ".join(extractors), []).append(name)
+    notes = []
+    for rest, by_extractor in protocols.items():
+        names = "; ".join(f"{', '.join(of)} {extractor}".rstrip() for extractor, of in by_extractor.items())
+        notes.append(f"{names}; {rest}; samples are rounded to the grey levels.")
+    return notes
+
+
+def _cost_notes(done: pd.DataFrame) -> list[str]:
+    """What the cells cost: networks of one size are named together."""
+    sizes: dict[tuple[int, str], dict[str, str]] = {}
+    for cell, group in done.groupby("cell", sort=False):
+        row = group.iloc[0]
+        if pd.notna(row["parameters"]) and pd.notna(row["flops"]):
+            size = int(row["parameters"]), two_digits(row["flops"] / 1e6)
+            sizes.setdefault(size, {})[str(cell)] = f"{group['train_seconds'].mean():.0f} s"
+    if not sizes:
+        return []
+    texts = [f"{size:,} parameters, {flops} MFLOP: {by_cell(times)}" for (size, flops), times in sizes.items()]
+    return [f"Cost (parameters, one evaluation, training of one seed): {'; '.join(texts)}."]
 
 
 def _bound_notes(done: pd.DataFrame, own: pd.Series[str], bits: str) -> list[str]:
@@ -99,17 +155,37 @@ def _bound_notes(done: pd.DataFrame, own: pd.Series[str], bits: str) -> list[str
     defined = nll[["metric", "definition"]].drop_duplicates()
     named = zip(defined["metric"], defined["definition"], strict=True)
     text = "; ".join(" ".join((metric, *str(said).split(" ", 1)[1:])) for metric, said in named)
-    errors = f"Monte-Carlo standard error at most {nll['standard_error'].max():.3f} bits/dim"
-    if "test_set_error" in nll and nll["test_set_error"].notna().any():
+    errors = f"Monte-Carlo standard error at most {two_digits(nll['standard_error'].max())} bits/dim"
+    if "test_set_error" in nll:
+        # An older record has 0 where the estimate of the variance was negative.
+        resolved = nll["test_set_error"][nll["test_set_error"] > 0]
         shared = ", the same for all cells" if nll["metric"].nunique() == 1 else ""
-        errors += f", that of the choice of the test images {nll['test_set_error'].max():.3f}{shared}"
+        error = f"{two_digits(resolved.max())}{shared}" if len(resolved) else "not resolved"
+        errors += f", that of the choice of the test images {error}"
     notes.append(f"{text}; {errors}.")
     for metric, said in (("unclipped", "Unclipped"), ("train", "On images of the training split")):
         means = done.loc[own == f"{bits}-{metric}"].groupby("cell", sort=False)["value"].mean()
         if len(means):
             of = "" if bits == BASELINE_METRIC else f", {bits}"
-            notes.append(f"{said}{of}: " + ", ".join(f"{cell} {v:.3f}" for cell, v in means.items()) + " bits/dim.")
+            notes.append(f"{said}{of}: {by_cell({str(c): four_digits(v) for c, v in means.items()})} bits/dim.")
     return notes
+
+
+def beyond(intervals: Mapping[str, Mapping[str, Interval]], originals: Mapping[str, str]) -> list[str]:
+    """Say which metrics have intervals that reach to where the metric can't be, in one note."""
+    below, above = [], []
+    for metric, by in intervals.items():
+        least, largest = bounds(originals.get(metric, metric))
+        below += [metric] if any(i.low is not None and i.low < least for i in by.values()) else []
+        above += [metric] if any(i.high is not None and i.high > largest for i in by.values()) else []
+    said = [f"below 0 ({', '.join(below)})"] if below else []
+    said += [f"above 1 ({', '.join(above)})"] if above else []
+    if not said:
+        return []
+    return [
+        f"Some intervals reach {' and '.join(said)}, where the metric can't be: Student's t knows no bound; more train "
+        "seeds make them shorter."
+    ]
 
 
 def contrast_notes(
@@ -149,14 +225,17 @@ def contrast_notes(
     axes = sorted({a for p in points.values() for a in p})
     if len(axes) > 1 and not any(interactions.values()):
         notes.append("The axes are varied one at a time: whether one depends on another can't be seen.")
-    for metric, crossed in interactions.items():
-        present = [i for i in crossed if i.contrast.verdict == "interaction"]
-        for i in present:
-            (a, b), (x, y), (x0, y0) = i.axes, i.levels, i.references
-            notes.append(
-                f"{metric}: the effect of {a} ({x} against {x0}) depends on {b}: it is {i.contrast.difference:+.3g} "
-                f"at {y} relative to {y0}. Read the cells, not the effects of {a} and {b} alone."
-            )
+    present = [(m, i) for m, crossed in interactions.items() for i in crossed if i.contrast.verdict == "interaction"]
+    depends = []
+    for metric, i in present:
+        (a, b), (x, y), (x0, y0) = i.axes, i.levels, i.references
+        depends.append(
+            f"{metric}: the effect of {a} ({x} against {x0}) depends on {b}: it is {i.contrast.difference:+.3g} "
+            f"at {y} relative to {y0}"
+        )
+    if depends:
+        alone = " and ".join(dict.fromkeys(a for _, i in present for a in i.axes))
+        notes.append(f"{'; '.join(depends)}. Read the cells, not the effects of {alone} alone.")
     absent = [
         m
         for m, crossed in interactions.items()
@@ -176,10 +255,13 @@ def copy_notes(
         of: dict[str, list[str]] = {}
         for cell, first in copies.get(metric, {}).items():
             of.setdefault(first, []).append(cell)
-        same = [f"{some(names)} as {first}" for first, names in of.items()]
         own = [cell for cell, c in cells.items() if c.verdict == ONE_RESULT]
-        if own:
-            same.insert(0, f"{some(own)} as {base}")
+        of = {**({base: own} if own else {}), **of}
+        # Cells that differ in one setting are named by what they have in common.
+        same = [
+            f"{some(names)} as {first}" if len(names) < FEW_NAMES else named([first, *names], len(cells) + 1)
+            for first, names in of.items()
+        ]
         if same:
             notes.append(
                 f"{metric}: one result under several names: {'; '.join(same)}. What rests on the same stages is one "

@@ -13,7 +13,7 @@ from ddpmkit.files import canonical
 from ddpmkit.report.judge import advice
 from ddpmkit.report.judge.fairness import unfair
 from ddpmkit.report.judge.families import Design, Judged, Measured, judged
-from ddpmkit.report.judge.notes import contrast_notes, copy_notes, notes_of
+from ddpmkit.report.judge.notes import beyond, contrast_notes, copy_notes, notes_of
 from ddpmkit.report.judge.overrides import read_directions, read_margin
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
@@ -98,6 +98,8 @@ def summarise(
         if short:
             notes.append(f"{m}: train seeds left out because sample seeds are missing: {'; '.join(short)}.")
     notes += unfair(frame[frame["metric"].isin(metrics)], {m: known[m] for m in metrics if m in known}, base)
+    intervals = {m: {c: _interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
+    notes += beyond(intervals, own)
     notes += contrast_notes(differences, crossed, points, len(seeds))
     notes += copy_notes(base, {m: j.copies for m, j in contrasts.items()}, differences)
     return Summary(
@@ -105,7 +107,7 @@ def summarise(
         cells=cells,
         metrics=metrics,
         baseline=base,
-        intervals={m: {c: _interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics},
+        intervals=intervals,
         differences=differences,
         counts=counts,
         references=_references(records, metrics),
@@ -127,6 +129,7 @@ def summarise(
         units=_units(frame, metrics),
         copies={m: j.copies for m, j in contrasts.items() if j.copies},
         by_class=_by_class(records, of_one_class, everything),
+        classes=tuple(records.plan.get("classes", ())),
     )
 
 
@@ -143,16 +146,16 @@ def _advice(
     variance: Mapping[str, Components | None],
     of_differences: Mapping[str, Components | None],
 ) -> tuple[str, ...]:
-    """What to run next, metric by metric."""
+    """What to run next; what is said of several metrics stands once."""
     pairs: list[tuple[str, str]] = []
+    measured: dict[str, tuple[Components | None, str]] = {}
     for metric, judgement in contrasts.items():
         sampled = scatter.sampled(metric)
-        sentences = advice.to_settle(judgement.open)
-        sentences += advice.which_seeds(of_differences[metric], sampled) if judgement.open else []
-        more = "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)"
-        sentences += advice.measuring(variance[metric], more)
+        sentences = advice.which_seeds(of_differences[metric], sampled) if judgement.open else []
         pairs += [(metric, sentence) for sentence in sentences]
-    return tuple(advice.merged(pairs))
+        measured[metric] = variance[metric], "raise --samples" if sampled else "raise nll_evals (--axis nll_evals=N)"
+    settle = advice.all_to_settle({metric: judgement.open for metric, judgement in contrasts.items() if judgement.open})
+    return (*settle, *advice.merged(pairs), *advice.all_measuring(measured))
 
 
 def _in_main_table(metric: str) -> bool:
@@ -189,17 +192,19 @@ def _by_class(
             if values:
                 mean = sum(values) / len(values)
                 out.setdefault(name, {}).setdefault(cell, {})[one[1]] = (mean, float(counts[cell]))
+    both_ways = len({ref.mirrored for ref in records.references if ref.record.heldout_by_class}) > 1
     for ref in records.references:
+        real = f"{HELD_OUT}, to mirror images too" if both_ways and ref.mirrored else HELD_OUT
         for row in ref.record.heldout_by_class:
             column = NEAR if ref.near_under is None else ref.near_under.get(row["class"])
             if column in out:
                 label, value = row["class"], (row["near"], row["n"])
-                before = {m: cells.get(HELD_OUT, {}).get(label) for m, cells in out.items()}
+                before = {m: cells.get(real, {}).get(label) for m, cells in out.items()}
                 # A row has one number of images: those of a study with other images are a row of their own.
                 other = any(
                     v is not None and (v[1] != value[1] or (m == column and v != value)) for m, v in before.items()
                 )
-                out[column].setdefault(f"{HELD_OUT} ({ref.study})" if other else HELD_OUT, {})[label] = value
+                out[column].setdefault(f"{real} ({ref.study})" if other else real, {})[label] = value
     return out
 
 

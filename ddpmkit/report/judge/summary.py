@@ -43,6 +43,7 @@ class Summary:
         alpha: family-wise error rate of a metric's verdicts.
         originals: of several studies, the name here of a metric that one of them measured otherwise -> its own name.
         copies: metric -> cell -> the cell whose difference its own is another name of: both rest on the same stages.
+        classes: names of the classes, label k is called classes[k]; empty where they have none.
         by_class: metric -> cell -> class -> mean over train seeds, and samples of that class in the mean.
     """
 
@@ -72,6 +73,7 @@ class Summary:
     units: dict[str, str] = field(default_factory=dict)
     copies: dict[str, dict[str, str]] = field(default_factory=dict)
     by_class: dict[str, dict[str, dict[int, tuple[float, float]]]] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     def way(self, metric: str) -> str:
         """Which way a metric is better: lower, higher or none."""
@@ -93,6 +95,8 @@ class Summary:
             del out["by_class"]
         if not self.copies:
             del out["copies"]
+        if not self.classes:
+            del out["classes"]
         out["values"] = {
             m: {c: {str(s): v for s, v in seeds.items()} for c, seeds in cells.items()}
             for m, cells in self.values.items()

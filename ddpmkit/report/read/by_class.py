@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -25,6 +25,12 @@ def balanced(settings: Mapping[str, Any]) -> bool:
 def untold(settings: Mapping[str, Any]) -> bool:
     """Whether the network was told no label of what it drew: at w = -1 eps(x_t, y) has no part."""
     return settings.get("guidance") == UNTOLD
+
+
+def class_name(classes: Sequence[str], label: int) -> str:
+    """Return a class as it is shown: its number, and its name where it has one that says more."""
+    name = classes[label] if 0 <= label < len(classes) else ""
+    return f"{label} {name}" if name and name != str(label) else f"{label}"
 
 
 def classes_in(frame: pd.DataFrame, originals: Mapping[str, str]) -> dict[str, tuple[str, int]]:

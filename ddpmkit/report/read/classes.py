@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.read.axes import setting_text, varying_axes
-from ddpmkit.report.read.by_class import UNTOLD
+from ddpmkit.report.read.by_class import UNTOLD, class_name
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.samples import CellSamples, samples_of
 
@@ -32,7 +32,7 @@ class ClassGrid:
         said: what else the cells are, for a title; empty where nothing else varies.
         guidances: strengths w, from the weakest.
         heads: what stands above each strength: w, whether its images have labels, whether its noise is the others'.
-        classes: the labels that are shown, rising.
+        classes: the labels that are shown, rising; ``names`` as they are shown.
         left_out: how many classes more there are.
         pictures: for each class and strength, the first samples of that class, (at most ACROSS, C, H, W); perhaps none.
             Where no image has a label, the first of all, in order.
@@ -48,6 +48,7 @@ class ClassGrid:
     pictures: tuple[tuple[Levels, ...], ...]
     levels: int
     where: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def class_grids(records: Records, samples: Sequence[CellSamples] | None = None) -> list[ClassGrid]:
@@ -72,6 +73,7 @@ def class_grids(records: Records, samples: Sequence[CellSamples] | None = None) 
             ", ".join(f"{a} {value}" for a, value in zip(rest, at, strict=True)),
             by_strength,
             tuple(f"{rest[i]}={at[i]}" for i in differing),
+            records.plan.get("classes", ()),
         )
         for at, by_strength in told.items()
     ]
@@ -101,7 +103,9 @@ def _labels(strength: float, found: CellSamples) -> Labels | None:
     return None if strength == UNTOLD else found.labels
 
 
-def _grid(said: str, by_strength: dict[float, CellSamples], where: tuple[str, ...]) -> ClassGrid:
+def _grid(
+    said: str, by_strength: dict[float, CellSamples], where: tuple[str, ...], classes: Sequence[str]
+) -> ClassGrid:
     strengths = tuple(sorted(by_strength))
     labels = {w: _labels(w, by_strength[w]) for w in strengths}
     every = sorted({int(c) for y in labels.values() if y is not None for c in y})
@@ -117,6 +121,6 @@ def _grid(said: str, by_strength: dict[float, CellSamples], where: tuple[str, ..
         for w in strengths
     )
     left_out = max(0, len(every) - MOST)
-    return ClassGrid(
-        said, strengths, heads, tuple(every[:MOST]), left_out, tuple(rows), by_strength[strengths[0]].levels, where
-    )
+    levels = by_strength[strengths[0]].levels
+    names = tuple(class_name(classes, label) for label in every[:MOST])
+    return ClassGrid(said, strengths, heads, tuple(every[:MOST]), left_out, tuple(rows), levels, where, names)

@@ -15,6 +15,12 @@ from ddpmkit.report.read.meaning import meaning
 from ddpmkit.report.read.reference import Reference
 from ddpmkit.study.settings import FIELDS
 
+# Settings that a trained network is used with; the others shape the training.
+AFTER_TRAINING = (
+    "sigma", "sampler", "sampling_steps", "eval_precision", "eval_batch", "samples", "guidance", "sample_labels",
+    "reference_split", "nll_evals", "nll_se", "nll_full", "decoder_variance", "fit_images",
+)  # fmt: skip
+
 
 def compare(studies: Sequence[Records]) -> Records:
     """Put several studies side by side: a cell is named ``study: cell``, the first study's first is the baseline.
@@ -85,10 +91,22 @@ def compare(studies: Sequence[Records]) -> Records:
         "same": twice,
         "differ": _differing(dict(zip(names, studies, strict=True))),
     }
+    remarked = tuple(dict.fromkeys(text for r in studies for text in r.said))
+    called = {tuple(r.plan.get("classes", ())) for r in studies}
+    plan["classes"] = list(called.pop()) if len(called) == 1 else []  # a label of two data sets has no one name
     problems = list(dict.fromkeys(p for r in studies for p in r.problems))
     mixed = tuple(dict.fromkeys(m for r in studies for m in r.mixed))
     return Records(
-        studies[0].folder, plan, pd.concat(frames, ignore_index=True), references, problems, mixed, (), short, originals
+        studies[0].folder,
+        plan,
+        pd.concat(frames, ignore_index=True),
+        references,
+        problems,
+        mixed,
+        (),
+        short,
+        originals,
+        remarked,
     )
 
 
@@ -131,19 +149,28 @@ def _differing(studies: Mapping[str, Records]) -> list[str]:
         }
         for said, every in measured.items():
             values.setdefault(said, {})[name] = list(dict.fromkeys(str(v)[:8] for v in every if v))
-    first = [s for s in ("train_steps",) if s in values]
     out = []
-    for setting in (*first, *(s for s in values if s not in first)):
+    for setting in sorted(values, key=_order):
         by = [values[setting].get(name, ["not set"]) for name in studies]
         if len({tuple(sorted(v)) for v in by}) > 1:
             out.append(f"{setting} " + " / ".join(", ".join(v) or "none" for v in by))
     return out
 
 
+def _order(setting: str) -> tuple[int, int]:
+    """Where a setting stands among those that differ: training first, then its use, then what was measured."""
+    if setting not in FIELDS:
+        return 1 if setting.endswith("_seeds") else 3, 0
+    place = list(FIELDS).index(setting)
+    return 2 if setting in AFTER_TRAINING else 0, -1 if setting == "train_steps" else place
+
+
 def _meanings(frame: pd.DataFrame) -> dict[str, set[str]]:
     """Metric -> what its numbers mean, by the rule of :mod:`ddpmkit.report.read.meaning`."""
     out: dict[str, set[str]] = {}
-    for metric, group in frame.groupby("metric", sort=False):
+    measured = frame["value"].notna()  # what is pending has no meaning yet
+    for metric in dict.fromkeys(frame["metric"]):
+        group = frame[(frame["metric"] == metric) & measured]
         out[str(metric)] = {meaning(d, None)[0] for d in group["definition"].dropna()} - {""}
     return out
 

@@ -49,9 +49,32 @@ def _condition(condition: str) -> tuple[str, str, bool]:
     return axis.removesuffix("!").strip().replace("-", "_"), value.strip(), not axis.endswith("!")
 
 
+def cell_named(labels: Sequence[str], asked: str) -> str:
+    """Return the label that a cell is asked for by; a number in it may be written otherwise, as ``guidance=0`` for 0.0.
+
+    Raises:
+        DdpmkitError: when there is no such cell.
+    """
+    same = [label for label in labels if _same_label(label, asked)]
+    if asked in labels or len(same) == 1:
+        return asked if asked in labels else same[0]
+    raise DdpmkitError(f"the study has no cell '{asked}'{did_you_mean(asked, labels)}", f"cells: {', '.join(labels)}")
+
+
+def _same_label(a: str, b: str) -> bool:
+    """Whether two labels are one, word by word; of ``axis=value`` the values may be one number."""
+    pairs = list(zip(a.split(), b.split(), strict=False))
+    return len(a.split()) == len(b.split()) and all(
+        x == y
+        or (x.partition("=")[0] == y.partition("=")[0] and _same_number(x.partition("=")[2], y.partition("=")[2]))
+        for x, y in pairs
+    )
+
+
 def _holds(cell: Mapping[str, Any], axis: str, value: str, equal: bool) -> bool:
     mine = setting_text(settings_of(cell).get(axis))
     same = mine == value or fnmatchcase(mine, value) or _same_number(mine, value)
+    same = same or (axis == "cell" and _same_label(mine, value))
     return same == equal
 
 

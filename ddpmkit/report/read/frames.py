@@ -47,6 +47,7 @@ class Records:
         default_factory=dict
     )  # FD -> images a class needs, the most short
     originals: dict[str, str] = field(default_factory=dict)  # of several studies: a metric's name here -> its own name
+    said: tuple[str, ...] = ()  # what metrics say of their own values, each behind its column
 
     @property
     def name(self) -> str:
@@ -110,7 +111,7 @@ def read_study(folder: Path) -> Records:
             if r.get(which):
                 rows += [{**base, **row} for row in _nll_rows(store, stages, r, which, name)]
     prints = [store.status(s["kind"], i).get("fingerprint") for i, s in stages.items() if store.done(s["kind"], i)]
-    refs = [store.record(RefRecord, i) for i, s in stages.items() if s["kind"] == RefRecord.kind]
+    refs = [(s, store.record(RefRecord, i)) for i, s in stages.items() if s["kind"] == RefRecord.kind]
     problems = []
     for s in stages.values():
         if not store.done(s["kind"], s["id"]):
@@ -130,7 +131,7 @@ def read_study(folder: Path) -> Records:
             if (scored := store.record(ScoreRecord, score)) and scored.metrics.get("copy", {}).get("flag")
         )
     )
-    references = [Reference(ref) for ref in refs if ref is not None]
+    references = [Reference(ref, mirrored=bool(s.get("spec", {}).get("flip"))) for s, ref in refs if ref is not None]
     columns = [
         *COLUMNS[:2],
         *axes,
@@ -144,7 +145,21 @@ def read_study(folder: Path) -> Records:
             if scored and reference and not untold(settings[r["cell"]]) and (found := too_few(scored, reference)):
                 name, needed, most = found
                 short[name] = needed, max(most, short.get(name, (0, 0))[1])
-    return Records(folder, plan, pd.DataFrame(rows, columns=columns), references, problems, mixed, copies, short)
+    frame = pd.DataFrame(rows, columns=columns)
+    said = _remarks(store, plan["results"])
+    return Records(folder, plan, frame, references, problems, mixed, copies, short, said=said)
+
+
+def _remarks(store: Reading, results: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What metrics say of their values to whoever reads the table, each once behind its column."""
+    out: dict[str, None] = {}
+    for r in results:
+        for _, score, ref in r["scores"]:
+            scored, reference = store.record(ScoreRecord, score), store.record(RefRecord, ref)
+            for metric, told in (scored.metrics if scored else {}).items():
+                if isinstance(note := told.get("note"), str):
+                    out[f"{reference.names.get(metric, metric) if reference else metric}: {note}"] = None
+    return tuple(out)
 
 
 def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class Reference:
         study: of several studies, the one that it is of.
         baselines_under: the column of the plain models; None where there is none.
         given_class_under: the column of those that are told the class.
+        mirrored: whether the training images that it was held against were shown mirrored too.
         near_under: the columns of the held-out images' near copies, a class its own; None where they keep their name.
     """
 
@@ -30,6 +31,7 @@ class Reference:
     baselines_under: str | None = BASELINE_METRIC
     given_class_under: str | None = GIVEN_CLASS
     near_under: dict[int, str] | None = None
+    mirrored: bool = False
 
     def under(self, columns: dict[str, str], study: str) -> Self:
         """Return the reference as one of several studies has it.

@@ -20,6 +20,8 @@ from ddpmkit.report.show.json import to_json
 from ddpmkit.report.show.latex import to_latex
 from ddpmkit.report.show.markdown import to_markdown
 
+# How LaTeX sets a number is no number.
+ALIGNING = re.compile(r"\\phantom\{[.0]*\}|\\multicolumn\{2\}\{c\}|[&{} ]")
 IGNORED = {"study", "seconds", "train_seconds", "fingerprint"}
 
 
@@ -98,6 +100,10 @@ def _rows(pattern: str, text: str) -> dict[str, str]:
     return {f"row {i + 1}": line for i, line in enumerate(lines)}
 
 
+def _latex(text: str) -> dict[str, str]:
+    return {name: ALIGNING.sub("", line) for name, line in _rows(r" & .*\\\\$", text).items()}
+
+
 def _json(text: str) -> dict[str, str]:
     report = json.loads(text)
     return {
@@ -117,7 +123,7 @@ def _html(_: Records, summary: Summary) -> str:
 _KINDS: dict[str, tuple[Any, Any]] = {
     "results.csv": (lambda r, s: to_tidy(r), _tidy),
     "report.md": (lambda r, s: to_markdown(s), lambda t: _rows(r"^\|", t)),
-    "report.tex": (lambda r, s: to_latex(s), lambda t: _rows(r" & .*\\\\$", t)),
+    "report.tex": (lambda r, s: to_latex(s), _latex),
     "report.json": (lambda r, s: to_json(s), _json),
     "report.html": (_html, _page),
 }

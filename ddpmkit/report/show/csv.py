@@ -9,9 +9,10 @@ import math
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.columns import TEXT
 from ddpmkit.report.read.frames import Records
-from ddpmkit.report.show.numbers import decimals, fitted, fixed
+from ddpmkit.report.show.numbers import decimals, fitted
 from ddpmkit.statistics import Interval
 from ddpmkit.text import inert
+from ddpmkit.text.numbers import fixed
 
 
 def to_tidy(records: Records) -> str:

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from markupsafe import Markup, escape
 from ddpmkit.report.draw.chart import Chart
 from ddpmkit.report.draw.charts import charts
 from ddpmkit.report.draw.samples import STRIP, first_samples
+from ddpmkit.report.forms import MAIN
 from ddpmkit.report.isolated import isolated
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.axes import out_of, setting_text, varying
@@ -23,7 +25,8 @@ from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.samples import CellSamples, samples_of
 from ddpmkit.report.show.card import card, command, components, stage_ids
 from ddpmkit.report.show.check import digest
-from ddpmkit.report.show.tables import Table, main_table
+from ddpmkit.report.show.table import Table
+from ddpmkit.report.show.tables import remarks
 from ddpmkit.report.show.words import findings, lead
 from ddpmkit.study.store import Store
 from ddpmkit.text import inert
@@ -50,7 +53,7 @@ SECTIONS = (
         "Difference from the baseline, paired by seed; filled where the verdict is better or worse.",
     ),
     ("seeds", "Seed by seed", "One line a train seed. Lines that run parallel are why differences are paired."),
-    ("grid", "Two axes", "Means over train seeds; the darker, the larger."),
+    ("grid", "Two axes", "Means over train seeds; the darker, the larger, on one scale for all grids of a metric."),
     ("classes", "Classes", "The first samples of each class, none chosen; one place is one noise at every guidance."),
     ("training", "Training", "A thin line a seed; a training that cells share is drawn once."),
     ("bits", "Bits/dim by step", "Where in the chain the bound is spent."),
@@ -88,6 +91,7 @@ def to_html(
         summary=summary,
         lead=lead(summary),
         findings=findings(summary),
+        notes=remarks(replace(summary, advice=()), tables),
         tables=[_table(t, summary, n) for n, t in enumerate(tables)],
         sections=[s for s in sections if s["charts"]],
         samples=_samples(samples_of(records) if samples is None else samples),
@@ -116,8 +120,7 @@ def _template() -> Template:
 
 def _table(table: Table, summary: Summary, number: int) -> dict[str, Any]:
     """A table's cells as parts: the number, its interval, the verdict, and what a column is sorted by."""
-    main = main_table(summary)
-    metrics = summary.metrics if (table.title, table.columns) == (main.title, main.columns) else ()
+    metrics = {summary.head(m): m for m in summary.metrics} if table.name == MAIN else {}
     split = len(table.rows) - table.references
     rows: list[dict[str, Any]] = []
     for index, row in enumerate(table.rows):
@@ -131,8 +134,8 @@ def _table(table: Table, summary: Summary, number: int) -> dict[str, Any]:
                 interval = interval if interval.endswith("]") else interval + "]"
             elif table.columns[column] == "verdict" or (column and text in VERDICTS):
                 value, verdict = "", text
-            if metrics and column >= 2 and index < split:
-                verdict = _verdict(summary, metrics[column - 2], row[0]) or verdict
+            if index < split and (metric := metrics.get(table.columns[column])):
+                verdict = _verdict(summary, metric, row[0]) or verdict
             cells.append(
                 {"value": value, "interval": interval, "verdict": verdict, "kind": kind(verdict), "key": _key(text)}
             )

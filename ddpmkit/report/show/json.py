@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.show.tables import Table, all_tables
+from ddpmkit.report.show.table import Table
+from ddpmkit.report.show.tables import all_tables
 
 
 def to_json(summary: Summary, shown: Sequence[Table] | None = None) -> str:
     """Every number of the report before rounding, and under ``tables`` the text of the tables."""
     tables = [
-        {"title": t.title, "columns": t.columns, "rows": t.rows, "references": t.references}
+        {
+            "name": t.name,
+            "title": t.title,
+            "columns": t.columns,
+            "rows": t.rows,
+            "references": t.references,
+            "note": t.note,
+        }
         for t in (all_tables(summary) if shown is None else shown)
     ]
     return json.dumps(finite({**summary.json(), "tables": tables}), indent=1) + "\n"

@@ -6,20 +6,22 @@ import re
 from collections.abc import Sequence
 
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.show.tables import Table, all_tables, remarks
+from ddpmkit.report.show.table import Table
+from ddpmkit.report.show.tables import all_tables, remarks
 from ddpmkit.text import inert
 
 
 def to_markdown(summary: Summary, shown: Sequence[Table] | None = None) -> str:
     """The tables and notes as Markdown."""
     out = []
-    for table in all_tables(summary) if shown is None else shown:
+    tables = all_tables(summary) if shown is None else shown
+    for table in tables:
         out += [f"**{escape(table.title)}**", ""]
         out += ["| " + " | ".join(escape(c) for c in table.columns) + " |"]
         out += ["|" + "|".join(":--" if i == 0 else "--:" for i in range(len(table.columns))) + "|"]
         out += ["| " + " | ".join(escape(c) for c in row) + " |" for row in table.rows]
         out += [""]
-    out += [f"- {escape(note)}" for note in remarks(summary)]
+    out += [f"- {escape(note)}" for note in remarks(summary, tables)]
     return "\n".join(out) + "\n"
 
 

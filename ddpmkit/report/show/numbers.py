@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 
 from ddpmkit.statistics import Interval
+from ddpmkit.text.numbers import fixed
 
 WITHOUT = 4  # significant digits of a number that has no interval
 SPARE = 1  # digits more or fewer than its own two with which a number may follow its column
@@ -64,18 +64,6 @@ def interval_text(i: Interval | None, digits: int = 3, sign: str = "") -> str:
     if i.low is None or i.high is None:
         return mean
     return f"{mean} [{fixed(i.low, digits, sign)}, {fixed(i.high, digits, sign)}]"
-
-
-def fixed(value: float, digits: int, sign: str = "") -> str:
-    """Write a number with so many decimals, rounded to tens where they are below zero, and no negative zero."""
-    if digits < 0 and math.isfinite(value):  # a Decimal, for a float above 2^53 would be written to its last bit
-        return f"{Decimal(repr(round(value, digits) or 0.0)):{sign}.0f}"
-    return f"{value if round(value, digits) else 0.0:{sign}.{max(0, digits)}f}"
-
-
-def two_digits(value: float) -> str:
-    """Write two significant digits: 0.021, 1.8, 130."""
-    return f"{float(f'{value:.2g}'):g}"
 
 
 def p_text(p: float) -> str:

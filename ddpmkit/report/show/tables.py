@@ -4,42 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ddpmkit.report.forms import MAIN
 from ddpmkit.report.judge.confirm import Confirmed
+from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.read.by_class import HELD_OUT, NEAR
+from ddpmkit.report.read.by_class import HELD_OUT, NEAR, class_name
 from ddpmkit.report.read.directions import arrow
 from ddpmkit.report.show.numbers import (
     column,
     decimals,
     fitted,
     fitted_value,
-    fixed,
     interval_text,
     p_text,
-    two_digits,
 )
+from ddpmkit.report.show.table import Table
+from ddpmkit.report.show.trim import trimmed
 from ddpmkit.statistics import Contrast, Interval
+from ddpmkit.text.numbers import fixed, significant, two_digits
 
 CONTRAST_HEADS = ("difference", "Holm p", "seed corr.", "verdict")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, column heads, rows of text, and how many of the last rows are references rather than cells.
-
-    A ``detail`` stands in files alone: on a terminal it would push the verdicts out of sight. ``keys`` are the columns
-    that name a row, and ``lead`` those that are read first, where a table is too wide for its page.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    references: int = 0
-    detail: bool = False
-    keys: tuple[int, ...] = (0,)
-    lead: tuple[int, ...] = ()
 
 
 def main_table(s: Summary) -> Table:
@@ -59,7 +44,7 @@ def main_table(s: Summary) -> Table:
         texts = (fixed(values[m], fitted_value(values[m], digits[m])) if m in values else "" for m in s.metrics)
         rows.append((name, "", *texts))
     heads = ("cell", "seeds", *(s.head(m) for m in s.metrics))
-    return Table(f"study {s.study}", heads, tuple(rows), len(references))
+    return Table(f"study {s.study}", heads, tuple(rows), len(references), name=MAIN)
 
 
 def contrast_table(s: Summary) -> Table | None:
@@ -71,7 +56,7 @@ def contrast_table(s: Summary) -> Table | None:
             rows.append((cell, metric, *text))
     heads = ("cell", "metric", *CONTRAST_HEADS)
     title = f"differences from {s.baseline}, paired by seed"
-    return Table(title, heads, tuple(rows), keys=(0, 1), lead=(2, 5)) if rows else None
+    return Table(title, heads, tuple(rows), keys=(0, 1), lead=(2, 5), name="differences") if rows else None
 
 
 def effect_table(s: Summary) -> Table | None:
@@ -84,7 +69,7 @@ def effect_table(s: Summary) -> Table | None:
             rows.append((e.axis, f"{e.level} - {e.reference}", over, metric, *text))
     heads = ("axis", "levels", "matched pairs", "metric", *CONTRAST_HEADS)
     title = "effects of each axis, over matched cells and paired by seed"
-    return Table(title, heads, tuple(rows), keys=(0, 1, 3), lead=(4, 7)) if rows else None
+    return Table(title, heads, tuple(rows), keys=(0, 1, 3), lead=(4, 7), name="effects") if rows else None
 
 
 def interaction_table(s: Summary) -> Table | None:
@@ -97,7 +82,7 @@ def interaction_table(s: Summary) -> Table | None:
             rows.append((*names, metric, *text))
     heads = ("effect", "depends on", "metric", *CONTRAST_HEADS)
     title = "interactions: differences of differences, paired by seed"
-    return Table(title, heads, tuple(rows), keys=(0, 1, 2), lead=(3, 6)) if rows else None
+    return Table(title, heads, tuple(rows), keys=(0, 1, 2), lead=(3, 6), name="interactions") if rows else None
 
 
 def sign_flip_table(s: Summary) -> Table | None:
@@ -112,7 +97,7 @@ def sign_flip_table(s: Summary) -> Table | None:
                 rows.append((name, metric, f"{c.n}", *texts))
     heads = ("contrast", "metric", "seeds", "t test p", "sign-flip p", "its least")
     title = "t test and exact sign-flip test, not adjusted"
-    return Table(title, heads, tuple(rows), detail=True, keys=(0, 1)) if rows else None
+    return Table(title, heads, tuple(rows), detail=True, keys=(0, 1), name="tests") if rows else None
 
 
 def variance_table(s: Summary) -> Table | None:
@@ -131,6 +116,7 @@ def variance_table(s: Summary) -> Table | None:
             heads,
             tuple(rows),
             detail=True,
+            name="scatter",
         )
         if rows
         else None
@@ -150,7 +136,7 @@ def class_table(s: Summary) -> Table | None:
         found = [s.by_class[m].get(cell, {}).get(label) for m in metrics]
         n = next((f"{f[1]:.1f}".removesuffix(".0") for f in found if f is not None), "")
         told = ("" if f is None else _of_class(m, f[0]) for m, f in zip(metrics, found, strict=True))
-        rows.append((cell, f"{label}", n, *told))
+        rows.append((cell, class_name(s.classes, label), n, *told))
     rule = (
         " (FD where both sides have 2 (D + 1) images of the class)"
         if not all(m.startswith(NEAR) for m in metrics)
@@ -159,15 +145,15 @@ def class_table(s: Summary) -> Table | None:
     title = f"class by class, means over seeds{rule}"
     heads = ("cell", "class", "images", *(m if m.startswith(NEAR) else f"{m}{arrow('lower')}" for m in metrics))
     real = sum(row[0] not in s.cells for row in rows)
-    return Table(title, heads, tuple(rows), real, detail=True, keys=(0, 1)) if rows else None
+    return Table(title, heads, tuple(rows), real, detail=True, keys=(0, 1), name="classes") if rows else None
 
 
 def _of_class(metric: str, value: float) -> str:
-    return f"{value:.1%}" if metric.startswith(NEAR) else f"{value:.3g}"
+    return f"{value:.1%}" if metric.startswith(NEAR) else significant(value, 3)
 
 
 def all_tables(s: Summary) -> list[Table]:
-    """Every table of a report, in order."""
+    """Every table of a report that has a number, in order."""
     more = (
         contrast_table(s),
         effect_table(s),
@@ -176,7 +162,7 @@ def all_tables(s: Summary) -> list[Table]:
         sign_flip_table(s),
         variance_table(s),
     )
-    return [main_table(s), *(t for t in more if t is not None)]
+    return trimmed([main_table(s), *(t for t in more if t is not None)])
 
 
 def confirm_table(c: Confirmed) -> Table:
@@ -190,9 +176,9 @@ def confirm_table(c: Confirmed) -> Table:
     return Table(title, ("from", "seeds", *CONTRAST_HEADS), tuple(rows))
 
 
-def remarks(summary: Summary) -> list[str]:
-    """What stands below the tables: what one must know to read them, then what to run next."""
-    return [*summary.notes, *(f"Next: {text}" for text in summary.advice)]
+def remarks(summary: Summary, shown: Sequence[Table] = ()) -> list[str]:
+    """What stands below the tables: what one must know to read them, what they lack, then what to run next."""
+    return [*summary.notes, *(t.note for t in shown if t.note), *(f"Next: {text}" for text in summary.advice)]
 
 
 def contrast_texts(contrasts: Sequence[Contrast]) -> list[tuple[str, ...]]:
@@ -200,7 +186,8 @@ def contrast_texts(contrasts: Sequence[Contrast]) -> list[tuple[str, ...]]:
     numbers = column((Interval(c.difference, c.low, c.high, c.n) for c in contrasts), "+")
     out: list[tuple[str, ...]] = []
     for c, number in zip(contrasts, numbers, strict=True):
-        difference = "" if math.isnan(c.difference) else number
+        # Two names of one result have no difference at all, rather than one that is known well.
+        difference = "" if math.isnan(c.difference) else "0" if c.verdict == ONE_RESULT else number
         holm = "" if c.p_holm is None else p_text(c.p_holm)
         out.append((difference, holm, "" if c.correlation is None else f"{c.correlation:+.2f}", c.verdict))
     return out

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.report.forms import TABLES
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.axes import setting_text, settings_of, varying_axes
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.show.numbers import decimals, fitted, interval_text
-from ddpmkit.report.show.tables import Table, all_tables
+from ddpmkit.report.show.table import Table
+from ddpmkit.report.show.tables import all_tables
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class View:
         sort: a metric to order the cells by, ``cell`` for their names; a leading ``-`` turns it round.
         rows: axis down the side of a pivot.
         cols: axis along the top of a pivot.
+        tables: names of the tables shown, in this order; all by default.
     """
 
     where: tuple[str, ...] = ()
@@ -35,6 +38,7 @@ class View:
     sort: str | None = None
     rows: str | None = None
     cols: str | None = None
+    tables: tuple[str, ...] = ()
 
 
 def shown(records: Records, summary: Summary, view: View, *, total: int | None = None) -> tuple[Summary, list[Table]]:
@@ -54,13 +58,8 @@ def shown(records: Records, summary: Summary, view: View, *, total: int | None =
         conditions = " and ".join(view.where)
         count = f"{len(summary.cells)} of {total or len(summary.cells)} cells"
         notes.insert(0, f"Shown: {count}, {conditions}; Holm is over the contrasts shown.")
-    known = list(summary.metrics)
-    for metric in view.metrics:
-        if metric not in known:
-            raise DdpmkitError(
-                f"unknown metric '{metric}'{did_you_mean(metric, known)}", f"metrics: {', '.join(known)}"
-            )
-    metrics = tuple(dict.fromkeys(view.metrics)) or summary.metrics
+    metrics = tuple(dict.fromkeys(m for asked in view.metrics for m in named(records, summary, asked)))
+    metrics = metrics or summary.metrics
     cells = order(summary, view.sort)
     narrowed_summary = replace(
         summary,
@@ -72,8 +71,42 @@ def shown(records: Records, summary: Summary, view: View, *, total: int | None =
         values={m: _in_order(summary.values[m], cells) for m in metrics if m in summary.values},
     )
     if view.rows is None and view.cols is None:
-        return narrowed_summary, all_tables(narrowed_summary)
+        return narrowed_summary, _chosen(all_tables(narrowed_summary), view.tables)
+    if view.tables:
+        raise DdpmkitError("a pivot has no other tables", "either --table, or --rows and --cols")
     return narrowed_summary, pivot(records, narrowed_summary, view.rows, view.cols)
+
+
+def named(records: Records, summary: Summary, asked: str) -> tuple[str, ...]:
+    """Return the columns that a name asks for: that of the name, else all of the metric, as ``fd`` of any features.
+
+    Raises:
+        DdpmkitError: for a name of neither.
+    """
+    known = list(summary.metrics)
+    if asked in known:
+        return (asked,)
+    word = asked.lower()
+    told = {r.record.names[word] for r in records.references if word in (r.record.names or {})}
+    own = {m: summary.originals.get(m, m) for m in known}
+    found = tuple(
+        m for m, name in own.items() if name in told or word in (name.lower(), name.lower().partition("-")[0])
+    )
+    if not found:
+        raise DdpmkitError(f"unknown metric '{asked}'{did_you_mean(asked, known)}", f"metrics: {', '.join(known)}")
+    return found
+
+
+def _chosen(tables: list[Table], names: Sequence[str]) -> list[Table]:
+    """The tables that were asked for by name, in that order; all where none was. Details are shown then too."""
+    if not names:
+        return tables
+    by_name = {table.name: table for table in tables}
+    for name in names:
+        if name not in by_name:
+            known = f"{did_you_mean(name, TABLES)}" if name not in TABLES else ": there is no number in it here"
+            raise DdpmkitError(f"no table '{name}'{known}", f"tables: {', '.join(by_name)}")
+    return [replace(by_name[name], detail=False, asked=True) for name in dict.fromkeys(names)]
 
 
 def order(summary: Summary, sort: str | None) -> tuple[str, ...]:

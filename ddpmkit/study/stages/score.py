@@ -60,7 +60,9 @@ class Score(StageKind):
         if "labels" in drawn:
             asked = {metric.name for metric in metrics.values()}
             real = images.labels[ref.split]
-            classes = by_class(sets, drawn["labels"], real, fd="fd" in asked, copies="copy" in asked)
+            checked = next((m for name, m in panel.items() if panel.kinds[name].name == "copy"), None)
+            near = checked.rows.get("near") if checked else None
+            classes = by_class(sets, drawn["labels"], real, fd="fd" in asked, copies="copy" in asked, near=near)
         for name, why in panel.failed.items():
             print(f"warning: {w.stage.label}: {name} failed: {why}", file=sys.stderr)
         record = ScoreRecord(

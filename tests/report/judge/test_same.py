@@ -10,6 +10,7 @@ import pytest
 
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.frames import COLUMNS, Records
+from ddpmkit.report.show.tables import contrast_table
 from ddpmkit.report.show.words import findings, lead
 
 BITS = {"linear": [3.0, 3.1, 3.3], "cosine": [0.9, 0.6, 1.1], "sigmoid": [3.2, 3.3, 3.4]}
@@ -69,6 +70,12 @@ def test_cells_of_one_stage_are_not_settled_and_a_note_says_which():
     two = summarise(study(("linear",)))
     assert not any(f.settled for f in findings(two))
     assert len(lead(two)) == 1
+
+
+def test_two_names_of_one_result_differ_by_nothing():
+    rows = {(r[0], r[1]): r for r in contrast_table(summarise(study())).rows}
+    assert rows["linear 1", "NLL"][2] == "0"  # and by no interval around it, as if it were known well
+    assert "[" in rows["cosine 0", "NLL"][2]
 
 
 def test_the_same_numbers_of_other_stages_still_count_each():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from ddpmkit import files
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.compare import compare
 from ddpmkit.report.read.foreign import records_of
@@ -112,3 +116,43 @@ def test_the_definition_of_one_class_keeps_what_must_agree(labelled):
     frame = read_study(labelled({"x": {}})).results
     said = set(frame.loc[frame["metric"] == "FD-x-debiased class 1", "definition"])
     assert said == {"FD-x-debiased class 1 ref=test extractor=ffffffff data=dddddddd K=17"}
+
+
+def test_held_out_images_have_a_row_with_and_one_without_mirror_images(labelled, maker):
+    """Half of a study's trainings saw mirrored images: what is near them is held against other training images."""
+    folder = labelled({"flip=false": {}, "flip=true": {"flip": True}})
+    plan = json.loads((folder / "plan.json").read_text())
+    (ref,) = (s for s in plan["stages"] if s["kind"] == "ref")
+    record = files.read_json(folder.parents[1] / "store/ref" / ref["id"][:2] / ref["id"] / "out/result.json")
+    more = [{**row, "near": row["near"] + 0.4} for row in record["heldout_by_class"]]
+    mirrored = maker.stage("ref", "mirrored", {**record, "heldout_by_class": more})
+    plan["stages"].append({"kind": "ref", "id": mirrored, "label": "mirrored", "spec": {"flip": True}})
+    (folder / "plan.json").write_text(json.dumps(plan))
+    rows = [row for row in class_table(summarise(read_study(folder))).rows if row[0].startswith("real")]
+    assert [(row[0], row[1], row[4]) for row in rows] == [
+        ("real, held out", "0", "10.0%"),
+        ("real, held out", "1", "20.0%"),
+        ("real, held out, to mirror images too", "0", "50.0%"),
+        ("real, held out, to mirror images too", "1", "60.0%"),
+    ]
+
+
+def test_classes_are_called_by_their_names(labelled):
+    folder = labelled({"a": {}})
+    plan = json.loads((folder / "plan.json").read_text())
+    for names, told in ((["swan", "ear"], ["0 swan", "1 ear"]), (["0", "1"], ["0", "1"]), (["swan"], ["0 swan", "1"])):
+        (folder / "plan.json").write_text(json.dumps({**plan, "classes": names}))
+        table = class_table(summarise(read_study(folder)))
+        assert [row[1] for row in table.rows if row[0] == "a"] == told
+    swans, others = (
+        dataclasses.replace(read_study(folder), plan={**plan, "classes": names, "study": name})
+        for names, name in ((["swan", "ear"], "s"), (["cat", "dog"], "t"))
+    )
+    assert summarise(compare([swans, others])).classes == ()  # a label of two data sets has no one name
+    assert summarise(compare([swans, swans])).classes == ("swan", "ear")
+
+
+def test_a_number_that_lacks_a_word_of_the_others_definition_says_which(labelled):
+    records = read_study(labelled({"balanced": {"sample_labels": "balanced"}, "data": {}}))
+    notes = summarise(records).notes
+    assert any("measured differently: data (without labels=balanced)" in n for n in notes)

@@ -108,7 +108,8 @@ def test_the_digits_are_the_same_in_terminal_pipe_and_markdown():
 def test_the_numbers_of_the_json_are_those_of_the_table_before_rounding():
     s = summary()
     found = json.loads(to_json(s))
-    rows = [line.split("\t") for line in to_tsv(s).splitlines()]
+    title, *rows = [line.split("\t") for line in to_tsv(s).splitlines()]
+    assert title == ["# study demo"]
     heads = rows[0]
     for row in rows[1:4]:
         for metric in s.metrics:
@@ -133,7 +134,8 @@ def test_every_cell_metric_and_verdict_is_in_every_form():
 def test_piped_rows_are_tab_separated_and_as_wide_as_their_head():
     blocks = [b.splitlines() for b in to_tsv(summary()).strip("\n").split("\n\n")]
     assert len(blocks) == 3
-    for block in blocks:
+    assert [b[0] for b in blocks] == [f"# {t.title}" for t in all_tables(summary())]
+    for _, *block in blocks:
         width = len(block[0].split("\t"))
         assert width > 3
         assert {len(line.split("\t")) for line in block} == {width}
@@ -192,8 +194,8 @@ def test_no_control_character_or_direction_mark_reaches_a_reader(text):
 @pytest.mark.parametrize("text", [*CONTROLS, *BIDI], ids=ascii)
 def test_hostile_names_break_no_row(text):
     blocks = [b.splitlines() for b in to_tsv(hostile(f"a{text}b")).strip("\n").split("\n\n")]
-    assert [len(b) for b in blocks] == [4, 3, 3]
-    assert all(len({line.count("\t") for line in b}) == 1 for b in blocks)
+    assert [len(b) for b in blocks] == [1 + 4, 1 + 3, 1 + 3]  # a title, and its table
+    assert all(len({line.count("\t") for line in b[1:]}) == 1 for b in blocks)
 
 
 def test_an_escape_sequence_goes_as_a_whole():

@@ -193,12 +193,12 @@ def test_the_wide_csv_has_the_digits_of_the_table():
     r = records()
     summary = summarise(r)
     rows = list(csv.DictReader(io.StringIO(to_wide(r, summary))))
-    printed = {line.split("\t")[0]: line.split("\t") for line in to_tsv(summary).splitlines()[1:7]}
+    printed = {line.split("\t")[0]: line.split("\t") for line in to_tsv(summary).splitlines()[2:8]}
     for row in rows:
         said = printed[row["cell"]]
         for column, metric in enumerate(("FD-x", "NLL"), 2):
             assert said[column] == f"{row[metric]} [{row[metric + ' low']}, {row[metric + ' high']}]"
-    gaps = [line.split("\t") for line in to_tsv(summary).splitlines()[9:19]]
+    gaps = [line.split("\t") for line in to_tsv(summary).splitlines()[11:21]]
     by = {row["cell"]: row for row in rows}
     assert len([g for g in gaps if len(g) > 5]) == 10
     for cell, metric, gap, *_, verdict in (g for g in gaps if len(g) > 5):
