@@ -165,10 +165,15 @@ def free(folder: Path, run: str) -> None:
 
 def told(folder: Path, claim: Claim) -> str:
     """Say who runs a stage, and where that one has been silent for long, what to do if it is gone."""
-    silent = time.time() - _last_sign(folder)
+    silent = silent_for(folder)
     if claim.alive or silent <= SILENT:
         return f"{claim} runs it"
     return f"{claim} runs it, silent for {clock(silent)}; if it is gone, take it over with --steal"
+
+
+def silent_for(folder: Path) -> float:
+    """Return the seconds since whoever has claimed a folder gave a sign of life."""
+    return time.time() - _last_sign(folder)
 
 
 def _last_sign(folder: Path) -> float:
