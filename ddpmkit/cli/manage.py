@@ -34,6 +34,9 @@ def register(main: typer.Typer) -> None:
 def studies(context: typer.Context, out: Out = Path("results"), json: Json = False) -> None:
     """List the studies of a results folder, the newest first; or rename one, throw one away, take one back."""
     if context.invoked_subcommand is not None:
+        if json or out != Path("results"):  # or it would be another folder's study that is renamed or removed
+            word = context.invoked_subcommand
+            raise DdpmkitError(f"--out and --json stand behind {word}", f"ddpmkit studies {word} NAME --out {out}")
         return
     import json as json_module
     from dataclasses import asdict

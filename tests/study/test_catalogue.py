@@ -100,6 +100,12 @@ def test_what_can_not_be_renamed_or_removed_stays(argv: list[str], said: str, tw
     assert sorted(p.name for p in (two_studies / "studies").iterdir()) == ["both", "more"]
 
 
+def test_an_option_before_the_word_is_not_passed_over(two_studies: Path, capsys) -> None:
+    assert main(["studies", "--out", str(two_studies), "rm", "both"]) == 2
+    assert f"hint: ddpmkit studies rm NAME --out {two_studies}" in capsys.readouterr().err
+    assert (two_studies / "studies" / "both").is_dir()
+
+
 def test_nobody_touches_a_study_that_is_running(two_studies: Path, capsys) -> None:
     folder = two_studies / "studies" / "both"
     with at_work(folder, "one"), at_work(folder, "two"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -113,6 +115,27 @@ def test_a_run_that_planned_before_a_collection_makes_again_what_it_took(two_stu
     assert outcome.code == 0
 
 
+@pytest.mark.long
+def test_collections_beside_a_running_study_change_nothing_of_it(two_studies: Path, run_small) -> None:
+    store, before = Store(two_studies), content(two_studies)
+    remove_study(store, "both")  # what of it the new study needs is taken before its plan is written, or not at all
+    ended: list = []
+    options = {"schedules": "linear,cosine,sigmoid", "name": "third"}
+    run = threading.Thread(target=lambda: ended.append(run_small(two_studies, **options)))
+    run.start()
+    rounds = 0
+    while run.is_alive():
+        collect(store, find_garbage(store, everything=True))
+        rounds += 1
+    run.join()
+    assert rounds > 1
+    assert ended[0].code == 0
+    after = content(two_studies)
+    outputs = {name: data for name, data in before.items() if "/out/" in name}
+    assert outputs.items() <= after.items()
+    assert find_garbage(store).counts().keys() <= {EARLIER}
+
+
 def test_a_run_waits_for_a_collection_that_is_at_work(tmp_path: Path, capsys) -> None:
     store = Store(tmp_path)
     store.prepare()
@@ -149,12 +172,14 @@ def test_what_somebody_is_at_work_on_stays(two_studies: Path) -> None:
     store = Store(two_studies)
     remove_study(store, "both")
     free = find_garbage(store)
-    stage = next(i.path for i in free.items if i.what == STAGES and i.home.name == "train")
+    item = next(i for i in free.items if i.what == STAGES and i.home.name == "train")
+    stage = item.path
     with claimed(stage, "somebody"):
+        assert not garbage._move(item, "20261127T000000Z-0000", "gc")  # as it was claimed after all had been looked at
         found = find_garbage(store)
         assert found.busy == 1
         assert stage not in [i.path for i in found.items]
-        assert stage not in [i.path for i in collect(store, free).items]  # as it was claimed after it had been found
+        assert stage not in [i.path for i in collect(store, free).items]
     assert stage.is_dir()
     collect(store, find_garbage(store))
     assert not stage.exists()
@@ -258,6 +283,21 @@ def test_the_trash_is_emptied_by_its_age(two_studies: Path, capsys) -> None:
     assert main(["gc", *out, "--empty-trash", "--yes"]) == 0
     assert not list(two_studies.rglob(TRASH))
     assert numbers(two_studies, "more")
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y\n", 2), ("n\n", 3)])
+def test_somebody_who_is_there_is_asked(answer: str, left: int, two_studies: Path, monkeypatch, capsys) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    remove_study(Store(two_studies), "both")
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    assert main(["gc", "--out", str(two_studies)]) == 0
+    captured = capsys.readouterr()
+    assert "do it?" in captured.err
+    assert STAGES in captured.out
+    assert len(trainings(two_studies)) == left
 
 
 def test_a_damaged_plan_stops_a_collection(two_studies: Path, capsys) -> None:
