@@ -50,13 +50,11 @@ def sample(
 
     from ddpmkit.cli.console import stderr_console
     from ddpmkit.cli.images import check_place, write_images
-    from ddpmkit.study.cells import split_name
     from ddpmkit.study.loaded import load
 
     given: Global = context.obj
     check_place(to)
-    study, name = split_name(cell, out)
-    loaded = load(study, name, train_seed, out=out, registry=given.registry(plugin), device=device)
+    loaded = load(cell, None, train_seed, out=out, registry=given.registry(plugin), device=device)
     console = stderr_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("sample", total=1.0)

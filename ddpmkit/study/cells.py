@@ -57,7 +57,7 @@ def split_name(text: str, out: Path) -> tuple[str, str | None]:
         study, cell = "/".join(parts[:cut]), "/".join(parts[cut:])
         if study and any((folder / "plan.json").is_file() for folder in (out / "studies" / study, files.home(study))):
             return study, cell or None
-    return parts[0], "/".join(parts[1:]) or None
+    return (parts[0], "/".join(parts[1:]) or None) if parts[0] not in ("", ".", "..", "~") else (text, None)
 
 
 def find_cell(study: str | Path | None, cell: str | None, seed: int | None, *, out: str | Path) -> StudyCell:

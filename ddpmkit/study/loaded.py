@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ddpmkit import device as devices
+from ddpmkit import files
 from ddpmkit.diffusion.denoise import Predict
 from ddpmkit.diffusion.guidance import passes
 from ddpmkit.diffusion.reverse_variance import log_variance
@@ -25,7 +26,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import seeded_libraries
 from ddpmkit.sampling import sample
 from ddpmkit.study.asked_labels import need_labels, told_of_images, told_of_samples
-from ddpmkit.study.cells import StudyCell, find_cell
+from ddpmkit.study.cells import StudyCell, find_cell, split_name
 from ddpmkit.study.stages.draw import answers_about
 from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.trained import Trained, load_trained
@@ -254,7 +255,7 @@ def load(
     """Return a trained cell of a study: ``load("mine", "cosine").sample(16)``.
 
     Args:
-        study: Name or folder of a study; the newest by default.
+        study: Name or folder of a study, or ``STUDY/CELL``; the newest by default.
         cell: Its label as in tables, or its slug; needed where the study has several.
         seed: The train seed; by default the first one that is trained.
         out: The results folder.
@@ -265,6 +266,8 @@ def load(
     Raises:
         DdpmkitError: when there is no such study, cell or seed, or it is not trained.
     """
+    if cell is None and study is not None:
+        study, cell = split_name(str(study), files.home(out))
     found = find_cell(study, cell, seed, out=out)
     registry = registry or Registry(plugins)
     recipe = found.recipe

@@ -168,6 +168,10 @@ def test_a_cell_is_found_by_label_and_by_slug_and_a_study_by_name_and_by_path(ou
     path = str(out / "studies" / "bounds")
     assert split_name(f"{path}/linear", out) == (path, "linear")
     assert split_name("no/such", out) == ("no", "such")
+    assert split_name("/no/such", out) == ("/no/such", None)
+    assert ddpmkit.load(f"bounds/{cell['slug']}", out=out, device="cpu").cell.label == cell["label"]
+    with pytest.raises(DdpmkitError, match="there is no study '/no/such'"):
+        ddpmkit.load("/no/such", out=out)
 
 
 def test_the_command_writes_what_the_ending_says(out: Path, tmp_path: Path, capsys, monkeypatch) -> None:
