@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from ddpmkit.distances.two_sample import no_two_sample_test, two_sample_test
     from ddpmkit.pixels import quantise, to_pixels
     from ddpmkit.plugin.contract import event_problem
+    from ddpmkit.study.loaded import load
     from ddpmkit.study.one import run_one, with_components
     from ddpmkit.study.runner import Outcome
 
@@ -120,6 +121,7 @@ __all__ = [
     "inert",
     "is_visible",
     "kernel_distance",
+    "load",
     "load_results",
     "names_in",
     "neighbour_metrics",
@@ -170,6 +172,7 @@ _WHERE = {
     "two_sample_test": "ddpmkit.distances.two_sample",
     "quantise": "ddpmkit.pixels",
     "to_pixels": "ddpmkit.pixels",
+    "load": "ddpmkit.study.loaded",
     "run_one": "ddpmkit.study.one",
     "with_components": "ddpmkit.study.one",
     "event_problem": "ddpmkit.plugin.contract",

@@ -176,16 +176,41 @@ def commit_folder(target: Path, files: Mapping[str, bytes | Iterable[Chunk]], me
         shutil.rmtree(staged, ignore_errors=True)
 
 
+def let_go(folder: Path, name: str) -> bytes:
+    """Take a file out of the COMMIT.json of a committed folder, so that the folder is whole without it.
+
+    Returns what COMMIT.json was; the file itself stays for the caller to move.
+
+    Raises:
+        OSError: when it can't be read or written.
+    """
+    before = (folder / COMMIT).read_bytes()
+    content = {k: v for k, v in json.loads(before).items() if k != "sha256"}
+    content["files"] = {k: v for k, v in content["files"].items() if k != name}
+    whole = {**content, "sha256": sha256(canonical(content).encode())}
+    write_bytes(folder / COMMIT, (canonical(whole) + "\n").encode())
+    return before
+
+
 def verify_folder(folder: Path, *, contents: bool = True) -> dict[str, Any] | None:
     """Return the meta of a committed folder whose every file has the size and hash it was committed with, else None.
 
     Without ``contents`` only the sizes are looked at, and no file is read.
     """
-    commit = read_json(folder / COMMIT)
+    before = None
+    while (commit := read_json(folder / COMMIT)) != before:  # a file may have been let go while it was looked for
+        meta = _verified(folder, commit, contents=contents)
+        if meta is not None:
+            return meta
+        before = commit
+    return None
+
+
+def _verified(folder: Path, commit: Any, *, contents: bool) -> dict[str, Any] | None:
     if not isinstance(commit, dict) or not isinstance(commit.get("files"), dict):
         return None
-    own = commit.pop("sha256", None)
-    if own != sha256(canonical(commit).encode()):
+    content = {k: v for k, v in commit.items() if k != "sha256"}
+    if commit.get("sha256") != sha256(canonical(content).encode()):
         return None
     for name, expected in commit["files"].items():
         try:

@@ -79,7 +79,7 @@ def bits_per_dim(
     if evals is not None and full:
         raise DdpmkitError("evals and full are both given", "a full sweep takes T evaluations an image; drop evals")
     checked_decoder(decoder)
-    images = _images(x0, levels, decoder)
+    images = pixels_of(x0, levels, decoder)
     tables = _tables(schedule, timesteps)
     log_sigma2, variance = _log_variance(sigma, tables), _decoder_log_variance(decoder_variance, tables)
     denoiser = Denoiser.of(tables, _prediction(prediction, tables), images.device)
@@ -125,8 +125,8 @@ class _Betas:
         return 1.0
 
 
-def _images(x0: Tensor | Plain, levels: int, decoder: Decoder) -> Tensor:
-    """Return float32 pixels, on their levels to the last bit.
+def pixels_of(x0: Tensor | Plain, levels: int, decoder: Decoder) -> Tensor:
+    """Return images as float32 pixels in [-1, 1], on their levels to the last bit.
 
     Raises:
         DdpmkitError: when they are not images, or not on the levels.

@@ -165,14 +165,14 @@ def free(folder: Path, run: str) -> None:
 
 def told(folder: Path, claim: Claim) -> str:
     """Say who runs a stage, and where that one has been silent for long, what to do if it is gone."""
-    quiet = silent(folder)
+    quiet = silent_for(folder)
     if claim.alive or quiet <= SILENT:
         return f"{claim} runs it"
     return f"{claim} runs it, silent for {clock(quiet)}; if it is gone, take it over with --steal"
 
 
-def silent(folder: Path) -> float:
-    """Return the seconds since whoever has a claim last gave a sign of life."""
+def silent_for(folder: Path) -> float:
+    """Return the seconds since whoever has claimed a folder gave a sign of life."""
     return time.time() - _last_sign(folder)
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.study import growth
-from ddpmkit.study.claim import SILENT, Held, claimed, silent
+from ddpmkit.study.claim import SILENT, Held, claimed, silent_for
 from ddpmkit.study.grids import There, added, lacking, union
 from ddpmkit.study.prepare import Prepared, planned
+from ddpmkit.study.sharing import register
 from ddpmkit.study.study_file import FILE
 from ddpmkit.study.study_name import grown
 
@@ -38,10 +39,11 @@ def enter(prepared: Prepared) -> Prepared:
     """
     if prepared.entered:
         return prepared
-    prepared.store.prepare()
-    folder = prepared.folder
+    store, folder = prepared.store, prepared.folder
+    store.prepare()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        register(store)
         with _alone(folder):
             return replace(_entered(prepared), entered=True)
     except OSError as err:
@@ -80,7 +82,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """
     told, since = False, time.monotonic()
     while True:
-        with claimed(folder, "", over=lambda _: silent(folder) > SILENT) as held:
+        with claimed(folder, "", over=lambda _: silent_for(folder) > SILENT) as held:
             if isinstance(held, Held):
                 yield
                 return

@@ -19,6 +19,7 @@ from ddpmkit.study.ending import blamed, not_run, settle, stop_flag, told
 from ddpmkit.study.enter import enter
 from ddpmkit.study.plan import Plan
 from ddpmkit.study.prepare import Prepared
+from ddpmkit.study.presence import at_work, collected_lately
 from ddpmkit.study.records import ScoreRecord
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
@@ -64,10 +65,14 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     plan, store = prepared.plan, prepared.store
     if enter(prepared).plan is not plan:
         on_event({"event": "log", "text": "the same command again runs what both asked for"})
-    _mend_records(plan, store, prepared.todo)
-    before = {s.id: store.status(s.kind, s.id) for s in prepared.todo}
+    waiting = prepared.todo
+    if collected_lately(store):
+        missing = {s.id for s in waiting}
+        waiting = tuple(s for s in plan.stages.values() if s.id in missing or not store.done(s.kind, s.id))
+    _mend_records(plan, store, waiting)
+    before = {s.id: store.status(s.kind, s.id) for s in waiting}
     blocked = _downstream(plan, {i for i, record in before.items() if record.get("state") == "diverged"})
-    todo = [s for s in prepared.todo if s.id not in blocked]
+    todo = [s for s in waiting if s.id not in blocked]
     ended: Counter[str] = Counter()
 
     executor, name = prepared.registry.build("executor", prepared.run_options.executor), secrets.token_hex(8)
@@ -81,7 +86,7 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
             free(store.folder(stage.kind, stage.id), name)
         on_event(event)
 
-    with stop_flag() as stop:
+    with stop_flag() as stop, at_work(prepared.folder, name):
         if todo:
             run_options, devices = prepared.run_options, prepared.run_options.devices()
             registry = prepared.registry

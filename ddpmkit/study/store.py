@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Record)
 FORMAT = 1
+HEX = "[0-9a-f]"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ class Store:
     def folder(self, kind: str, stage: str) -> Path:
         """Return the folder of a stage."""
         return stage_folder(self.out, kind, stage)
+
+    def stages(self, kind: str) -> list[str]:
+        """Return the ids of the stages of a kind that have a folder, whatever is in it."""
+        return sorted(p.name for p in (self.root / kind).glob(f"{HEX * 2}/{HEX * 64}"))
 
     def done(self, kind: str, stage: str) -> bool:
         """Whether the stage's output is there, and its numbers are those that were committed."""
@@ -175,6 +180,12 @@ class Store:
         return self.out / "studies" / name
 
 
+def plans(out: Path) -> dict[str, dict[str, Any] | None]:
+    """Return the plans of all studies of a results folder by their names; None for one that is damaged."""
+    found = sorted((out / "studies").glob("*/plan.json"))
+    return {path.parent.name: _plan(path.parent) for path in found}
+
+
 def newest_study(out: Path) -> Path:
     """Return the study folder that ran last.
 
@@ -204,8 +215,12 @@ def find_study(study: str | None, out: Path) -> Path:
     )
 
 
-def _readable(folder: Path) -> Path:
+def _plan(folder: Path) -> dict[str, Any] | None:
     plan = files.read_sealed(folder / "plan.json")
-    if not (isinstance(plan, dict) and {"study", "cells", "results", "stages"} <= plan.keys()):
+    return plan if plan is not None and {"study", "cells", "results", "stages"} <= plan.keys() else None
+
+
+def _readable(folder: Path) -> Path:
+    if _plan(folder) is None:
         raise DdpmkitError(f"the plan of study '{folder.name}' is damaged", "run the study again; its stages are kept")
     return folder.resolve()

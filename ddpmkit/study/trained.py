@@ -128,7 +128,7 @@ def find_training(store: Store, text: str) -> str:
     Raises:
         DdpmkitError: when there is none, or more than one.
     """
-    ids = [p.name for p in store.root.glob("train/*/*") if p.is_dir()]
+    ids = store.stages("train")
     found = [i for i in ids if i.startswith(text)] if text else []
     if len(found) != 1:
         problem = "no training" if not found else f"{len(found)} trainings"

@@ -53,9 +53,17 @@ def newest(folder: Path) -> Checkpoint | None:
                 place = files.quarantine(candidate)
                 print(f"warning: checkpoint {candidate} is damaged; set aside as {place.name}", file=sys.stderr)
             continue
-        parts = {name: load((candidate / f"{name}.safetensors").read_bytes()) for name in ("model", "ema", "optim")}
+        parts = {name: _group(candidate / f"{name}.safetensors") for name in ("model", "ema", "optim")}
         return Checkpoint(int(meta["step"]), parts["model"], parts["ema"], parts["optim"])
     return None
+
+
+def _group(path: Path) -> dict[str, Tensor]:
+    """A group of tensors; none where it was let go, as the optimiser's state by ``gc --deep``."""
+    try:
+        return dict(load(path.read_bytes()))
+    except FileNotFoundError:
+        return {}
 
 
 def under(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:

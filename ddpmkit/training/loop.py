@@ -258,7 +258,7 @@ def _save(hooks: Hooks, step: int, loop: _Loop) -> None:
 
 def _restore(hooks: Hooks, loop: _Loop) -> int:
     found = checkpoint.newest(hooks.folder) if hooks.folder is not None else None
-    if found is None:
+    if found is None or not found.optim:  # without the optimiser's state nothing goes on bit for bit
         hooks.on_resume(0)
         return 0
     loop.net.load_state_dict(found.model)

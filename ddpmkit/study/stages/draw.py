@@ -15,6 +15,8 @@ from ddpmkit.study.stages.of_network import OfNetwork, asked
 from ddpmkit.study.stages.train import Train
 
 if TYPE_CHECKING:
+    import torch
+
     from ddpmkit.likelihood.draws import Draws
     from ddpmkit.plugin.interfaces import Images
     from ddpmkit.study.planning import Place
@@ -115,28 +117,80 @@ def answers(
     """
     import torch
 
+    from ddpmkit.pixels import to_pixels
+
+    levels, labels = split_images(network.images, split), network.labels(split)
+    if labels is not None and split == "train":
+        labels = labels[torch.from_numpy(bounded_of_training(network.images)).to(labels.device)]
+    draws = answers_about(
+        network,
+        chain,
+        to_pixels(torch.from_numpy(levels).to(network.device), network.images.levels),
+        labels,
+        evals=evals,
+        se=se,
+        full=full,
+        seed=seed,
+        batch=batch,
+        precision=precision,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+    return draws, len(levels)
+
+
+def answers_about(
+    network: Trained,
+    chain: Tables,
+    pixels: torch.Tensor,
+    labels: torch.Tensor | None = None,
+    *,
+    evals: int | None = None,
+    se: float | None = None,
+    full: bool = False,
+    seed: int,
+    batch: int,
+    precision: str = "fp32",
+    on_progress: Callable[[float], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Draws:
+    """Ask a trained network what the bound of images is made of, as :func:`answers` does of a split.
+
+    Args:
+        network: The network.
+        chain: Its full chain, or a strided one.
+        pixels: The images, float32 (N, C, H, W) in [-1, 1] on the grey levels, on the network's device.
+        labels: Of them, int64 (N,), for a network that was trained with some.
+        evals: As of :func:`answers`, and so is what follows.
+        se: The same.
+        full: The same.
+        seed: The same.
+        batch: The same.
+        precision: The same.
+        on_progress: The same.
+        should_stop: The same.
+
+    Raises:
+        Diverged: when the network gives a value that is not finite.
+        Interrupted: when asked to stop.
+    """
+    import torch
+
     from ddpmkit.likelihood.ask import beside_the_middle, draw
     from ddpmkit.likelihood.control_variates import LinearGaussian
     from ddpmkit.pixels import to_pixels
 
     images = network.images
-
-    def pixels(levels: Any) -> torch.Tensor:
-        return to_pixels(torch.from_numpy(levels).to(network.device), images.levels)
-
-    bounded, labels = pixels(split_images(images, split)), network.labels(split)
-    if labels is not None and split == "train":
-        labels = labels[torch.from_numpy(bounded_of_training(images)).to(labels.device)]
-    draws = draw(
+    return draw(
         network.predict(chain, precision),
         chain,
-        images=bounded,
-        pilot=pixels(images.validation),
+        images=pixels,
+        pilot=to_pixels(torch.from_numpy(images.validation).to(network.device), images.levels),
         labels=labels,
         pilot_labels=network.labels("validation"),
         levels=images.levels,
         # The number counts the draws of the middle sum; the pilot's and the decoder's come on top.
-        evaluations=beside_the_middle(chain.T, len(bounded)) + evals if evals is not None else None,
+        evaluations=beside_the_middle(chain.T, len(pixels)) + evals if evals is not None else None,
         target_se=se,
         full=full,
         seed=seed,
@@ -145,7 +199,6 @@ def answers(
         on_progress=on_progress,
         should_stop=should_stop,
     )
-    return draws, len(bounded)
 
 
 def split_images(images: Images, split: str) -> np.ndarray[Any, Any]:

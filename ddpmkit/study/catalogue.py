@@ -1,0 +1,169 @@
+"""The studies of a results folder: how far each is and what it takes; renamed, thrown away, taken back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddpmkit import files
+from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.plugin import spec
+from ddpmkit.study.config import check_name
+from ddpmkit.study.needs import Key, needs_of
+from ddpmkit.study.presence import refuse_running, runs_of
+from ddpmkit.study.store import Store, plans
+from ddpmkit.study.trash import batches, new_batch, size_of, take_back, throw_away
+from ddpmkit.study.values import as_toml
+
+DAMAGED = "its plan is damaged: run it again, or ddpmkit studies rm"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A study, as a list of studies says it.
+
+    Attributes:
+        name: its name.
+        when: when it was last run, seconds since 1970.
+        cells: their number.
+        results: cells by seeds.
+        done: stages that are done.
+        stages: all of them.
+        running: whether a run is at work on it.
+        size: bytes of its stages and its own folder.
+        alone: bytes of that which no other study needs.
+        question: what it varies, on what, over how many seeds.
+    """
+
+    name: str
+    when: float
+    cells: int = 0
+    results: int = 0
+    done: int = 0
+    stages: int = 0
+    running: bool = False
+    size: int = 0
+    alone: int = 0
+    question: str = DAMAGED
+
+
+def list_studies(store: Store) -> list[Listed]:
+    """Return the studies of a results folder, the one that was run last first."""
+    needs = needs_of(store)
+    keys = {folder: {(s["kind"], s["id"]) for s in plan["stages"]} for folder, plan in needs.by_study.items()}
+    asked: Counter[Key] = Counter(key for found in keys.values() for key in found)
+    sizes = {key: size_of(store.folder(*key)) for key in asked}
+    done = {key for key in asked if store.done(*key)}
+    out = []
+    for name, plan in plans(store.out).items():
+        folder = store.study(name)
+        when = (folder / "plan.json").stat().st_mtime
+        if plan is None:
+            out.append(Listed(name, when))
+            continue
+        own = {(s["kind"], s["id"]) for s in plan["stages"]}
+        files_of_study = size_of(folder.resolve())
+        out.append(
+            Listed(
+                name=name,
+                when=when,
+                cells=len(plan["cells"]),
+                results=len(plan["results"]),
+                done=len(own & done),
+                stages=len(own),
+                running=bool(runs_of(folder)),
+                size=files_of_study + sum(sizes.get(key, 0) for key in own),
+                alone=files_of_study + sum(sizes.get(key, 0) for key in own if asked[key] == 1),
+                question=question(plan),
+            )
+        )
+    return sorted(out, key=lambda found: found.when, reverse=True)
+
+
+def question(plan: dict[str, Any]) -> str:
+    """Say what a study varies, on what data, over how many seeds, in one line."""
+    grid = plan.get("grid", {})
+    axes = grid.get("axes", {})
+    varied = "; ".join(f"{axis} {', '.join(_text(v) for v in values)}" for axis, values in axes.items())
+    cells = [str(c["label"]) for c in plan["cells"]]
+    only = f"{varied or ', '.join(cells)}" + (f" (only {', '.join(cells)})" if grid.get("only") else "")
+    seeds = len(grid.get("train_seeds", ()))
+    dataset = grid.get("settings", {}).get("dataset", "")
+    return f"{only}; {dataset}; {seeds} train seed{'s' * (seeds != 1)}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else spec.encode(value)
+
+
+def rename_study(store: Store, old: str, new: str) -> Path:
+    """Give a study another name and return its folder; its report still has to be written under that name.
+
+    Raises:
+        DdpmkitError: when there is no such study, it is running, or the name is taken or no name.
+    """
+    folder, target = _of_name(store, old), store.study(check_name(new))
+    refuse_running(folder)
+    plan = plans(store.out)[old]
+    if plan is None:
+        raise DdpmkitError(f"the plan of study '{old}' is damaged", "run the study again; its stages are kept")
+    if target.exists() or target.is_symlink():
+        raise DdpmkitError(f"there is a '{target}' already", f"choose another name than '{new}'")
+    os.rename(folder, target)
+    # The record of a grid that has grown, and whatever else lies there, moves with it.
+    files.write_sealed(target / "plan.json", {**plan, "study": new})
+    toml = target / "study.toml"
+    with contextlib.suppress(FileNotFoundError):
+        lines = toml.read_text(encoding="utf-8").splitlines()
+        named = [f"name = {as_toml(new)}" if line.startswith("name = ") else line for line in lines]
+        files.write_text(toml, "\n".join(named) + "\n")
+    return target
+
+
+def remove_study(store: Store, name: str) -> Path:
+    """Move a study to the trash and return its place there; its stages stay until a collection takes them.
+
+    Raises:
+        DdpmkitError: when there is no such study, or it is running.
+    """
+    folder = _of_name(store, name)
+    refuse_running(folder)
+    return throw_away(folder, folder.parent, new_batch())
+
+
+def restore_study(store: Store, name: str) -> tuple[Path, int]:
+    """Take a study back out of the trash, and of its stages those that lie there too; return it and their number.
+
+    Raises:
+        DdpmkitError: when there is none of that name in the trash, or one is there again.
+    """
+    home = store.out / "studies"
+    found = [b for b in batches(home) if (b.folder / name / "plan.json").is_file()]
+    if not found:
+        names = sorted({p.name for b in batches(home) for p in b.folder.iterdir()})
+        told = f"in the trash: {', '.join(names)}" if names else "ddpmkit studies lists those that are there"
+        raise DdpmkitError(f"there is no study '{name}' in the trash{did_you_mean(name, names)}", told)
+    if not take_back(found[-1].folder / name, found[-1]):
+        raise DdpmkitError(f"there is a study '{name}' again", f"ddpmkit studies rename {name} ANOTHER, and again")
+    plan = plans(store.out)[name] or {"stages": []}
+    thrown = {kind: batches(store.root / kind) for kind in {s["kind"] for s in plan["stages"]}}
+    back = 0
+    for stage in plan["stages"]:
+        for batch in reversed(thrown[stage["kind"]]):
+            place = batch.folder / stage["id"][:2] / stage["id"]
+            if place.is_dir() and not store.done(stage["kind"], stage["id"]) and take_back(place, batch):
+                back += 1
+    return store.study(name), back
+
+
+def _of_name(store: Store, name: str) -> Path:
+    """The folder of a study by its name; a path is no name, since what lies elsewhere is not ours to move."""
+    names = list(plans(store.out))
+    if name not in names:
+        hint = f"studies there: {', '.join(names)}" if names else "ddpmkit ablate"
+        raise DdpmkitError(f"there is no study '{name}' in '{store.out}'{did_you_mean(name, names)}", hint)
+    return store.study(name)
