@@ -7,6 +7,7 @@ what the same code gives when it runs kernel by kernel, bit for bit, on other nu
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -26,9 +27,11 @@ class Recorder(Protocol):
     """Makes replays on a device.
 
     Attributes:
+        kind: ``recorded``, or ``one by one`` where it only runs what it is given.
         caveat: what is to be said of the bits, or nothing.
     """
 
+    kind: str
     caveat: str
 
     def warm(self, run: Run) -> None:
@@ -54,6 +57,8 @@ class Recorder(Protocol):
 
 class CudaGraphs:
     """CUDA graphs that share their memory: they are to be replayed in the order in which they were recorded."""
+
+    kind = "recorded"
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.caveat = device, ""
@@ -103,6 +108,24 @@ class CudaGraphs:
         return same(mine, theirs)
 
 
+class OneByOne:
+    """No recorder, in the place of one: code that is fit to be recorded runs as it is, to be compared with replays."""
+
+    kind, caveat = "one by one", ""
+
+    def warm(self, run: Run) -> None:
+        """Run it."""
+        run()
+
+    def record(self, run: Run) -> Run:
+        """Return it."""
+        return run
+
+    def same(self, mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> bool:
+        """Compare bits."""
+        return same(mine, theirs)
+
+
 def recorder(device: torch.device) -> Recorder | None:
     """Return what makes recordings on a device; None where there is nothing to gain, and code runs as it is."""
     return CudaGraphs(device) if device.type == "cuda" else None
@@ -134,15 +157,19 @@ class Replayed:
     def __call__(self, *given: Tensor | None) -> Any:
         """Return what the function returns."""
         first = given[0]
-        if self.refused or first is None or (maker := self.recorder_of(first.device)) is None:
+        if self.refused or first is None or torch.is_grad_enabled():  # a replay has no gradient
             return self.function(*given)
-        key = tuple(None if v is None else (tuple(v.shape), v.dtype) for v in given)
+        key = first.device, *(None if v is None else (tuple(v.shape), v.dtype) for v in given)
         call = self.calls[key] = self.calls.get(key, 0) + 1
         if call <= self.AFTER or (key not in self.recordings and len(self.recordings) == self.MOST):
             return self.function(*given)
         try:
             if key not in self.recordings:
-                self.recordings[key] = _Recording(self.function, given, maker)
+                if (maker := self.recorder_of(first.device)) is None:
+                    self.refused = True  # nothing to gain here
+                    return self.function(*given)
+                with _random_state_of(first.device):
+                    self.recordings[key] = _Recording(self.function, given, maker)
             if call > self.AFTER + self.PROOFS:
                 return self.recordings[key](*given)
             return self.recordings[key].proven(*given)
@@ -157,6 +184,8 @@ def replayed(
     function: Callable[..., Any], what: str, recorder_of: Callable[..., Recorder | None] | None = None
 ) -> Replayed:
     """Return a function that gives the same tensors bit for bit, on CUDA by replays from the third call of a shape on.
+
+    Where gradients are asked for it is called as it is.
 
     Args:
         function: Of tensors (or None) to tensors, nothing else; it does not change what it is given.
@@ -198,13 +227,17 @@ class _Recording:
         Raises:
             RecordingError: when they differ.
         """
-        devices = [v.device for v in given if v is not None and v.device.type == "cuda"][:1]
-        with torch.random.fork_rng(devices):  # both draw the same, should they draw
+        with _random_state_of(next(v.device for v in given if v is not None)):  # both draw the same, should they draw
             expected = _flat(self.function(*given))
         found = self(*given)
         if not self.maker.same(expected, _flat(found)):
             raise RecordingError("its replay gives other numbers than it does")
         return found
+
+
+def _random_state_of(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Put torch's random state back at the end."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def _own(out: Any) -> Any:

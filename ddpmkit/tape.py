@@ -44,13 +44,14 @@ class Tape:
     """A :class:`ddpmkit.recording.Recorder`.
 
     Attributes:
+        kind: as of CUDA graphs.
         caveat: nothing.
         believing: whether replays are taken without a proof.
         replays: how many there were.
         operations: how many each recording holds.
     """
 
-    caveat = ""
+    kind, caveat = "recorded", ""
 
     def __init__(self, *, believing: bool = False) -> None:
         self.believing, self.replays = believing, 0

@@ -140,7 +140,11 @@ def train(
     recording = hooks.recorder(device)
     inputs = Inputs(config, len(data), device, held=recording is not None)
     optimizer = devices.adamw(
-        net.parameters(), device, lr=inputs.rate, weight_decay=config.weight_decay, capturable=recording is not None
+        net.parameters(),
+        device,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        capturable=recording is not None,
     )
     averages = {repr(rate): ema.average_of(net) for rate in config.emas}
     sums = torch.zeros(3, device=device)  # weighted loss, eps-MSE, gradient norm, since the last report
@@ -198,7 +202,7 @@ def train(
     parts = Parts(draw, descend, finish)
     if recording is not None and start < config.steps:
         replays = recorded(recording, parts, take, state, start, (config.batch_size, config.micro_batch))
-        hooks.on_steps(("one by one" if replays is None else "recorded") + recording.caveat)
+        hooks.on_steps(("one by one" if replays is None else recording.kind) + recording.caveat)
         parts = replays or parts
     for step in range(start, config.steps):
         if hooks.should_stop():

@@ -13,7 +13,7 @@ from ddpmkit import device as devices
 from ddpmkit.diffusion.labels import Shown
 from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import Interrupted
-from ddpmkit.recording import RecordingError, same
+from ddpmkit.recording import OneByOne, RecordingError, same
 from ddpmkit.tape import Tape
 from ddpmkit.training import checkpoint
 from ddpmkit.training.config import TrainConfig, learning_rate
@@ -53,21 +53,6 @@ class Net(nn.Module):
         return self.outer(self.drop(torch.relu(h)))
 
 
-class Eager:
-    """Runs what it should record, so that a training reads its inputs from tensors and freezes nothing."""
-
-    caveat = ""
-
-    def warm(self, run):
-        run()
-
-    def record(self, run):
-        return run
-
-    def same(self, mine, theirs):
-        return same(mine, theirs)
-
-
 def run(recorder, c=CONFIG, *, net=Net, weighting="p2", folder=None, stop_at=None, sigma=None):
     """Return all weights and averages, what was reported, and how the steps ran."""
     with torch.random.fork_rng(devices=[]):
@@ -99,8 +84,8 @@ CASES = {
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_twenty_replayed_steps_are_twenty_steps_bit_for_bit(changes):
     c, tape = replace(CONFIG, **changes), Tape(believing=True)
-    replayed, eager = run(tape, c), run(Eager(), c)
-    assert replayed[2] == ["recorded"]
+    replayed, eager = run(tape, c), run(OneByOne(), c)
+    assert (replayed[2], eager[2]) == (["recorded"], ["one by one"])
     assert same(replayed[0], eager[0])
     assert replayed[1] == eager[1]
     assert tape.replays == (2 + -(-8 // c.micro_batch)) * (STEPS + 1)  # each step, and the one of the proof
@@ -118,14 +103,14 @@ def test_every_loss_can_be_replayed(weighting, sigma):
         return ddpmkit.build("backbone", "unet:channels=4:attention=4:fourier=true").build(**kinds)
 
     c = replace(CONFIG, steps=6)
-    replayed, eager = (run(r, c, net=net, weighting=weighting, sigma=sigma) for r in (Tape(), Eager()))
+    replayed, eager = (run(r, c, net=net, weighting=weighting, sigma=sigma) for r in (Tape(), OneByOne()))
     assert replayed[2] == ["recorded"]
     assert same(replayed[0], eager[0])
 
 
 def test_inputs_in_tensors_train_as_inputs_in_python_do():
     c = replace(CONFIG, dropout=0.0)
-    held, plain = run(Eager(), c), run(None, c)
+    held, plain = run(OneByOne(), c), run(None, c)
     assert plain[2] == []  # nothing to be told where nothing could be recorded
     # A rate in float32 differs from one in Python in its last bits; Adam doubles and redoubles that.
     for mine, theirs in zip(held[1], plain[1], strict=True):
@@ -180,7 +165,7 @@ class PythonDecay(Inputs):
 
 @pytest.mark.parametrize("planted", [PythonRate, PythonDecay])
 def test_a_python_number_that_changes_is_caught(monkeypatch, capsys, planted):
-    right = run(Eager())
+    right = run(OneByOne())
     monkeypatch.setattr("ddpmkit.training.loop.Inputs", planted)
     frozen = run(Tape(believing=True))
     assert frozen[2] == ["recorded"]
@@ -211,13 +196,13 @@ class Throws(Net):
     ("net", "why"), [(Waits, "it waits for the device"), (Throws, "its replay gives other numbers")]
 )
 def test_a_network_that_cannot_be_recorded_trains_all_the_same(capsys, net, why):
-    refused, right = run(Tape(), net=net), run(Eager(), net=net)
+    refused, right = run(Tape(), net=net), run(OneByOne(), net=net)
     assert refused[2] == ["one by one"]
     assert why in capsys.readouterr().err
     assert same(refused[0], right[0])
 
 
-class Refuses(Eager):
+class Refuses(OneByOne):
     """A device that fails while it records the last part."""
 
     def __init__(self):
@@ -231,7 +216,7 @@ class Refuses(Eager):
 
 
 def test_a_device_that_refuses_half_way_leaves_the_training_as_it_was(capsys):
-    refused, right = run(Refuses()), run(Eager())
+    refused, right = run(Refuses()), run(OneByOne())
     assert refused[2] == ["one by one"]
     assert "out of memory" in capsys.readouterr().err
     assert same(refused[0], right[0])
