@@ -1,5 +1,7 @@
 """Replays of a network give what the network gives: walks and likelihoods by a tape, bit for bit."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from ddpmkit.diffusion.labels import labels_of_samples
 from ddpmkit.diffusion.tables_for import tables_for
 from ddpmkit.likelihood.ask import draw
 from ddpmkit.pixels import to_pixels
-from ddpmkit.recording import Replayed, replayed, same
+from ddpmkit.recording import RecordingError, Replayed, replayed, same
 from ddpmkit.sampling import sample, with_sigma
 from ddpmkit.tape import Tape
 
@@ -198,3 +200,88 @@ def test_bits_and_not_numbers_are_compared():
     four = torch.zeros(2, 3, 4, 4)
     assert same([four], [four.to(memory_format=torch.channels_last)])
     assert not same([zero], [torch.zeros(2)])
+
+
+class Cuda:
+    """In the place of torch.cuda: writes down what it is asked for."""
+
+    def __init__(self, monkeypatch):
+        self.asked = []
+        self.stub = {
+            "Stream": lambda device: self,
+            "graph_pool_handle": lambda: (0, 1),
+            "current_stream": lambda device: self,
+            "stream": lambda stream: contextlib.nullcontext(),
+            "get_sync_debug_mode": lambda: 0,
+            "set_sync_debug_mode": lambda mode: self.asked.append(f"waiting {mode}"),
+            "CUDAGraph": lambda: self,
+            "graph": lambda graph, pool, stream: contextlib.nullcontext(),
+        }
+        for name, value in self.stub.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+
+    def wait_stream(self, other):
+        self.asked.append("streams meet")
+
+    def replay(self):
+        self.asked.append("replay")
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    before = torch.are_deterministic_algorithms_enabled()
+    yield Cuda(monkeypatch)
+    torch.use_deterministic_algorithms(before)
+
+
+def test_what_is_recorded_on_cuda_has_run_there_without_waiting(cuda):
+    recorder = recording.CudaGraphs(torch.device("cuda"))
+    recorder.warm(lambda: cuda.asked.append("run"))
+    replay = recorder.record(lambda: cuda.asked.append("captured"))
+    replay()
+    assert cuda.asked == [
+        "streams meet", "run", "waiting error", "run", "waiting 0", "streams meet", "captured", "replay",
+    ]  # fmt: skip
+
+
+def test_code_that_waits_on_cuda_is_refused_and_waiting_is_allowed_again(cuda):
+    def run():
+        if "waiting error" in cuda.asked:
+            raise RuntimeError("called a synchronizing CUDA operation\nmore")
+
+    recorder = recording.CudaGraphs(torch.device("cuda"))
+    with pytest.raises(RecordingError, match=r"^called a synchronizing CUDA operation$"):
+        recorder.warm(run)
+    assert cuda.asked[-1] == "waiting 0"
+
+    def fails():
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RecordingError, match="out of memory"):
+        recorder.record(fails)
+
+
+def test_a_kernel_without_a_deterministic_form_runs_with_a_warning(cuda, capsys):
+    def run():
+        if not torch.is_deterministic_algorithms_warn_only_enabled():
+            raise RuntimeError("this_kernel does not have a deterministic implementation\nmore")
+
+    recorder = recording.CudaGraphs(torch.device("cuda"))
+    with pytest.raises(RuntimeError, match="this_kernel"):
+        recorder.warm(run)  # outside of the mode it is any error
+    torch.use_deterministic_algorithms(True)
+    recorder.warm(run)
+    assert recorder.caveat == ", not deterministic"
+    assert "this_kernel does not have a deterministic implementation" in capsys.readouterr().err
+
+
+def test_stages_on_cuda_run_in_deterministic_mode_and_nothing_else_does():
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    with devices.reproducible(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory  # which writes every new tensor
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory == filled
+    with devices.reproducible(CPU):
+        assert not torch.are_deterministic_algorithms_enabled()

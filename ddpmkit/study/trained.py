@@ -61,7 +61,15 @@ class Trained:
         On CUDA, outside of autograd, the network is recorded once a shape and replayed, with the same bits.
         """
         told = self.device, self.sigma, precision, self.classes
-        return replayed(predictor(self.net, chain, self.prediction, *told), "the network")
+        replays = replayed(predictor(self.net, chain, self.prediction, *told), "the network")
+
+        def predict(
+            xt: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None
+        ) -> tuple[torch.Tensor, torch.Tensor | None]:
+            answer: tuple[torch.Tensor, torch.Tensor | None] = replays(xt, t, y)
+            return answer
+
+        return predict
 
     def labels(self, split: str) -> torch.Tensor | None:
         """Return the labels of a split, int64 (N,) on the device; None where the network was trained without."""
