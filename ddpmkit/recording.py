@@ -50,6 +50,10 @@ class Recorder(Protocol):
         """
         ...
 
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Return a copy, where there is room for it."""
+        ...
+
     def same(self, mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> bool:
         """Whether tensors are equal bit by bit."""
         ...
@@ -103,6 +107,10 @@ class CudaGraphs:
         replay: Run = graph.replay
         return replay
 
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Copy it to the host: the memory of a GPU is what decides how large a network can be."""
+        return tensor.detach().to("cpu", copy=True)
+
     def same(self, mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> bool:
         """Compare bits."""
         return same(mine, theirs)
@@ -121,6 +129,10 @@ class OneByOne:
         """Return it."""
         return run
 
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Copy it."""
+        return tensor.detach().clone()
+
     def same(self, mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> bool:
         """Compare bits."""
         return same(mine, theirs)
@@ -132,8 +144,8 @@ def recorder(device: torch.device) -> Recorder | None:
 
 
 def same(mine: Iterable[Tensor], theirs: Iterable[Tensor]) -> bool:
-    """Whether tensors are equal bit by bit, so that a NaN equals itself and 0 is not -0."""
-    return all(torch.equal(_bits(a), _bits(b)) for a, b in zip(mine, theirs, strict=True))
+    """Whether tensors are equal bit by bit, compared on the host: a NaN equals itself, and 0 is not -0."""
+    return all(torch.equal(_bits(a).cpu(), _bits(b).cpu()) for a, b in zip(mine, theirs, strict=True))
 
 
 def not_recorded(what: str, reason: str) -> None:

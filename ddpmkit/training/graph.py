@@ -55,7 +55,7 @@ def recorded(
         step: The next step.
         sizes: Images in a batch and in a micro-batch.
     """
-    before = {name: v.clone() for name, v in state.tensors().items()}
+    before = {name: recorder.keep(v) for name, v in state.tensors().items()}
 
     @torch.no_grad()
     def back() -> None:
@@ -71,7 +71,7 @@ def recorded(
             recorder.warm(lambda: take(step, parts))
             back()
             take(step + 1, parts)  # other images, steps, noise, rate and decay than in the recording
-            expected = [v.clone() for v in state.tensors().values()]
+            expected = [recorder.keep(v) for v in state.tensors().values()]
             take(step, parts)  # for its inputs
         back()
         replays = _record(recorder, parts, sizes, state.sums.device)

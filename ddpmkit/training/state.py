@@ -52,7 +52,7 @@ class State:
     def restore(self, folder: Path | None) -> int:
         """Put back the newest checkpoint, if there is one; return how many steps were made."""
         found = checkpoint.newest(folder) if folder is not None else None
-        if found is None:
+        if found is None or not found.optim:  # without the optimiser's state nothing goes on bit for bit
             return 0
         self.net.load_state_dict(found.model)
         for rate, net in self.averages.items():
