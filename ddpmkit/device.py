@@ -7,6 +7,7 @@ fused optimisers and autocast do not exist; it is answered here too.
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -103,17 +104,29 @@ def one_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """Make CUDA give the same bits twice, and fp32 mean fp32: no TF32, deterministic kernels, no auto-tuning."""
+    """Make CUDA give the same bits twice, and fp32 mean fp32: no TF32, deterministic kernels, no auto-tuning.
+
+    In torch's deterministic mode attention's gradient is added up in one order too, which it is not otherwise; a kernel
+    that has no such form is an error, which :class:`ddpmkit.recording.CudaGraphs` turns into a warning.
+    """
     if device.type != "cuda":
         yield
         return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is used for the first time
     before = torch.backends.cuda.matmul.allow_tf32
+    mode = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch_mode: Any = torch.utils.deterministic
+    filled = torch_mode.fill_uninitialized_memory
     torch.backends.cuda.matmul.allow_tf32 = False
+    torch.use_deterministic_algorithms(True)
+    torch_mode.fill_uninitialized_memory = False  # nothing here reads what nobody wrote
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+        torch.use_deterministic_algorithms(mode[0], warn_only=mode[1])
+        torch_mode.fill_uninitialized_memory = filled
 
 
 def fingerprint(device: torch.device) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ddpmkit.pixels import quantise
 from ddpmkit.plugin.contract import walk
 from ddpmkit.plugin.interfaces import Denoised, Sampler
 from ddpmkit.randomness import normal, seed_libraries, stream_key
+from ddpmkit.recording import replayed
 
 Denoise = Callable[..., Denoised]  # denoise(x, t), and denoise(x, t, y) where samples have labels
 
@@ -67,6 +68,7 @@ def sample(
         DdpmkitError: when the sampler breaks its contract.
     """
     key = stream_key(seed, "sampling")
+    unit = replayed(lambda index, position: normal(key, index, shape, position), "the noise of a walk")
     drawn = []
     for first in range(0, count, micro_batch):
         index = torch.arange(first, first + micro_batch, device=device)
@@ -84,7 +86,8 @@ def sample(
             return denoise(x, t, *told)
 
         def noise(k: int, index: Tensor = index) -> Tensor:
-            return normal(key, index, shape, k)
+            drawn_noise: Tensor = unit(index, torch.full_like(index, k))
+            return drawn_noise
 
         seed_libraries(seed, "sampling", first)
         x = walk(sampler, watched, tables, noise)

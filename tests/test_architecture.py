@@ -29,6 +29,8 @@ ROWS: list[set[str]] = [
         "randomness",
         "pixels",
         "device",
+        "recording",
+        "tape",
         "statistics",
     },
     {"training", "sampling", "likelihood", "distances"},

@@ -6,6 +6,7 @@ tensor of the loops is fake, and ``.item()``, ``float()`` or ``bool()`` of one r
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from ddpmkit.diffusion.guidance import guided
 from ddpmkit.diffusion.labels import Shown, labels_of_samples
 from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.randomness import normal, stream_key
+from ddpmkit.recording import OneByOne
 from ddpmkit.sampling import with_sigma
 from ddpmkit.training.config import TrainConfig
 from ddpmkit.training.loop import Hooks, build_objective, train
@@ -89,6 +91,7 @@ def run_training(
     timesteps: str = "uniform",
     backbone: str = "",
     classes: int | None = None,
+    recorder=None,
 ):
     """Run the real loop up to the step before its one report."""
     tables = tables_for(ddpmkit.build("schedule", "cosine"), 50)
@@ -111,7 +114,7 @@ def run_training(
             objective,
             config,
             META,
-            Hooks(log_every=1000, should_stop=stop),
+            Hooks(log_every=1000, should_stop=stop, recorder=lambda device: recorder),
             Shown.of(torch.zeros(10, dtype=torch.int64, device=META), classes, 0.1, 0) if classes else None,
         )
     except ddpmkit.errors.Interrupted:
@@ -137,6 +140,38 @@ def test_training_steps_of_every_layer_stay_on_the_device_and_never_wait_for_it(
 
 def test_training_steps_with_labels_stay_on_the_device_and_never_wait_for_it(fake):
     assert run_training("simple", backbone="unet:channels=4:mults=1", classes=CLASSES) == 3
+
+
+class Runs(OneByOne):
+    """In the place of CUDA graphs, which run a step that reads rate and decays from tensors and its parts by rows."""
+
+    def same(self, mine, theirs):
+        return all(a.shape == b.shape for a, b in zip(mine, theirs, strict=True))  # nothing else is known of a fake
+
+
+@pytest.fixture
+def _adamw_on_meta(monkeypatch):
+    """AdamW's form for recordings, which torch offers on real devices alone, for the proof too."""
+    of_torch = importlib.import_module("torch.optim.adam")
+    monkeypatch.setattr(of_torch, "_get_capturable_supported_devices", lambda *_, **__: ["meta"])
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("_adamw_on_meta")
+@pytest.mark.parametrize(("weighting", "sigma"), [("simple", "beta"), ("vlb", "learned")])
+@pytest.mark.parametrize("timesteps", ["uniform", "importance"])
+def test_steps_to_be_recorded_stay_on_the_device_and_never_wait_for_it(fake, weighting, sigma, timesteps):
+    assert run_training(weighting, sigma=sigma, timesteps=timesteps, recorder=Runs()) == 3
+
+
+@pytest.mark.usefixtures("_adamw_on_meta")
+def test_a_rate_that_is_read_on_the_host_is_caught(fake, monkeypatch):
+    from ddpmkit.training import loop as training
+
+    original = training.ema.update
+    monkeypatch.setattr(training.ema, "update", lambda average, net, decay: original(average, net, float(decay)))
+    with pytest.raises((DataDependentOutputException, NotImplementedError, RuntimeError)):
+        run_training("simple", recorder=Runs())
 
 
 @pytest.mark.long

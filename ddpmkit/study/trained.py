@@ -17,6 +17,7 @@ from ddpmkit.diffusion.tables_for import Tables, log_bounds
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Images, Prediction, Sigma
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.recording import replayed
 from ddpmkit.study.data import load_images
 from ddpmkit.study.identity import hold
 from ddpmkit.study.planning import network
@@ -57,8 +58,18 @@ class Trained:
         """Return what gives (x0hat, log sigma^2) of (xt, t, y=None), t an index of the full ``chain`` or a strided one.
 
         y are labels, int64 (B,), of a network that was trained with some; without, it is told that there are none.
+        On CUDA, outside of autograd, the network is recorded once a shape and replayed, with the same bits.
         """
-        return predictor(self.net, chain, self.prediction, self.device, self.sigma, precision, self.classes)
+        told = self.device, self.sigma, precision, self.classes
+        replays = replayed(predictor(self.net, chain, self.prediction, *told), "the network")
+
+        def predict(
+            xt: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None
+        ) -> tuple[torch.Tensor, torch.Tensor | None]:
+            answer: tuple[torch.Tensor, torch.Tensor | None] = replays(xt, t, y)
+            return answer
+
+        return predict
 
     def labels(self, split: str) -> torch.Tensor | None:
         """Return the labels of a split, int64 (N,) on the device; None where the network was trained without."""

@@ -26,10 +26,14 @@ from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.contract import divisor, dropout_layers, vlb_share
 from ddpmkit.plugin.interfaces import Sigma, Weighting
-from ddpmkit.randomness import normal, permutation, seed_libraries, stream_key, uniform
-from ddpmkit.training import checkpoint, ema
-from ddpmkit.training.config import TrainConfig, learning_rate
-from ddpmkit.training.timesteps import Timesteps, timesteps
+from ddpmkit.randomness import normal, seed_libraries, stream_key, uniform
+from ddpmkit.recording import Recorder, recorder
+from ddpmkit.training import ema
+from ddpmkit.training.config import TrainConfig
+from ddpmkit.training.graph import Cut, Parts, recorded
+from ddpmkit.training.inputs import Inputs
+from ddpmkit.training.state import State
+from ddpmkit.training.timesteps import timesteps
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Hooks:
-    """How the loop meets the outside: where it saves, whom it tells, and when it should stop."""
+    """How the loop meets the outside: where it saves, whom it tells, when it should stop, and who records its steps."""
 
     folder: Path | None = None
     checkpoint_every: int = 500
@@ -53,6 +57,8 @@ class Hooks:
     on_progress: Callable[[Progress], None] = lambda _: None
     on_resume: Callable[[int], None] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
+    recorder: Callable[[torch.device], Recorder | None] = recorder
+    on_steps: Callable[[str], None] = lambda _: None  # where there is a recorder: "recorded", or "one by one" after all
 
 
 def build_objective(
@@ -131,55 +137,84 @@ def train(
     denoiser, shape = objective.denoiser, tuple(data.shape[1:])
     choice = timesteps(config.timestep_sampling, len(objective.weights), device)
     time_key, noise_key, flip_key = (stream_key(config.seed, stream) for stream in ("time", "noise", "flip"))
-    optimizer = devices.adamw(net.parameters(), device, lr=config.learning_rate, weight_decay=config.weight_decay)
+    recording = hooks.recorder(device)
+    inputs = Inputs(config, len(data), device, held=recording is not None)
+    optimizer = devices.adamw(
+        net.parameters(),
+        device,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        capturable=recording is not None,
+    )
     averages = {repr(rate): ema.average_of(net) for rate in config.emas}
     sums = torch.zeros(3, device=device)  # weighted loss, eps-MSE, gradient norm, since the last report
-    loop = _Loop(net, averages, optimizer, choice, sums)
-    start = _restore(hooks, loop)
-    order = _Order(config, len(data), device)
+    losses = torch.zeros(config.batch_size, device=device)
+    state = State(net, averages, optimizer, choice, sums)
+    start = state.restore(hooks.folder)
+    hooks.on_resume(start)
     saved = time.monotonic()
     net.train()
-    for step in range(start, config.steps):
-        if hooks.should_stop():
-            _save(hooks, step, loop)
-            raise Interrupted(f"stopped after step {step}")
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
+    b: _Batch
 
-        index, number = order.batch(step)  # which images, and the number of each since the start; both (B,)
-        x0 = to_pixels(data[index], objective.levels)
+    def draw() -> None:
+        """Draw images, their steps and their noise."""
+        nonlocal b
+        x0 = to_pixels(data[inputs.index], objective.levels)
         if config.flip:
-            x0 = flipped(x0, uniform(flip_key, number))
-        t, factors = choice.draw(uniform(time_key, number))  # steps, and 1 / (T p_t) unless they are uniform
-        eps = normal(noise_key, number, shape)
-        xt = q_sample(denoiser.coefficients, x0, t, eps)
-        y = None if labels is None else labels.at(index, number)
-        losses = []
-        for part, first in enumerate(range(0, config.batch_size, config.micro_batch)):
-            cut = slice(first, first + config.micro_batch)
-            seed_libraries(config.seed, "dropout", f"{step}/{part}")  # and whatever else a network may draw
-            with devices.autocast(device, config.precision):
-                out = denoiser.ask(net, xt[cut], t[cut], None if y is None else y[cut])
-            terms = loss(objective, x0[cut], t[cut], eps[cut], xt[cut], out.float())
-            counted = terms.weighted if factors is None else factors[cut] * terms.weighted
-            (counted.sum() / config.batch_size).backward()
-            losses.append(terms.weighted.detach())
-            sums[0] += counted.detach().sum() / config.batch_size
-            eps_mse = terms.eps_mse if factors is None else factors[cut] * terms.eps_mse
-            sums[1] += eps_mse.sum() / config.batch_size
+            x0 = flipped(x0, uniform(flip_key, inputs.number))
+        t, factors = choice.draw(uniform(time_key, inputs.number))  # steps, and 1 / (T p_t) unless they are uniform
+        eps = normal(noise_key, inputs.number, shape)
+        y = None if labels is None else labels.at(inputs.index, inputs.number)
+        b = _Batch(x0, t, factors, eps, q_sample(denoiser.coefficients, x0, t, eps), y)
+
+    def descend(cut: Cut, begins: bool) -> None:
+        """Add a micro-batch's gradient; the first of a step begins anew."""
+        if begins:
+            optimizer.zero_grad(set_to_none=True)
+        with devices.autocast(device, config.precision):
+            out = denoiser.ask(net, b.xt[cut], b.t[cut], None if b.y is None else b.y[cut])
+        terms = loss(objective, b.x0[cut], b.t[cut], b.eps[cut], b.xt[cut], out.float())
+        counted = terms.weighted if b.factors is None else b.factors[cut] * terms.weighted
+        (counted.sum() / config.batch_size).backward()
+        losses[cut] = terms.weighted.detach()
+        sums[0] += counted.detach().sum() / config.batch_size
+        eps_mse = terms.eps_mse if b.factors is None else b.factors[cut] * terms.eps_mse
+        sums[1] += eps_mse.sum() / config.batch_size
+
+    def finish() -> None:
+        """Clip, step, average."""
         sums[2] += nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        for rate in config.emas:
-            ema.update(averages[repr(rate)], net, ema.decay_at(rate, step))
-        choice.learn(t, torch.cat(losses))
+        for average, decay in zip(averages.values(), inputs.decays, strict=True):
+            ema.update(average, net, decay)
+        choice.learn(b.t, losses)
 
+    def take(step: int, parts: Parts) -> None:
+        inputs.at(step)
+        for group in optimizer.param_groups:
+            group["lr"] = inputs.rate
+        parts.draw()
+        for number, first in enumerate(range(0, config.batch_size, config.micro_batch)):
+            seed_libraries(config.seed, "dropout", f"{step}/{number}")  # and whatever else a network may draw
+            parts.descend(slice(first, first + config.micro_batch), first == 0)
+        parts.finish()
+
+    parts = Parts(draw, descend, finish)
+    if recording is not None and start < config.steps:
+        replays = recorded(recording, parts, take, state, start, (config.batch_size, config.micro_batch))
+        hooks.on_steps(("one by one" if replays is None else recording.kind) + recording.caveat)
+        parts = replays or parts
+    for step in range(start, config.steps):
+        if hooks.should_stop():
+            state.save(hooks.folder, step)
+            raise Interrupted(f"stopped after step {step}")
+        take(step, parts)
         done = step + 1
         if done % hooks.log_every == 0 or done == config.steps:
             _report(hooks, done, sums, (done - 1) % hooks.log_every + 1)  # the loop's one host sync
         late = time.monotonic() - saved > hooks.checkpoint_seconds
         if hooks.folder is not None and (done % hooks.checkpoint_every == 0 or done == config.steps or late):
-            _save(hooks, done, loop)
+            state.save(hooks.folder, done)
             saved = time.monotonic()
     return averages
 
@@ -202,29 +237,6 @@ def set_dropout(net: nn.Module, rate: float | None) -> None:
         setattr(layer, attribute, rate)
 
 
-class _Order:
-    """Which images each step sees: one keyed permutation an epoch, batches running across their ends."""
-
-    def __init__(self, config: TrainConfig, count: int, device: torch.device) -> None:
-        self.seed, self.size, self.count, self.device = config.seed, config.batch_size, count, device
-        self.offsets = torch.arange(self.size, device=device)
-        self.epochs: dict[int, Tensor] = {}
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return (image indices, running numbers), int64 (B,) each."""
-        first = step * self.size
-        needed = range(first // self.count, (first + self.size - 1) // self.count + 1)
-        self.epochs = {e: self.epochs.get(e, self._permutation(e)) for e in needed}
-        flat = torch.cat([self.epochs[e] for e in needed])
-        begin = first - needed.start * self.count
-        return flat[begin : begin + self.size], self.offsets + first
-
-    def _permutation(self, epoch: int) -> Tensor:
-        if epoch in self.epochs:
-            return self.epochs[epoch]
-        return permutation(self.seed, self.count, epoch, self.device)
-
-
 def _report(hooks: Hooks, step: int, sums: Tensor, count: int) -> None:
     weighted, eps_mse, norm = (sums / count).tolist()
     sums.zero_()
@@ -234,39 +246,12 @@ def _report(hooks: Hooks, step: int, sums: Tensor, count: int) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Loop:
-    """Everything that changes while the loop runs: what a checkpoint holds."""
+class _Batch:
+    """What a step is about; each (B, ...)."""
 
-    net: nn.Module
-    averages: dict[str, nn.Module]
-    optimizer: torch.optim.Optimizer
-    timesteps: Timesteps
-    sums: Tensor
-
-
-def _save(hooks: Hooks, step: int, loop: _Loop) -> None:
-    if hooks.folder is None:
-        return
-    model = dict(loop.net.state_dict())
-    averaged = {f"{rate}/{k}": v for rate, net in loop.averages.items() for k, v in net.state_dict().items()}
-    if not all(bool(torch.isfinite(v).all()) for v in (*model.values(), *averaged.values(), loop.sums)):
-        raise Diverged(f"a weight is not finite at step {step}")
-    optim = {**checkpoint.optimizer_tensors(loop.optimizer, loop.net), "sums/": loop.sums}
-    optim |= {f"timesteps/{k}": v for k, v in loop.timesteps.state().items()}
-    checkpoint.write(hooks.folder, checkpoint.Checkpoint(step, model, averaged, optim))
-
-
-def _restore(hooks: Hooks, loop: _Loop) -> int:
-    found = checkpoint.newest(hooks.folder) if hooks.folder is not None else None
-    if found is None or not found.optim:  # without the optimiser's state nothing goes on bit for bit
-        hooks.on_resume(0)
-        return 0
-    loop.net.load_state_dict(found.model)
-    for rate, net in loop.averages.items():
-        net.load_state_dict(checkpoint.under(found.ema, rate))
-    loop.sums.copy_(found.optim.pop("sums/"))
-    loop.timesteps.restore(checkpoint.under(found.optim, "timesteps"))
-    optim = {k: v for k, v in found.optim.items() if not k.startswith("timesteps/")}
-    checkpoint.restore_optimizer(loop.optimizer, loop.net, optim)
-    hooks.on_resume(found.step)
-    return found.step
+    x0: Tensor
+    t: Tensor
+    factors: Tensor | None
+    eps: Tensor
+    xt: Tensor
+    y: Tensor | None

@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from ddpmkit.training.sums import add_at, inverse_cdf, sums_of_blocks
+
 TimestepSampling = Literal["uniform", "stratified", "importance"]
 
 
@@ -84,15 +86,14 @@ class Importance:
         widths = [1]
         while widths[-1] < T:
             widths.append(widths[-1] * self.WIDEN)
-        steps = torch.arange(T, device=device)
-        self.blocks = [steps // width for width in reversed(widths)]  # widest first; which block each step is in
+        self.widths = widths[::-1]  # widest first
 
     def probabilities(self) -> Tensor:
         """Return p_t, float32 (T,)."""
         mean = torch.ones_like(self.square)
         lean = 1e-6  # the outermost block is all steps: its mean is the data's own as soon as there are any
-        for block in self.blocks:
-            square, count = (torch.zeros_like(v).index_add_(0, block, v)[block] for v in (self.square, self.count))
+        for width in self.widths:
+            square, count = (sums_of_blocks(v, width) for v in (self.square, self.count))
             mean = (square + lean * mean) / (count + lean)
             lean = self.LEAN
         root = mean.sqrt()
@@ -101,15 +102,14 @@ class Importance:
     def draw(self, u: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the inverse CDF of p at u, and 1 / (T p_t)."""
         p = self.probabilities()
-        cdf = p.cumsum(0)
-        t = torch.searchsorted(cdf, u * cdf[-1], right=True).clamp(max=self.T - 1)
+        t = inverse_cdf(p, u)
         return t, 1 / (self.T * p[t])
 
     def learn(self, t: Tensor, loss: Tensor) -> None:
         """Add the squared losses to their steps; older ones fade as new ones come."""
         keep = 1 - len(t) / (self.MEMORY * self.T) if len(t) < self.MEMORY * self.T else 0.0
-        self.square.mul_(keep).index_add_(0, t, loss.square())
-        self.count.mul_(keep).index_add_(0, t, torch.ones_like(loss))
+        add_at(self.square.mul_(keep), t, loss.square())
+        add_at(self.count.mul_(keep), t, torch.ones_like(loss))
 
     def state(self) -> dict[str, Tensor]:
         """Return the sums."""

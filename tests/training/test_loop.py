@@ -20,6 +20,7 @@ from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.training import checkpoint, ema
 from ddpmkit.training import loop as training
 from ddpmkit.training.config import TrainConfig, learning_rate
+from ddpmkit.training.inputs import Order
 from ddpmkit.training.loop import Hooks, build_objective, train
 
 CPU = torch.device("cpu")
@@ -238,7 +239,7 @@ def test_the_flips_do_not_depend_on_the_batch_size_and_do_on_the_seed(monkeypatc
 
 
 def test_every_epoch_visits_every_image_once_in_another_order():
-    order = training._Order(config(batch_size=5, micro_batch=5), 20, CPU)
+    order = Order(config(batch_size=5, micro_batch=5), 20, CPU)
     first, second = (torch.cat([order.batch(s)[0] for s in range(4 * e, 4 * e + 4)]) for e in (0, 1))
     assert sorted(first.tolist()) == list(range(20))
     assert sorted(second.tolist()) == list(range(20))
@@ -246,7 +247,7 @@ def test_every_epoch_visits_every_image_once_in_another_order():
 
 
 def test_batches_run_across_the_ends_of_epochs():
-    order = training._Order(config(batch_size=7, micro_batch=7), 5, CPU)
+    order = Order(config(batch_size=7, micro_batch=7), 5, CPU)
     flat = torch.cat([order.batch(s)[0] for s in range(5)])
     numbers = torch.cat([order.batch(s)[1] for s in range(5)])
     assert numbers.tolist() == list(range(35))

@@ -141,8 +141,8 @@ class Train(StageKind):
         """Train from the seed; the checkpoints stay in the stage's folder."""
         import torch
 
-        from ddpmkit import device as devices
         from ddpmkit.diffusion.labels import Shown
+        from ddpmkit.study.memory_format import placed
         from ddpmkit.training.config import TrainConfig
         from ddpmkit.training.initialise import initialise
         from ddpmkit.training.loop import Hooks, build_objective, train
@@ -155,7 +155,7 @@ class Train(StageKind):
         backbone = w.component("backbone")
         told = self.classes(images)
         built = initialise(lambda: network(backbone, images, learned=learned is not None, classes=told), config.seed)
-        net = devices.place(built, w.device)
+        net = placed(built, w, images.train.shape[1:], config.micro_batch, config.precision)
         log_sigma2 = np.log(tables.b2)
         if sigma is not None and self.sigma is not None:
             bounds = log_bounds(sigma, tables)
@@ -188,6 +188,7 @@ class Train(StageKind):
             on_progress,
             on_resume,
             w.should_stop,
+            on_steps=lambda how: w.ran.update(steps=how),
         )
         pixels = torch.from_numpy(images.train).to(w.device)
         labels = None
