@@ -29,6 +29,7 @@ ROWS: list[set[str]] = [
         "randomness",
         "pixels",
         "device",
+        "compiling",
         "statistics",
     },
     {"training", "sampling", "likelihood", "distances"},

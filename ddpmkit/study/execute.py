@@ -110,7 +110,10 @@ def _execute_held(
             if _of_plugins(stage.recipe):
                 registry.plugins()  # all of them, so that what their imports change is there before the work begins
             with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
-                output = stage.spec.run(work)
+                try:
+                    output = stage.spec.run(work)
+                finally:
+                    status["fingerprint"] |= work.ran
             if held.holds():
                 _commit(work, output)
         status["state"] = "done"

@@ -107,11 +107,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+Compile = Literal["auto", "on", "off"]  # whether networks are compiled; no setting, for it names no stage
+
+
 @dataclass(frozen=True)
 class StageOptions:
     """What may differ between two runs of a stage without changing a number."""
 
     device: str = "auto"
+    compile: str = "auto"  # see ddpmkit/compiling.py
     checkpoint_every: int = 500
     checkpoint_seconds: float = 60.0
     log_every: int = 50

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpmkit.plugin.execution import Emit
@@ -36,6 +36,7 @@ class Work:
     device: torch.device
     emit: Emit
     should_stop: Callable[[], bool]
+    ran: dict[str, str] = field(default_factory=dict)  # what the stage adds to its fingerprint, as it finds it
 
     @property
     def folder(self) -> Path:
