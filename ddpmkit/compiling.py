@@ -70,7 +70,7 @@ def compile_network(
     Args:
         net: The network, on its device and in its mode.
         shown: Arguments of each shape that it will be called with, made when they are asked for.
-        learns: Whether gradients will be asked for; without, its weights may be packed for good.
+        learns: Whether gradients will be asked for.
         within: Gives the context that it will run in, as autocast.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
@@ -78,8 +78,6 @@ def compile_network(
     options: dict[str, Any] = {"fallback_random": True}  # dropout's masks stay the eager ones
     if next(net.parameters(), torch.empty(0)).device.type == "cpu":
         options["compile_threads"] = 1  # a worker is one thread, and leaves no process behind
-    if not learns:
-        options["freezing"] = True
     failure = None
     try:
         with warnings.catch_warnings(), seeded_libraries(0, "compile", 0), torch.inference_mode(not learns):
