@@ -250,10 +250,10 @@ def _resolve_precision(study: Study, field: str, device: str) -> Study:
     from ddpmkit import device as devices
 
     where = devices.resolve(device)
-    axes = dict(study.axes)
+    axes, learns = dict(study.axes), field == "precision"
     if field in axes:
-        axes[field] = tuple(dict.fromkeys(devices.precision(v, where) for v in axes[field]))
-    found: dict[str, Any] = {field: devices.precision(getattr(study.base, field), where)}
+        axes[field] = tuple(dict.fromkeys(devices.precision(v, where, learns=learns) for v in axes[field]))
+    found: dict[str, Any] = {field: devices.precision(getattr(study.base, field), where, learns=learns)}
     return replace(study, base=replace(study.base, **found), axes=axes)
 
 

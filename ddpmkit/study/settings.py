@@ -55,8 +55,12 @@ class Settings:
     label_dropout: float = param(
         0.1, "share of training images that a conditional network is shown without their label", ge=0, lt=1, before=0.1
     )
-    precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of training; auto is bf16 where the hardware has it")
-    eval_precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of sampling and likelihood")
+    precision: Literal["fp32", "tf32", "bf16", "auto"] = param(
+        "fp32", "of training; auto is bf16 where the hardware has it"
+    )
+    eval_precision: Literal["fp32", "tf32", "bf16", "auto"] = param(
+        "fp32", "of sampling and likelihood; auto is tf32 where the hardware has it"
+    )
     micro_batch: int = param(64, "images the network sees at once in training", ge=1)
     eval_batch: int = param(128, "images the network sees at once in sampling and likelihood", ge=1)
     samples: int = param(1000, "images drawn for each result", ge=2)

@@ -194,7 +194,8 @@ class Train(StageKind):
             y = torch.from_numpy(images.labels["train"]).to(w.device)
             labels = Shown.of(y, told, config.label_dropout, config.seed)
         prepare_training(w, net, config, images, told)
-        averages = train(net, pixels, objective, config, w.device, hooks, labels)
+        with devices.products(w.device, config.precision):
+            averages = train(net, pixels, objective, config, w.device, hooks, labels)
         rows = list(files.read_lines(metrics))
         # The log may have been lost after the last step, or be damaged there.
         last = next((row for row in rows if row["step"] == config.steps), {"loss": None, "eps_mse": None})
