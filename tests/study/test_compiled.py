@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
@@ -36,6 +37,7 @@ def compiled_in(tmp_path, monkeypatch):
 
     def anew(name: str) -> None:
         torch._dynamo.reset()
+        counters.clear()
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / name))
 
     yield anew
@@ -59,6 +61,7 @@ def test_a_compiled_training_that_was_killed_goes_on_compiled_and_equals_a_whole
     compiled_in("first")
     assert execute(train, whole, registry, StageOptions("cpu", "on"), lambda _: None) == "done"
     assert ran(whole, train) == "compiled"
+    assert counters["stats"]["unique_graphs"] == 2  # parts of five and of three images; nothing is compiled on the way
     looks = iter(range(100))
     options = StageOptions("cpu", "on", checkpoint_every=2)
     assert execute(train, killed, registry, options, lambda _: None, lambda: next(looks) >= 3) == "interrupted"
@@ -79,6 +82,7 @@ def test_an_eager_training_goes_on_eager_and_sampling_says_how_it_ran(registry, 
     assert ran(store, train) == "eager"
     assert execute(sample, store, registry, StageOptions("cpu", "on"), lambda _: None) == "done"
     assert ran(store, sample) == "compiled"
+    assert counters["stats"]["unique_graphs"] == 1
 
 
 @pytest.mark.long
