@@ -216,6 +216,7 @@ def ablate(
     executor: str = "local",
     checkpoint_every: int = 500,
     steal: bool = False,
+    compile: str = "auto",
     on_event: Callable[[dict[str, Any]], None] | None = None,
     **options: Any,
 ) -> Outcome:
@@ -233,6 +234,7 @@ def ablate(
         executor: Spec of the executor; ``inline`` runs everything in this process.
         checkpoint_every: Steps between two checkpoints of a training.
         steal: Take over what stands claimed now, by processes that are not seen to live, as of a lost machine.
+        compile: Whether networks are compiled: ``auto`` where that pays, ``on`` or ``off``; the fingerprint says which.
         on_event: Told everything that happens; by default a line now and then goes to stderr.
         options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``;
             ``study`` is one that is there, by name, or a .toml file, which the others override and add to.
@@ -248,7 +250,7 @@ def ablate(
     from ddpmkit.study.runner import run
     from ddpmkit.study.walks import walks
 
-    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal)
+    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile)
     prepared = enter(prepare(options, out=out, registry=Registry(plugins), run_options=run_options))
     outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
     write_report(outcome.folder, walks(prepared))

@@ -31,6 +31,7 @@ ROWS: list[set[str]] = [
         "device",
         "recording",
         "tape",
+        "compiling",
         "statistics",
     },
     {"training", "sampling", "likelihood", "distances"},

@@ -131,6 +131,14 @@ def ablate(
             rich_help_panel=RUNNING,
         ),
     ] = False,
+    compile: Annotated[
+        str,
+        typer.Option(
+            help="Compile networks: auto (where training takes 20 times as long as compiling), on or off",
+            metavar="NAME",
+            rich_help_panel=RUNNING,
+        ),
+    ] = "auto",
     confirm: Annotated[
         int | None,
         typer.Option(
@@ -168,7 +176,7 @@ def ablate(
         "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
         "preset": preset, "name": name,
     }  # fmt: skip
-    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal)
+    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile)
     try:
         prepared = prepare(settings, out=out, registry=given.registry(plugin), run_options=run_options)
         if not dry_run:

@@ -31,6 +31,7 @@ class Job:
         checkpoint_every: steps between two checkpoints of a training.
         run: a name for this one run of the study, by which its own processes are told from those of others.
         steal: marks of the claims that are taken over though their processes may be alive.
+        compile: whether networks are compiled: ``auto``, ``on`` or ``off``.
         registry: the components, in the process that planned the study; another process makes its own.
     """
 
@@ -42,6 +43,7 @@ class Job:
     checkpoint_every: int
     run: str = ""
     steal: tuple[str, ...] = ()
+    compile: str = "auto"
     registry: Any = field(default=None, compare=False, repr=False)
 
     def json(self) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def _execute_held(
     started, where = time.perf_counter(), None
     try:
         device = devices.resolve(options.device)
+        devices.keep_memory(device)
         with devices.one_thread(), devices.reproducible(device), seeded_libraries(stage.id, "stage", 0):
             status["fingerprint"] = devices.fingerprint(device)
             _same_libraries(stage, registry)

@@ -52,7 +52,11 @@ def run_one(
 
     registry = job.registry or with_components(job).registry
     options = StageOptions(
-        device=device or job.device(0), checkpoint_every=job.checkpoint_every, run=job.run, steal=job.steal
+        device=device or job.device(0),
+        compile=job.compile,
+        checkpoint_every=job.checkpoint_every,
+        run=job.run,
+        steal=job.steal,
     )
     return execute(read_stage(task.record), Store(Path(job.out)), registry, options, emit, should_stop)
 

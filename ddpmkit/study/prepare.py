@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
@@ -23,7 +23,7 @@ from ddpmkit.study.kept import keep
 from ddpmkit.study.metrics import of_images
 from ddpmkit.study.plan import Plan, make_plan
 from ddpmkit.study.planning import build_without_memory, classes
-from ddpmkit.study.settings import PLURALS
+from ddpmkit.study.settings import PLURALS, Compile
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
 from ddpmkit.study.study_file import study_file
@@ -44,6 +44,7 @@ class RunOptions:
         checkpoint_every: steps between two checkpoints of a training.
         steal: whether stages that stand claimed when the run begins are taken from processes that may be alive, as of a
             machine that is lost; not from those that are seen to live.
+        compile: whether networks are compiled: ``auto`` where that pays, ``on`` or ``off``; it moves last bits, no id.
     """
 
     jobs: int | None = None
@@ -51,6 +52,7 @@ class RunOptions:
     executor: str = "local"
     checkpoint_every: int = 500
     steal: bool = False
+    compile: str = "auto"
 
     def devices(self) -> tuple[str, ...]:
         """Return the devices to spread workers over.
@@ -69,11 +71,13 @@ class RunOptions:
         """Refuse what can't run.
 
         Raises:
-            DdpmkitError: for a number below 1, an unknown executor, or a device that is not here.
+            DdpmkitError: for a number below 1, an unknown executor or choice, or a device that is not here.
         """
         for flag, value in (("--jobs", self.jobs), ("--checkpoint-every", self.checkpoint_every)):
             if value is not None and value < 1:
                 raise DdpmkitError(f"{flag} must be at least 1, got {value}", "ddpmkit ablate --help")
+        if self.compile not in (choices := get_args(Compile)):
+            raise DdpmkitError(f"--compile can't be '{self.compile}'", f"one of {', '.join(choices)}")
         registry.build("executor", self.executor)
         self.devices()
 
@@ -246,10 +250,10 @@ def _resolve_precision(study: Study, field: str, device: str) -> Study:
     from ddpmkit import device as devices
 
     where = devices.resolve(device)
-    axes = dict(study.axes)
+    axes, learns = dict(study.axes), field == "precision"
     if field in axes:
-        axes[field] = tuple(dict.fromkeys(devices.precision(v, where) for v in axes[field]))
-    found: dict[str, Any] = {field: devices.precision(getattr(study.base, field), where)}
+        axes[field] = tuple(dict.fromkeys(devices.precision(v, where, learns=learns) for v in axes[field]))
+    found: dict[str, Any] = {field: devices.precision(getattr(study.base, field), where, learns=learns)}
     return replace(study, base=replace(study.base, **found), axes=axes)
 
 

@@ -103,6 +103,7 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
                 run_options.checkpoint_every,
                 run=name,
                 steal=steal,
+                compile=run_options.compile,
                 registry=registry,
             )
             with blamed(run_options.executor, registry, stop.is_set):

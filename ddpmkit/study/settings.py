@@ -55,8 +55,12 @@ class Settings:
     label_dropout: float = param(
         0.1, "share of training images that a conditional network is shown without their label", ge=0, lt=1, before=0.1
     )
-    precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of training; auto is bf16 where the hardware has it")
-    eval_precision: Literal["fp32", "bf16", "auto"] = param("fp32", "of sampling and likelihood")
+    precision: Literal["fp32", "tf32", "bf16", "auto"] = param(
+        "fp32", "of training; auto is bf16 where the hardware has it"
+    )
+    eval_precision: Literal["fp32", "tf32", "bf16", "auto"] = param(
+        "fp32", "of sampling and likelihood; auto is tf32 where the hardware has it"
+    )
     micro_batch: int = param(64, "images the network sees at once in training", ge=1)
     eval_batch: int = param(128, "images the network sees at once in sampling and likelihood", ge=1)
     samples: int = param(1000, "images drawn for each result", ge=2)
@@ -107,11 +111,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+Compile = Literal["auto", "on", "off"]  # whether networks are compiled; no setting, for it names no stage
+
+
 @dataclass(frozen=True)
 class StageOptions:
     """What may differ between two runs of a stage without changing a number."""
 
     device: str = "auto"
+    compile: str = "auto"  # see ddpmkit/compiling.py
     checkpoint_every: int = 500
     checkpoint_seconds: float = 60.0
     log_every: int = 50

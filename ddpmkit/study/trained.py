@@ -18,6 +18,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Images, Prediction, Sigma
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.recording import replayed
+from ddpmkit.study.compiled import prepare_evaluation
 from ddpmkit.study.data import load_images
 from ddpmkit.study.identity import hold
 from ddpmkit.study.planning import network
@@ -86,6 +87,7 @@ def trained_for(spec: OfNetwork, w: Work, *, data: str | None = None) -> Trained
     found = load_trained(w.store, w.registry, spec.train, recipe, ema=spec.ema, sigma=sigma, device=w.device)
     if data not in (None, found.spec.data):
         raise DdpmkitError(f"training {spec.train[:12]} is of other data", "run the study again")
+    prepare_evaluation(w, found, spec.batch, spec.eval_precision)
     return found
 
 

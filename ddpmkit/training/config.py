@@ -27,7 +27,7 @@ class TrainConfig:
         dropout: rate of every dropout layer; None leaves each with the rate that the network gave it.
         prediction: what the network estimates.
         timestep_sampling: how the steps of a batch are drawn.
-        precision: ``fp32``, or ``bf16`` for autocast.
+        precision: ``fp32``, ``tf32``, or ``bf16`` for autocast.
         seed: the train seed.
         flip: whether half of the images, chosen anew each time, are mirrored left to right.
         label_dropout: share of images that a class-conditional network is shown without their label.

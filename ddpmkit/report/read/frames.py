@@ -110,7 +110,11 @@ def read_study(folder: Path) -> Records:
         for which in ("nll", "nll_train"):
             if r.get(which):
                 rows += [{**base, **row} for row in _nll_rows(store, stages, r, which, name)]
-    prints = [store.status(s["kind"], i).get("fingerprint") for i, s in stages.items() if store.done(s["kind"], i)]
+    prints = [
+        (s["kind"], store.status(s["kind"], i).get("fingerprint"))
+        for i, s in stages.items()
+        if store.done(s["kind"], i)
+    ]
     refs = [(s, store.record(RefRecord, i)) for i, s in stages.items() if s["kind"] == RefRecord.kind]
     problems = []
     for s in stages.values():
@@ -122,7 +126,7 @@ def read_study(folder: Path) -> Records:
         problems += [
             (s["label"], "failed", f"{metric}: {why}") for metric, why in (scored.failed if scored else {}).items()
         ]
-    mixed = _mixed([f for f in prints if isinstance(f, dict)])
+    mixed = _mixed([(kind, f) for kind, f in prints if isinstance(f, dict)])
     copies = tuple(
         dict.fromkeys(
             r["cell"]
@@ -162,10 +166,13 @@ def _remarks(store: Reading, results: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _mixed(prints: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Say which entries differ between fingerprints, and their values."""
-    keys = sorted({k for f in prints for k in f})
-    values = {k: sorted({str(f.get(k)) for f in prints}) for k in keys}
+def _mixed(prints: list[tuple[str, dict[str, Any]]]) -> tuple[str, ...]:
+    """Say which entries differ between the fingerprints of stages, and their values."""
+    keys = sorted({k for _, f in prints for k in f} - {"network"})
+    values = {k: sorted({str(f.get(k)) for _, f in prints}) for k in keys}
+    # How a network ran is compared between stages of one kind: training may pay for its compilation, sampling not.
+    for kind in sorted({kind for kind, _ in prints}):
+        values[f"network of {kind}"] = sorted({f.get("network", "eager") for of, f in prints if of == kind})
     return tuple(f"{k} {' / '.join(v)}" for k, v in values.items() if len(v) > 1)
 
 

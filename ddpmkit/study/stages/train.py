@@ -22,8 +22,6 @@ from ddpmkit.study.settings import FIELDS
 from ddpmkit.study.stage import Output, Stage, added
 
 if TYPE_CHECKING:
-    import torch
-
     from ddpmkit.study.work import Work
     from ddpmkit.training.loop import Progress
 
@@ -142,6 +140,7 @@ class Train(StageKind):
         import torch
 
         from ddpmkit.diffusion.labels import Shown
+        from ddpmkit.study.compiled import flops, prepare_training
         from ddpmkit.study.memory_format import placed
         from ddpmkit.training.config import TrainConfig
         from ddpmkit.training.initialise import initialise
@@ -195,13 +194,15 @@ class Train(StageKind):
         if told is not None:
             y = torch.from_numpy(images.labels["train"]).to(w.device)
             labels = Shown.of(y, told, config.label_dropout, config.seed)
-        averages = train(net, pixels, objective, config, w.device, hooks, labels)
+        prepare_training(w, net, config, images, told)
+        with devices.products(w.device, config.precision):
+            averages = train(net, pixels, objective, config, w.device, hooks, labels)
         rows = list(files.read_lines(metrics))
         # The log may have been lost after the last step, or be damaged there.
         last = next((row for row in rows if row["step"] == config.steps), {"loss": None, "eps_mse": None})
         record = TrainRecord(
             parameters=sum(p.numel() for p in net.parameters()),
-            flops=_flops(next(iter(averages.values())), images, w.device),
+            flops=flops(next(iter(averages.values())), images, w.device),
             chain=_chain(tables),
             loss=last["loss"],
             eps_mse=last["eps_mse"],
@@ -231,16 +232,3 @@ def _chain(tables: Tables, points: int = 101) -> dict[str, list[float]]:
         "alpha_bars": tables.alpha_bars[shown].tolist(),
         "log_snr": np.log(tables.snr[shown]).tolist(),
     }
-
-
-def _flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:
-    """Floating-point operations of one network evaluation on one image, as torch counts them."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from ddpmkit.pixels import to_pixels
-
-    counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), counter:
-        net(to_pixels(torch.from_numpy(images.train[:1]).to(device), images.levels), torch.zeros(1, device=device))
-    return int(counter.get_total_flops())

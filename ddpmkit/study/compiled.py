@@ -1,0 +1,106 @@
+"""How a stage runs its network, eager or compiled, and how that is kept: the same for as long as a training goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ddpmkit import files
+
+if TYPE_CHECKING:
+    import torch
+
+    from ddpmkit.plugin.interfaces import Images
+    from ddpmkit.study.trained import Trained
+    from ddpmkit.study.work import Work
+    from ddpmkit.training.config import TrainConfig
+
+BACKWARDS = 2  # a gradient costs twice what the answer does
+
+
+def prepare_training(w: Work, net: torch.nn.Module, config: TrainConfig, images: Images, classes: int | None) -> None:
+    """Compile a network that is to be trained, where that is asked for or pays, and say in the record which ran.
+
+    A training that goes on runs as it began, whatever is asked for now: it then equals one that was never stopped.
+    """
+    from ddpmkit import device as devices
+    from ddpmkit.compiling import COMPILED, wanted
+    from ddpmkit.training import checkpoint, ema
+
+    told, kept = w.folder / "network.json", w.folder / "ckpt"
+    begun = (files.read_sealed(told) or {}).get("network") if checkpoint.newest(kept) is not None else None
+    seen = config.steps * config.batch_size * (1 + BACKWARDS)
+    # Counted on a copy: a norm's running mean must not see the image.
+    operations = lambda: float(seen * flops(ema.average_of(net), images, w.device))  # noqa: E731
+    compiles = begun == COMPILED
+    if begun is None:
+        compiles = wanted(w.options.compile, net, operations, w.device, learns=True)
+    sizes = {config.micro_batch, config.batch_size % config.micro_batch} - {0}
+    within = partial(devices.autocast, w.device, config.precision)
+    net.train()
+    shown = zeros(sorted(sizes, reverse=True), images, classes, w.device)
+    ran = _prepare(w, net, compiles, shown, within, learns=True)
+    files.write_sealed(told, {"network": ran})
+    w.ran["network"] = ran if begun in (None, ran) else f"{begun}, then {ran}"
+
+
+def prepare_evaluation(w: Work, network: Trained, batch: int, precision: str) -> None:
+    """Compile a trained network for the passes of a stage, where that is asked for or pays; say which ran."""
+    from ddpmkit import device as devices
+    from ddpmkit.compiling import wanted
+    from ddpmkit.study.records import TrainRecord
+
+    record = w.store.record(TrainRecord, network.id)
+    operations = lambda: w.stage.work * float(record.flops) if record is not None else 0.0  # noqa: E731
+    compiles = wanted(w.options.compile, network.net, operations, w.device, learns=False)
+    within = partial(devices.autocast, w.device, precision)
+    shown = zeros([batch], network.images, network.classes, w.device)
+    w.ran["network"] = _prepare(w, network.net, compiles, shown, within, learns=False)
+
+
+def _prepare(
+    w: Work,
+    net: torch.nn.Module,
+    compiles: bool,
+    shown: Iterable[tuple[torch.Tensor, ...]],
+    within: Any,
+    *,
+    learns: bool,
+) -> str:
+    """Compile a network if so; return how it runs now."""
+    from ddpmkit.compiling import COMPILED, EAGER, compile_network
+
+    if not compiles:
+        return EAGER
+    w.progress(0.0, note="compiling the network")
+    failure = compile_network(net, shown, learns=learns, within=within)
+    if failure is None:
+        return COMPILED
+    print(f"warning: {w.stage.label}: the network can't be compiled and runs eager: {failure}", file=sys.stderr)
+    return EAGER
+
+
+def zeros(
+    sizes: Iterable[int], images: Images, classes: int | None, device: torch.device
+) -> Iterator[tuple[torch.Tensor, ...]]:
+    """What a network is shown, of each batch size: images, times, and labels where it is told some."""
+    import torch
+
+    for size in sizes:
+        x, t = torch.zeros(size, *images.train.shape[1:], device=device), torch.zeros(size, device=device)
+        yield (x, t) if classes is None else (x, t, torch.zeros(size, dtype=torch.int64, device=device))
+
+
+def flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:
+    """Floating-point operations of one network evaluation on one image, as torch counts them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ddpmkit.pixels import to_pixels
+
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        net(to_pixels(torch.from_numpy(images.train[:1]).to(device), images.levels), torch.zeros(1, device=device))
+    return int(counter.get_total_flops())
