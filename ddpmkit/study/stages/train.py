@@ -139,6 +139,7 @@ class Train(StageKind):
         """Train from the seed; the checkpoints stay in the stage's folder."""
         import torch
 
+        from ddpmkit import device as devices
         from ddpmkit.diffusion.labels import Shown
         from ddpmkit.study.compiled import flops, prepare_training
         from ddpmkit.study.memory_format import placed
