@@ -11,8 +11,9 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def has_compiler(device: torch.device) -> bool:
 
 def compile_network(
     net: nn.Module,
-    shown: Iterable[tuple[Tensor, ...]],
+    shown: Sequence[tuple[Tensor, ...]],
     *,
     learns: bool,
     within: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
@@ -70,34 +71,55 @@ def compile_network(
 
     Args:
         net: The network, on its device and in its mode.
-        shown: Arguments of each shape that it will be called with, made when they are asked for.
+        shown: Arguments of each shape that it will be called with; their values do not matter.
         learns: Whether gradients will be asked for.
         within: Gives the context that it will run in, as autocast.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
+    first = os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
     kept = [(buffer, buffer.clone()) for buffer in net.buffers()]
-    options: dict[str, Any] = {"fallback_random": True}  # dropout's masks stay the eager ones
-    if next(net.parameters(), torch.empty(0)).device.type == "cpu":
-        options["compile_threads"] = 1  # a worker is one thread, and leaves no process behind
-    failure = None
-    try:
-        with warnings.catch_warnings(), seeded_libraries(0, "compile", 0), torch.inference_mode(not learns):
-            warnings.simplefilter("ignore")  # of the compiler's own parts
-            net.compile(dynamic=False, options=options)
-            net._compiled_call_impl = partial(_laid_out, net._compiled_call_impl)
-            for given in shown:
-                with within():
-                    out = net(*given)
-                if learns:
-                    out.float().square().mean().backward()
-    except (RuntimeError, OSError) as err:  # torch's own errors, the compiler's and the linker's are of these
-        net._compiled_call_impl = None  # what Module.compile set
-        failure = one_line(f"{type(err).__name__}: {err}")
+    failure = _tried(net, shown, learns=learns, within=within)
+    if failure is not None:
+        # A process that was killed while it linked may have left half a library, which is found again each time.
+        with contextlib.suppress(OSError):
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="ddpmkit-compiled-")
+            torch._dynamo.reset()
+            failure = _tried(net, shown, learns=learns, within=within)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = first
+    if failure is not None:
+        net._compiled_call_impl = None
     net.zero_grad(set_to_none=True)
     with torch.no_grad():
         for buffer, before in kept:
             buffer.copy_(before)
     return failure
+
+
+def _tried(
+    net: nn.Module,
+    shown: Sequence[tuple[Tensor, ...]],
+    *,
+    learns: bool,
+    within: Callable[[], contextlib.AbstractContextManager[Any]],
+) -> str | None:
+    """Compile a network and let it answer once for each shape; return what went wrong."""
+    options: dict[str, Any] = {"fallback_random": True}  # dropout's masks stay the eager ones
+    if next(net.parameters(), torch.empty(0)).device.type == "cpu":
+        options["compile_threads"] = 1  # a worker is one thread, and leaves no process behind
+    try:
+        with warnings.catch_warnings(), seeded_libraries(0, "compile", 0), torch.inference_mode(not learns):
+            warnings.simplefilter("ignore")  # of the compiler's own parts
+            net.compile(dynamic=False, options=options)
+            compiled: Any = net._compiled_call_impl  # what Module.compile set
+            net._compiled_call_impl = partial(_laid_out, compiled)
+            for given in shown:
+                with within():
+                    # What is made here is an inference tensor or not, as it will be: the two are compiled apart.
+                    out = net(*(torch.zeros_like(each) for each in given))
+                if learns:
+                    out.float().square().mean().backward()
+    except (RuntimeError, OSError, ImportError) as err:  # torch's own errors, the compiler's and the linker's
+        return one_line(f"{type(err).__name__}: {err}")
+    return None
 
 
 def _laid_out(answer: Callable[..., Tensor], x: Tensor, *rest: Tensor) -> Tensor:

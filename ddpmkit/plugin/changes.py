@@ -151,6 +151,8 @@ def _is_code(place: tuple[str, ...], key: str, value: Any) -> bool:
 
 def _others(key: str, value: Any) -> bool:
     function = getattr(value, "__func__", value)  # of a static or class method
+    if getattr(function, "__module__", None) == "torch._dynamo.mutation_guard":
+        return False  # torch.compile marks modules that are made while a network answers, when it is first used
     if getattr(function, "__name__", key) != key:
         return True
     return str(getattr(function, "__module__", None) or LIBRARIES[0]).partition(".")[0] not in LIBRARIES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ def _prepare(
     w: Work,
     net: torch.nn.Module,
     compiles: bool,
-    shown: Iterable[tuple[torch.Tensor, ...]],
+    shown: list[tuple[torch.Tensor, ...]],
     within: Any,
     *,
     learns: bool,
@@ -84,13 +84,15 @@ def _prepare(
 
 def zeros(
     sizes: Iterable[int], images: Images, classes: int | None, device: torch.device
-) -> Iterator[tuple[torch.Tensor, ...]]:
+) -> list[tuple[torch.Tensor, ...]]:
     """What a network is shown, of each batch size: images, times, and labels where it is told some."""
     import torch
 
+    out: list[tuple[torch.Tensor, ...]] = []
     for size in sizes:
         x, t = torch.zeros(size, *images.train.shape[1:], device=device), torch.zeros(size, device=device)
-        yield (x, t) if classes is None else (x, t, torch.zeros(size, dtype=torch.int64, device=device))
+        out.append((x, t) if classes is None else (x, t, torch.zeros(size, dtype=torch.int64, device=device)))
+    return out
 
 
 def flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor.cpp_builder import CppBuilder
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
@@ -87,12 +88,16 @@ def test_an_eager_training_goes_on_eager_and_sampling_says_how_it_ran(registry, 
 
 @pytest.mark.long
 def test_a_compiler_that_fails_is_one_line_and_the_training_is_the_eager_one(
-    registry, stages, tmp_path, compiled_in, capsys
+    registry, stages, tmp_path, compiled_in, monkeypatch, capsys
 ):
     train, eager, failed = stages["train"], Store(tmp_path / "eager"), Store(tmp_path / "failed")
     assert execute(train, eager, registry, StageOptions("cpu", "off"), lambda _: None) == "done"
-    (tmp_path / "file").touch()
-    compiled_in("file/compiled")  # where nothing can be written
+    compiled_in("here")
+
+    def build(builder) -> None:
+        raise OSError("no room left")
+
+    monkeypatch.setattr(CppBuilder, "build", build)
     capsys.readouterr()
     assert execute(train, failed, registry, StageOptions("cpu", "on"), lambda _: None) == "done"
     said = capsys.readouterr().err.splitlines()

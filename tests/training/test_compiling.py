@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
+from torch._inductor.cpp_builder import CppBuilder
+from torch._inductor.exc import CppCompileError
 
 from ddpmkit import compiling
 from ddpmkit import device as devices
 from ddpmkit.compiling import compile_network, wanted
+from ddpmkit.plugin import changes
 from ddpmkit.randomness import seed_libraries
 
 CPU = torch.device("cpu")
@@ -45,6 +48,15 @@ def fresh() -> nn.Module:
         return Net()
 
 
+def fail(monkeypatch) -> None:
+    """Let no C++ be compiled; torch would remember a compiler that is none for the rest of the process."""
+
+    def build(builder) -> None:
+        raise CppCompileError(["c++"], "no room left\non the disk")
+
+    monkeypatch.setattr(CppBuilder, "build", build)
+
+
 SHOWN = [(torch.zeros(64, 1, 4, 4), torch.zeros(64))]
 
 
@@ -72,9 +84,8 @@ def test_a_compiled_network_drops_what_the_eager_one_drops_and_is_left_as_it_was
 
 
 @pytest.mark.long
-def test_a_compiler_that_fails_leaves_the_network_eager(monkeypatch, tmp_path):
-    (tmp_path / "file").touch()  # nothing can be written below it; a compiler that is none would be remembered by torch
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "compiled"))
+def test_a_compiler_that_fails_leaves_the_network_eager(monkeypatch):
+    fail(monkeypatch)
     net, eager = fresh(), fresh()
     failure = compile_network(net, SHOWN, learns=True)
     assert failure
@@ -84,6 +95,19 @@ def test_a_compiler_that_fails_leaves_the_network_eager(monkeypatch, tmp_path):
     a = net(*SHOWN[0])
     seed_libraries(0, "dropout", 5)
     assert torch.equal(a, eager(*SHOWN[0]))
+
+
+@pytest.mark.long
+def test_half_a_library_of_a_killed_process_is_compiled_again_and_plugins_may_be_here(tmp_path):
+    assert compile_network(fresh(), SHOWN, learns=False) is None
+    libraries = list((tmp_path / "compiled").rglob("*.so"))
+    assert libraries
+    for path in libraries:
+        path.unlink()  # it is open in this process: another file takes its name
+        path.write_bytes(b"half")
+    torch._dynamo.reset()
+    with changes.left_alone():  # torch.compile's own marks are no plugin's
+        assert compile_network(fresh(), SHOWN, learns=False) is None
 
 
 def test_auto_compiles_where_the_work_takes_twenty_times_as_long_and_a_compiler_is_here(monkeypatch):
