@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import torch
 
     from ddpmkit.plugin.interfaces import Images
-    from ddpmkit.study.trained import Trained
     from ddpmkit.study.work import Work
     from ddpmkit.training.config import TrainConfig
 
@@ -32,8 +31,10 @@ def prepare_training(w: Work, net: torch.nn.Module, config: TrainConfig, images:
     told, kept = w.folder / "network.json", w.folder / "ckpt"
     begun = (files.read_sealed(told) or {}).get("network") if checkpoint.newest(kept) is not None else None
     seen = config.steps * config.batch_size * (1 + BACKWARDS)
-    # Counted on a copy: a norm's running mean must not see the image.
-    operations = lambda: float(seen * flops(ema.average_of(net), images, w.device))  # noqa: E731
+
+    def operations() -> float:  # counted on a copy: a norm's running mean must not see the image
+        return float(seen * flops(ema.average_of(net), images, w.device))
+
     compiles = begun == COMPILED
     if begun is None:
         compiles = wanted(w.options.compile, net, operations, w.device, learns=True)
@@ -46,18 +47,30 @@ def prepare_training(w: Work, net: torch.nn.Module, config: TrainConfig, images:
     w.ran["network"] = ran if begun in (None, ran) else f"{begun}, then {ran}"
 
 
-def prepare_evaluation(w: Work, network: Trained, batch: int, precision: str) -> None:
-    """Compile a trained network for the passes of a stage, where that is asked for or pays; say which ran."""
+def prepare_evaluation(
+    w: Work,
+    net: torch.nn.Module,
+    trained: str,
+    images: Images,
+    classes: int | None,
+    *,
+    batch: int,
+    precision: str,
+) -> None:
+    """Compile the network of a finished training for the passes of a stage, if asked or worth it; say which ran."""
     from ddpmkit import device as devices
     from ddpmkit.compiling import wanted
     from ddpmkit.study.records import TrainRecord
 
-    record = w.store.record(TrainRecord, network.id)
-    operations = lambda: w.stage.work * float(record.flops) if record is not None else 0.0  # noqa: E731
-    compiles = wanted(w.options.compile, network.net, operations, w.device, learns=False)
+    record = w.store.record(TrainRecord, trained)
+
+    def operations() -> float:
+        return w.stage.work * float(record.flops) if record is not None else 0.0
+
+    compiles = wanted(w.options.compile, net, operations, w.device, learns=False)
     within = partial(devices.autocast, w.device, precision)
-    shown = zeros([batch], network.images, network.classes, w.device)
-    w.ran["network"] = _prepare(w, network.net, compiles, shown, within, learns=False)
+    shown = zeros([batch], images, classes, w.device)
+    w.ran["network"] = _prepare(w, net, compiles, shown, within, learns=False)
 
 
 def _prepare(

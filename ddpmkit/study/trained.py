@@ -87,7 +87,9 @@ def trained_for(spec: OfNetwork, w: Work, *, data: str | None = None) -> Trained
     found = load_trained(w.store, w.registry, spec.train, recipe, ema=spec.ema, sigma=sigma, device=w.device)
     if data not in (None, found.spec.data):
         raise DdpmkitError(f"training {spec.train[:12]} is of other data", "run the study again")
-    prepare_evaluation(w, found, spec.batch, spec.eval_precision)
+    prepare_evaluation(
+        w, found.net, found.id, found.images, found.classes, batch=spec.batch, precision=spec.eval_precision
+    )
     return found
 
 
