@@ -117,9 +117,9 @@ def _along_the_way(records: Records) -> Iterator[Chart]:
     for number, kind in enumerate(kinds):
         losses = {name: drawn for name, drawn in recorded.loss.items() if recorded.kinds[name] == kind}
         alt = "Training loss by step, a colour a training, a thin line a seed."
-        title = f"Loss by step, {kind}" if kind and len(kinds) > 1 else "Loss by step"
+        of = f", {kind}" if kind and len(kinds) > 1 else ""
         stem = "training" + (f"-{number + 1}" if number else "")
-        yield Chart(stem, "training", title, alt, lines(losses, "step", "loss", "log"))
+        yield Chart(stem, "training", f"Loss by step{of}", alt, lines(losses, "step", f"loss{of}", "log"))
     if recorded.bits:
         alt = "Bits per dimension of each step's term of the bound."
         figure = lines(recorded.bits, "t", "bits/dim", "log", "log")
