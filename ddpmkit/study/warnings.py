@@ -10,6 +10,7 @@ from ddpmkit.plugin.interfaces import Features, Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Study
 from ddpmkit.study.grids import in_ranges
+from ddpmkit.study.values import canonical
 
 
 def seeds_warning(study: Study) -> str | None:
@@ -28,9 +29,9 @@ def seeds_warning(study: Study) -> str | None:
 def features_warning(study: Study, images: Images, registry: Registry) -> str | None:
     """Return what to say where the data set's own extractors were taken and another was made for such images."""
     shape, default = tuple(images.train.shape[1:]), registry.build("dataset", study.base.dataset).default_features
-    asked = {spec.parse(text)[0] for text in study.features}
-    if asked != {spec.parse(text)[0] for text in default}:
+    if study.features != tuple(canonical("features", text, registry) for text in default):
         return None  # somebody chose
+    asked = {spec.parse(text)[0] for text in study.features}
     kind = (shape, images.levels)
     fits = [e.name for e in registry.builtin("features") if issubclass(e.cls, Features) and e.cls.made_for == kind]
     better = next((name for name in fits if name not in asked), None)

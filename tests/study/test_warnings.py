@@ -73,6 +73,7 @@ def test_who_chose_is_not_warned_and_neither_are_others(tmp_path: Path, few_digi
     data = images(tmp_path / "a.npz", (28, 28))
     assert said(dataset=data, metrics="fd", samples=40, features="mnist") == []
     assert said(dataset=data, metrics="fd", samples=40, features="pixels") == []
+    assert said(dataset=data, metrics="fd", samples=40, features="pca:k=2") == []  # of the default's name alone
     assert said(dataset=data, metrics="nll") == []  # nothing is taken of features
     assert said(dataset=few_digits, metrics="fd", samples=40, features="digits") == []
     assert said(metrics="fd", samples=40) == []  # the digits' own default
