@@ -98,7 +98,7 @@ def _(
     return y, stats
 
 
-@torch.library.register_fake("ddpmkit::group_norm")
+@torch.library.register_fake("ddpmkit::group_norm")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, weight: Tensor, bias: Tensor, before: Tensor | None, scale: Tensor | None, shift: Tensor | None,
     *, groups: int, eps: float, silu: bool,
@@ -131,7 +131,7 @@ def _(
     return dx, parts.sum(1), rows  # the sum over images in torch's fixed order: no atomic addition
 
 
-@torch.library.register_fake("ddpmkit::group_norm_backward")
+@torch.library.register_fake("ddpmkit::group_norm_backward")  # type: ignore[untyped-decorator]
 def _(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, before: Tensor | None, scale: Tensor | None,
     shift: Tensor | None, stats: Tensor, *, groups: int, silu: bool,

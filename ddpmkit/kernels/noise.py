@@ -50,7 +50,7 @@ def _(k0: int, k1: int, index: Tensor, position: Tensor | None, where: int, coun
     return out
 
 
-@torch.library.register_fake("ddpmkit::normal")
+@torch.library.register_fake("ddpmkit::normal")  # type: ignore[untyped-decorator]
 def _(k0: int, k1: int, index: Tensor, position: Tensor | None, where: int, count: int) -> Tensor:
     return index.new_empty((len(index), count), dtype=torch.float32)
 
@@ -70,7 +70,7 @@ def _(k0: int, k1: int, index: Tensor, where: int) -> Tensor:
     return out
 
 
-@torch.library.register_fake("ddpmkit::uniform")
+@torch.library.register_fake("ddpmkit::uniform")  # type: ignore[untyped-decorator]
 def _(k0: int, k1: int, index: Tensor, where: int) -> Tensor:
     return torch.empty(index.shape, dtype=torch.float64, device=index.device)
 
