@@ -159,7 +159,8 @@ def test_images_larger_than_a_tile(each_way, form):
 def test_bfloat16_in_and_out_is_rounded_once(each_way, form):
     found = outcome(each_way, (2, 6, 3, 5), 2, ("scale", "shift"), form, torch.bfloat16)
     assert found[1][0].dtype == found[1][1].dtype == torch.bfloat16
-    assert furthest([found[0][:1], found[1][:1]]) < 2**-8
+    # Half a unit in the last place; the interpreter cuts what a GPU rounds, which is a whole one.
+    assert furthest([found[0][:1], found[1][:1]]) <= (2**-7 if HERE == "cpu" else 2**-8)
     assert furthest(found) < 2e-2  # dy is rounded too
 
 
