@@ -4,6 +4,7 @@
 # make test-browser   opens the report's page in a real Chromium
 # make test-plugins   checks the packages in plugins/, in an environment of their own
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
+# make test-kernels   every Triton kernel against its eager twin, on a GPU or by Triton's interpreter
 # make test-oracles-distances   compares with torch-fidelity, pytorch-fid, torchmetrics and prdc; several GB
 
 PYTHON ?= python3
@@ -13,12 +14,13 @@ READY := $(VENV)/.ready
 ORACLES := .venv-oracles
 DISTANCES := .venv-distances
 PLUGINS := .venv-plugins
+KERNELS := .venv-kernels
 TENSORBOARD := plugins/ddpmkit-tensorboard
 # A process a core. A file stays in one process, so that what its tests share is made once.
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate test test-browser test-plugins test-oracles test-oracles-distances lint types unit quick slow install reference clean
+.PHONY: ablate test test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -83,6 +85,17 @@ $(PLUGINS)/.ready: pyproject.toml constraints.txt $(TENSORBOARD)/pyproject.toml 
 		--constraint $(TENSORBOARD)/constraints.txt --editable ".[dev]" --editable ./$(TENSORBOARD)
 	touch $(PLUGINS)/.ready
 
+# The fused kernels. On a GPU torch brings its own triton, and the newest that fits is taken; elsewhere they are interpreted,
+# and compiled for GPUs that are not there.
+test-kernels: $(KERNELS)/.ready
+	$(KERNELS)/bin/pytest tests/kernels
+
+$(KERNELS)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(KERNELS)
+	$(KERNELS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable ".[dev,kernels]"
+	touch $(KERNELS)/.ready
+
 # The committed study: run it, and copy its small outputs; never weights.
 reference: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid --name digits-schedules
@@ -99,4 +112,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) $(ORACLES) $(DISTANCES) $(PLUGINS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(ORACLES) $(DISTANCES) $(PLUGINS) $(KERNELS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from ddpmkit.distances.resize import Resize
     from ddpmkit.distances.sliced import sliced_wasserstein
     from ddpmkit.distances.two_sample import no_two_sample_test, two_sample_test
+    from ddpmkit.kernels.group_norm import group_norm_silu
     from ddpmkit.pixels import quantise, to_pixels
     from ddpmkit.plugin.contract import event_problem
     from ddpmkit.study.loaded import load
@@ -116,6 +117,7 @@ __all__ = [
     "event_problem",
     "file_stamp",
     "folder_stamp",
+    "group_norm_silu",
     "hookimpl",
     "image_files",
     "inert",
@@ -170,6 +172,7 @@ _WHERE = {
     "sliced_wasserstein": "ddpmkit.distances.sliced",
     "no_two_sample_test": "ddpmkit.distances.two_sample",
     "two_sample_test": "ddpmkit.distances.two_sample",
+    "group_norm_silu": "ddpmkit.kernels.group_norm",
     "quantise": "ddpmkit.pixels",
     "to_pixels": "ddpmkit.pixels",
     "load": "ddpmkit.study.loaded",

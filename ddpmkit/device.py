@@ -17,7 +17,9 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from ddpmkit import kernels
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.randomness import differing
 
 
 def resolve(name: str) -> torch.device:
@@ -184,6 +186,8 @@ def fingerprint(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_format": "channels_last" if device.type in ("cuda", "cpu") else "contiguous",
         "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "kernels": kernels.said(device),
+        "noise": differing(device) if kernels.fused(device) else None,
         "optimizer": "fused" if device.type in ("cuda", "cpu", "mps") else "foreach",
     }
 

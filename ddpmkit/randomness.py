@@ -6,6 +6,7 @@ same bits on every device, for any subset of indices in any order, with no state
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import random
@@ -15,6 +16,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
+
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.kernels import fused, noise
 
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85  # key increments
@@ -74,6 +78,10 @@ def philox(key: Key, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> tuple[Te
 
 def uniform(key: Key, index: Tensor, position: int = 0) -> Tensor:
     """Return u in [0, 1), float64 (float32 where the device has no float64), one for each int64 index below 2^32."""
+    return noise.uniform(*key, index, position) if fused(index.device) else _uniform(key, index, position)
+
+
+def _uniform(key: Key, index: Tensor, position: int) -> Tensor:
     zero = torch.zeros_like(index)
     w0, w1, _, _ = philox(key, zero, index, zero + position, zero)
     if _wide(index.device) is torch.float32:
@@ -92,6 +100,16 @@ def normal(key: Key, index: Tensor, shape: tuple[int, ...], position: int | Tens
         position: Which draw of that sample, an int or int64 (B,); steps are counted from the noise end.
     """
     count = math.prod(shape)
+    if not fused(index.device):
+        flat = _normal(key, index, count, position)
+    elif isinstance(position, Tensor):
+        flat = noise.normal(*key, index, position, 0, count)
+    else:
+        flat = noise.normal(*key, index, None, position, count)
+    return flat.reshape(len(index), *shape)
+
+
+def _normal(key: Key, index: Tensor, count: int, position: int | Tensor) -> Tensor:
     blocks = -(-count // 4)
     block = torch.arange(blocks, device=index.device)[None, :]
     where = position[:, None] if isinstance(position, Tensor) else torch.full_like(index, position)[:, None]
@@ -101,7 +119,24 @@ def normal(key: Key, index: Tensor, shape: tuple[int, ...], position: int | Tens
     radius = torch.stack([w0, w2], -1).add_(1).to(wide).mul_(2.0**-32).log_().mul_(-2.0).sqrt_().float()
     angle = torch.stack([w1, w3], -1).to(wide).mul_(2.0 * math.pi * 2.0**-32).float()
     pairs = torch.stack([radius * angle.cos(), radius * angle.sin()], -1)
-    return pairs.reshape(len(index), 4 * blocks)[:, :count].reshape(len(index), *shape)
+    return pairs.reshape(len(index), 4 * blocks)[:, :count]
+
+
+@functools.cache
+def differing(device: torch.device) -> str:
+    """Say how many of 65,536 normals of the fused kernel differ in the last places from those of plain torch.
+
+    The logarithm, sine and cosine of two libraries may round differently; the words may not.
+
+    Raises:
+        DdpmkitError: when the kernel gives something else on this device.
+    """
+    key, index = stream_key(0, "kernels"), torch.arange(256, device=device)
+    fast, slow = noise.normal(*key, index, None, 1, 256), _normal(key, index, 256, 1)
+    exact = torch.equal(noise.uniform(*key, index, 1), _uniform(key, index, 1))
+    if not exact or not torch.allclose(fast, slow, rtol=1e-6, atol=1e-6):
+        raise DdpmkitError(f"the fused noise is wrong on {device}", "set DDPMKIT_KERNELS=eager")
+    return f"{int((fast != slow).sum())} of {fast.numel()} normals differ"
 
 
 def permutation(seed: int | str, n: int, epoch: int | Tensor, device: torch.device | str = "cpu") -> Tensor:

@@ -138,6 +138,20 @@ def test_training_steps_of_every_layer_stay_on_the_device_and_never_wait_for_it(
     assert run_training("simple", backbone=backbone) == 3
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("backbone", WHOLE[:2])
+def test_training_steps_of_fused_kernels_stay_on_the_device_and_never_wait_for_it(fake, backbone, monkeypatch):
+    monkeypatch.setenv("DDPMKIT_KERNELS", "triton")
+    monkeypatch.setattr("ddpmkit.kernels._version", lambda: "0")  # fake tensors need no triton
+    called = []
+    operator = torch.ops.ddpmkit.group_norm.default
+    monkeypatch.setattr(
+        torch.ops.ddpmkit.group_norm, "default", lambda *given, **how: called.append(0) or operator(*given, **how)
+    )
+    assert run_training("simple", backbone=backbone) == 3
+    assert len(called) > 30
+
+
 def test_training_steps_with_labels_stay_on_the_device_and_never_wait_for_it(fake):
     assert run_training("simple", backbone="unet:channels=4:mults=1", classes=CLASSES) == 3
 

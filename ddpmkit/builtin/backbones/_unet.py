@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ddpmkit import group_norm_silu
 from ddpmkit.builtin.backbones._layers import Labels, position_embedding, zero
 
 EPSILON = {"improved": 1e-5, "ho": 1e-6}  # GroupNorm's, by whose details they are
@@ -53,14 +54,14 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """(B, cin, H, W), (B, width) -> (B, cout, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        time = self.time(emb)[:, :, None, None]
+        h = self.conv1(group_norm_silu(self.norm1, x))
+        time = self.time(emb)
         if self.scales:
             scale, shift = time.chunk(2, dim=1)
-            h = self.norm2(h) * (1 + scale) + shift
+            h = group_norm_silu(self.norm2, h, scale=scale, shift=shift)
         else:
-            h = self.norm2(h + time)
-        out: Tensor = self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+            h = group_norm_silu(self.norm2, h, before=time)
+        out: Tensor = self.skip(x) + self.conv2(self.dropout(h))
         return out
 
 
@@ -76,7 +77,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
         b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2)
+        qkv = (
+            self.qkv(group_norm_silu(self.norm, x, silu=False))
+            .reshape(b, 3, self.heads, c // self.heads, h * w)
+            .transpose(-1, -2)
+        )
         mixed = F.scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
         out: Tensor = x + self.proj(mixed.transpose(-1, -2).reshape(b, c, h, w))
         return out
@@ -178,7 +183,7 @@ class UNetModule(nn.Module):
                 h = self.run(layer, h, emb, skips.pop())
             else:
                 h = layer(F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        out: Tensor = self.conv_out(F.silu(self.norm_out(h)))
+        out: Tensor = self.conv_out(group_norm_silu(self.norm_out, h))
         return F.pixel_shuffle(out, self.patch) if self.patch > 1 else out
 
     def run(self, level: Level, *given: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ from ddpmkit.report.read.frames import Records
 from ddpmkit.report.show.markdown import escape
 from ddpmkit.study.store import Store
 
-FINGERPRINT = ("device", "device_name", "cpu_capability", "threads", "torch", "numpy", "cuda", "memory_format")
+FINGERPRINT = (
+    "device", "device_name", "cpu_capability", "threads", "torch", "numpy", "cuda", "memory_format", "kernels"
+)  # fmt: skip
 
 
 def card(records: Records) -> dict[str, Any]:
