@@ -27,6 +27,7 @@ def prepare_training(w: Work, net: torch.nn.Module, config: TrainConfig, images:
     from ddpmkit import device as devices
     from ddpmkit.compiling import COMPILED, wanted
     from ddpmkit.training import checkpoint, ema
+    from ddpmkit.training.loop import set_dropout
 
     told, kept = w.folder / "network.json", w.folder / "ckpt"
     begun = (files.read_sealed(told) or {}).get("network") if checkpoint.newest(kept) is not None else None
@@ -41,6 +42,7 @@ def prepare_training(w: Work, net: torch.nn.Module, config: TrainConfig, images:
     sizes = {config.micro_batch, config.batch_size % config.micro_batch} - {0}
     within = partial(devices.autocast, w.device, config.precision)
     net.train()
+    set_dropout(net, config.dropout)  # a rate is part of what is compiled
     shown = zeros(sorted(sizes, reverse=True), images, classes, w.device)
     ran = _prepare(w, net, compiles, shown, within, learns=True)
     files.write_sealed(told, {"network": ran})
