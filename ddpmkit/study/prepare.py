@@ -86,6 +86,7 @@ class Prepared:
     registry: Registry
     todo: tuple[Stage[Any], ...]
     run_options: RunOptions
+    probed: bool = True  # whether networks were tried, and may be timed
 
     @property
     def folder(self) -> Path:
@@ -99,6 +100,7 @@ def prepare(
     out: str | Path = "results",
     registry: Registry | None = None,
     run_options: RunOptions | None = None,
+    probe: bool = True,
 ) -> Prepared:
     """Plan a study and find what of it is to be done. Writes nothing but decoded data.
 
@@ -107,6 +109,8 @@ def prepare(
         out: The results folder.
         registry: The components to choose from.
         run_options: Workers, device and the like.
+        probe: Whether networks are built and extractors loaded, to say now what can't work; without, a plan of built-in
+            components imports no torch, and reads no pixel of data that were read before or say what it needs to know.
 
     Raises:
         DdpmkitError: when anything about the request is wrong.
@@ -121,10 +125,13 @@ def prepare(
         overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
         stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
         given = {**stored, **given}
-    return prepare_study(make_study(given, registry), out=out, registry=registry, run_options=run_options)
+    study = make_study(given, registry)
+    return prepare_study(study, out=out, registry=registry, run_options=run_options, probe=probe)
 
 
-def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_options: RunOptions) -> Prepared:
+def prepare_study(
+    study: Study, *, out: str | Path, registry: Registry, run_options: RunOptions, probe: bool = True
+) -> Prepared:
     """Plan a study that has been read, and find what of it is to be done. Writes nothing but decoded data.
 
     Raises:
@@ -136,18 +143,18 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_opti
     store = Store(files.home(out))
     store.check_format()
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
-        plan = make_plan(study, registry, store)
+        plan = make_plan(study, registry, store, pixels=probe)
         study = plan.study  # without the metrics that nobody asked for and these data don't allow
         check_name_is_free(study, store)
         todo = _todo(plan, store)
-        if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
+        if probe and (any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry)):
             _try_parts(plan, registry)
     plan.data = keep(plan.data)  # of a plan that holds: what is refused leaves nothing behind
     for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
         print(text, file=sys.stderr)
     for text in [*plan.notes, *moved_since(plan, store)]:
         print(f"note: {text}", file=sys.stderr)
-    return Prepared(study, plan, store, registry, todo, run_options)
+    return Prepared(study, plan, store, registry, todo, run_options, probe)
 
 
 def excluded_lines(plan: Plan) -> list[str]:
