@@ -86,7 +86,7 @@ def test_data_that_were_read_once_are_not_read_again(tmp_path: Path, monkeypatch
         raise AssertionError("a pixel was read")
 
     monkeypatch.setattr("ddpmkit.builtin.datasets.npz.Npz.load", watched)
-    monkeypatch.setattr("ddpmkit.distances.copies.no_copy_check", watched)
+    monkeypatch.setattr(ddpmkit, "no_copy_check", watched)
     again = prepare(asked, out=tmp_path, registry=registry, probe=False)
     assert opened == []
     assert list(again.plan.stages) == list(first.plan.stages)
