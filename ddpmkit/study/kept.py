@@ -79,28 +79,29 @@ class Data:
         images = Images(train, validation, test, outline.levels, labels if outline.classes else {})
         return cls(images, outline.fingerprint, outline.least, outline.most, outline.second_moment)
 
-    def remembered(self, question: Any, ask: Callable[[], str | None], *, keep: bool = True) -> str | None:
-        """Return the answer to a question about these data, asked once where they are kept; JSON names the question.
-
-        Without ``keep`` what is asked is not remembered, as of one who does not look at the pixels.
-        """
-        name = files.sha256(files.canonical([self.fingerprint, question]).encode())
+    def remembered(self, question: Any, ask: Callable[[], str | None]) -> str | None:
+        """Return the answer to a question about these data, asked once where they are kept; JSON names the question."""
+        name = self._named(question)
         if self.place is None:
-            if not keep:
-                return ask()
             if name not in self.answers:
                 self.answers[name] = ask()
             return self.answers[name]
         path = _answer(self.place, name)
         known = files.read_sealed(path)
         if known is None or "answer" not in known:
-            if not keep:
-                return ask()
             known = {"answer": ask()}
             with contextlib.suppress(OSError):  # it is asked again
                 files.write_sealed(path, known)
         answer: str | None = known["answer"]
         return answer
+
+    def recalled(self, question: Any, ask: Callable[[], str | None]) -> str | None:
+        """Return the answer that is kept, or else one that is not worth keeping, as it was given without the pixels."""
+        known = files.read_sealed(_answer(self.place, self._named(question))) if self.place is not None else None
+        return ask() if known is None or "answer" not in known else known["answer"]
+
+    def _named(self, question: Any) -> str:
+        return files.sha256(files.canonical([self.fingerprint, question]).encode())
 
 
 def find_data(

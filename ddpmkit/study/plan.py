@@ -269,7 +269,8 @@ def _feasible(
 
             # A plugin's answer may change with what it reads; a built-in one's is that of its version.
             question = ["why not", registry.identity(metric), count, n_reference, *(["flip"] if flip else [])]
-            reason = data.remembered(question, ask, keep=pixels) if registry.is_builtin(metric) else ask()
+            find = data.remembered if pixels else data.recalled
+            reason = find(question, ask) if registry.is_builtin(metric) else ask()
             if reason:
                 reasons.setdefault(text, reason)
     kept = tuple(m for m in study.metrics if m not in reasons)
