@@ -89,7 +89,7 @@ CIFAR_DRY = replace(
            "up_block_types": ("AttnUpBlock2D", "UpBlock2D")},
     ),
     ddpm_pytorch={"dim": 32, "dim_mults": (1, 1)},
-    batch=4, steps=2, drawn=4, evaluations=2,
+    batch=2, steps=2, drawn=2, evaluations=2,
 )  # fmt: skip
 CASES = {case.name: case for case in (DIGITS, MNIST, CIFAR, CIFAR_DRY)}
 

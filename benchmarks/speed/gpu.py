@@ -65,7 +65,7 @@ def main(blocks: int, to: Path, *, dry: bool = False, peers: bool = True, second
 
     where = Where(
         device="cuda" if gpu else "cpu", threads=1, small=not gpu, blocks=blocks if gpu else min(blocks, 2), by="wall",
-        patience=0.35 * seconds, together=gpu,
+        patience=0.35 * seconds if gpu else 600.0, together=gpu,
     )  # fmt: skip
     told = table.circumstances(where.device)
     training, sampling, default = races(gpu=gpu, peers=peers)

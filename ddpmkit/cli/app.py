@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ddpmkit import __version__
-from ddpmkit.cli import bound, components, evaluate, plots, reports, studies
+from ddpmkit.cli import bench, bound, components, evaluate, plots, reports, studies
 from ddpmkit.cli.options import PLUGIN_HELP, Global
 
 app = typer.Typer(
@@ -49,3 +49,4 @@ bound.register(app)
 reports.register(app)
 components.register(app)
 plots.register(app)
+bench.register(app)
