@@ -3,6 +3,8 @@
 # make quick    the tests for the inner loop: every room, no study that trains, no simulation
 # make test-browser   opens the report's page in a real Chromium
 # make test-plugins   checks the packages in plugins/, in an environment of their own
+# make bench    times ddpmkit beside diffusers and denoising-diffusion-pytorch on one CPU thread, in their environment
+# make bench-gpu      the same on a GPU with what is installed, within six minutes; DRY=1, or no GPU: a dry run on the CPU
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
 # make test-kernels   every Triton kernel against its eager twin, on a GPU or by Triton's interpreter
 # make test-oracles-distances   compares with torch-fidelity, pytorch-fid, torchmetrics and prdc; several GB
@@ -20,7 +22,7 @@ TENSORBOARD := plugins/ddpmkit-tensorboard
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate test test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean
+.PHONY: ablate bench bench-gpu test test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -65,6 +67,18 @@ $(DISTANCES)/.ready: pyproject.toml
 	$(DISTANCES)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1 \
 		torch-fidelity==0.4.0 pytorch-fid==0.3.0 torchmetrics==1.9.0 prdc==0.2 transformers --editable ".[dev]"
 	touch $(DISTANCES)/.ready
+
+# Fetches nothing that make test-oracles does not. BLOCKS=2 ONLY="8x8, training" is the shortest run of use.
+BLOCKS ?= 5
+ONLY ?=
+bench: $(ORACLES)/.ready
+	$(ORACLES)/bin/python benchmarks/speed cpu --blocks $(BLOCKS) $(if $(ONLY),--only "$(ONLY)")
+
+# Needs no network: it runs in whatever environment PYTHON is of, in which ddpmkit's own packages are; peers that are
+# not there have a row that says so. make bench-gpu PYTHON=.venv-oracles/bin/python has them.
+DRY ?=
+bench-gpu:
+	PYTHONPATH=. $(PYTHON) benchmarks/speed gpu --blocks $(BLOCKS) $(if $(DRY),--dry)
 
 # The report's page in a real Chromium, which is installed where there is apt and the right to use it.
 test-browser: $(READY)

@@ -9,37 +9,6 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.places import MOST_READ, file_stamp, names_in, unread, what_is_at
-from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
-from ddpmkit.plugin.hookspecs import hookimpl
-from ddpmkit.plugin.interfaces import (
-    SPLITS,
-    Array,
-    Backbone,
-    Dataset,
-    Denoise,
-    Denoised,
-    Executor,
-    Factors,
-    Features,
-    Images,
-    ImageSize,
-    Levels,
-    Measurement,
-    Metric,
-    Noise,
-    Prediction,
-    Sampler,
-    Schedule,
-    Sets,
-    Sigma,
-    Weighting,
-)
-from ddpmkit.plugin.parameters import param
-from ddpmkit.plugin.tables import Tables
-from ddpmkit.text import inert
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -61,12 +30,43 @@ if TYPE_CHECKING:
     from ddpmkit.distances.resize import Resize
     from ddpmkit.distances.sliced import sliced_wasserstein
     from ddpmkit.distances.two_sample import no_two_sample_test, two_sample_test
+    from ddpmkit.errors import DdpmkitError
     from ddpmkit.kernels.group_norm import group_norm_silu
     from ddpmkit.pixels import quantise, to_pixels
+    from ddpmkit.places import MOST_READ, file_stamp, names_in, unread, what_is_at
     from ddpmkit.plugin.contract import event_problem
+    from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
+    from ddpmkit.plugin.hookspecs import hookimpl
+    from ddpmkit.plugin.interfaces import (
+        SPLITS,
+        Array,
+        Backbone,
+        Dataset,
+        Denoise,
+        Denoised,
+        Executor,
+        Factors,
+        Features,
+        Images,
+        ImageSize,
+        Levels,
+        Measurement,
+        Metric,
+        Noise,
+        Outline,
+        Prediction,
+        Sampler,
+        Schedule,
+        Sets,
+        Sigma,
+        Weighting,
+    )
+    from ddpmkit.plugin.parameters import param
+    from ddpmkit.plugin.tables import Tables
     from ddpmkit.study.loaded import load
     from ddpmkit.study.one import run_one, with_components
     from ddpmkit.study.runner import Outcome
+    from ddpmkit.text import inert
 
 __version__ = "0.1.0"
 
@@ -95,6 +95,7 @@ __all__ = [
     "Measurement",
     "Metric",
     "Noise",
+    "Outline",
     "Pool",
     "Prediction",
     "Resize",
@@ -145,8 +146,15 @@ __all__ = [
     "with_components",
 ]
 
-# Loaded when first asked for; some of them load numpy or torch.
-_WHERE = {
+# Loaded when first asked for: a command's help needs none of them, and some load numpy or torch.
+_WHERE = {  # and what is not named here, the kinds and what they are given, in plugin/interfaces.py
+    "DdpmkitError": "ddpmkit.errors",
+    **dict.fromkeys(["MOST_READ", "file_stamp", "names_in", "unread", "what_is_at"], "ddpmkit.places"),
+    **dict.fromkeys(["Emit", "Event", "Job", "Pool", "ShouldStop", "Task"], "ddpmkit.plugin.execution"),
+    "hookimpl": "ddpmkit.plugin.hookspecs",
+    "param": "ddpmkit.plugin.parameters",
+    "Tables": "ddpmkit.plugin.tables",
+    "inert": "ddpmkit.text",
     "DAMAGE": "ddpmkit.damage",
     "betas_from_alpha_bars": "ddpmkit.diffusion.alpha_bars",
     "Clip": "ddpmkit.diffusion.clipping",
@@ -184,9 +192,9 @@ _WHERE = {
 if not TYPE_CHECKING:  # a type checker sees the imports above, and that there is nothing else
 
     def __getattr__(name: str) -> Any:
-        if name not in _WHERE:
+        if name not in __all__:
             raise AttributeError(f"module 'ddpmkit' has no attribute '{name}'")
-        globals()[name] = value = getattr(importlib.import_module(_WHERE[name]), name)
+        globals()[name] = value = getattr(importlib.import_module(_WHERE.get(name, "ddpmkit.plugin.interfaces")), name)
         return value
 
 

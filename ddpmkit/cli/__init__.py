@@ -15,7 +15,7 @@ from ddpmkit.text import one_line
 from ddpmkit.text.plain import speakable
 
 if TYPE_CHECKING:
-    from ddpmkit.cli.options import Global
+    from ddpmkit.cli.given import Global
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,13 +42,14 @@ def entry() -> None:
 def _run(args: list[str]) -> int:
     import typer
 
-    from ddpmkit.cli.app import app
-    from ddpmkit.cli.options import Global
+    from ddpmkit.cli.app import application
+    from ddpmkit.cli.given import Global
 
     # Whatever a terminal or pipe can't show goes out as something plainer, never as an error.
     speakable(data(), sys.stdout, sys.stderr)
     options = Global(argv=tuple(args))
     try:
+        app = application(args)
         code = app(args or ["--help"], standalone_mode=False, obj=options, prog_name="ddpmkit")
         if data() is not None:  # None where it was closed before we were started
             data().flush()

@@ -1,23 +1,66 @@
-"""The application: global options, and one thin file a command group."""
+"""The application: global options, and one thin file a command group, loaded when one of its commands is asked for."""
 
 from __future__ import annotations
 
+import importlib
+import os
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from ddpmkit import __version__
-from ddpmkit.cli import ask, bound, components, evaluate, manage, plots, reports, sample, studies
-from ddpmkit.cli.options import PLUGIN_HELP, Global
+from ddpmkit.cli.given import PLUGIN_HELP, Global
 
-app = typer.Typer(
-    name="ddpmkit",
-    help="Which DDPM design choice is better, by how much, and can you believe it?",
-    add_completion=True,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+# Command -> the file that has it, and what the list of commands says of it: its docstring's first line.
+COMMANDS = {
+    "ablate": ("studies", "Train, sample, score and compare every cell of a grid. What is done is not done again."),
+    "status": ("studies", "How far a study is, who is at work on it, and what went wrong."),
+    "evaluate": ("evaluate", "Score any images against any reference."),
+    "likelihood": ("bound", "Bound the negative log-likelihood of one training."),
+    "report": ("reports", "Show a study again from its records, in any form."),
+    "ls": ("components", "List the components, with their parameters and defaults."),
+    "show": ("components", "Show a component (formula, parameters, code) or a setting."),
+    "plugins": ("components", "List the plugins: what each brings, and what is wrong."),
+    "plot": ("plots", "Draw schedules, the forward or reverse process, or classes."),
+    "sample": ("sample", "Draw images from a trained cell of a study."),
+    "studies": ("manage", "List studies; rename one, throw one away, take one back."),
+    "gc": (
+        "manage",
+        "Move what no study needs to the trash, and earlier checkpoints of finished trainings; empty old trash.",
+    ),
+    "why": (
+        "ask",
+        "What a stage is, which studies and cells need it, how it stands, what it reads, what its id is made of.",
+    ),
+    "diff": ("ask", "What made the ids of two stages differ."),
+    "bench": ("bench", "Time a training to a fixed NLL and a fixed FD."),
+}
+
+
+def application(words: Sequence[str]) -> typer.Typer:
+    """Build the application for a command line: of a command that is not among its words only the name is there."""
+    app = typer.Typer(
+        name="ddpmkit",
+        help="Which DDPM design choice is better, by how much, and can you believe it?",
+        add_completion=True,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(options)
+    every = "_DDPMKIT_COMPLETE" in os.environ  # a shell asks for the options of a command
+    wanted = dict.fromkeys(file for name, (file, _) in COMMANDS.items() if every or name in words)
+    for name, (file, summary) in COMMANDS.items():
+        if file not in wanted:
+            app.command(name, help=summary)(_elsewhere)
+    for file in wanted:
+        importlib.import_module(f"ddpmkit.cli.{file}").register(app)
+    return app
+
+
+def _elsewhere() -> None:
+    """Stand in for a command that nobody asked for."""
 
 
 def _version(value: bool) -> None:
@@ -26,7 +69,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     context: typer.Context,
     plugin: Annotated[list[str] | None, typer.Option("-p", "--plugin", help=PLUGIN_HELP, show_default=False)] = None,
@@ -41,14 +83,3 @@ def options(
     global_options: Global = context.obj
     global_options.plugins, global_options.installed = plugin or [], not no_plugins
     global_options.strict, global_options.verbose = strict_plugins, verbose
-
-
-studies.register(app)
-evaluate.register(app)
-bound.register(app)
-reports.register(app)
-components.register(app)
-plots.register(app)
-sample.register(app)
-manage.register(app)
-ask.register(app)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ddpmkit.cli.console import print_rows
 from ddpmkit.cli.streams import data
@@ -27,7 +27,7 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
     plan, study = prepared.plan, prepared.study
     guess = estimate(prepared)
     todo = {s.id for s in prepared.todo}
-    kinds = {}
+    kinds: dict[str, dict[str, Any]] = {}
     for kind in kinds_of(plan.stages.values()):
         stages = [s for s in plan.stages.values() if s.kind == kind]
         left = sum(s.id in todo for s in stages)
@@ -53,7 +53,7 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
         "stages",
         ("stage", "total", "cached", "to run", "each", "together"),
         [
-            (kind, str(k["total"]), str(k["cached"]), str(k["to_run"]), clock(k["each"]), clock(k["together"]))
+            (kind, str(k["total"]), str(k["cached"]), str(k["to_run"]), _clock(k["each"]), _clock(k["together"]))
             for kind, k in kinds.items()
         ],
         titled=True,
@@ -64,7 +64,14 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
             f"shared: {results} results need {trainings} trainings; what only sampling sees retrains nothing",
             file=sys.stderr,
         )
+    if guess.seconds is None:
+        print(f"estimate: {guess.basis}; without --no-probe a few steps of it are timed", file=sys.stderr)
+        return
     print(f"estimate: {clock(guess.seconds)} with {guess.jobs} workers, {guess.basis}", file=sys.stderr)
+
+
+def _clock(seconds: float | None) -> str:
+    return "-" if seconds is None else clock(seconds)
 
 
 def axis_rows(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:

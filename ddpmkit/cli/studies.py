@@ -155,6 +155,14 @@ def ablate(
         bool,
         typer.Option("--dry-run", "-n", help="Print the plan and an estimate; run nothing", rich_help_panel=RUNNING),
     ] = False,
+    no_probe: Annotated[
+        bool,
+        typer.Option(
+            "--no-probe",
+            help="With --dry-run: build no network and time none, read no image whose hash is known; imports no torch",
+            rich_help_panel=RUNNING,
+        ),
+    ] = False,
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -165,6 +173,10 @@ def ablate(
     from ddpmkit.study.study_name import NameTakenError
 
     given: Global = context.obj
+    if no_probe and not dry_run:
+        raise DdpmkitError(
+            "--no-probe is of a dry run: what is run is tried first", "ddpmkit ablate --dry-run --no-probe"
+        )
     settings = {
         "study": study, "schedules": schedules, "sigmas": sigmas, "weightings": weightings, "backbones": backbones,
         "samplers": samplers, "predictions": predictions, "guidances": guidances, "timesteps": timesteps,
@@ -178,7 +190,9 @@ def ablate(
     }  # fmt: skip
     run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile)
     try:
-        prepared = prepare(settings, out=out, registry=given.registry(plugin), run_options=run_options)
+        prepared = prepare(
+            settings, out=out, registry=given.registry(plugin), run_options=run_options, probe=not no_probe
+        )
         if not dry_run:
             prepared = enter(prepared)
     except NameTakenError as taken:

@@ -5,7 +5,7 @@ Labels are int64 from 0; of K classes, the label K says that there is none, as H
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,15 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpmkit.diffusion.classes import classes_of as classes_of
 from ddpmkit.randomness import Key, stream_key, uniform
 
 SampleLabels = Literal["data", "balanced"]
 LabelOf = Callable[[Tensor], Tensor]  # indices of samples, int64 (B,) -> their labels, int64 (B,)
-
-
-def classes_of(labels: Mapping[str, np.ndarray[Any, Any]]) -> int:
-    """Return K, one more than the largest label of any split; 0 where there are no labels."""
-    return max((int(of_split.max()) + 1 for of_split in labels.values() if len(of_split)), default=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -260,6 +260,20 @@ class Images:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a plan needs to know of a data set's images; with it ``ablate --dry-run --no-probe`` reads none of them."""
+
+    fingerprint: str  # Images.fingerprint() of what load gives
+    shape: tuple[int, int, int]  # (C, H, W)
+    counts: tuple[int, int, int]  # images of train, validation, test
+    levels: int
+    classes: int  # one more than the largest label; 0 without labels
+    least: int  # lowest and highest level of the training images
+    most: int
+    second_moment: float  # mean square of the training images' pixels in [-1, 1]
+
+
 class Dataset(Component):
     """Images to learn from."""
 
@@ -278,6 +292,13 @@ class Dataset(Component):
 
         Such as :func:`ddpmkit.file_stamp` of all files. Where it is not None, a study decodes the images once and keeps
         them in its store; by default they are loaded anew by every process.
+        """
+        return None
+
+    def outline(self) -> Outline | None:
+        """Return, without reading a pixel, what a plan needs to know of the images; None where only reading tells.
+
+        A dry run alone believes it: whatever runs reads the images.
         """
         return None
 

@@ -25,17 +25,17 @@ PROBE = 3  # timed steps, after one to warm up
 class Guess:
     """Seconds for the whole run and for each kind of stage, and where the guess comes from."""
 
-    seconds: float
+    seconds: float | None  # None where the pace of a kind of stage is not known
     jobs: int
     basis: str
-    kinds: dict[str, dict[str, float]]  # kind -> each, together
+    kinds: dict[str, dict[str, float | None]]  # kind -> each, together
 
 
 def estimate(prepared: Prepared) -> Guess:
     """Estimate the time that the stages still to do will take.
 
     Seconds per unit of work come from finished stages of the same backbone in this store; where there are none, a few
-    steps of each backbone are timed on the device.
+    steps of each backbone are timed on the device, unless nothing was to be tried: their time is not known then.
     """
     store, plan = prepared.store, prepared.plan
     known: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -44,13 +44,21 @@ def estimate(prepared: Prepared) -> Guess:
         if record.get("state") == "done" and record.get("work") and record.get("seconds"):
             known[path.parts[-4], _backbone(record["how"])].append(record["seconds"] / record["work"])
     devices, workers = prepared.run_options.devices(), prepared.run_options.workers()
-    probed: dict[str, tuple[float, float]] = {}
-    seconds = {s.id: s.work * _pace(s, known, probed, prepared, devices[0]) for s in prepared.todo}
-    kinds = {}
+    probed: dict[str, tuple[float, float] | None] = {}
+    paces = {s.id: _pace(s, known, probed, prepared, devices[0]) for s in prepared.todo}
+    unknown = {i for i, pace in paces.items() if pace is None}
+    seconds = {s.id: s.work * (paces[s.id] or 0.0) for s in prepared.todo}
+    kinds: dict[str, dict[str, float | None]] = {}
     for kind in {s.kind for s in plan.stages.values()}:
         stages = [s for s in prepared.todo if s.kind == kind]
         each = float(np.mean([seconds[s.id] for s in stages])) if stages else 0.0
-        kinds[kind] = {"each": each, "together": makespan(stages, seconds, workers)}
+        told = unknown.isdisjoint(s.id for s in stages)
+        kinds[kind] = {
+            "each": each if told else None,
+            "together": makespan(stages, seconds, workers) if told else None,
+        }
+    if unknown:
+        return Guess(None, workers, "not timed: no finished stage here has this network", kinds)
     basis = f"from {PROBE} timed steps of the network" if probed else "from stages that ran here before"
     whole = makespan(prepared.todo, seconds, workers)
     return Guess(whole, workers, basis if prepared.todo else "nothing to do", kinds)
@@ -59,11 +67,11 @@ def estimate(prepared: Prepared) -> Guess:
 def _pace(
     stage: Stage[Any],
     known: dict[tuple[str, str], list[float]],
-    probed: dict[str, tuple[float, float]],
+    probed: dict[str, tuple[float, float] | None],
     prepared: Prepared,
     device: str,
-) -> float:
-    """Seconds per unit of work of a stage."""
+) -> float | None:
+    """Seconds per unit of work of a stage; None where they are not known and not to be found out."""
     name = _backbone(stage.recipe)
     if seen := known.get((stage.kind, name)):
         return float(np.median(seen))
@@ -71,7 +79,8 @@ def _pace(
         return 1e-4  # features of one image by a small network, sums over draws; a moment beside the rest
     if name not in probed:
         probed[name] = _remembered_probe(stage, prepared, device)
-    return probed[name][0 if stage.spec.cost == "training" else 1]
+    paces = probed[name]
+    return None if paces is None else paces[0 if stage.spec.cost == "training" else 1]
 
 
 def _backbone(recipe: dict[str, dict[str, object]]) -> str:
@@ -80,7 +89,7 @@ def _backbone(recipe: dict[str, dict[str, object]]) -> str:
     )
 
 
-def _remembered_probe(stage: Stage[Any], prepared: Prepared, device: str) -> tuple[float, float]:
+def _remembered_probe(stage: Stage[Any], prepared: Prepared, device: str) -> tuple[float, float] | None:
     """Time a network once on a machine, where there is a store that can remember it: it takes longer than all else."""
     settings = prepared.study.base
     shape, batches = prepared.plan.images.train.shape[1:], [settings.batch_size, settings.micro_batch]
@@ -89,6 +98,8 @@ def _remembered_probe(stage: Stage[Any], prepared: Prepared, device: str) -> tup
     path = root / "paces" / f"{files.sha256(files.canonical(asked).encode())}.json"
     known = files.read_sealed(path) or {}
     if "training" not in known or "pass" not in known:
+        if not prepared.probed:
+            return None
         learning, looking = _probe(stage, prepared, device)
         known = {"training": learning, "pass": looking}
         if root.is_dir():  # a dry run makes no store, though decoded images may have

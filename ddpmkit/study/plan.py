@@ -110,21 +110,22 @@ class Plan:
         }
 
 
-def make_plan(study: Study, registry: Registry, store: Store | None = None) -> Plan:
+def make_plan(study: Study, registry: Registry, store: Store | None = None, *, pixels: bool = True) -> Plan:
     """Expand a study into stages, and find out what is impossible before anything runs.
 
-    Where ``store`` is given, decoded images are taken from it.
+    Where ``store`` is given, decoded images are taken from it. Without ``pixels`` none is read of data that are
+    kept there or have an outline; what only pixels tell, as that all held-out images are copies, stays unsaid.
 
     Raises:
         DdpmkitError: when a component can't be built, does not go with another, or the data can't be read.
     """
     dataset = registry.build("dataset", study.base.dataset)
-    data = find_data(store, registry, dataset, again=True)
+    data = find_data(store, registry, dataset, again=True, outlined=not pixels)
     images = data.images
     cells = study.cells()
     if any(cell.settings.conditional for cell in cells):
         refuse_sparse(study.base.dataset, images.labels)
-    study, left_out = _feasible(study, cells, data, registry)
+    study, left_out = _feasible(study, cells, data, registry, pixels=pixels)
     plan = Plan(study, data, notes=[*images.notes, *left_out])
     scale = sliver(data.least, data.most, 0, images.levels - 1)
     if scale:
@@ -252,7 +253,9 @@ def _result(at: Place) -> Result:
     )
 
 
-def _feasible(study: Study, cells: Sequence[Cell], data: Data, registry: Registry) -> tuple[Study, list[str]]:
+def _feasible(
+    study: Study, cells: Sequence[Cell], data: Data, registry: Registry, *, pixels: bool
+) -> tuple[Study, list[str]]:
     """Return the study with the metrics that can be taken in every cell, and notes on those left out.
 
     Raises:
@@ -267,12 +270,15 @@ def _feasible(study: Study, cells: Sequence[Cell], data: Data, registry: Registr
             n_reference = len(images.test if split == "test" else images.train)
 
             def ask(metric: Metric = metric, count: int = count, n: int = n_reference, flip: bool = flip) -> str | None:
+                if not pixels:
+                    return why_not(metric, count, n)
                 train = shown_mirrored(images.train) if flip else images.train
                 return why_not(metric, count, n, train=train, heldout=images.test)
 
             # A plugin's answer may change with what it reads; a built-in one's is that of its version.
             question = ["why not", registry.identity(metric), count, n_reference, *(["flip"] if flip else [])]
-            reason = data.remembered(question, ask) if registry.is_builtin(metric) else ask()
+            find = data.remembered if pixels else data.recalled
+            reason = find(question, ask) if registry.is_builtin(metric) else ask()
             if reason:
                 reasons.setdefault(text, reason)
     kept = tuple(m for m in study.metrics if m not in reasons)

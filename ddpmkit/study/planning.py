@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ddpmkit.diffusion.classes import classes_of
+from ddpmkit.diffusion.prior_term import prior_bits
 from ddpmkit.diffusion.tables_for import (
     Array,
     Tables,
@@ -153,8 +155,6 @@ class Parts:
             Impossible: when two of them do not go together, with the reason.
             DdpmkitError: when one can't be built, or breaks its contract.
         """
-        from ddpmkit.diffusion.bound_terms import prior_bits  # loads torch, which a plan alone does not need at import
-
         registry = context.registry
         schedule, sigma, weighting, backbone, prediction, sampler = (
             registry.build(kind, getattr(s, kind))
@@ -237,8 +237,6 @@ def classes(s: Settings, images: Images) -> int | None:
     """Return how many classes a cell's network is told, 0 where the data have none; None where it is told none."""
     if not s.conditional:
         return None
-    from ddpmkit.diffusion.labels import classes_of
-
     return classes_of(images.labels)
 
 

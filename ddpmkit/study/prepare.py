@@ -95,6 +95,7 @@ class Prepared:
     there: There | None = None  # what was there under the study's name when it was planned
     adds: tuple[str, ...] = ()  # what the study adds to that, a line each
     entered: bool = False  # whether the plan is in the study's folder
+    probed: bool = True  # whether networks were tried, and may be timed
 
     @property
     def folder(self) -> Path:
@@ -108,6 +109,7 @@ def prepare(
     out: str | Path = "results",
     registry: Registry | None = None,
     run_options: RunOptions | None = None,
+    probe: bool = True,
 ) -> Prepared:
     """Plan a study and find what of it is to be done. Writes nothing but decoded data.
 
@@ -117,6 +119,8 @@ def prepare(
         out: The results folder.
         registry: The components to choose from.
         run_options: Workers, device and the like.
+        probe: Whether networks are built and extractors loaded, to say now what can't work; without, a plan of built-in
+            components imports no torch, and reads no pixel of data that were read before or say what it needs to know.
 
     Raises:
         DdpmkitError: when anything about the request is wrong.
@@ -138,10 +142,12 @@ def prepare(
     study = make_study(given, registry)
     if study.name != place:
         there = There.read(store, study.name)
-    return planned(study, there, store=store, registry=registry, run_options=run_options)
+    return planned(study, there, store=store, registry=registry, run_options=run_options, probe=probe)
 
 
-def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_options: RunOptions) -> Prepared:
+def prepare_study(
+    study: Study, *, out: str | Path, registry: Registry, run_options: RunOptions, probe: bool = True
+) -> Prepared:
     """Plan a study that has been read, and find what of it is to be done. Writes nothing but decoded data.
 
     Raises:
@@ -149,11 +155,17 @@ def prepare_study(study: Study, *, out: str | Path, registry: Registry, run_opti
     """
     store = Store(files.home(out))
     there = There.read(store, study.name)
-    return planned(study, there, store=store, registry=registry, run_options=run_options)
+    return planned(study, there, store=store, registry=registry, run_options=run_options, probe=probe)
 
 
 def planned(
-    study: Study, there: There | None, *, store: Store, registry: Registry, run_options: RunOptions
+    study: Study,
+    there: There | None,
+    *,
+    store: Store,
+    registry: Registry,
+    run_options: RunOptions,
+    probe: bool = True,
 ) -> Prepared:
     """Plan a study beside what is there under its name, which it adds to. Writes nothing but decoded data.
 
@@ -165,10 +177,10 @@ def planned(
             study = _resolve_precision(study, field, run_options.device)
     store.check_format()
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
-        plan = _grown_plan(study, there, registry, store)
+        plan = _grown_plan(study, there, registry, store, pixels=probe)
         study = plan.study  # without the metrics that nobody asked for and these data don't allow
         todo = _todo(plan, store)
-        if any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry):
+        if probe and (any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry)):
             _try_parts(plan, registry)
     plan.data = keep(plan.data)  # of a plan that holds: what is refused leaves nothing behind
     for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
@@ -177,18 +189,18 @@ def planned(
     said = [f"adds to study '{study.name}': {'; '.join(adds)}"] if adds else []
     for text in [*plan.notes, *moved_since(plan, store), *said]:
         print(f"note: {text}", file=sys.stderr)
-    return Prepared(study, plan, store, registry, todo, run_options, there, adds)
+    return Prepared(study, plan, store, registry, todo, run_options, there, adds, probed=probe)
 
 
-def _grown_plan(study: Study, there: There | None, registry: Registry, store: Store) -> Plan:
+def _grown_plan(study: Study, there: There | None, registry: Registry, store: Store, *, pixels: bool) -> Plan:
     """Plan a study with all that is there under its name."""
-    plan = make_plan(grown(study, there, store), registry, store)
+    plan = make_plan(grown(study, there, store), registry, store, pixels=pixels)
     metrics = tuple(there.grid["metrics"]) if there else plan.study.metrics
     if not study.by_default or {*metrics} == {*plan.study.metrics}:
         return plan
     # Nobody asked for metrics, so they are those that are there, each of which must be taken in every cell.
     asked = replace(study, metrics=metrics, unsaid=tuple(key for key in study.unsaid if key != "metrics"))
-    return make_plan(grown(asked, there, store), registry, store)
+    return make_plan(grown(asked, there, store), registry, store, pixels=pixels)
 
 
 def excluded_lines(plan: Plan) -> list[str]:

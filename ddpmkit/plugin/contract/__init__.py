@@ -8,7 +8,7 @@ In a loop over steps only shape, dtype and device are looked at, never a value: 
 from __future__ import annotations
 
 from ddpmkit.plugin.contract.backbone import dropout_layers, image_size, network, takes, why_no_labels
-from ddpmkit.plugin.contract.dataset import images, stamp
+from ddpmkit.plugin.contract.dataset import images, outline, stamp
 from ddpmkit.plugin.contract.executor import event, event_problem
 from ddpmkit.plugin.contract.features import PROBE, Extractor, extractor, fingerprint, label
 from ddpmkit.plugin.contract.metric import column, measured, remark, why_not
@@ -50,6 +50,7 @@ __all__ = [
     "measured",
     "network",
     "network_log_variance",
+    "outline",
     "prior_variance",
     "remark",
     "stamp",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmkit.plugin.blame import blame
 from ddpmkit.plugin.contract.answers import refuse, shown
-from ddpmkit.plugin.interfaces import SPLITS, Images
+from ddpmkit.plugin.interfaces import SPLITS, Images, Outline
 
 if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Dataset
@@ -52,6 +52,19 @@ def stamp(dataset: Dataset) -> Any:
         json.dumps(found, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         refuse(dataset, f"dataset '{dataset.name}': its stamp is {shown(found)}, and no JSON", "give numbers and texts")
+    return found
+
+
+def outline(dataset: Dataset) -> Outline | None:
+    """Return what a data set says of its images without reading them; None where it says nothing.
+
+    Raises:
+        DdpmkitError: when it is no outline.
+    """
+    with blame("dataset", dataset.name):
+        found = dataset.outline()
+    if found is not None and not isinstance(found, Outline):
+        refuse(dataset, f"dataset '{dataset.name}': outline gives a {type(found).__name__} and no Outline")
     return found
 
 
