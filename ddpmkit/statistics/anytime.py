@@ -13,6 +13,7 @@ from ddpmkit.statistics.paired import without_spread
 
 G = 1.0  # prior variance of the effect size; chosen by benchmarks/anytime.py, before any study was looked at
 LARGEST = 700.0  # of log e: a float holds no more
+MOST = 1000  # seeds; more than anyone trains
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Anytime:
         high: its upper end.
         verdict: as that of a contrast; better or worse once e reaches ``needed``, which is when the sequence excludes
             zero; no gap larger than the margin once the sequence lies within it.
+        stands: whether this is the verdict of the contrast, as in a study that has grown.
     """
 
     e: float | None
@@ -34,6 +36,7 @@ class Anytime:
     low: float | None
     high: float | None
     verdict: str
+    stands: bool = False
 
 
 def e_value(differences: Sequence[float], rounding: float = 0.0, *, g: float = G) -> float | None:
@@ -113,6 +116,18 @@ def half_width(n: int, level: float, *, g: float = G) -> float:
     h = 1 + n * g
     k = (math.sqrt(h) / level) ** (2 / n)
     return math.sqrt((n - 1) / n * (k - 1) / (1 - k / h)) if k < h else math.inf
+
+
+def seeds_to_end(gap: float, sd: float, level: float, *, g: float = G) -> int | None:
+    """Return the fewest pairs after which half the width of a confidence sequence is at most a gap; None above 1000.
+
+    Args:
+        gap: How wide half of it may be.
+        sd: Standard deviation of the paired differences.
+        level: As for :func:`confidence_sequence`.
+        g: Prior variance of the effect size.
+    """
+    return next((n for n in range(2, MOST + 1) if half_width(n, level, g=g) * sd <= gap), None) if gap > 0 else None
 
 
 def _check(g: float) -> None:

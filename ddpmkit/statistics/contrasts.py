@@ -107,6 +107,12 @@ class Contrast:
     anytime: Anytime | None = None
 
     @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """The ends of the interval that agrees with the verdict: of a study that has grown the confidence sequence."""
+        found = self.anytime if self.anytime and self.anytime.stands else self
+        return found.low, found.high
+
+    @property
     def flat(self) -> bool:
         """Whether the differences are the same on every seed and not zero: they have no spread, and so no interval."""
         return self.n > 1 and self.low is None
@@ -197,6 +203,8 @@ def judge(
         equivalence_interval = t_interval(d, 1 - 2 * equivalence_levels[key]) if key in p_equivalence else None
         fixed = _verdict(pairs, interval.mean, words, p_holm.get(key), p_equivalence_holm.get(key), alpha, margin)
         anytime = _anytime(pairs, d, words, needed, margin)
+        if anytime and grown:
+            anytime = replace(anytime, stands=True)
         out[name] = Contrast(
             interval.mean,
             interval.low,
@@ -205,7 +213,7 @@ def judge(
             p_holm.get(key),
             correlation(pairs.cell, pairs.base),
             len(d),
-            anytime.verdict if grown and anytime else fixed,
+            anytime.verdict if anytime and anytime.stands else fixed,
             sign_flip_p(d) if words is not None else None,
             sign_flip_floor(len(d)),
             level if interval.low is not None else None,
