@@ -12,6 +12,7 @@ import typer
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
+from ddpmkit.cli.until import MOST, Budget, Margin, MaxSeeds, Until, UntilMetric, check, run_until
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.settings import DEFAULT_METRICS, FIELDS
 
@@ -151,6 +152,11 @@ def ablate(
         str | None,
         typer.Option(help="What --confirm selects by; default the first", metavar="NAME", rich_help_panel=SEEDS),
     ] = None,
+    until: Until = None,
+    until_metric: UntilMetric = None,
+    max_seeds: MaxSeeds = MOST,
+    margin: Margin = None,
+    budget: Budget = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", "-n", help="Print the plan and an estimate; run nothing", rich_help_panel=RUNNING),
@@ -164,6 +170,7 @@ def ablate(
     from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.study_name import NameTakenError
 
+    check(until, budget, until_metric, max_seeds, margin)
     given: Global = context.obj
     settings = {
         "study": study, "schedules": schedules, "sigmas": sigmas, "weightings": weightings, "backbones": backbones,
@@ -194,10 +201,14 @@ def ablate(
     from ddpmkit.study.runner import run
     from ddpmkit.study.walks import walks
 
-    with watch(prepared) as tell:
-        outcome = run(prepared, tell)
+    if until is not None:
+        ended = run_until(prepared, until_metric, max_seeds, margin, budget)
+        prepared, outcome = ended.prepared, ended.outcome
+    else:
+        with watch(prepared) as tell:
+            outcome = run(prepared, tell)
     stopped = outcome.code in (Exit.SIGINT, Exit.SIGTERM)  # who stopped the study does not wait for these pictures
-    summary = write_report(outcome.folder, {} if stopped else walks(prepared))
+    summary = write_report(outcome.folder, {} if stopped else walks(prepared), margin=margin)
     if json:
         print(to_json(summary), end="", file=data())
     else:
@@ -232,7 +243,7 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     # Another selection, or more seeds, is another confirmation.
     asked = files.sha256(files.canonical([plan.cells, plan.train_seeds, plan.metric]).encode())[:6]
     name = f"{prepared.study.name[:64]}-confirm-{asked}"
-    again = replace(prepared.study, name=name, train_seeds=plan.train_seeds, only=plan.cells)
+    again = replace(prepared.study, name=name, train_seeds=plan.train_seeds, only=plan.cells, stopped={})
     fresh = prepare_study(again, out=prepared.store.out, registry=prepared.registry, run_options=prepared.run_options)
     with watch(fresh) as tell:
         outcome = run(fresh, tell)

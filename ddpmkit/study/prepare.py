@@ -133,6 +133,7 @@ def prepare(
         there = There.read(store, place)  # before the file, which whoever grows the study writes first
         stored = read_toml(file) | ({} if name is None else {"name": name})
         overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
+        overridden |= {"stopped"} if "train_seeds" in given else set()  # other seeds are those of every cell
         stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
         given = {**stored, **given}
     study = make_study(given, registry)
