@@ -185,13 +185,17 @@ def ablate(
     }  # fmt: skip
     run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile)
     try:
-        prepared = prepare(settings, out=out, registry=given.registry(plugin), run_options=run_options)
+        prepared = prepare(
+            settings, out=out, registry=given.registry(plugin), run_options=run_options, starting=until is not None
+        )
         if not dry_run:
             prepared = enter(prepared)
     except NameTakenError as taken:
         raise DdpmkitError(taken.message, given.again(taken.free)) from None
     if dry_run:
         print_plan(prepared, as_json=json)
+        if until is not None:
+            print(f"then more train seeds where a verdict is open, at most {max_seeds} a cell", file=sys.stderr)
         return
 
     from ddpmkit.cli.live import watch  # what a dry run needs nothing of

@@ -108,6 +108,7 @@ def prepare(
     out: str | Path = "results",
     registry: Registry | None = None,
     run_options: RunOptions | None = None,
+    starting: bool = False,
 ) -> Prepared:
     """Plan a study and find what of it is to be done. Writes nothing but decoded data.
 
@@ -117,6 +118,7 @@ def prepare(
         out: The results folder.
         registry: The components to choose from.
         run_options: Workers, device and the like.
+        starting: Whether the train seeds are those to start with, so that a study that has more by now goes on.
 
     Raises:
         DdpmkitError: when anything about the request is wrong.
@@ -139,6 +141,8 @@ def prepare(
     study = make_study(given, registry)
     if study.name != place:
         there = There.read(store, study.name)
+    if starting and there and set(study.train_seeds) <= set(there.grid.get("train_seeds", ())):
+        study = replace(study, unsaid=(*study.unsaid, "train_seeds"))
     return planned(study, there, store=store, registry=registry, run_options=run_options)
 
 

@@ -17,6 +17,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.judge.settled import look
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.frames import read_study
+from ddpmkit.report.show.card import card
 from ddpmkit.study import growth, until
 from ddpmkit.study.config import make_study
 from ddpmkit.study.enter import enter
@@ -77,6 +78,9 @@ def test_a_settled_cell_gets_no_more_seeds_and_the_baseline_goes_on(tmp_path: Pa
     assert {(r.cell, r.train_seed) for r in again.plan.results} == {
         (r.cell, r.train_seed) for r in ended.prepared.plan.results
     }
+    # no flags say that
+    assert card(read_study(ended.outcome.folder))["command"] == "ddpmkit ablate study.toml"
+    assert card(read_study(ended.outcome.folder))["design"]["stopped"] == {"cosine": [0, 1, 2]}
     # who goes on by name keeps what stopped; who asks for more seeds has them in every cell
     name = {**dict.fromkeys(TINY), "study": "mine"}
     assert planned(tmp_path, **name).plan.json() == ended.prepared.plan.json()
@@ -123,7 +127,7 @@ def test_no_seeds_are_begun_that_would_not_end_in_the_budget(
     assert "train seeds 4" not in capsys.readouterr().err
     assert ended.why.startswith("open on NLL: cosine after 4 train seeds: the next seeds take about 1:00:00")
     with pytest.raises(DdpmkitError, match="more than the budget"):
-        until_settled(planned(tmp_path, dataset=few_digits), Limits(seconds=60), rounds.look, rounds.run)
+        until_settled(planned(tmp_path / "new", dataset=few_digits), Limits(seconds=60), rounds.look, rounds.run)
     assert len(rounds.seeds) == 3
 
 
@@ -131,7 +135,7 @@ def test_a_warning_is_said_once_and_not_once_a_round(
     tmp_path: Path, few_digits: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rounds = Rounds([["cosine"], ["cosine"], []])
-    prepared = planned(tmp_path, dataset=few_digits)
+    prepared = planned(tmp_path, dataset=few_digits, axis=None)  # two steps never leave the usual warm-up
     assert prepared.plan.warnings
     until_settled(prepared, Limits(), rounds.look, rounds.run)
     err = capsys.readouterr().err
