@@ -8,11 +8,14 @@ import json
 
 import pytest
 
+from ddpmkit import DdpmkitError
 from ddpmkit.report.judge.advice import to_settle
 from ddpmkit.report.judge.grown import in_seeds
+from ddpmkit.report.judge.settled import look
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.compare import compare
 from ddpmkit.report.read.frames import read_study
+from ddpmkit.report.show.check import differences
 from ddpmkit.report.show.csv import to_wide
 from ddpmkit.report.show.html import to_html
 from ddpmkit.report.show.json import to_json
@@ -22,6 +25,7 @@ from ddpmkit.report.show.tables import all_tables, contrast_table
 from ddpmkit.report.show.words import findings
 from ddpmkit.statistics import Pairs, half_width, judge
 from ddpmkit.study import growth
+from ddpmkit.study.look import Look
 
 
 def grown_study(maker, seeds=range(8), by=("train seeds 2-7",), before=(0, 1), **more):
@@ -155,3 +159,39 @@ def test_what_grew_is_not_asked_for_more_seeds_where_a_seed_was_lost(maker):
     assert summary.differences["NLL"]["cosine"].verdict == "inconclusive"
     assert summary.differences["NLL"]["cosine"].anytime.e > 40
     assert not any("NLL" in a and "cosine" in a and "to settle" in a for a in summary.advice)
+
+
+def test_a_look_says_what_is_open_and_what_no_seed_settles(maker):
+    found = look(summarise(read_study(grown_study(maker))), "NLL")
+    assert found == Look("NLL", "linear", (), (), 6)
+    few = read_study(grown_study(maker, name="few", seeds=range(3), before=(0,)))
+    assert look(summarise(few)) == Look("FD-digits", "linear", ("cosine", "sigmoid"), (), 6)
+    one = summarise(read_study(grown_study(maker, name="one", seeds=(0,), before=())))
+    assert look(one, "NLL") == Look("NLL", "linear", ("cosine", "sigmoid"), (), 6)
+    # a verdict that is withheld for want of a seed stays withheld, so no seeds are spent on it
+    broken = grown_study(maker, name="broken", failed=(("cosine", 0),), error="nan")
+    assert look(summarise(read_study(broken)), "NLL") == Look("NLL", "linear", (), ("cosine",), 6)
+    base = grown_study(maker, name="base", seeds=range(3), before=(0,), failed=(("linear", 0),), error="nan")
+    assert look(summarise(read_study(base)), "NLL").stuck == ("cosine", "sigmoid")
+
+
+@pytest.mark.parametrize(("metric", "said"), [("FID", "is not in the study"), ("copy", "is not in the study")])
+def test_a_look_needs_a_metric_that_ranks(maker, metric, said):
+    with pytest.raises(DdpmkitError, match=said):
+        look(summarise(read_study(grown_study(maker))), metric)
+    with pytest.raises(DdpmkitError, match="no differences to settle"):
+        look(summarise(read_study(maker.write(schedules=("linear",), name="alone"))))
+
+
+def test_a_report_from_before_e_values_is_not_stale(maker):
+    folder = maker.write(seeds=range(4))
+    summary = summarise(read_study(folder))
+    report = json.loads(to_json(summary))
+    for contrasts in report["differences"].values():
+        for contrast in contrasts.values():
+            del contrast["anytime"]
+    (folder / "report.json").write_text(json.dumps(report))
+    assert differences(folder, folder) == []
+    report["differences"]["NLL"]["cosine"]["verdict"] = "worse"
+    (folder / "report.json").write_text(json.dumps(report))
+    assert "differences" in differences(folder, folder)[0].message
