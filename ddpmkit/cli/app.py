@@ -14,8 +14,8 @@ from ddpmkit.cli.given import PLUGIN_HELP, Global
 
 # Command -> the file that has it, and what the list of commands says of it: its docstring's first line.
 COMMANDS = {
-    "ablate": ("studies", "Train, sample, score and compare every cell of a grid. What is done is not done again."),
-    "status": ("studies", "How far a study is, who is at work on it, and what went wrong."),
+    "ablate": ("ablate", "Train, sample, score and compare every cell of a grid. What is done is not done again."),
+    "status": ("status", "How far a study is, who is at work on it, and what went wrong."),
     "evaluate": ("evaluate", "Score any images against any reference."),
     "likelihood": ("bound", "Bound the negative log-likelihood of one training."),
     "report": ("reports", "Show a study again from its records, in any form."),

@@ -118,12 +118,16 @@ def _pictures(records: Records, summary: Summary) -> tuple[list[Chart], list[Cel
     return drawn, samples
 
 
-def write_report(folder: Path, strips: Mapping[str, Strips] | None = None) -> Summary:
+def write_report(folder: Path, strips: Mapping[str, Strips] | None = None, *, margin: str | None = None) -> Summary:
     """Write the study's files from its records, and return the summary.
 
     Args:
         folder: The study's folder.
         strips: Rows of pictures by the name of their figure; the page shows ``forward`` and ``reverse``.
+        margin: The gap that does not matter, ``NLL=0.05,FD-digits=1``.
+
+    Raises:
+        DdpmkitError: for a margin of an unknown metric.
     """
     from ddpmkit.report.draw.figures import write_figures
     from ddpmkit.report.draw.save import save
@@ -132,7 +136,7 @@ def write_report(folder: Path, strips: Mapping[str, Strips] | None = None) -> Su
     from ddpmkit.report.show.html import to_html
 
     records = read_study(folder)
-    summary = summarise(records)
+    summary = summarise(records, margin=margin)
     texts = {
         "results.csv": to_tidy(records),
         "report.md": to_markdown(summary),

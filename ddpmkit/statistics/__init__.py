@@ -3,6 +3,7 @@
 The unit of replication is the train seed; sample seeds are averaged inside it before anything here is called.
 """
 
+from ddpmkit.statistics.anytime import Anytime, G, confidence_sequence, e_value, half_width, seeds_to_end
 from ddpmkit.statistics.components import Components, components
 from ddpmkit.statistics.contrasts import ROUNDING, Contrast, Pairs, contrasts, judge, words
 from ddpmkit.statistics.equivalence import equivalence_p
@@ -16,18 +17,23 @@ __all__ = [
     "ALPHA",
     "POWER",
     "ROUNDING",
+    "Anytime",
     "Components",
     "Contrast",
     "Effect",
+    "G",
     "Interaction",
     "Interval",
     "Matched",
     "Pairs",
     "components",
+    "confidence_sequence",
     "contrasts",
     "correlation",
+    "e_value",
     "effects",
     "equivalence_p",
+    "half_width",
     "holm",
     "holm_levels",
     "interactions",
@@ -35,6 +41,7 @@ __all__ = [
     "paired_p",
     "seeds_for_margin",
     "seeds_needed",
+    "seeds_to_end",
     "sign_flip_floor",
     "sign_flip_p",
     "smallest_visible",

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from ddpmkit.statistics.anytime import Anytime, confidence_sequence, e_value
 from ddpmkit.statistics.equivalence import equivalence_p
 from ddpmkit.statistics.holm import holm, holm_levels
 from ddpmkit.statistics.intervals import ALPHA, t_interval
@@ -82,6 +83,8 @@ class Contrast:
         equivalence_low: lower end of the interval that lies inside (-margin, margin) exactly when Holm accepts it.
         equivalence_high: its upper end.
         seeds: the common seeds.
+        anytime: the e-value and its confidence sequence, which hold however often the numbers were looked at; None
+            where nothing is ranked, or there is no common seed. Of a study that has grown its verdict is ``verdict``.
     """
 
     difference: float
@@ -101,6 +104,13 @@ class Contrast:
     equivalence_low: float | None = None
     equivalence_high: float | None = None
     seeds: tuple[int, ...] = ()
+    anytime: Anytime | None = None
+
+    @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """The ends of the interval that agrees with the verdict: of a study that has grown the confidence sequence."""
+        found = self.anytime if self.anytime and self.anytime.stands else self
+        return found.low, found.high
 
     @property
     def flat(self) -> bool:
@@ -148,6 +158,7 @@ def judge(
     alpha: float = ALPHA,
     margin: float | None = None,
     copies: Mapping[K, K] | None = None,
+    grown: bool = False,
 ) -> dict[K, Contrast]:
     """Test every contrast of a family, adjust over the family, and say what may be said.
 
@@ -162,6 +173,7 @@ def judge(
         margin: See :func:`equivalence_p`.
         copies: key -> the key of the contrast that it is another name of, since both rest on the same results; it does
             not count, and has the p and the level of that one.
+        grown: Whether seeds were added after a look, so that the anytime-valid verdicts stand.
     """
     p_values, first = {}, copies or {}
     if words is not None:
@@ -177,6 +189,7 @@ def judge(
         equivalence = {key: equivalence_p(family[key].differences, margin, family[key].rounding) for key in p_values}
     p_equivalence = {key: p for key, p in equivalence.items() if p is not None}
     p_equivalence_holm, equivalence_levels = _holm(p_equivalence), holm_levels(p_equivalence, alpha)
+    needed = max(1, len(p_values)) / alpha  # of an e-value
     out = {}
     for name, pairs in family.items():
         key, d = first.get(name, name), family[first.get(name, name)].differences
@@ -188,6 +201,10 @@ def judge(
         if any(d) and without_spread(d, pairs.rounding):  # an interval of no width would claim what nobody knows
             interval = replace(interval, low=None, high=None)
         equivalence_interval = t_interval(d, 1 - 2 * equivalence_levels[key]) if key in p_equivalence else None
+        fixed = _verdict(pairs, interval.mean, words, p_holm.get(key), p_equivalence_holm.get(key), alpha, margin)
+        anytime = _anytime(pairs, d, words, needed, margin)
+        if anytime and grown:
+            anytime = replace(anytime, stands=True)
         out[name] = Contrast(
             interval.mean,
             interval.low,
@@ -196,7 +213,7 @@ def judge(
             p_holm.get(key),
             correlation(pairs.cell, pairs.base),
             len(d),
-            _verdict(pairs, interval.mean, words, p_holm.get(key), p_equivalence_holm.get(key), alpha, margin),
+            anytime.verdict if anytime and anytime.stands else fixed,
             sign_flip_p(d) if words is not None else None,
             sign_flip_floor(len(d)),
             level if interval.low is not None else None,
@@ -206,6 +223,7 @@ def judge(
             equivalence_interval.low if equivalence_interval else None,
             equivalence_interval.high if equivalence_interval else None,
             pairs.seeds,
+            anytime,
         )
     return out
 
@@ -225,15 +243,41 @@ def _verdict(
         return "not ranked"
     if p_holm is None:
         return "single seed"
+    return _said(pairs, words[mean > 0], p_holm <= alpha, p_equal is not None and p_equal <= alpha, margin)
+
+
+def _anytime(
+    pairs: Pairs, d: tuple[float, ...], words: tuple[str, str] | None, needed: float, margin: float | None
+) -> Anytime | None:
+    """Judge one contrast by its e-value, held against the one that its family needs."""
+    if words is None:
+        return None
+    e, sequence = e_value(d, pairs.rounding), confidence_sequence(d, 1 / needed, pairs.rounding)
+    low, high = sequence or (None, None)
+    if not any(d):
+        return Anytime(e, needed, low, high, "identical")
+    if e is None:
+        return Anytime(e, needed, low, high, "single seed")
+    inside = margin is not None and sequence is not None and -margin < sequence[0] and sequence[1] < margin
+    return Anytime(e, needed, low, high, _said(pairs, words[math.fsum(d) > 0], e >= needed, inside, margin))
+
+
+def _said(pairs: Pairs, word: str, differs: bool, equal: bool, margin: float | None) -> str:
+    """The verdict on a tested contrast.
+
+    Args:
+        pairs: Both sides.
+        word: What a difference of this sign is called.
+        differs: Whether the test found one.
+        equal: Whether it was shown to be below the margin.
+        margin: That margin.
+    """
     whole = pairs.cell_whole and pairs.base_whole
-    if p_holm <= alpha:
-        word = words[mean > 0]
+    if differs:
         # The side that would win must have kept all its seeds: those that are left may be the lucky ones.
         may = {"better": pairs.cell_whole, "worse": pairs.base_whole}.get(word, whole)
         return word if may else "inconclusive"
-    if p_equal is not None and p_equal <= alpha and whole:
-        return f"no gap larger than {margin:g}"
-    return "inconclusive"
+    return f"no gap larger than {margin:g}" if equal and whole else "inconclusive"
 
 
 def _holm(ps: Mapping[K, float]) -> dict[K, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ddpmkit import files
@@ -60,6 +60,7 @@ class Study:
     only: tuple[str, ...] = ()  # labels of the cells that are run; all when empty
     unsaid: tuple[str, ...] = ()  # lists that nobody asked for: those of the study where there is one of that name
     scored: tuple[tuple[str, tuple[str, ...]], ...] = ()  # see scored() below; empty unless metrics were added later
+    stopped: dict[str, tuple[int, ...]] = field(default_factory=dict)  # label -> the seeds of a cell that has fewer
 
     @property
     def by_default(self) -> bool:
@@ -72,6 +73,10 @@ class Study:
         points = [dict(zip(varying, values, strict=True)) for values in itertools.product(*varying.values())]
         cells = [Cell(replace(self.base, **point), point) for point in points]
         return [c for c in cells if not self.only or c.label in self.only]
+
+    def seeds_of(self, cell: Cell) -> tuple[int, ...]:
+        """The train seeds of a cell: those of the study, or fewer where it got no more once it was settled."""
+        return self.stopped.get(cell.label, self.train_seeds)
 
     def grid(self) -> dict[str, Any]:
         """Everything but the name, as JSON values."""
@@ -89,14 +94,16 @@ class Study:
         """The study as a file that ``ddpmkit ablate FILE`` reads back."""
         plural = {v: k for k, v in PLURALS.items()}
         lines = [f"name = {as_toml(self.name)}"]
-        for field, value in spec.values(self.base).items():
-            values = self.axes.get(field, (value,))
+        for name, value in spec.values(self.base).items():
+            values = self.axes.get(name, (value,))
             if values == (None,):
                 continue  # TOML has no word for it; what is not said is the default
-            key = plural.get(field, field)
-            lines.append(f"{key} = {as_toml(list(values) if field in plural or len(values) > 1 else values[0])}")
+            key = plural.get(name, name)
+            lines.append(f"{key} = {as_toml(list(values) if name in plural or len(values) > 1 else values[0])}")
         for key in ("train_seeds", "sample_seeds", "metrics", "features", *(["only"] if self.only else [])):
             lines.append(f"{key} = {as_toml(list(getattr(self, key)))}")
+        if self.stopped:  # a table ends only with the file
+            lines += ["", "[stopped]", *(f"{as_toml(c)} = {as_toml(list(s))}" for c, s in self.stopped.items())]
         return "\n".join(lines) + "\n"
 
 
@@ -140,6 +147,7 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     features = given.pop("features", None)
     only = given.pop("only", ())
     only = (only,) if isinstance(only, str) else tuple(only)
+    stopped = given.pop("stopped", {})
     axis = given.pop("axis", ())
     for text in [axis] if isinstance(axis, str) else axis:
         key, eq, values = text.partition("=")
@@ -170,6 +178,7 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     for label in only:
         if label not in labels:
             raise DdpmkitError(f"the grid has no cell '{label}'{did_you_mean(label, labels)}", "ddpmkit ablate -n")
+    study = replace(study, stopped=_stopped(stopped, study))
     asked = len(study.train_seeds) * len(study.sample_seeds)
     for values in ordered.values():
         asked *= len(values)
@@ -178,6 +187,22 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     dataset = re.sub(r"[^A-Za-z0-9._-]", "-", spec.parse(base.dataset)[0].rpartition("/")[2])[:60]
     default = f"{dataset}-{files.sha256(files.canonical(stated_grid(study.grid())).encode())[:8]}"
     return replace(study, name=check_name(default if name is None else name))
+
+
+def _stopped(given: Any, study: Study) -> dict[str, tuple[int, ...]]:
+    """Read which cells have fewer train seeds than the study."""
+    labels, out = [c.label for c in study.cells()], {}
+    if not isinstance(given, Mapping):
+        raise DdpmkitError("'stopped' must be a table of cells and their train seeds", "leave it out")
+    for label, seeds in given.items():
+        if label not in labels:
+            raise DdpmkitError(f"the grid has no cell '{label}'{did_you_mean(str(label), labels)}", "ddpmkit ablate -n")
+        out[label] = read_seeds("train_seeds", seeds)
+        if more := [s for s in out[label] if s not in study.train_seeds]:
+            raise DdpmkitError(
+                f"cell '{label}' stopped at train seed {more[0]}, which the study lacks", "add it to train_seeds"
+            )
+    return out
 
 
 def axis_fields(texts: str | Iterable[str]) -> set[str]:

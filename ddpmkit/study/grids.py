@@ -33,10 +33,12 @@ class There:
     Attributes:
         grid: the grid of the plan.
         scored: which metrics one stage takes, where the study grew in them; see :func:`ddpmkit.study.config.scored`.
+        stopped: the train seeds of cells that have fewer than the study.
     """
 
     grid: dict[str, Any]
     scored: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
+    stopped: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, store: Store, name: str) -> Self | None:
@@ -45,7 +47,8 @@ class There:
         grid = plan.get("grid")
         if not isinstance(grid, dict) or not isinstance(grid.get("settings", {}), dict):
             return None
-        return cls(grid, tuple((str(f), tuple(metrics)) for f, metrics in plan.get("scored", ())))
+        stopped = {str(cell): tuple(seeds) for cell, seeds in plan.get("stopped", {}).items()}
+        return cls(grid, tuple((str(f), tuple(metrics)) for f, metrics in plan.get("scored", ())), stopped)
 
 
 def flat(grid: Any) -> dict[str, list[str]]:
@@ -99,7 +102,12 @@ def union(there: There, now: Study) -> Study:
     only = tuple(there.grid.get("only", ()))
     only = tuple(dict.fromkeys((*only, *now.only))) if only and now.only else ()
     grown = replace(now, base=base, axes=axes, only=only, **lists)
-    return replace(grown, scored=_scored(there, grown))
+    # Who asks for more seeds asks for them in every cell, unless it is said which have had enough.
+    more = "train_seeds" not in now.unsaid and not set(now.train_seeds) <= set(there.grid.get("train_seeds", ()))
+    stopped = now.stopped or ({} if more else there.stopped)
+    labels = {cell.label for cell in grown.cells()} if stopped else set()
+    stopped = {label: seeds for label, seeds in stopped.items() if label in labels}
+    return replace(grown, scored=_scored(there, grown), stopped=stopped)
 
 
 def added(there: Any, now: Any) -> list[str]:

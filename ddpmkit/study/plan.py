@@ -87,6 +87,7 @@ class Plan:
             "study": self.study.name,
             "grid": self.study.grid(),
             **({"scored": [[f, list(taken)] for f, taken in self.study.scored]} if self.study.scored else {}),
+            **({"stopped": {c: list(s) for c, s in self.study.stopped.items()}} if self.study.stopped else {}),
             "cells": [
                 {"label": c.label, "slug": c.slug, "point": c.point, "settings": vars(c.settings)} for c in self.cells
             ],
@@ -158,7 +159,7 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None, *, p
         plan.cells.append(cell)
         _warn(plan, cell, parts)
         of_cell = _planned(Place(cell, parts, context), "cell")
-        for train_seed in study.train_seeds:
+        for train_seed in study.seeds_of(cell):
             of_training = _planned(replace(of_cell, train_seed=train_seed), "train seed")
             for sample_seed in study.sample_seeds:
                 at = _planned(replace(of_training, sample_seed=sample_seed), "sample seed")

@@ -110,6 +110,7 @@ def prepare(
     registry: Registry | None = None,
     run_options: RunOptions | None = None,
     probe: bool = True,
+    starting: bool = False,
 ) -> Prepared:
     """Plan a study and find what of it is to be done. Writes nothing but decoded data.
 
@@ -121,6 +122,7 @@ def prepare(
         run_options: Workers, device and the like.
         probe: Whether networks are built and extractors loaded, to say now what can't work; without, a plan of built-in
             components imports no torch, and reads no pixel of data that were read before or say what it needs to know.
+        starting: Whether the train seeds are those to start with, so that a study that has more by now goes on.
 
     Raises:
         DdpmkitError: when anything about the request is wrong.
@@ -137,11 +139,14 @@ def prepare(
         there = There.read(store, place)  # before the file, which whoever grows the study writes first
         stored = read_toml(file) | ({} if name is None else {"name": name})
         overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
+        overridden |= {"stopped"} if "train_seeds" in given else set()  # other seeds are those of every cell
         stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
         given = {**stored, **given}
     study = make_study(given, registry)
     if study.name != place:
         there = There.read(store, study.name)
+    if starting and there and set(study.train_seeds) <= set(there.grid.get("train_seeds", ())):
+        study = replace(study, unsaid=(*study.unsaid, "train_seeds"))
     return planned(study, there, store=store, registry=registry, run_options=run_options, probe=probe)
 
 

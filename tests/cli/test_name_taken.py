@@ -16,7 +16,7 @@ import pytest
 import ddpmkit
 from ddpmkit import DdpmkitError
 from ddpmkit.cli import main
-from ddpmkit.cli.studies import ablate
+from ddpmkit.cli.ablate import ablate
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS

@@ -28,7 +28,7 @@ def files(argv: list[str]) -> set[str]:
     [
         (["--help"], set()),
         (["ls", "schedule"], {"components"}),
-        (["--no-plugins", "status", "--help"], {"studies"}),
+        (["--no-plugins", "status", "--help"], {"status"}),
         (["abltae"], set()),
     ],
     ids=str,

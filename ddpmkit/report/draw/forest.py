@@ -33,8 +33,9 @@ def forest(gaps: Mapping[str, Contrast], label: str, way: str, margin: float | N
     )
     for row, c in enumerate(gaps.values()):
         colour = VERDICTS.get(c.verdict, MUTED)
-        if c.low is not None and c.high is not None:
-            axis.plot([c.low, c.high], [-row, -row], color=colour, lw=2, solid_capstyle="round")
+        low, high = c.interval
+        if low is not None and high is not None:
+            axis.plot([low, high], [-row, -row], color=colour, lw=2, solid_capstyle="round")
         mark = colour if c.verdict in VERDICTS else "none"
         axis.plot([c.difference], [-row], "o", ms=5.5, color=colour, mfc=mark, mew=1.4)
     _scale(axis, list(gaps.values()))
@@ -53,7 +54,7 @@ def forest(gaps: Mapping[str, Contrast], label: str, way: str, margin: float | N
 
 def _scale(axis: Any, gaps: Sequence[Contrast]) -> None:
     """Let the points and the typical interval set the scale: one wild interval must not flatten all others."""
-    ends = [(c.low, c.high) for c in gaps if c.low is not None and c.high is not None]
+    ends = [(low, high) for low, high in (c.interval for c in gaps) if low is not None and high is not None]
     if not ends:
         return
     halves = sorted((high - low) / 2 for low, high in ends)
@@ -65,7 +66,8 @@ def _scale(axis: Any, gaps: Sequence[Contrast]) -> None:
     left, right = low - 0.06 * (high - low), high + 0.06 * (high - low)
     axis.set_xlim(left, right)
     for row, c in enumerate(gaps):  # an arrow where a line goes on beyond the frame
-        if c.low is not None and c.low < left:
+        start, end = c.interval
+        if start is not None and start < left:
             axis.plot([left], [-row], "<", ms=5, color=MUTED, clip_on=False)
-        if c.high is not None and c.high > right:
+        if end is not None and end > right:
             axis.plot([right], [-row], ">", ms=5, color=MUTED, clip_on=False)

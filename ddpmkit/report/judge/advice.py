@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ddpmkit.statistics import ALPHA, Components, Contrast, seeds_for_margin, seeds_needed, smallest_visible
+from ddpmkit.statistics import (
+    ALPHA,
+    Components,
+    Contrast,
+    seeds_for_margin,
+    seeds_needed,
+    seeds_to_end,
+    smallest_visible,
+)
 
 NAMED = 4  # contrasts that one sentence names
 NAMED_EACH = 1  # of each metric, where it names several
@@ -37,18 +45,19 @@ def all_to_settle(by_metric: Mapping[str, Mapping[str, tuple[Contrast, float]]])
     Args:
         by_metric: metric -> its open contrasts, as for :func:`to_settle`; a metric without a name stands unnamed.
     """
-    needs: dict[int, dict[str, list[str]]] = {}
+    needs: dict[tuple[int, bool], dict[str, list[str]]] = {}
     hopeless: dict[bool, dict[str, list[str]]] = {}
     for metric, open_ in by_metric.items():
         few, beyond = _reckoned(open_)
         if few:
-            needs.setdefault(max(c.n for c, _ in open_.values()), {})[metric] = few
+            grown = any(c.anytime and c.anytime.stands for c, _ in open_.values())
+            needs.setdefault((max(c.n for c, _ in open_.values()), grown), {})[metric] = few
         if beyond:
             hopeless.setdefault(all(c.margin is None for c, _ in open_.values()), {})[metric] = beyond
     out = []
-    for now, each in needs.items():
+    for (now, grown), each in needs.items():
         settled = f"to settle what is open, going by the gaps seen with {now} train seeds, it takes about this many"
-        out.append(f"{settled}: {_each(each)} (80 % power).")
+        out.append(f"{settled}: {_each(each)} ({'were the gaps these' if grown else '80 % power'}).")
     for without, each in hopeless.items():
         margin = "; set a margin to show that it is no larger than what matters" if without else ""
         out.append(f"{_each(each)}: the gap seen is so small that 100 train seeds would not do{margin}.")
@@ -68,11 +77,7 @@ def _reckoned(open_: Mapping[str, tuple[Contrast, float]]) -> tuple[list[str], l
     needs: dict[str, int] = {}
     hopeless = []
     for cell, (c, sd) in open_.items():
-        level = c.level or ALPHA
-        ways = [seeds_needed(c.difference, sd, level=level)]
-        if c.margin is not None:
-            ways.append(seeds_for_margin(c.margin, sd, level=level))
-        enough = [n for n in ways if n is not None]
+        enough = [n for n in _ways(c, sd) if n is not None]
         if enough and min(enough) <= 100:
             needs[cell] = max(min(enough), c.n + 1)
         else:
@@ -80,6 +85,17 @@ def _reckoned(open_: Mapping[str, tuple[Contrast, float]]) -> tuple[list[str], l
     counted = sorted(needs, key=lambda cell: needs[cell])
     # Behind a name that ends in a number stands what the next number is of.
     return [f"{c} {needs[c]}" + (" seeds" if c[-1:].isdigit() else "") for c in counted], hopeless
+
+
+def _ways(c: Contrast, sd: float) -> list[int | None]:
+    """The train seeds with which a contrast would be found, and with a margin those that would show it to be small."""
+    if c.anytime and c.anytime.stands:
+        level, gap = 1 / c.anytime.needed, abs(c.difference)
+        ways = [seeds_to_end(gap, sd, level)]
+        return ways if c.margin is None else [*ways, seeds_to_end(c.margin - gap, sd, level)]
+    level = c.level or ALPHA
+    ways = [seeds_needed(c.difference, sd, level=level)]
+    return ways if c.margin is None else [*ways, seeds_for_margin(c.margin, sd, level=level)]
 
 
 def which_seeds(parts: Components | None, sampled: bool) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.judge.families import ONE_RESULT
@@ -137,7 +137,7 @@ def confirmed(plan: Confirmation, fresh: Records, *, margin: dict[str, float] | 
         )
     both = {**fresh.plan, "cells": [c for c in fresh.plan["cells"] if c["label"] in plan.cells]}
     rows = fresh.results[fresh.results["cell"].isin(plan.cells)]
-    records = Records(fresh.folder, both, rows, fresh.references, fresh.problems, fresh.mixed)
+    records = replace(fresh, plan=both, results=rows)
     summary = summarise(records, plan.baseline, margin=margin)
     contrasts = {m: d[plan.cell] for m, d in summary.differences.items() if plan.cell in d}
     verdict = contrasts[plan.metric].verdict if plan.metric in contrasts else "no number"

@@ -38,12 +38,14 @@ class Design:
         points: cell -> axis -> level, for the axes that vary.
         broken: cells some of whose results are missing; none of them is called better.
         alpha: family-wise error rate.
+        grown: whether train seeds were added after a look, so that the anytime-valid verdicts stand.
     """
 
     baseline: str
     points: Mapping[str, Mapping[str, str]]
     broken: frozenset[str]
     alpha: float
+    grown: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,17 @@ def judged(design: Design, metric: Measured) -> Judged:
         {
             k[1] if k[0] == "cell" else f"{k[1]} {k[2]}": (contrasts[k], sd)
             for k, sd in spreads.items()
-            if contrasts[k].verdict == "inconclusive" and (contrasts[k].p_holm or 0) > design.alpha
+            if contrasts[k].verdict == "inconclusive" and not _found(contrasts[k], design.alpha)
         },
         {k[1]: of[1] for k, of in copies.items() if k[0] == of[0] == "cell"},
     )
+
+
+def _found(c: Contrast, alpha: float) -> bool:
+    """Whether the test found a difference, be it that none may be called better for want of a seed."""
+    if c.anytime and c.anytime.stands:
+        return (c.anytime.e or 0) >= c.anytime.needed
+    return (c.p_holm or 0) <= alpha
 
 
 def _tested(
@@ -156,7 +165,7 @@ def _tested(
                 nothing.add(key)
             elif firsts.setdefault(rests_on, key) != key:
                 copies[key] = firsts[rests_on]
-    found = judge(pairs, ranks, alpha=design.alpha, margin=metric.margin, copies=copies)
+    found = judge(pairs, ranks, alpha=design.alpha, margin=metric.margin, copies=copies, grown=design.grown)
     return {k: replace(c, verdict=ONE_RESULT) if k in nothing else c for k, c in found.items()}, copies
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from ddpmkit.report.judge.by_cell import by_cell, named
 from ddpmkit.report.judge.class_notes import class_notes, evaluations
 from ddpmkit.report.judge.families import ONE_RESULT
+from ddpmkit.report.judge.grown import in_seeds
 from ddpmkit.report.judge.some import some
 from ddpmkit.report.read.bounds import bounds
 from ddpmkit.report.read.by_class import classes_in
@@ -34,7 +35,7 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
         notes.append("There is no number yet.")
     elif seeds > 1:
         notes.append(f"[a, b]: 95 % Student-t interval over {seeds} train seeds; sample seeds are averaged inside.")
-        if len(plan["cells"]) > 1:
+        if len(plan["cells"]) > 1 and not in_seeds(records.growths):
             notes.append(
                 "Differences: paired t test by train seed, Holm over the contrasts of one metric; their intervals are "
                 "at Holm's level, so that they exclude 0 exactly when the verdict says better or worse."
@@ -210,9 +211,12 @@ def contrast_notes(
     margins = {m: c.margin for m, _, c in contrasts if c.margin is not None}
     if margins:
         text = ", ".join(f"{m} {margin:g}" for m, margin in margins.items())
+        grown = any(c.anytime and c.anytime.stands for _, _, c in contrasts)
+        tests = "two one-sided t tests, Holm over those of one metric"
         notes.append(
-            f"Margin set beforehand: {text}. 'No gap larger than' it: two one-sided t tests, Holm over those of one "
-            "metric; without a margin nothing is ever called equal."
+            f"Margin set beforehand: {text}. 'No gap larger than' it: "
+            f"{'the confidence sequence lies within' if grown else tests}; without a margin nothing is ever called "
+            "equal."
         )
     flat = [f"{cell} {m} {c.difference:+.3g}" for m, cell, c in contrasts if c.flat]
     if flat:

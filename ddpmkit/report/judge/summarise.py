@@ -13,6 +13,7 @@ from ddpmkit.files import canonical
 from ddpmkit.report.judge import advice
 from ddpmkit.report.judge.fairness import unfair
 from ddpmkit.report.judge.families import Design, Judged, Measured, judged
+from ddpmkit.report.judge.grown import grown_notes, in_seeds
 from ddpmkit.report.judge.notes import beyond, contrast_notes, copy_notes, notes_of
 from ddpmkit.report.judge.overrides import read_directions, read_margin
 from ddpmkit.report.judge.scatter import Scatter
@@ -70,7 +71,8 @@ def summarise(
     usable = {
         m: {c: n for c, n in everything.get(m, {}).items() if known.get(m, {}).get(c, 0) is not None} for m in metrics
     }
-    design = Design(base, points, frozenset(c for c, s in counts.items() if set(s) - {"done"}), alpha)
+    broken, grown = frozenset(c for c, s in counts.items() if set(s) - {"done"}), in_seeds(records.growths)
+    design = Design(base, points, broken, alpha, grown)
     measured = {
         m: Measured({c: usable[m].get(c, Numbers()) for c in cells}, known.get(m, {}), ways[m], margins.get(m))
         for m in metrics
@@ -88,6 +90,7 @@ def summarise(
     smallest = {m: advice.smallest(j.tested, j.spreads, alpha) for m, j in contrasts.items()}
     seeds = [int(s) for s in records.plan["grid"]["train_seeds"]]
     notes = notes_of(records, metrics, counts)
+    notes += grown_notes(differences, records.plan.get("stopped", {})) if grown else []
     if guesses:
         names = ", ".join(f"{m} {ways[m]}" for m in guesses)
         notes.append(
@@ -130,6 +133,7 @@ def summarise(
         copies={m: j.copies for m, j in contrasts.items() if j.copies},
         by_class=_by_class(records, of_one_class, everything),
         classes=tuple(records.plan.get("classes", ())),
+        grown=grown,
     )
 
 

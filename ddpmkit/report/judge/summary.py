@@ -45,6 +45,7 @@ class Summary:
         copies: metric -> cell -> the cell whose difference its own is another name of: both rest on the same stages.
         classes: names of the classes, label k is called classes[k]; empty where they have none.
         by_class: metric -> cell -> class -> mean over train seeds, and samples of that class in the mean.
+        grown: whether train seeds were added after a look, so that the anytime-valid verdicts stand.
     """
 
     study: str
@@ -74,6 +75,7 @@ class Summary:
     copies: dict[str, dict[str, str]] = field(default_factory=dict)
     by_class: dict[str, dict[str, dict[int, tuple[float, float]]]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    grown: bool = False
 
     def way(self, metric: str) -> str:
         """Which way a metric is better: lower, higher or none."""

@@ -107,6 +107,7 @@ def compare(studies: Sequence[Records]) -> Records:
         short,
         originals,
         remarked,
+        tuple(g for r in studies for g in r.growths),
     )
 
 

@@ -48,6 +48,7 @@ class Records:
     )  # FD -> images a class needs, the most short
     originals: dict[str, str] = field(default_factory=dict)  # of several studies: a metric's name here -> its own name
     said: tuple[str, ...] = ()  # what metrics say of their own values, each behind its column
+    growths: tuple[growth.Growth, ...] = ()  # what was added to the study after it was planned
 
     @property
     def name(self) -> str:
@@ -151,7 +152,9 @@ def read_study(folder: Path) -> Records:
                 short[name] = needed, max(most, short.get(name, (0, 0))[1])
     frame = pd.DataFrame(rows, columns=columns)
     said = _remarks(store, plan["results"])
-    return Records(folder, plan, frame, references, problems, mixed, copies, short, said=said)
+    return Records(
+        folder, plan, frame, references, problems, mixed, copies, short, said=said, growths=growth.of(folder)
+    )
 
 
 def _remarks(store: Reading, results: list[dict[str, Any]]) -> tuple[str, ...]:

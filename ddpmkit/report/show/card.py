@@ -49,6 +49,7 @@ def card(records: Records) -> dict[str, Any]:
             "axes": grid.get("axes", {}),
             "cells": [c["label"] for c in plan["cells"]],
             "train_seeds": grid["train_seeds"],
+            **({"stopped": plan["stopped"]} if plan.get("stopped") else {}),
             "sample_seeds": grid.get("sample_seeds", []),
             "metrics": grid.get("metrics", []),
             "features": grid.get("features", []),
@@ -66,9 +67,14 @@ def card(records: Records) -> dict[str, Any]:
         "excluded": [list(e) for e in plan.get("excluded", ())],
         "warnings": list(plan.get("warnings", ())),
         "problems": [list(p) for p in records.problems],
-        "command": command(grid, str(plan["study"])) if stages and "same" not in plan else "",
+        "command": _again(plan) if stages and "same" not in plan else "",
         "needs_plugins": [f"{n} {v}".strip() for n, v in plugins.items() if n != "ddpmkit"],
     }
+
+
+def _again(plan: Mapping[str, Any]) -> str:
+    """The command that makes a study again; no flags say that some cells have fewer seeds, its file does."""
+    return "ddpmkit ablate study.toml" if plan.get("stopped") else command(plan["grid"], str(plan["study"]))
 
 
 def command(grid: Mapping[str, Any], name: str, point: Mapping[str, Any] | None = None) -> str:

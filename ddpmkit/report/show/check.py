@@ -106,6 +106,9 @@ def _latex(text: str) -> dict[str, str]:
 
 def _json(text: str) -> dict[str, str]:
     report = json.loads(text)
+    for contrasts in report["differences"].values():
+        for contrast in contrasts.values():
+            contrast.pop("anytime", None)  # it follows from the values, and an older report has none
     return {
         k: files.canonical(report[k]) for k in ("cells", "baseline", "intervals", "differences", "counts", "values")
     }

@@ -10,7 +10,7 @@ from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.columns import TEXT
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.show.numbers import decimals, fitted
-from ddpmkit.statistics import Interval
+from ddpmkit.statistics import Contrast, Interval
 from ddpmkit.text import inert
 from ddpmkit.text.numbers import fixed
 
@@ -32,6 +32,7 @@ def to_wide(records: Records, summary: Summary) -> str:
     for m in summary.metrics:
         heads += [m, f"{m} low", f"{m} high", f"{m} difference", f"{m} difference low", f"{m} difference high"]
         heads += [f"{m} Holm p", f"{m} verdict"]
+        heads += [f"{m} e", f"{m} e needed", f"{m} sequence low", f"{m} sequence high", f"{m} anytime verdict"]
     digits = {m: decimals(list(summary.intervals[m].values())) for m in summary.metrics}
     gaps = {
         m: {c: Interval(d.difference, d.low, d.high, d.n) for c, d in summary.differences[m].items()}
@@ -47,6 +48,7 @@ def to_wide(records: Records, summary: Summary) -> str:
             row += _three(gaps[m].get(cell), fine[m], "+")
             contrast = summary.differences[m].get(cell)
             row += ["", ""] if contrast is None else [_p(contrast.p_holm), contrast.verdict]
+            row += _anytime(contrast, fine[m])
         rows.append(row)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -67,6 +69,15 @@ def _three(interval: Interval | None, column: int, sign: str) -> list[str]:
         return ["", "", ""]
     digits = fitted(interval, column)
     return ["" if e is None else fixed(e, digits, sign) for e in (interval.mean, interval.low, interval.high)]
+
+
+def _anytime(contrast: Contrast | None, column: int) -> list[str]:
+    """The e-value, the one that settles, the ends of the confidence sequence and its verdict."""
+    found = contrast.anytime if contrast else None
+    if contrast is None or found is None:
+        return [""] * 5
+    ends = _three(Interval(contrast.difference, found.low, found.high, contrast.n), column, "+")[1:]
+    return [_p(found.e), f"{found.needed:g}", *ends, found.verdict]
 
 
 def _p(p: float | None) -> str:

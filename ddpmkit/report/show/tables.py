@@ -25,6 +25,8 @@ from ddpmkit.statistics import Contrast, Interval
 from ddpmkit.text.numbers import fixed, significant, two_digits
 
 CONTRAST_HEADS = ("difference", "Holm p", "seed corr.", "verdict")
+# Of a study that has grown: the p is one for a number of seeds that was fixed beforehand, which it was not.
+GROWN_HEADS = ("difference", "e (needed)", "Holm p, n fixed", "seed corr.", "verdict")
 
 
 def main_table(s: Summary) -> Table:
@@ -52,11 +54,11 @@ def contrast_table(s: Summary) -> Table | None:
     rows = []
     for metric in s.metrics:
         contrasts = s.differences.get(metric, {})
-        for cell, text in zip(contrasts, contrast_texts(list(contrasts.values())), strict=True):
+        for cell, text in zip(contrasts, contrast_texts(list(contrasts.values()), s.grown), strict=True):
             rows.append((cell, metric, *text))
-    heads = ("cell", "metric", *CONTRAST_HEADS)
+    heads = ("cell", "metric", *_heads(s))
     title = f"differences from {s.baseline}, paired by seed"
-    return Table(title, heads, tuple(rows), keys=(0, 1), lead=(2, 5), name="differences") if rows else None
+    return Table(title, heads, tuple(rows), keys=(0, 1), lead=(2, len(heads) - 1), name="differences") if rows else None
 
 
 def effect_table(s: Summary) -> Table | None:
@@ -64,12 +66,12 @@ def effect_table(s: Summary) -> Table | None:
     rows = []
     for metric in s.metrics:
         effects = s.effects.get(metric, ())
-        for e, text in zip(effects, contrast_texts([e.contrast for e in effects]), strict=True):
+        for e, text in zip(effects, contrast_texts([e.contrast for e in effects], s.grown), strict=True):
             over = f"{e.matched}" + (f" ({e.left_out} left out)" if e.left_out else "")
             rows.append((e.axis, f"{e.level} - {e.reference}", over, metric, *text))
-    heads = ("axis", "levels", "matched pairs", "metric", *CONTRAST_HEADS)
+    heads = ("axis", "levels", "matched pairs", "metric", *_heads(s))
     title = "effects of each axis, over matched cells and paired by seed"
-    return Table(title, heads, tuple(rows), keys=(0, 1, 3), lead=(4, 7), name="effects") if rows else None
+    return Table(title, heads, tuple(rows), keys=(0, 1, 3), lead=(4, len(heads) - 1), name="effects") if rows else None
 
 
 def interaction_table(s: Summary) -> Table | None:
@@ -77,12 +79,16 @@ def interaction_table(s: Summary) -> Table | None:
     rows = []
     for metric in s.metrics:
         crossed = s.interactions.get(metric, ())
-        for i, text in zip(crossed, contrast_texts([i.contrast for i in crossed]), strict=True):
+        for i, text in zip(crossed, contrast_texts([i.contrast for i in crossed], s.grown), strict=True):
             names = tuple(f"{a}: {x} - {y}" for a, x, y in zip(i.axes, i.levels, i.references, strict=True))
             rows.append((*names, metric, *text))
-    heads = ("effect", "depends on", "metric", *CONTRAST_HEADS)
+    heads = ("effect", "depends on", "metric", *_heads(s))
     title = "interactions: differences of differences, paired by seed"
-    return Table(title, heads, tuple(rows), keys=(0, 1, 2), lead=(3, 6), name="interactions") if rows else None
+    return (
+        Table(title, heads, tuple(rows), keys=(0, 1, 2), lead=(3, len(heads) - 1), name="interactions")
+        if rows
+        else None
+    )
 
 
 def sign_flip_table(s: Summary) -> Table | None:
@@ -181,13 +187,26 @@ def remarks(summary: Summary, shown: Sequence[Table] = ()) -> list[str]:
     return [*summary.notes, *(t.note for t in shown if t.note), *(f"Next: {text}" for text in summary.advice)]
 
 
-def contrast_texts(contrasts: Sequence[Contrast]) -> list[tuple[str, ...]]:
-    """Difference with interval, Holm p, seed correlation, verdict."""
-    numbers = column((Interval(c.difference, c.low, c.high, c.n) for c in contrasts), "+")
+def _heads(s: Summary) -> tuple[str, ...]:
+    return GROWN_HEADS if s.grown else CONTRAST_HEADS
+
+
+def contrast_texts(contrasts: Sequence[Contrast], grown: bool = False) -> list[tuple[str, ...]]:
+    """Difference with interval, of a study that has grown the e-value, Holm p, seed correlation, verdict."""
+    numbers = column((Interval(c.difference, *c.interval, c.n) for c in contrasts), "+")
     out: list[tuple[str, ...]] = []
     for c, number in zip(contrasts, numbers, strict=True):
         # Two names of one result have no difference at all, rather than one that is known well.
         difference = "" if math.isnan(c.difference) else "0" if c.verdict == ONE_RESULT else number
         holm = "" if c.p_holm is None else p_text(c.p_holm)
-        out.append((difference, holm, "" if c.correlation is None else f"{c.correlation:+.2f}", c.verdict))
+        e = (_e_text(c),) if grown else ()
+        out.append((difference, *e, holm, "" if c.correlation is None else f"{c.correlation:+.2f}", c.verdict))
     return out
+
+
+def _e_text(c: Contrast) -> str:
+    """An e-value, and the one that settles."""
+    if c.anytime is None or c.anytime.e is None:
+        return ""
+    e = c.anytime.e
+    return f"{'>1000' if e > 1000 else two_digits(e)} ({c.anytime.needed:g})"

@@ -1,4 +1,4 @@
-"""``ablate`` and ``status``."""
+"""``ablate``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
+from ddpmkit.cli.until import MOST, Budget, Margin, MaxSeeds, Until, UntilMetric, check, run_until
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.settings import DEFAULT_METRICS, FIELDS
 
@@ -24,9 +25,8 @@ SETTINGS = f"Settings: {', '.join(FIELDS)}"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
+    """Add the command to the application."""
     app.command(cls=Paneled, epilog=EXAMPLE)(ablate)
-    app.command()(status)
 
 
 def ablate(
@@ -151,6 +151,11 @@ def ablate(
         str | None,
         typer.Option(help="What --confirm selects by; default the first", metavar="NAME", rich_help_panel=SEEDS),
     ] = None,
+    until: Until = None,
+    until_metric: UntilMetric = None,
+    max_seeds: MaxSeeds = MOST,
+    margin: Margin = None,
+    budget: Budget = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", "-n", help="Print the plan and an estimate; run nothing", rich_help_panel=RUNNING),
@@ -172,6 +177,7 @@ def ablate(
     from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.study_name import NameTakenError
 
+    check(until, budget, until_metric, max_seeds, margin)
     given: Global = context.obj
     if no_probe and not dry_run:
         raise DdpmkitError(
@@ -191,7 +197,12 @@ def ablate(
     run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile)
     try:
         prepared = prepare(
-            settings, out=out, registry=given.registry(plugin), run_options=run_options, probe=not no_probe
+            settings,
+            out=out,
+            registry=given.registry(plugin),
+            run_options=run_options,
+            probe=not no_probe,
+            starting=until is not None,
         )
         if not dry_run:
             prepared = enter(prepared)
@@ -199,6 +210,8 @@ def ablate(
         raise DdpmkitError(taken.message, given.again(taken.free)) from None
     if dry_run:
         print_plan(prepared, as_json=json)
+        if until is not None:
+            print(f"then more train seeds where a verdict is open, at most {max_seeds} a cell", file=sys.stderr)
         return
 
     from ddpmkit.cli.live import watch  # what a dry run needs nothing of
@@ -208,10 +221,14 @@ def ablate(
     from ddpmkit.study.runner import run
     from ddpmkit.study.walks import walks
 
-    with watch(prepared) as tell:
-        outcome = run(prepared, tell)
+    if until is not None:
+        ended = run_until(prepared, until_metric, max_seeds, margin, budget)
+        prepared, outcome = ended.prepared, ended.outcome
+    else:
+        with watch(prepared) as tell:
+            outcome = run(prepared, tell)
     stopped = outcome.code in (Exit.SIGINT, Exit.SIGTERM)  # who stopped the study does not wait for these pictures
-    summary = write_report(outcome.folder, {} if stopped else walks(prepared))
+    summary = write_report(outcome.folder, {} if stopped else walks(prepared), margin=margin)
     if json:
         print(to_json(summary), end="", file=data())
     else:
@@ -246,7 +263,7 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     # Another selection, or more seeds, is another confirmation.
     asked = files.sha256(files.canonical([plan.cells, plan.train_seeds, plan.metric]).encode())[:6]
     name = f"{prepared.study.name[:64]}-confirm-{asked}"
-    again = replace(prepared.study, name=name, train_seeds=plan.train_seeds, only=plan.cells)
+    again = replace(prepared.study, name=name, train_seeds=plan.train_seeds, only=plan.cells, stopped={})
     fresh = prepare_study(again, out=prepared.store.out, registry=prepared.registry, run_options=prepared.run_options)
     with watch(fresh) as tell:
         outcome = run(fresh, tell)
@@ -261,29 +278,3 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
         print(note, file=sys.stderr)
     print(f"wrote {outcome.folder}", file=sys.stderr)
     return 0
-
-
-def status(
-    context: typer.Context,
-    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
-    out: Out = Path("results"),
-    json: Json = False,
-) -> None:
-    """How far a study is, who is at work on it, and what went wrong."""
-    import json as json_module
-
-    from ddpmkit.cli.console import print_rows
-    from ddpmkit.study.status import read_status
-    from ddpmkit.study.store import find_study
-
-    found = read_status(find_study(study, out))
-    if json:
-        print(json_module.dumps(found, indent=1), file=data())
-        return
-    states = sorted({s for counts in found["kinds"].values() for s in counts})
-    rows = [(kind, *(str(counts.get(s, 0)) for s in states)) for kind, counts in found["kinds"].items()]
-    print_rows(f"study {found['study']}", ("stage", *states), rows)
-    for running in found["running"]:
-        print(f"{running['label']}: {running['where']}", file=sys.stderr)
-    for problem in found["problems"]:
-        print(f"{problem['label']}: {problem['state']}: {problem['error']}", file=sys.stderr)
