@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor.cpp_builder import CppBuilder
+from torch._inductor.utils import clear_caches
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
@@ -38,6 +39,7 @@ def compiled_in(tmp_path, monkeypatch):
 
     def anew(name: str) -> None:
         torch._dynamo.reset()
+        clear_caches()
         counters.clear()
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / name))
 

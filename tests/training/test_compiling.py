@@ -8,6 +8,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 from torch._inductor.cpp_builder import CppBuilder
 from torch._inductor.exc import CppCompileError
+from torch._inductor.utils import clear_caches
 
 from ddpmkit import compiling
 from ddpmkit import device as devices
@@ -35,11 +36,17 @@ class Net(nn.Module):
 @pytest.fixture(autouse=True)
 def _fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
-    torch._dynamo.reset()
-    counters.clear()
+    forget()
     with devices.one_thread():
         yield
+    forget()
+
+
+def forget() -> None:
+    """Forget what was compiled, in torch's memory too, as another process would know nothing of it."""
     torch._dynamo.reset()
+    clear_caches()
+    counters.clear()
 
 
 def fresh() -> nn.Module:
@@ -105,7 +112,7 @@ def test_half_a_library_of_a_killed_process_is_compiled_again_and_plugins_may_be
     for path in libraries:
         path.unlink()  # it is open in this process: another file takes its name
         path.write_bytes(b"half")
-    torch._dynamo.reset()
+    forget()
     with changes.left_alone():  # torch.compile's own marks are no plugin's
         assert compile_network(fresh(), SHOWN, learns=False) is None
 
