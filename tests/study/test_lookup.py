@@ -36,7 +36,7 @@ def test_why_names_the_studies_and_cells_that_need_a_stage(two_studies: Path, ca
         "more": ["linear", "sigmoid"],
     }
     score = why(store, cosine["scores"][0][1])
-    assert [n["study"] for n in score["needed_by"]] == ["both"]
+    assert [(n["study"], n["cells"]) for n in score["needed_by"]] == [("both", ["cosine"])]
     assert {u["kind"]: u["id"] for u in score["upstream"]} == {"sample": cosine["sample"], "ref": ref}
     assert main(["why", cosine["train"][:12], "--out", str(two_studies)]) == 0
     rows = dict(line.split("\t") for line in capsys.readouterr().out.splitlines() if not line.startswith("needed"))
