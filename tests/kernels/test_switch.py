@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ddpmkit import DdpmkitError, group_norm_silu, kernels
 from ddpmkit import device as devices
-from ddpmkit.randomness import normal, stream_key, uniform
 
 CPU = torch.device("cpu")
 
@@ -76,8 +78,15 @@ def test_the_twin_is_what_the_network_did_before_bit_for_bit():
         group_norm_silu(norm, x, scale=a)
 
 
-@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
-def test_the_operators_are_known_to_fake_tensors_with_their_gradients(with_triton, form):
+ON_FAKE_TENSORS = """
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from ddpmkit import group_norm_silu, kernels
+from ddpmkit.randomness import normal, stream_key, uniform
+
+kernels._version = lambda: "0"  # as where triton can be imported; what runs on fake tensors needs none
+for form in (torch.contiguous_format, torch.channels_last):
     with FakeTensorMode():
         norm = nn.GroupNorm(2, 8, device="meta")
         x = torch.empty(3, 8, 4, 4, device="meta", dtype=torch.bfloat16).to(memory_format=form).requires_grad_()
@@ -90,3 +99,12 @@ def test_the_operators_are_known_to_fake_tensors_with_their_gradients(with_trito
         index = torch.arange(5, device="meta")
         assert normal(stream_key(0, "noise"), index, (1, 3), index).shape == (5, 1, 3)
         assert uniform(stream_key(0, "time"), index).dtype == torch.float64
+print("seen")
+"""
+
+
+def test_the_operators_are_known_to_fake_tensors_with_their_gradients():
+    """In a process of its own: torch has ended a process here in which much else had used fake tensors before."""
+    env = {**os.environ, "DDPMKIT_KERNELS": "triton"}
+    done = subprocess.run([sys.executable, "-c", ON_FAKE_TENSORS], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == "seen\n", done.stderr
