@@ -17,13 +17,6 @@ from ddpmkit import device as devices
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def with_triton(monkeypatch):
-    """As where triton can be imported and is asked for; what runs on fake tensors needs none."""
-    monkeypatch.setenv("DDPMKIT_KERNELS", "triton")
-    monkeypatch.setattr(kernels, "_version", lambda: "0")
-
-
 def test_a_cpu_runs_plain_torch_and_has_no_choice_to_speak_of(monkeypatch):
     monkeypatch.delenv("DDPMKIT_KERNELS", raising=False)
     assert not kernels.fused(CPU)
