@@ -34,7 +34,7 @@ def prepare_training(w: Work, net: torch.nn.Module, config: TrainConfig, images:
     seen = config.steps * config.batch_size * (1 + BACKWARDS)
 
     def operations() -> float:  # counted on a copy: a norm's running mean must not see the image
-        return float(seen * flops(ema.average_of(net), images, w.device))
+        return float(seen * flops(ema.average_of(net), images, w.device, batch=config.micro_batch))
 
     compiles = begun == COMPILED
     if begun is None:
@@ -110,8 +110,8 @@ def zeros(
     return out
 
 
-def flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:
-    """Floating-point operations of one network evaluation on one image, as torch counts them."""
+def flops(net: torch.nn.Module, images: Images, device: torch.device, *, batch: int = 1) -> int:
+    """Floating-point operations of one network evaluation, an image, as torch counts them for a batch."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -119,5 +119,6 @@ def flops(net: torch.nn.Module, images: Images, device: torch.device) -> int:
 
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
-        net(to_pixels(torch.from_numpy(images.train[:1]).to(device), images.levels), torch.zeros(1, device=device))
-    return int(counter.get_total_flops())
+        x = to_pixels(torch.from_numpy(images.train[:1]).to(device), images.levels)
+        net(x.repeat(batch, 1, 1, 1), torch.zeros(batch, device=device))
+    return int(counter.get_total_flops()) // batch
