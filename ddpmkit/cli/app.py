@@ -27,11 +27,11 @@ COMMANDS = {
     "studies": ("manage", "List studies; rename one, throw one away, take one back."),
     "gc": (
         "manage",
-        "Move what no study needs to the trash, and earlier checkpoints of finished trainings; empty old trash.",
+        "Move what no study needs to the trash, and empty old trash.",
     ),
     "why": (
         "ask",
-        "What a stage is, which studies and cells need it, how it stands, what it reads, what its id is made of.",
+        "What a stage is, who needs it, what its id is made of.",
     ),
     "diff": ("ask", "What made the ids of two stages differ."),
     "bench": ("bench", "Time a training to a fixed NLL and a fixed FD."),

@@ -22,7 +22,10 @@ def register(app: typer.Typer) -> None:
 
 
 def why(stage: Id, out: Out = Path("results"), json: Json = False) -> None:
-    """What a stage is, which studies and cells need it, how it stands, what it reads, what its id is made of."""
+    """What a stage is, who needs it, what its id is made of.
+
+    Also how it stands, and what it reads; who needs it are studies and cells.
+    """
     import json as json_module
 
     from ddpmkit.cli.console import print_rows

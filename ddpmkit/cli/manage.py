@@ -125,7 +125,9 @@ def gc(
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:
-    """Move what no study needs to the trash, and earlier checkpoints of finished trainings; empty old trash.
+    """Move what no study needs to the trash, and empty old trash.
+
+    Earlier checkpoints of finished trainings go there too.
 
     What report, sample and a longer training need stays; so does whatever somebody is at work on. It can run beside
     a study.

@@ -149,8 +149,9 @@ def _remember(
 
 
 def _hand_back(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    before, scale, shift = ctx.saved_tensors[3:6]
-    dx, of_weights, rows = torch.ops.ddpmkit.group_norm_backward.default(dy, *ctx.saved_tensors, **ctx.how)
+    saved = ctx.saved_tensors  # asked for once: a checkpointed layer hands its tensors out a single time
+    before, scale, shift = saved[3:6]
+    dx, of_weights, rows = torch.ops.ddpmkit.group_norm_backward.default(dy, *saved, **ctx.how)
     of_rows = [None if of is None else rows[i].to(of.dtype) for i, of in ((-1, before), (0, scale), (1, shift))]
     return dx, of_weights[0], of_weights[1], *of_rows
 
