@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.study.config import check_name
 from ddpmkit.study.needs import Key, needs_of
-from ddpmkit.study.presence import refuse_running, runs_of
+from ddpmkit.study.presence import alone, let_go_of_claims, refuse_running, runs_of
 from ddpmkit.study.store import Store, plans
 from ddpmkit.study.trash import batches, new_batch, size_of, take_back, throw_away
 from ddpmkit.study.values import as_toml
@@ -106,21 +107,29 @@ def rename_study(store: Store, old: str, new: str) -> Path:
     Raises:
         DdpmkitError: when there is no such study, it is running, or the name is taken or no name.
     """
-    folder, target = _of_name(store, old), store.study(check_name(new))
-    refuse_running(folder)
-    plan = plans(store.out)[old]
-    if plan is None:
-        raise DdpmkitError(f"the plan of study '{old}' is damaged", "run the study again; its stages are kept")
-    if target.exists() or target.is_symlink():
-        raise DdpmkitError(f"there is a '{target}' already", f"choose another name than '{new}'")
-    os.rename(folder, target)
-    # The record of a grid that has grown, and whatever else lies there, moves with it.
-    files.write_sealed(target / "plan.json", {**plan, "study": new})
-    toml = target / "study.toml"
-    with contextlib.suppress(FileNotFoundError):
-        lines = toml.read_text(encoding="utf-8").splitlines()
-        named = [f"name = {as_toml(new)}" if line.startswith("name = ") else line for line in lines]
-        files.write_text(toml, "\n".join(named) + "\n")
+    target = store.study(check_name(new))
+    with _in_peace(store, old) as folder:
+        plan = plans(store.out)[old]
+        if plan is None:
+            raise DdpmkitError(f"the plan of study '{old}' is damaged", "run the study again; its stages are kept")
+        taken = DdpmkitError(f"there is a '{target}' already", f"choose another name than '{new}'")
+        if target.exists() or target.is_symlink():
+            raise taken
+        try:
+            os.rename(folder, target)
+        except OSError:
+            if target.exists():  # it came meanwhile
+                raise taken from None
+            raise
+        try:  # our claim has moved with it, and the record of a grid that has grown, and whatever else lies there
+            files.write_sealed(target / "plan.json", {**plan, "study": new})
+            toml = target / "study.toml"
+            with contextlib.suppress(FileNotFoundError):
+                lines = toml.read_text(encoding="utf-8").splitlines()
+                named = [f"name = {as_toml(new)}" if line.startswith("name = ") else line for line in lines]
+                files.write_text(toml, "\n".join(named) + "\n")
+        finally:
+            let_go_of_claims(target)
     return target
 
 
@@ -130,9 +139,10 @@ def remove_study(store: Store, name: str) -> Path:
     Raises:
         DdpmkitError: when there is no such study, or it is running.
     """
-    folder = _of_name(store, name)
-    refuse_running(folder)
-    return throw_away(folder, folder.parent, new_batch())
+    with _in_peace(store, name) as folder:
+        there = throw_away(folder, folder.parent, new_batch())
+        let_go_of_claims(there)
+    return there
 
 
 def restore_study(store: Store, name: str) -> tuple[Path, int]:
@@ -158,6 +168,20 @@ def restore_study(store: Store, name: str) -> tuple[Path, int]:
             if place.is_dir() and not store.done(stage["kind"], stage["id"]) and take_back(place, batch):
                 back += 1
     return store.study(name), back
+
+
+@contextlib.contextmanager
+def _in_peace(store: Store, name: str) -> Iterator[Path]:
+    """Claim the folder of a study that nobody is at work on, so that nobody begins to inside the block."""
+    folder = _of_name(store, name)
+    try:
+        with alone(folder):
+            _of_name(store, name)  # another process may have moved it while we waited
+            refuse_running(folder)
+            yield folder
+    finally:
+        with contextlib.suppress(OSError):  # a claim on what is gone makes an empty folder
+            folder.rmdir()
 
 
 def _of_name(store: Store, name: str) -> Path:

@@ -135,6 +135,40 @@ def test_a_run_says_that_it_is_at_work(two_studies: Path, monkeypatch, run_small
     assert runs_of(two_studies / "studies" / "third") == []
 
 
+def test_a_study_is_at_work_from_its_plan_to_its_report(two_studies: Path, few_digits, small, monkeypatch) -> None:
+    from ddpmkit.report import write
+    from ddpmkit.study import enter, runner
+
+    seen: dict[str, int] = {}
+    folder = two_studies / "studies" / "both"
+
+    def looking(place, name: str) -> None:
+        real = getattr(place, name)
+
+        def look(*given, **named):
+            seen[name] = len(runs_of(folder))
+            return real(*given, **named)
+
+        monkeypatch.setattr(place, name, look)
+
+    looking(enter, "_entered")
+    looking(runner, "_mend_records")
+    looking(write, "write_report")
+    words = {**small, "dataset": few_digits, "schedules": "linear,cosine", "name": "both"}
+    asked = []
+    for key, value in words.items():
+        axis = key in ("timesteps", "eval_batch", "warmup", "nll_evals")
+        asked += ["--axis", f"{key}={value}"] if axis else [f"--{key.replace('_', '-')}", str(value)]
+    assert main(["ablate", *asked, "--out", str(two_studies), "--executor", "inline", "--device", "cpu"]) == 0
+    assert seen.keys() == {"_entered", "_mend_records", "write_report"}
+    assert all(seen.values())
+    assert runs_of(folder) == []
+    seen.clear()
+    ddpmkit.ablate(**words, out=two_studies, executor="inline", device="cpu", on_event=lambda _: None)
+    assert seen.keys() == {"_entered", "_mend_records", "write_report"}
+    assert all(seen.values())
+
+
 def test_a_removed_study_comes_back_with_its_stages(two_studies: Path, run_small, capsys) -> None:
     store = Store(two_studies)
     samples = ddpmkit.load("both", "cosine", out=two_studies, device="cpu").sample(3)
