@@ -286,7 +286,7 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     if outcome.code:
         print(f"the confirmation is not whole; the same command goes on from here: {outcome.folder}", file=sys.stderr)
         return int(outcome.code)
-    found = confirmed(plan, read_study(outcome.folder))
+    found = confirmed(plan, read_study(outcome.folder), margin=margin)
     with on_stdout():
         to_terminal(found.summary, shown=[confirm_table(found)])
     for note in found.notes:

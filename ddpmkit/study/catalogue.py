@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from typing import Any
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
+from ddpmkit.study.claim import ALIVE, Claim, claimed
 from ddpmkit.study.config import check_name
 from ddpmkit.study.needs import Key, needs_of
-from ddpmkit.study.presence import alone, let_go_of_claims, refuse_running, runs_of
+from ddpmkit.study.presence import alone, collecting, let_go_of_claims, refuse_running, runs_of
+from ddpmkit.study.sharing import remember
 from ddpmkit.study.store import Store, plans
-from ddpmkit.study.trash import batches, new_batch, size_of, take_back, throw_away
+from ddpmkit.study.trash import Batch, batches, new_batch, size_of, take_back, throw_away
 from ddpmkit.study.values import as_toml
 
 DAMAGED = "its plan is damaged: run it again, or ddpmkit studies rm"
@@ -54,6 +57,7 @@ class Listed:
 
 def list_studies(store: Store) -> list[Listed]:
     """Return the studies of a results folder, the one that was run last first."""
+    remember(store)
     needs = needs_of(store)
     keys = {folder: {(s["kind"], s["id"]) for s in plan["stages"]} for folder, plan in needs.by_study.items()}
     asked: Counter[Key] = Counter(key for found in keys.values() for key in found)
@@ -145,29 +149,55 @@ def remove_study(store: Store, name: str) -> Path:
     return there
 
 
-def restore_study(store: Store, name: str) -> tuple[Path, int]:
-    """Take a study back out of the trash, and of its stages those that lie there too; return it and their number.
+def restore_study(store: Store, name: str) -> tuple[Path, int, int]:
+    """Take a study back out of the trash, and of its stages those that lie there too.
+
+    Returns its folder, the number of stages that are back, and of those that lie in the trash still: in their places
+    somebody is at work, or what was begun there is as far as what was thrown away.
 
     Raises:
-        DdpmkitError: when there is none of that name in the trash, or one is there again.
+        DdpmkitError: when there is none of that name in the trash, one is there again, or a collection is at work.
     """
-    home = store.out / "studies"
+    home, run = store.out / "studies", secrets.token_hex(8)
     found = [b for b in batches(home) if (b.folder / name / "plan.json").is_file()]
     if not found:
         names = sorted({p.name for b in batches(home) for p in b.folder.iterdir()})
         told = f"in the trash: {', '.join(names)}" if names else "ddpmkit studies lists those that are there"
         raise DdpmkitError(f"there is no study '{name}' in the trash{did_you_mean(name, names)}", told)
-    if not take_back(found[-1].folder / name, found[-1]):
-        raise DdpmkitError(f"there is a study '{name}' again", f"ddpmkit studies rename {name} ANOTHER, and again")
-    plan = plans(store.out)[name] or {"stages": []}
-    thrown = {kind: batches(store.root / kind) for kind in {s["kind"] for s in plan["stages"]}}
-    back = 0
-    for stage in plan["stages"]:
-        for batch in reversed(thrown[stage["kind"]]):
-            place = batch.folder / stage["id"][:2] / stage["id"]
-            if place.is_dir() and not store.done(stage["kind"], stage["id"]) and take_back(place, batch):
-                back += 1
-    return store.study(name), back
+    with collecting(store, run, f"ddpmkit studies restore {name}"):  # or one empties that trash meanwhile
+        if not take_back(found[-1].folder / name, found[-1]):
+            raise DdpmkitError(f"there is a study '{name}' again", f"ddpmkit studies rename {name} ANOTHER, and again")
+        plan = plans(store.out)[name] or {"stages": []}
+        thrown = {kind: batches(store.root / kind) for kind in {s["kind"] for s in plan["stages"]}}
+        aside, back, left = new_batch(), 0, 0
+        for stage in plan["stages"]:
+            key = (stage["kind"], stage["id"])
+            places = [(b.folder / key[1][:2] / key[1], b) for b in reversed(thrown[key[0]])]
+            places = sorted((p for p in places if p[0].is_dir()), key=lambda p: not _finished(p[0]))  # the latest first
+            if places and not store.done(*key):
+                done = _stage_back(store, key, *places[0], aside, run)
+                back, left = back + done, left + (not done)
+    return store.study(name), back, left
+
+
+def _finished(folder: Path) -> bool:
+    return files.verify_folder(folder / "out", contents=False) is not None
+
+
+def _stage_back(store: Store, key: Key, place: Path, batch: Batch, aside: str, run: str) -> bool:
+    """Take a stage back; what was begun in its place goes to the trash where nobody holds it and it is not as far."""
+    folder = store.folder(*key)
+    if folder.exists():
+        with claimed(folder, run) as held:
+            if isinstance(held, Claim) or not (_finished(place) or _empty(folder)):
+                return False
+            let_go_of_claims(throw_away(folder, store.root / key[0], aside))
+    return take_back(place, batch)
+
+
+def _empty(folder: Path) -> bool:
+    """Whether a stage's folder holds nothing but claims: whoever made it had not begun."""
+    return all(path.name == ALIVE or path.name.startswith("claim") for path in folder.iterdir())
 
 
 @contextlib.contextmanager

@@ -105,8 +105,8 @@ def refuse_running(folder: Path) -> None:
 
 
 @contextmanager
-def collecting(store: Store, run: str) -> Iterator[None]:
-    """Claim the place of a collection for the length of the block.
+def collecting(store: Store, run: str, again: str = "ddpmkit gc") -> Iterator[None]:
+    """Claim the place of a collection for the length of the block; ``again`` is the command to try later.
 
     Raises:
         DdpmkitError: when another one is at work.
@@ -115,7 +115,7 @@ def collecting(store: Store, run: str) -> Iterator[None]:
     # One that has been silent for long is taken over: it moves whole folders, and leaves nothing half.
     with claimed(place, run, over=lambda _: silent_for(place) > SILENT) as held:
         if isinstance(held, Claim):
-            raise DdpmkitError(f"another gc is at work in '{store.out}': {held}", "wait for it, then ddpmkit gc")
+            raise DdpmkitError(f"another gc is at work in '{store.out}': {held}", f"wait for it, then {again}")
         yield
 
 

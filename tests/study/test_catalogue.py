@@ -82,6 +82,14 @@ def test_a_renamed_study_is_the_same_study(two_studies: Path, run_small, capsys)
     assert find_garbage(Store(two_studies)).counts().keys() == {"earlier checkpoints of finished trainings"}
 
 
+def test_a_renamed_study_keeps_the_margins_of_its_report(two_studies: Path) -> None:
+    folder = two_studies / "studies" / "both"
+    metric = write_report(folder).metrics[0]
+    write_report(folder, margin=f"{metric}=0.05")
+    assert main(["studies", "rename", "both", "schedules", "--out", str(two_studies)]) == 0
+    assert files.read_json(folder.with_name("schedules") / "report.json")["margins"] == {metric: 0.05}
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -176,8 +184,8 @@ def test_a_removed_study_comes_back_with_its_stages(two_studies: Path, run_small
     assert "ddpmkit studies restore both" in capsys.readouterr().err
     assert [s.name for s in list_studies(store)] == ["more"]
     gone = collect(store, find_garbage(store)).counts()["stages that no study needs"][0]
-    folder, back = restore_study(store, "both")
-    assert (folder.name, back) == ("both", gone)
+    folder, back, left = restore_study(store, "both")
+    assert (folder.name, back, left) == ("both", gone, 0)
     assert run_small(two_studies, schedules="linear,cosine", name="both").ran == 0
     assert (ddpmkit.load("both", "cosine", out=two_studies, device="cpu").sample(3) == samples).all()
     assert not (two_studies / "studies" / TRASH).exists() or not list((two_studies / "studies" / TRASH).iterdir())
