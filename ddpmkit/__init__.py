@@ -255,16 +255,16 @@ def ablate(
     """
     from ddpmkit.plugin.registry import Registry
     from ddpmkit.report.write import write_report
-    from ddpmkit.study.enter import enter
+    from ddpmkit.study.enter import working
     from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.progress import Monitor, PlainLines
     from ddpmkit.study.runner import run
     from ddpmkit.study.walks import walks
 
     run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile)
-    prepared = enter(prepare(options, out=out, registry=Registry(plugins), run_options=run_options))
-    outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
-    write_report(outcome.folder, walks(prepared))
+    with working(prepare(options, out=out, registry=Registry(plugins), run_options=run_options)) as prepared:
+        outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
+        write_report(outcome.folder, walks(prepared))
     return outcome
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -173,7 +174,7 @@ def ablate(
 ) -> None:
     """Train, sample, score and compare every cell of a grid. What is done is not done again."""
     from ddpmkit.cli.plan import print_plan
-    from ddpmkit.study.enter import enter
+    from ddpmkit.study.enter import working
     from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.study_name import NameTakenError
 
@@ -195,26 +196,37 @@ def ablate(
         "preset": preset, "name": name,
     }  # fmt: skip
     run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile)
-    try:
-        prepared = prepare(
-            settings,
-            out=out,
-            registry=given.registry(plugin),
-            run_options=run_options,
-            probe=not no_probe,
-            starting=until is not None,
+    with ExitStack() as until_reported:
+        try:
+            prepared = prepare(
+                settings,
+                out=out,
+                registry=given.registry(plugin),
+                run_options=run_options,
+                probe=not no_probe,
+                starting=until is not None,
+            )
+            if not dry_run:
+                prepared = until_reported.enter_context(working(prepared))
+        except NameTakenError as taken:
+            raise DdpmkitError(taken.message, given.again(taken.free)) from None
+        if dry_run:
+            print_plan(prepared, as_json=json)
+            if until is not None:
+                print(f"then more train seeds where a verdict is open, at most {max_seeds} a cell", file=sys.stderr)
+            return
+        code = _run(
+            prepared, until, until_metric, max_seeds, margin, budget, json=json, confirms=(confirm, confirm_metric)
         )
-        if not dry_run:
-            prepared = enter(prepared)
-    except NameTakenError as taken:
-        raise DdpmkitError(taken.message, given.again(taken.free)) from None
-    if dry_run:
-        print_plan(prepared, as_json=json)
-        if until is not None:
-            print(f"then more train seeds where a verdict is open, at most {max_seeds} a cell", file=sys.stderr)
-        return
+    raise typer.Exit(code)
 
-    from ddpmkit.cli.live import watch  # what a dry run needs nothing of
+
+def _run(
+    prepared: Prepared, until: str | None, until_metric: str | None, max_seeds: int, margin: str | None,
+    budget: str | None, *, json: bool, confirms: tuple[int | None, str | None],
+) -> int:  # fmt: skip
+    """Run a study that was entered, write and print its report, and return the exit code."""
+    from ddpmkit.cli.live import watch
     from ddpmkit.report.show.json import to_json
     from ddpmkit.report.show.terminal import to_terminal
     from ddpmkit.report.write import write_report
@@ -242,12 +254,13 @@ def ablate(
             again += "\nwhat diverged would diverge again: change a setting"
         again += f"\n{counts} of {len(prepared.plan.stages)} stages; the same command goes on from here"
     print(again, file=sys.stderr)
-    if confirm is not None and not outcome.code:
-        raise typer.Exit(_confirm(prepared, summary, confirm, confirm_metric))
-    raise typer.Exit(int(outcome.code))
+    seeds, metric = confirms
+    if seeds is not None and not outcome.code:
+        return _confirm(prepared, summary, seeds, metric, margin)
+    return int(outcome.code)
 
 
-def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | None) -> int:
+def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | None, margin: str | None) -> int:
     """Run the cell that looked best and the baseline on fresh seeds, and print what these alone say."""
     from ddpmkit import files
     from ddpmkit.cli.live import watch
@@ -256,6 +269,7 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     from ddpmkit.report.show.tables import confirm_table
     from ddpmkit.report.show.terminal import to_terminal
     from ddpmkit.report.write import write_report
+    from ddpmkit.study.enter import working
     from ddpmkit.study.prepare import prepare_study
     from ddpmkit.study.runner import run
 
@@ -265,13 +279,14 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     name = f"{prepared.study.name[:64]}-confirm-{asked}"
     again = replace(prepared.study, name=name, train_seeds=plan.train_seeds, only=plan.cells, stopped={})
     fresh = prepare_study(again, out=prepared.store.out, registry=prepared.registry, run_options=prepared.run_options)
-    with watch(fresh) as tell:
-        outcome = run(fresh, tell)
-    write_report(outcome.folder)
+    with working(fresh):
+        with watch(fresh) as tell:
+            outcome = run(fresh, tell)
+        write_report(outcome.folder, margin=margin)
     if outcome.code:
         print(f"the confirmation is not whole; the same command goes on from here: {outcome.folder}", file=sys.stderr)
         return int(outcome.code)
-    found = confirmed(plan, read_study(outcome.folder))
+    found = confirmed(plan, read_study(outcome.folder), margin=margin)
     with on_stdout():
         to_terminal(found.summary, shown=[confirm_table(found)])
     for note in found.notes:

@@ -44,7 +44,11 @@ def why(stage: Id, out: Out = Path("results"), json: Json = False) -> None:
     rows += [("at work", found["at_work"])] if found["at_work"] else []
     rows += [("error", found["error"])] if found["error"] else []
     rows += [("needed by", f"{n['study']}: {', '.join(n['cells'])}") for n in found["needed_by"]]
-    rows += [] if found["needed_by"] else [("needed by", "no study; ddpmkit gc moves it to the trash")]
+    if found["unreadable"]:
+        said = f"not known of {', '.join(found['unreadable'])}: the plan is damaged"
+        rows += [("needed by", said if found["needed_by"] else f"no readable study; {said}")]
+    elif not found["needed_by"]:
+        rows += [("needed by", "no study; ddpmkit gc moves it to the trash")]
     rows += [("reads", f"{u['kind']} {u['id'][:SHOWN]} ({u['state']}): {u['label']}") for u in found["upstream"]]
     rows += [("version", str(found["version"]))] if found["version"] is not None else []
     rows += [(name, brief(text)) for name, text in flat(found["spec"])]

@@ -11,10 +11,10 @@ import typer
 
 from ddpmkit.cli.options import PATH, Json, Out
 from ddpmkit.cli.streams import data
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from ddpmkit.study.garbage import Garbage
     from ddpmkit.study.store import Store
@@ -69,12 +69,12 @@ def rename(old: Name, new: Name, out: Out = Path("results"), json: Json = False)
     """Give a study another name, and write its report under it."""
     import json as json_module
 
-    from ddpmkit.report.write import write_report
+    from ddpmkit.report.write import write_again
     from ddpmkit.study.catalogue import rename_study
 
     folder = rename_study(_store(out), old, new)
     if (folder / "report.json").exists():
-        write_report(folder)
+        write_again(folder)
     print(f"study '{old}' is '{new}' now, in {folder}", file=sys.stderr)
     if json:
         print(json_module.dumps({"old": old, "new": new, "folder": str(folder)}, indent=1), file=data())
@@ -101,10 +101,17 @@ def restore(name: Name, out: Out = Path("results"), json: Json = False) -> None:
 
     from ddpmkit.study.catalogue import restore_study
 
-    folder, back = restore_study(_store(out), name)
+    folder, back, left = restore_study(_store(out), name)
     print(f"study '{name}' is back in {folder}, and {back} of its stages", file=sys.stderr)
+    if left:
+        print(
+            f"note: {left} stages are left in the trash: they are begun again, or somebody runs them", file=sys.stderr
+        )
     if json:
-        print(json_module.dumps({"study": name, "folder": str(folder), "stages": back}, indent=1), file=data())
+        print(
+            json_module.dumps({"study": name, "folder": str(folder), "stages": back, "left": left}, indent=1),
+            file=data(),
+        )
 
 
 def gc(
@@ -133,10 +140,12 @@ def gc(
     a study.
     """
     import json as json_module
+    from dataclasses import replace
 
     from ddpmkit.cli.console import print_rows
     from ddpmkit.study.garbage import collect, find_garbage
     from ddpmkit.study.sharing import forget as forget_folder
+    from ddpmkit.study.trash import size_of
 
     store = _store(out)
     store.check_format()
@@ -145,10 +154,9 @@ def gc(
     if forget is not None and not forget_folder(store, forget):
         raise DdpmkitError(f"'{forget}' does not share the store in '{out}'", "ddpmkit gc names the folder to forget")
     found = find_garbage(store, deep=deep, days=days, everything=empty_trash)
-    if json:
-        record = _record(found)
-    elif found.items or found.old or found.kept:
-        print_rows(f"gc of {out}", ("what", "number", "size", ""), _rows(found))
+    sizes = {batch: size_of(batch.folder) for batch in (*found.old, *found.kept)}  # while they are there
+    if not json and (found.items or found.old or found.kept):
+        print_rows(f"gc of {out}", ("what", "number", "size", ""), _rows(found, sizes))
     if found.busy:
         print(f"note: {found.busy} stages are left, somebody is at work on them", file=sys.stderr)
     if deep and not json:
@@ -158,10 +166,13 @@ def gc(
         print("there is nothing to collect", file=sys.stderr)
     done = not idle and not dry_run and (yes or _asked())
     if done:
-        freed = sum(n for _, _, n in _trash(found.old))
+        busy = found.busy
         found = collect(store, found, deep=deep)
-        moved = sum(i.size for i in found.items)
+        moved, freed = sum(i.size for i in found.items), sum(sizes[batch] for batch in found.old)
         print(f"moved {size(moved)} to the trash, deleted {size(freed)}", file=sys.stderr)
+        if found.busy:
+            print(f"note: {found.busy} more are left, somebody has come to need or use them", file=sys.stderr)
+        found = replace(found, busy=busy + found.busy)
         if found.items:
             print(
                 f"a gc deletes it after {days:g} days, ddpmkit gc --empty-trash at once; until then it is in .trash "
@@ -171,32 +182,29 @@ def gc(
     elif not idle:
         print("nothing was moved or deleted; --yes does it", file=sys.stderr)
     if json:
-        print(json_module.dumps({**record, "done": done}, indent=1), file=data())
+        print(json_module.dumps({**_record(found, sizes), "done": done}, indent=1), file=data())
+    if found.failed:
+        more = f", and {len(found.failed) - 1} more" if len(found.failed) > 1 else ""
+        hint = "the rest is done; mend that and run ddpmkit gc again"
+        raise DdpmkitError(f"can't move or delete {found.failed[0]}{more}", hint, code=Exit.FAILED)
 
 
-def _rows(found: Garbage) -> list[tuple[str, str, str, str]]:
+def _rows(found: Garbage, sizes: Mapping[Batch, int]) -> list[tuple[str, str, str, str]]:
     rows = [(what, str(n), size(total), "to the trash") for what, (n, total) in found.counts().items()]
     for said, batches in (("to be deleted", found.old), ("stays", found.kept)):
-        trash = _trash(batches)
-        if trash:
-            rows.append(("in the trash", str(len(trash)), size(sum(b for _, _, b in trash)), said))
+        if batches:
+            rows.append(("in the trash", str(len(batches)), size(sum(sizes[b] for b in batches)), said))
     return rows
 
 
-def _record(found: Garbage) -> dict[str, object]:
+def _record(found: Garbage, sizes: Mapping[Batch, int]) -> dict[str, object]:
     return {
         "items": [{"what": i.what, "path": str(i.path), "bytes": i.size} for i in found.items],
-        "delete": [{"path": path, "days": age, "bytes": n} for path, age, n in _trash(found.old)],
-        "trash": [{"path": path, "days": age, "bytes": n} for path, age, n in _trash(found.kept)],
+        "delete": [{"path": str(b.folder), "days": b.days, "bytes": sizes[b]} for b in found.old],
+        "trash": [{"path": str(b.folder), "days": b.days, "bytes": sizes[b]} for b in found.kept],
         "busy": found.busy,
+        "failed": list(found.failed),
     }
-
-
-def _trash(batches: Sequence[Batch]) -> list[tuple[str, float | None, int]]:
-    """Where each batch lies, how many days it has been there, and its bytes."""
-    from ddpmkit.study.trash import size_of
-
-    return [(str(b.folder), b.days, size_of(b.folder)) for b in batches]
 
 
 def _asked() -> bool:

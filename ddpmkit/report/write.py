@@ -15,6 +15,7 @@ from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.compare import compare
 from ddpmkit.report.read.conditions import cell_named, select
 from ddpmkit.report.read.frames import Records, read_study
+from ddpmkit.report.read.margins import stated_margins
 from ddpmkit.report.show.csv import to_tidy, to_wide
 from ddpmkit.report.show.json import finite, to_json
 from ddpmkit.report.show.latex import to_latex
@@ -23,6 +24,8 @@ from ddpmkit.report.show.table import Table
 from ddpmkit.report.show.tables import all_tables
 from ddpmkit.report.show.terminal import to_tsv
 from ddpmkit.report.show.views import View, shown
+from ddpmkit.study.sharing import remember
+from ddpmkit.study.store import Store
 
 if TYPE_CHECKING:
     from ddpmkit.report.draw.chart import Chart
@@ -62,6 +65,7 @@ def make(
 
 def _read(path: Path) -> Records:
     if path.is_dir():
+        remember(Store(path.parent.parent))
         return read_study(path)
     from ddpmkit.report.read.foreign import read_foreign
 
@@ -129,14 +133,24 @@ def write_report(folder: Path, strips: Mapping[str, Strips] | None = None, *, ma
     Raises:
         DdpmkitError: for a margin of an unknown metric.
     """
+    records = read_study(folder)
+    return _write(folder, records, summarise(records, margin=margin), strips or {})
+
+
+def write_again(folder: Path) -> Summary:
+    """Write the study's files from its records, with the margins that its report was made with; return the summary."""
+    records = read_study(folder)
+    margins = stated_margins(folder, set(records.results["metric"]))
+    return _write(folder, records, summarise(records, margin=margins), {})
+
+
+def _write(folder: Path, records: Records, summary: Summary, strips: Mapping[str, Strips]) -> Summary:
     from ddpmkit.report.draw.figures import write_figures
     from ddpmkit.report.draw.save import save
     from ddpmkit.report.draw.strips import strips_figure
     from ddpmkit.report.show.card import card, card_markdown
     from ddpmkit.report.show.html import to_html
 
-    records = read_study(folder)
-    summary = summarise(records, margin=margin)
     texts = {
         "results.csv": to_tidy(records),
         "report.md": to_markdown(summary),
@@ -148,7 +162,7 @@ def write_report(folder: Path, strips: Mapping[str, Strips] | None = None, *, ma
         files.write_text(folder / name, text)
     files.write_json(folder / "card.json", finite(card(records)))
     # From here on it is pictures: one that can't be drawn is said and left out, and costs nothing else.
-    for name, walk in (strips or {}).items():
+    for name, walk in strips.items():
         with isolated(f"the strips {name}"):
             save(strips_figure(walk), folder / "figures" / name)
     drawn, samples = _pictures(records, summary)

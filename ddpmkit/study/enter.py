@@ -6,25 +6,44 @@ one. Only a name that became another study's meanwhile is refused, as it would h
 
 from __future__ import annotations
 
+import secrets
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.study import growth
-from ddpmkit.study.claim import SILENT, Held, claimed, silent_for
 from ddpmkit.study.grids import There, added, lacking, union
 from ddpmkit.study.prepare import Prepared, planned
+from ddpmkit.study.presence import alone, at_work
 from ddpmkit.study.sharing import register
 from ddpmkit.study.study_file import FILE
 from ddpmkit.study.study_name import grown
 
-LOOK = 0.05  # seconds between two looks at who writes
-PATIENCE = 5.0  # seconds after which it is said that somebody does
+
+@contextmanager
+def working(prepared: Prepared, run: str = "") -> Iterator[Prepared]:
+    """Enter a study and be at work on it for the length of the block: nobody renames or removes it meanwhile.
+
+    Blocks may lie in each other. One run of a study is in one, and so is whoever runs it more than once or reports it.
+
+    Args:
+        prepared: The study, entered or not.
+        run: The run's name; drawn by chance where there is none.
+
+    Raises:
+        NameTakenError: when the name is another grid's by now.
+        DdpmkitError: when the folder can't be written.
+    """
+    with ExitStack() as stack:
+        prepared.store.prepare()
+        try:
+            stack.enter_context(at_work(prepared.folder, run or secrets.token_hex(8)))
+        except OSError as err:
+            raise _unwritable(prepared, err) from None
+        yield enter(prepared)
 
 
 def enter(prepared: Prepared) -> Prepared:
@@ -44,10 +63,14 @@ def enter(prepared: Prepared) -> Prepared:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         register(store)
-        with _alone(folder):
+        with alone(folder):
             return replace(_entered(prepared), entered=True)
     except OSError as err:
-        raise DdpmkitError(f"can't write to '{folder}': {err.strerror}", "choose another --out") from None
+        raise _unwritable(prepared, err) from None
+
+
+def _unwritable(prepared: Prepared, err: OSError) -> DdpmkitError:
+    return DdpmkitError(f"can't write to '{prepared.folder}': {err.strerror}", "choose another --out")
 
 
 def _entered(prepared: Prepared) -> Prepared:
@@ -72,21 +95,3 @@ def _entered(prepared: Prepared) -> Prepared:
     files.write_text(folder / FILE, prepared.study.toml())
     files.write_sealed(folder / "plan.json", plan.json())
     return prepared
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process writes the plan of a study, and keep others waiting inside the block.
-
-    A process that has been silent for long is gone, wherever it was: writing a plan takes a moment.
-    """
-    told, since = False, time.monotonic()
-    while True:
-        with claimed(folder, "", over=lambda _: silent_for(folder) > SILENT) as held:
-            if isinstance(held, Held):
-                yield
-                return
-        if not told and time.monotonic() - since > PATIENCE:
-            told = True
-            print(f"note: waits for {held}, which writes the plan of the study", file=sys.stderr)
-        time.sleep(LOOK)

@@ -7,7 +7,6 @@ sees the collection (study/presence.py).
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpmkit import files
-from ddpmkit.study.claim import ALIVE, Claim, claimed, holder
+from ddpmkit.study.claim import Claim, claimed, holder
 from ddpmkit.study.needs import Needs, all_needs
-from ddpmkit.study.presence import collecting
+from ddpmkit.study.presence import collecting, let_go_of_claims
 from ddpmkit.study.records import TrainRecord
 from ddpmkit.study.stages import STAGE_KINDS
 from ddpmkit.study.store import Store
@@ -54,12 +53,21 @@ class Item:
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can be moved to the trash, what in the trash can be deleted, and what was left since somebody uses it."""
+    """What can be moved to the trash, or was, and what in the trash can be deleted, or was.
+
+    Attributes:
+        items: what is moved.
+        old: what is deleted.
+        kept: what stays in the trash.
+        busy: number of things that were left since somebody uses them.
+        failed: what could not be moved or deleted, and why, a line each.
+    """
 
     items: tuple[Item, ...]
     old: tuple[Batch, ...]
     kept: tuple[Batch, ...]
     busy: int
+    failed: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Reason -> number of things and their bytes, in a fixed order."""
@@ -94,28 +102,33 @@ def find_garbage(store: Store, *, deep: bool = False, days: float = 14, everythi
 def collect(store: Store, found: Garbage, *, deep: bool = False, on_done: Callable[[], None] = lambda: None) -> Garbage:
     """Move what was found to the trash, and delete what was old in it; return what was really moved and deleted.
 
-    What has come to be needed or used since it was found stays.
+    What has come to be needed or used since it was found stays, and so does what can't be moved.
 
     Raises:
         DdpmkitError: when another collection is at work, or it can't be known any more what the studies need.
-        OSError: when something can't be moved; what was moved before is in the trash.
     """
     run, batch = secrets.token_hex(8), new_batch()
-    moved, busy = [], 0
+    moved, deleted, failed, busy = list[Item](), list[Batch](), list[str](), 0
     with collecting(store, run):
         still = {(i.what, i.path) for i in _items(store, all_needs(store), deep=deep)[0]}
         for item in found.items:
-            if (item.what, item.path) not in still:
-                busy += 1
-            elif _move(item, batch, run):
-                moved.append(item)
+            try:
+                done = (item.what, item.path) in still and _move(item, batch, run)
+            except OSError as err:  # the others may well be moved
+                failed.append(f"'{item.path}': {err.strerror}")
             else:
-                busy += 1
+                moved += [item] if done else []
+                busy += not done
             on_done()
         for old in found.old:
-            with contextlib.suppress(FileNotFoundError):  # another gc was faster
+            try:
                 delete(old)
-    return Garbage(tuple(moved), found.old, found.kept, busy)
+                deleted.append(old)
+            except FileNotFoundError:  # another gc was faster
+                continue
+            except OSError as err:
+                failed.append(f"'{old.folder}': {err.strerror}")
+    return Garbage(tuple(moved), tuple(deleted), found.kept, busy, tuple(failed))
 
 
 def _items(store: Store, needs: Needs, *, deep: bool) -> tuple[list[Item], int]:
@@ -191,8 +204,7 @@ def _move(item: Item, batch: str, run: str) -> bool:
             return True
         there = throw_away(item.path, item.home, batch)
         if item.what == STAGES:  # our own claim went with it
-            for path in (*there.glob("claim*.json"), there / ALIVE):
-                path.unlink(missing_ok=True)
+            let_go_of_claims(there)
     return True
 
 

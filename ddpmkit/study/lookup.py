@@ -39,16 +39,8 @@ class Found:
     record: dict[str, Any]
 
 
-def find_stage(store: Store, text: str) -> Found:
-    """Return the stage whose id begins with ``text``; it is in the store, or a study needs it.
-
-    Raises:
-        DdpmkitError: when there is none, or more than one.
-    """
-    return _find(store, needs_of(store), text)
-
-
 def _find(store: Store, needs: Needs, text: str) -> Found:
+    """Return the stage whose id begins with ``text``; it is in the store, or a study needs it."""
     planned = needs.stages()
     known = [*planned, *((kind, stage) for kind in STAGE_KINDS for stage in store.stages(kind))]
     found = sorted({key for key in known if text and key[1].startswith(text.lower())})
@@ -68,7 +60,7 @@ def _read(store: Store, planned: Mapping[Key, dict[str, Any]], key: Key) -> Foun
     whole = isinstance(named, dict) and files.sha256(files.canonical(named).encode()) == stage
     if not whole and not record:
         path = store.folder(kind, stage) / "spec.json"
-        raise DdpmkitError(f"'{path}' is damaged, and no study needs that stage", "ddpmkit gc takes it away")
+        raise DdpmkitError(f"'{path}' is damaged, and no readable study needs that stage", "ddpmkit gc takes it away")
     spec: dict[str, Any] = named["spec"] if whole else record["spec"]
     version = named["version"] if whole else None
     needs = tuple((k, i) for k, i in record["needs"]) if record else STAGE_KINDS[kind].from_json(spec).needs
@@ -77,6 +69,8 @@ def _read(store: Store, planned: Mapping[Key, dict[str, Any]], key: Key) -> Foun
 
 def why(store: Store, text: str) -> dict[str, Any]:
     """Return all that is known of a stage as JSON values: its state, which studies and cells need it, upstream, spec.
+
+    ``unreadable`` are studies whose plan is damaged, so that nobody knows whether they need it.
 
     Raises:
         DdpmkitError: when there is no such stage, or more than one.
@@ -102,6 +96,7 @@ def why(store: Store, text: str) -> dict[str, Any]:
             for at, plan in needs.by_study.items()
             if (cells := cells_of(plan, found.id)) is not None
         ],
+        "unreadable": [str(folder) for folder in needs.damaged],
         "upstream": [
             {
                 "kind": kind,

@@ -3,6 +3,9 @@
     studies/mine/.runs/<run>/claim.json     a run of the study, as long as it lasts
     store/gc/claim.json                     a collection of what no study needs
 
+Whoever writes a plan, begins to work on a study, renames or removes it has the claim of its folder for that moment, so
+that these come one after another.
+
 A run writes its plan and then looks for a collection; a collection claims its place and then reads the plans. So one of
 the two always sees the other, whatever their order: what a plan needs is not collected, or it is made again.
 """
@@ -18,12 +21,39 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.study.claim import SILENT, Claim, claimed, holder, silent_for
+from ddpmkit.study.claim import ALIVE, SILENT, Claim, Held, claimed, holder, silent_for
 from ddpmkit.study.store import Store
 
 RUNS, COLLECTION = ".runs", "gc"
 LATELY = 3600.0  # seconds in which a collection may have come between a plan and its run; clocks may differ
 LOOK = 0.2  # seconds between two looks
+SOON = 0.05  # seconds between two looks at who has a study's folder
+PATIENCE = 5.0  # seconds after which it is said that somebody does
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes, moves or enters a study, and keep others waiting inside the block.
+
+    A process that has been silent for long is gone, wherever it was: each of these takes a moment.
+    """
+    told, since = False, time.monotonic()
+    while True:
+        with claimed(folder, "", over=lambda _: silent_for(folder) > SILENT) as held:
+            if isinstance(held, Held):
+                yield
+                return
+        if not told and time.monotonic() - since > PATIENCE:
+            told = True
+            print(f"note: waits for {held}, which writes the plan of the study", file=sys.stderr)
+        time.sleep(SOON)
+
+
+def let_go_of_claims(folder: Path) -> None:
+    """Take the claim files out of a folder that was moved under its claim: they went with it, and hold nobody off."""
+    with contextlib.suppress(OSError):  # of a claim that stays, the process is gone soon
+        for path in (*folder.glob("claim*.json"), folder / ALIVE):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -31,7 +61,9 @@ def at_work(folder: Path, run: str) -> Iterator[None]:
     """Say for the length of the block that a run is at work on a study, so that nobody renames or removes it."""
     place = folder / RUNS / run
     try:
-        with claimed(place, run):
+        with contextlib.ExitStack() as stack:
+            with alone(folder):  # who renames it has looked already, or will see us
+                stack.enter_context(claimed(place, run))
             yield
     finally:
         for path in _places(folder):  # ours, and those of runs that were killed; not of one that begins this moment
@@ -73,8 +105,8 @@ def refuse_running(folder: Path) -> None:
 
 
 @contextmanager
-def collecting(store: Store, run: str) -> Iterator[None]:
-    """Claim the place of a collection for the length of the block.
+def collecting(store: Store, run: str, again: str = "ddpmkit gc") -> Iterator[None]:
+    """Claim the place of a collection for the length of the block; ``again`` is the command to try later.
 
     Raises:
         DdpmkitError: when another one is at work.
@@ -83,7 +115,7 @@ def collecting(store: Store, run: str) -> Iterator[None]:
     # One that has been silent for long is taken over: it moves whole folders, and leaves nothing half.
     with claimed(place, run, over=lambda _: silent_for(place) > SILENT) as held:
         if isinstance(held, Claim):
-            raise DdpmkitError(f"another gc is at work in '{store.out}': {held}", "wait for it, then ddpmkit gc")
+            raise DdpmkitError(f"another gc is at work in '{store.out}': {held}", f"wait for it, then {again}")
         yield
 
 

@@ -16,10 +16,10 @@ from ddpmkit.plugin.execution import Event, Job
 from ddpmkit.study.claim import free
 from ddpmkit.study.dispatch import dispatch
 from ddpmkit.study.ending import blamed, not_run, settle, stop_flag, told
-from ddpmkit.study.enter import enter
+from ddpmkit.study.enter import working
 from ddpmkit.study.plan import Plan
 from ddpmkit.study.prepare import Prepared
-from ddpmkit.study.presence import at_work, collected_lately
+from ddpmkit.study.presence import collected_lately
 from ddpmkit.study.records import ScoreRecord
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
@@ -62,10 +62,15 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     Raises:
         DdpmkitError: when the store can't be written, or the study's name is another grid's by now.
     """
-    plan, store = prepared.plan, prepared.store
-    if enter(prepared).plan is not plan:
-        on_event({"event": "log", "text": "the same command again runs what both asked for"})
-    waiting = prepared.todo
+    name = secrets.token_hex(8)
+    with working(prepared, name) as entered:
+        if entered.plan is not prepared.plan:
+            on_event({"event": "log", "text": "the same command again runs what both asked for"})
+        return _run(prepared, name, on_event)
+
+
+def _run(prepared: Prepared, name: str, on_event: Callable[[Event], None]) -> Outcome:
+    plan, store, waiting = prepared.plan, prepared.store, prepared.todo
     if collected_lately(store):
         missing = {s.id for s in waiting}
         waiting = tuple(s for s in plan.stages.values() if s.id in missing or not store.done(s.kind, s.id))
@@ -75,7 +80,7 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
     todo = [s for s in waiting if s.id not in blocked]
     ended: Counter[str] = Counter()
 
-    executor, name = prepared.registry.build("executor", prepared.run_options.executor), secrets.token_hex(8)
+    executor = prepared.registry.build("executor", prepared.run_options.executor)
 
     def count(event: Event) -> None:
         if event["event"] == "end":
@@ -86,7 +91,7 @@ def run(prepared: Prepared, on_event: Callable[[Event], None] = lambda _: None) 
             free(store.folder(stage.kind, stage.id), name)
         on_event(event)
 
-    with stop_flag() as stop, at_work(prepared.folder, name):
+    with stop_flag() as stop:
         if todo:
             run_options, devices = prepared.run_options, prepared.run_options.devices()
             registry = prepared.registry

@@ -2,8 +2,8 @@
 
     here/store -> /big/results/store      /big/results/store/shared/<hash>.json {"out": "/home/me/here"}
 
-Whoever runs a study over a link leaves that record, or a collection of garbage in the one folder would take what the
-other's studies need.
+Whoever runs a study over a link, lists or reports one leaves that record, or a collection of garbage in the one folder
+would take what the other's studies need.
 """
 
 from __future__ import annotations
@@ -29,6 +29,16 @@ def register(store: Store) -> None:
     path = root / SHARED / f"{files.sha256(str(here).encode())[:16]}.json"
     if not path.exists():
         files.write_json(path, {"out": str(here)})
+
+
+def remember(store: Store) -> None:
+    """Leave that word for a results folder that is only read: its studies may be older than such records.
+
+    A store that can't be written is read all the same, and nobody collects in it.
+    """
+    if store.root.is_dir() and any((store.out / "studies").glob("*/plan.json")):
+        with contextlib.suppress(OSError):
+            register(store)
 
 
 def results_folders(store: Store) -> tuple[list[Path], list[Path]]:

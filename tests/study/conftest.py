@@ -63,6 +63,12 @@ def two_studies(two_studies_made, tmp_path) -> Path:
 
 
 @pytest.fixture
+def small() -> dict[str, object]:
+    """The settings of a tiny study, but for its data."""
+    return dict(SMALL)
+
+
+@pytest.fixture
 def run_small(few_digits):
     """What runs a tiny study of the same data."""
     return lambda out, **options: small_study(out, few_digits, **options)

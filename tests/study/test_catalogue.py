@@ -82,6 +82,14 @@ def test_a_renamed_study_is_the_same_study(two_studies: Path, run_small, capsys)
     assert find_garbage(Store(two_studies)).counts().keys() == {"earlier checkpoints of finished trainings"}
 
 
+def test_a_renamed_study_keeps_the_margins_of_its_report(two_studies: Path) -> None:
+    folder = two_studies / "studies" / "both"
+    metric = write_report(folder).metrics[0]
+    write_report(folder, margin=f"{metric}=0.05")
+    assert main(["studies", "rename", "both", "schedules", "--out", str(two_studies)]) == 0
+    assert files.read_json(folder.with_name("schedules") / "report.json")["margins"] == {metric: 0.05}
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -135,6 +143,40 @@ def test_a_run_says_that_it_is_at_work(two_studies: Path, monkeypatch, run_small
     assert runs_of(two_studies / "studies" / "third") == []
 
 
+def test_a_study_is_at_work_from_its_plan_to_its_report(two_studies: Path, few_digits, small, monkeypatch) -> None:
+    from ddpmkit.report import write
+    from ddpmkit.study import enter, runner
+
+    seen: dict[str, int] = {}
+    folder = two_studies / "studies" / "both"
+
+    def looking(place, name: str) -> None:
+        real = getattr(place, name)
+
+        def look(*given, **named):
+            seen[name] = len(runs_of(folder))
+            return real(*given, **named)
+
+        monkeypatch.setattr(place, name, look)
+
+    looking(enter, "_entered")
+    looking(runner, "_mend_records")
+    looking(write, "write_report")
+    words = {**small, "dataset": few_digits, "schedules": "linear,cosine", "name": "both"}
+    asked = []
+    for key, value in words.items():
+        axis = key in ("timesteps", "eval_batch", "warmup", "nll_evals")
+        asked += ["--axis", f"{key}={value}"] if axis else [f"--{key.replace('_', '-')}", str(value)]
+    assert main(["ablate", *asked, "--out", str(two_studies), "--executor", "inline", "--device", "cpu"]) == 0
+    assert seen.keys() == {"_entered", "_mend_records", "write_report"}
+    assert all(seen.values())
+    assert runs_of(folder) == []
+    seen.clear()
+    ddpmkit.ablate(**words, out=two_studies, executor="inline", device="cpu", on_event=lambda _: None)
+    assert seen.keys() == {"_entered", "_mend_records", "write_report"}
+    assert all(seen.values())
+
+
 def test_a_removed_study_comes_back_with_its_stages(two_studies: Path, run_small, capsys) -> None:
     store = Store(two_studies)
     samples = ddpmkit.load("both", "cosine", out=two_studies, device="cpu").sample(3)
@@ -142,8 +184,8 @@ def test_a_removed_study_comes_back_with_its_stages(two_studies: Path, run_small
     assert "ddpmkit studies restore both" in capsys.readouterr().err
     assert [s.name for s in list_studies(store)] == ["more"]
     gone = collect(store, find_garbage(store)).counts()["stages that no study needs"][0]
-    folder, back = restore_study(store, "both")
-    assert (folder.name, back) == ("both", gone)
+    folder, back, left = restore_study(store, "both")
+    assert (folder.name, back, left) == ("both", gone, 0)
     assert run_small(two_studies, schedules="linear,cosine", name="both").ran == 0
     assert (ddpmkit.load("both", "cosine", out=two_studies, device="cpu").sample(3) == samples).all()
     assert not (two_studies / "studies" / TRASH).exists() or not list((two_studies / "studies" / TRASH).iterdir())

@@ -58,6 +58,12 @@ def test_why_knows_a_stage_that_is_gone_running_or_needed_by_none(two_studies: P
     assert why(store, train)["needed_by"] == []
     assert main(["why", train, "--out", str(two_studies)]) == 0
     assert "no study; ddpmkit gc" in capsys.readouterr().out
+    plan = two_studies / "studies" / "more" / "plan.json"  # nobody knows what it needs
+    plan.write_text(plan.read_text()[:-40])
+    assert main(["why", train, "--out", str(two_studies)]) == 0
+    said = capsys.readouterr().out
+    assert "no readable study; not known of" in said
+    assert "ddpmkit gc" not in said
     (store.folder("train", train) / "spec.json").write_text("{}")
     with pytest.raises(DdpmkitError, match="is damaged"):
         why(store, train)

@@ -42,6 +42,7 @@ def compare(studies: Sequence[Records]) -> Records:
     twice: list[str] = []
     originals: dict[str, str] = {}
     short: dict[str, tuple[int, int]] = {}
+    stopped: dict[str, list[int]] = {}
     for name, records in zip(names, studies, strict=True):
         frame = records.results.copy()
         meant = _meanings(frame)
@@ -65,6 +66,7 @@ def compare(studies: Sequence[Records]) -> Records:
             at = {"study": name, **cell.get("settings", {})}
             cells.append({**cell, "settings": at, "label": label, "slug": f"{name}-{cell.get('slug', cell['label'])}"})
             results += [{**r, "cell": label, "out": str(r.get("out", records.folder.parent.parent))} for r in mine]
+        stopped |= {labels[c]: list(seeds) for c, seeds in records.plan.get("stopped", {}).items() if c in labels}
         frame = frame[frame["cell"].isin(labels)]
         frames.append(frame.assign(cell=frame["cell"].map(labels), metric=frame["metric"].replace(other)))
         columns = {m: other.get(m, m) for m, said in meant.items() if said}
@@ -89,6 +91,7 @@ def compare(studies: Sequence[Records]) -> Records:
         "grid": {**first["grid"], "train_seeds": seeds, "axes": axes},
         "excluded": [e for r in studies for e in r.plan.get("excluded", ())],
         "same": twice,
+        "stopped": stopped,
         "differ": _differing(dict(zip(names, studies, strict=True))),
     }
     remarked = tuple(dict.fromkeys(text for r in studies for text in r.said))

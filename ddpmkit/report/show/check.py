@@ -15,6 +15,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.frames import Records, read_study
+from ddpmkit.report.read.margins import stated_margins
 from ddpmkit.report.show.csv import to_tidy
 from ddpmkit.report.show.json import to_json
 from ddpmkit.report.show.latex import to_latex
@@ -43,10 +44,8 @@ def differences(folder: Path, committed: Path) -> list[Mismatch]:
     report = files.read_json(committed / "report.json")
     base = report.get("baseline") if isinstance(report, dict) else None
     labels = [c["label"] for c in records.plan["cells"]]
-    known = set(records.results["metric"])
-    stated = report.get("margins") if isinstance(report, dict) else None
-    margins = {k: v for k, v in stated.items() if k in known} if isinstance(stated, dict) else {}
-    summary = summarise(records, base if base in labels else None, margin=margins or None)
+    margins = stated_margins(committed, set(records.results["metric"]))
+    summary = summarise(records, base if base in labels else None, margin=margins)
     mismatches, count = [], 0
     for name, (make, read) in _KINDS.items():
         path = committed / name

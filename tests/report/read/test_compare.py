@@ -150,3 +150,11 @@ def test_an_axis_that_the_first_cell_does_not_know_varies(labelled):
     records.plan["cells"][1]["settings"] |= {"schedule": "cosine", "flip": True}
     assert varying_axes(records) == ["schedule", "flip"]
     assert any("by schedule and flip" in chart.alt for chart in charts(records, summarise(records)))
+
+
+def test_the_cells_that_got_fewer_seeds_stand_under_their_names_of_both_studies():
+    a, b, c = (study(name, 17, shift=shift) for name, shift in (("a", 0.0), ("b", 1.0), ("c", 2.0)))
+    a.plan["stopped"] = {"cosine": [0, 1]}
+    b.plan["stopped"] = {"linear": [0]}
+    assert compare([a, b, c]).plan["stopped"] == {"a: cosine": [0, 1], "b: linear": [0]}
+    assert compare([c, a]).plan["stopped"] == {"a: cosine": [0, 1]}
