@@ -34,6 +34,10 @@ COMMANDS = {
         "What a stage is, which studies and cells need it, how it stands, what it reads, what its id is made of.",
     ),
     "diff": ("ask", "What made the ids of two stages differ."),
+    "doctor": (
+        "doctor",
+        "Name every damaged file of a results folder, and say what the next run does about it; change nothing.",
+    ),
     "bench": ("bench", "Time a training to a fixed NLL and a fixed FD."),
 }
 
