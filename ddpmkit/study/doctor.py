@@ -210,7 +210,7 @@ def _of_studies(out: Path) -> Iterator[Looked]:
         yield plan, command if toml.why else f"is ddpmkit ablate {folder.name}, which writes it again"
         yield toml, f"{command}; ddpmkit ablate {folder.name} refuses it until then"
         grown, _ = record(folder / growth.NAME)
-        if grown.why != MISSING:
+        if grown.why != MISSING or growth.lost(folder):
             yield grown, f"{NOTHING}: the report says that the study grew, and no more when and by what"
 
 
