@@ -34,6 +34,10 @@ COMMANDS = {
         "What a stage is, who needs it, what its id is made of.",
     ),
     "diff": ("ask", "What made the ids of two stages differ."),
+    "doctor": (
+        "doctor",
+        "Name every damaged file of a results folder, and say what the next run does about it; change nothing.",
+    ),
     "bench": ("bench", "Time a training to a fixed NLL and a fixed FD."),
 }
 

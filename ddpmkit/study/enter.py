@@ -93,5 +93,6 @@ def _entered(prepared: Prepared) -> Prepared:
     if now is not None and (what := added(now.grid, grid)):
         growth.add(folder, what, now.grid["train_seeds"], grid["train_seeds"])
     files.write_text(folder / FILE, prepared.study.toml())
-    files.write_sealed(folder / "plan.json", plan.json())
+    marked = {"grown": True} if growth.of(folder) else {}  # or who deletes the records would take the mark away
+    files.write_sealed(folder / "plan.json", {**plan.json(), **marked})
     return prepared

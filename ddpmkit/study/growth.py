@@ -42,15 +42,21 @@ UNREADABLE = Growth("", ("its records can't be read",), (), ())
 def of(study: str | Path) -> tuple[Growth, ...]:
     """Return the growths of the study in a folder, oldest first; none for one that is as it was first planned.
 
-    A damaged file is one growth of which nothing is known: the mark stays.
+    A damaged file, or one that the plan knows of and is lost, is one growth of which nothing is known: the mark stays.
     """
     path = Path(study) / NAME
     if not path.is_file():
-        return ()
+        return (UNREADABLE,) if lost(study) else ()
     grown = (files.read_sealed(path) or {}).get("grown")
     if not isinstance(grown, list):
         return (UNREADABLE,)
     return tuple(_read(record) for record in grown)
+
+
+def lost(study: str | Path) -> bool:
+    """Whether a study has grown, as its plan says, and the records of that are not there."""
+    plan = files.read_sealed(Path(study) / "plan.json") or {}
+    return bool(plan.get("grown")) and not (Path(study) / NAME).is_file()
 
 
 def add(study: Path, what: Iterable[str], before: Iterable[int], after: Iterable[int]) -> Growth:

@@ -184,7 +184,7 @@ def planned(
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
         plan = _grown_plan(study, there, registry, store, pixels=probe)
         study = plan.study  # without the metrics that nobody asked for and these data don't allow
-        todo = _todo(plan, store)
+        todo = _todo(plan, store, content=probe)
         if probe and (any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry)):
             _try_parts(plan, registry)
     plan.data = keep(plan.data)  # of a plan that holds: what is refused leaves nothing behind
@@ -223,9 +223,10 @@ def excluded_lines(plan: Plan) -> list[str]:
     return [*said[:FEW], f"excluded: {left} more cells, for other reasons"] if left else said
 
 
-def _todo(plan: Plan, store: Store) -> tuple[Stage[Any], ...]:
-    """Return the stages that are not done, and the done ones whose output others of these would find damaged."""
-    waiting = {i for i, s in plan.stages.items() if not store.done(s.kind, i)}
+def _todo(plan: Plan, store: Store, *, content: bool) -> tuple[Stage[Any], ...]:
+    """Return the stages that are not done, and done ones whose output is damaged; of all of them where ``content``."""
+    there = store.intact if content else store.done
+    waiting = {i for i, s in plan.stages.items() if not there(s.kind, i)}
     for stage in reversed(plan.stages.values()):  # needs come first in the plan, so last here
         if stage.id in waiting:
             waiting |= {need for kind, need in stage.needs if need not in waiting and not store.intact(kind, need)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,8 @@ def _run(prepared: Prepared, name: str, on_event: Callable[[Event], None]) -> Ou
     if collected_lately(store):
         missing = {s.id for s in waiting}
         waiting = tuple(s for s in plan.stages.values() if s.id in missing or not store.done(s.kind, s.id))
-    _mend_records(plan, store, waiting)
+    for mended in _mend_records(plan, store, waiting):
+        on_event({"event": "log", "text": mended})
     before = {s.id: store.status(s.kind, s.id) for s in waiting}
     blocked = _downstream(plan, {i for i, record in before.items() if record.get("state") == "diverged"})
     todo = [s for s in waiting if s.id not in blocked]
@@ -131,8 +132,12 @@ def _run(prepared: Prepared, name: str, on_event: Callable[[Event], None]) -> Ou
     return Outcome(prepared.folder, dict(states), sum(ended.values()), code)
 
 
-def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage[Any]]) -> None:
-    """Write the spec and the status of finished stages again where they are lost or damaged: the plan knows them."""
+def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage[Any]]) -> Iterator[str]:
+    """Write the spec and the status of finished stages again where they are lost or damaged: the plan knows them.
+
+    Says so, a line each.
+    """
+    told = "was damaged or lost, and is written again from the plan"
     waiting = {s.id for s in todo}
     for stage in plan.stages.values():
         folder = store.folder(stage.kind, stage.id)
@@ -140,9 +145,11 @@ def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage[Any]]) -> None:
             continue
         if files.read_json(folder / "spec.json") != stage.named:
             store.write_spec(stage)
+            yield f"warning: spec.json of {stage.label} {told}"
         if not store.status(stage.kind, stage.id):
             record = {"state": "done", "attempt": 1, "work": stage.work, "label": stage.label, "how": stage.recipe}
             files.write_sealed(folder / "status.json", {**record, "note": "written again from the plan"})
+            yield f"warning: status.json of {stage.label} {told}"
 
 
 def _downstream(plan: Plan, ids: set[str]) -> set[str]:

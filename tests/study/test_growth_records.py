@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ddpmkit import files
 from ddpmkit.study import growth
 
 
@@ -49,3 +50,14 @@ def test_a_record_that_is_none_keeps_the_others(tmp_path: Path) -> None:
     (whole,) = json.loads((tmp_path / growth.NAME).read_text())["grown"]
     (tmp_path / growth.NAME).write_text(json.dumps({"grown": [whole, {"when": 3}]}))
     assert [bool(g.when) for g in growth.of(tmp_path)] == [True, False]
+
+
+def test_records_that_were_deleted_leave_their_mark(tmp_path: Path) -> None:
+    """Or a study whose seeds were added after a look would pass for one that was planned so."""
+    growth.add(tmp_path, ["train seeds 1"], [0], [0, 1])
+    files.write_sealed(tmp_path / "plan.json", {"grown": True})
+    assert growth.of(tmp_path)[0].what == ("train seeds 1",)
+    (tmp_path / "growth.json").unlink()
+    assert growth.of(tmp_path) == (growth.UNREADABLE,)
+    files.write_sealed(tmp_path / "plan.json", {})
+    assert growth.of(tmp_path) == ()
