@@ -36,7 +36,7 @@ ROWS: list[set[str]] = [
         "statistics",
     },
     {"training", "sampling", "likelihood", "distances"},
-    {"study", "report"},
+    {"study", "report", "testing"},
     {"cli"},
     {"ddpmkit", "__main__"},  # what a user imports
 ]

@@ -22,6 +22,7 @@ COMMANDS = {
     "ls": ("components", "List the components, with their parameters and defaults."),
     "show": ("components", "Show a component (formula, parameters, code) or a setting."),
     "plugins": ("components", "List the plugins: what each brings, and what is wrong."),
+    "check": ("check", "Check a component, or all of a plugin, against what its kind must satisfy."),
     "plot": ("plots", "Draw schedules, the forward or reverse process, or classes."),
     "sample": ("sample", "Draw images from a trained cell of a study."),
     "studies": ("manage", "List studies; rename one, throw one away, take one back."),

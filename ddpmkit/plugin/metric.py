@@ -24,6 +24,7 @@ class Metric(Component):
     needs: ClassVar[tuple[Need, ...]] = ("features",)
     pixels_first: ClassVar[bool] = False  # True: it looks at pixels where there are any, at features elsewhere
     has_floor: ClassVar[bool] = True  # False: what real images score says nothing
+    symmetric: ClassVar[bool] = False  # True: samples and reference can change places; checked, and used for nothing
 
     @abstractmethod
     def value(self, sets: Sets) -> Measurement | float:

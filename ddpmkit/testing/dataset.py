@@ -1,0 +1,88 @@
+"""What is asked of a data set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+
+from ddpmkit.plugin import contract
+from ddpmkit.plugin.interfaces import Dataset, Images, Outline
+from ddpmkit.testing.check import NotAsked, fail, named, unless_refused
+
+
+def images(dataset: Dataset) -> None:
+    """It gives uint8 levels (N, C, H, W) below K in three splits, and labels that fit."""
+    unless_refused(dataset.load)
+    contract.images(dataset)
+
+
+def fingerprint(dataset: Dataset) -> None:
+    """Its fingerprint stays the same, and is that of the images that it loads."""
+    first, again = dataset.fingerprint(), dataset.fingerprint()
+    loaded = contract.images(dataset).fingerprint()
+    if first != again:
+        fail(
+            f"dataset '{dataset.name}': its fingerprint moves, {first[:12]} and then {again[:12]}",
+            "load the same images every time: a split from a fixed seed, files in sorted order",
+        )
+    if first != loaded:
+        fail(
+            f"dataset '{dataset.name}': its fingerprint is not that of the images it loads, {first[:12]} and "
+            f"{loaded[:12]}",
+            "leave fingerprint out; the inherited one hashes the images",
+        )
+
+
+def loads_the_same(dataset: Dataset) -> None:
+    """Loaded again it gives the same images, whatever anybody did to the global generators."""
+    import random
+
+    np.random.seed(1)
+    random.seed(1)
+    first = contract.images(dataset).fingerprint()
+    np.random.seed(2)
+    random.seed(2)
+    contract.images(dataset, again=True)
+    if contract.images(dataset).fingerprint() != first:
+        fail(f"dataset '{dataset.name}' gives other images when loaded again", "draw from numpy.random.default_rng(0)")
+
+
+def stamp(dataset: Dataset) -> None:
+    """Its stamp, if it gives one, is JSON and the same when asked again."""
+    first, again = contract.stamp(dataset), contract.stamp(dataset)
+    if first is None:
+        raise NotAsked("it gives no stamp")
+    if first != again:
+        fail(f"dataset '{dataset.name}': its stamp moves", "give what changes only where the files do, as file_stamp")
+
+
+def outline(dataset: Dataset) -> None:
+    """What it says of its images unread, if it does, is so."""
+    said = contract.outline(dataset)
+    if said is None:
+        raise NotAsked("it says nothing of its images unread")
+    true, claimed = asdict(_outline(contract.images(dataset))), asdict(said)
+    for key, value in true.items():
+        if not (np.isclose(claimed[key], value) if key == "second_moment" else claimed[key] == value):
+            fail(
+                f"dataset '{dataset.name}': its outline says {key} = {claimed[key]}, and it is {value}",
+                "correct the outline, or leave it out",
+            )
+
+
+def _outline(found: Images) -> Outline:
+    pixels = -1 + 2 * found.train.astype(np.float64) / (found.levels - 1)
+    return Outline(
+        fingerprint=found.fingerprint(),
+        shape=(found.train.shape[1], found.train.shape[2], found.train.shape[3]),
+        counts=(len(found.train), len(found.validation), len(found.test)),
+        levels=found.levels,
+        classes=max((int(v.max()) + 1 for v in found.labels.values()), default=0),
+        least=int(found.train.min()),
+        most=int(found.train.max()),
+        second_moment=float((pixels**2).mean()),
+    )
+
+
+CHECKS = named(images, fingerprint, loads_the_same, stamp, outline)
