@@ -34,6 +34,7 @@ COMMANDS = {
         "What a stage is, which studies and cells need it, how it stands, what it reads, what its id is made of.",
     ),
     "diff": ("ask", "What made the ids of two stages differ."),
+    "new-plugin": ("start", "Write a plugin to begin with: a package of one component that works."),
     "bench": ("bench", "Time a training to a fixed NLL and a fixed FD."),
 }
 
