@@ -167,3 +167,22 @@ def test_a_kind_must_be_named(capsys: Capsys) -> None:
 def test_a_name_of_another_kind_is_free(tmp_path: Path) -> None:
     assert new_plugin("cosine", "weighting", tmp_path)
     assert NAME.fullmatch("a1-b2")
+
+
+def test_the_tutorial_leads_to_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys, forget: None
+) -> None:
+    page = (SOURCE / "docs/plugins.md").read_text(encoding="utf-8")
+    tutorial = page.split("## From an empty folder to a row in a table")[1].split("\n## ")[0]
+    commands = [line.split() for line in tutorial.splitlines() if line.startswith("    ")]
+    start, _, _, ls, ablate = commands  # pip and pytest are for others: the test of all kinds, make test-plugins
+    assert [c[:2] for c in commands[1:3]] == [["pip", "install"], ["pytest", "ddpmkit-my-power"]]
+    monkeypatch.chdir(tmp_path)
+    assert main(start[1:]) == 0
+    module = "ddpmkit-my-power/ddpmkit_my_power.py"
+    assert module in capsys.readouterr().out.splitlines()
+    assert f"`-p {module}`" in tutorial
+    assert main(["--no-plugins", "-p", module, *ls[1:]]) == 0
+    assert "\tmy-power\t" in capsys.readouterr().out
+    assert main(["--no-plugins", "-p", module, *ablate[1:], "--dry-run", "--no-probe"]) == 0
+    assert "my-power" in capsys.readouterr().out
