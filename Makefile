@@ -87,16 +87,22 @@ test-browser: $(READY)
 	$(BIN)/pytest -m browser tests/browser
 
 # The packages in plugins/ need what ddpmkit does not, so they are no part of make test; make lint covers their style.
+# What new-plugin writes is installed there by pip, without a network, and uninstalled again.
 test-plugins: $(PLUGINS)/.ready
 	$(PLUGINS)/bin/ruff check plugins
 	$(PLUGINS)/bin/ruff format --check plugins
 	$(PLUGINS)/bin/mypy --config-file $(TENSORBOARD)/pyproject.toml $(TENSORBOARD)/ddpmkit_tensorboard
 	$(PLUGINS)/bin/pytest $(TENSORBOARD)
+	rm -rf $(PLUGINS)/new && mkdir $(PLUGINS)/new && cd $(PLUGINS)/new && ../bin/ddpmkit new-plugin tried --kind schedule
+	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		$(PLUGINS)/new/ddpmkit-tried
+	$(PLUGINS)/bin/pytest $(PLUGINS)/new/ddpmkit-tried && $(PLUGINS)/bin/ddpmkit --strict-plugins show tried > /dev/null
+	$(PLUGINS)/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes ddpmkit-tried
 
 $(PLUGINS)/.ready: pyproject.toml constraints.txt $(TENSORBOARD)/pyproject.toml $(TENSORBOARD)/constraints.txt
 	$(PYTHON) -m venv $(PLUGINS)
 	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--constraint $(TENSORBOARD)/constraints.txt --editable ".[dev]" --editable ./$(TENSORBOARD)
+		--constraint $(TENSORBOARD)/constraints.txt --editable ".[dev]" --editable ./$(TENSORBOARD) "setuptools>=64"
 	touch $(PLUGINS)/.ready
 
 # The fused kernels. On a GPU torch brings its own triton, and the newest that fits is taken; elsewhere they are interpreted,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ddpmkit.kernels.group_norm import group_norm_silu
     from ddpmkit.pixels import quantise, to_pixels
     from ddpmkit.places import MOST_READ, file_stamp, names_in, unread, what_is_at
+    from ddpmkit.plugin.api import PLUGIN_API
     from ddpmkit.plugin.contract import event_problem
     from ddpmkit.plugin.execution import Emit, Event, Job, Pool, ShouldStop, Task
     from ddpmkit.plugin.hookspecs import hookimpl
@@ -73,6 +74,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DAMAGE",
     "MOST_READ",
+    "PLUGIN_API",
     "SPACING_HELP",
     "SPLITS",
     "Array",
@@ -151,6 +153,7 @@ _WHERE = {  # and what is not named here, the kinds and what they are given, in 
     "DdpmkitError": "ddpmkit.errors",
     **dict.fromkeys(["MOST_READ", "file_stamp", "names_in", "unread", "what_is_at"], "ddpmkit.places"),
     **dict.fromkeys(["Emit", "Event", "Job", "Pool", "ShouldStop", "Task"], "ddpmkit.plugin.execution"),
+    "PLUGIN_API": "ddpmkit.plugin.api",
     "hookimpl": "ddpmkit.plugin.hookspecs",
     "param": "ddpmkit.plugin.parameters",
     "Tables": "ddpmkit.plugin.tables",

@@ -37,8 +37,9 @@ COMMANDS = {
     "diff": ("ask", "What made the ids of two stages differ."),
     "doctor": (
         "doctor",
-        "Name every damaged file of a results folder, and say what the next run does about it; change nothing.",
+        "Name every damaged file, and say what the next run does.",
     ),
+    "new-plugin": ("start", "Write a plugin to begin with: a package of one component that works."),
     "bench": ("bench", "Time a training to a fixed NLL and a fixed FD."),
 }
 

@@ -25,7 +25,9 @@ def doctor(
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:
-    """Name every damaged file of a results folder, and say what the next run does about it; change nothing.
+    """Name every damaged file, and say what the next run does.
+
+    Of a results folder, store and studies; nothing is changed.
 
     Exit code 1 where something is damaged.
     """

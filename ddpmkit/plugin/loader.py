@@ -26,6 +26,7 @@ import pluggy
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import changes
+from ddpmkit.plugin.api import api_problem
 from ddpmkit.plugin.blame import telling_ctrl_c_apart
 from ddpmkit.plugin.contract import class_problem
 from ddpmkit.plugin.hookspecs import HOOKS, PROJECT, HookSpecs
@@ -64,7 +65,7 @@ class Issue:
 
     plugin: str
     version: str
-    stage: str  # import, register, hook, component
+    stage: str  # import, api, register, hook, component
     message: str
     trace: str = ""
     error: BaseException | None = None
@@ -241,6 +242,9 @@ def _take_in(loaded: Loaded, module: Any, *, identity: str | None) -> None:
     if not isinstance(module, ModuleType):
         text = f"the entry point '{loaded.origin}' names {type(module).__name__} and no module"
         loaded.issues.append(Issue(loaded.name, loaded.version, "import", text))
+        return
+    if problem := api_problem(module):
+        loaded.issues.append(Issue(loaded.name, loaded.version, "api", problem))
         return
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(HookSpecs)
