@@ -22,24 +22,15 @@ COMMANDS = {
     "ls": ("components", "List the components, with their parameters and defaults."),
     "show": ("components", "Show a component (formula, parameters, code) or a setting."),
     "plugins": ("components", "List the plugins: what each brings, and what is wrong."),
-    "check": ("check", "Check a component, or all of a plugin, against what its kind must satisfy."),
+    "check": ("check", "Check components against what their kind must satisfy."),
     "plot": ("plots", "Draw schedules, the forward or reverse process, or classes."),
     "sample": ("sample", "Draw images from a trained cell of a study."),
     "studies": ("manage", "List studies; rename one, throw one away, take one back."),
-    "gc": (
-        "manage",
-        "Move what no study needs to the trash, and empty old trash.",
-    ),
-    "why": (
-        "ask",
-        "What a stage is, who needs it, what its id is made of.",
-    ),
+    "gc": ("manage", "Move what no study needs to the trash, and empty old trash."),
+    "why": ("ask", "What a stage is, who needs it, what its id is made of."),
     "diff": ("ask", "What made the ids of two stages differ."),
-    "doctor": (
-        "doctor",
-        "Name every damaged file, and say what the next run does.",
-    ),
-    "new-plugin": ("start", "Write a plugin to begin with: a package of one component that works."),
+    "doctor": ("doctor", "Name every damaged file, and say what the next run does."),
+    "new-plugin": ("start", "Write a plugin to begin with, a package that works."),
     "bench": ("bench", "Time a training to a fixed NLL and a fixed FD."),
 }
 

@@ -29,7 +29,7 @@ def check(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Check a component, or all of a plugin, against what its kind must satisfy.
+    """Check components against what their kind must satisfy.
 
     A check that fails is told with what was seen and what to do, and makes it exit 1.
     """

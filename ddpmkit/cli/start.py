@@ -26,7 +26,7 @@ def new_plugin(
         ),
     ],
 ) -> None:
-    """Write a plugin to begin with: a package of one component that works.
+    """Write a plugin to begin with, a package that works.
 
     It gets a folder of its own, ddpmkit-NAME, here: one module, its test, the entry point by which ddpmkit finds it.
     """
