@@ -16,17 +16,17 @@ from ddpmkit.likelihood.evidence import step_variance
 
 @dataclass(frozen=True, eq=False)
 class LossByStep:
-    """Mean squared eps-error per dimension, averaged over blocks of steps; (blocks,) each, t=1 first.
+    """Mean squared eps-error per dimension, block by block of steps; (blocks,) each, t=1 first.
+
+    Within a block SNR, and the loss at much noise with it, may run over orders: a loss stands at the mean SNR of what
+    was drawn, with the same weights, so that it lies on the curve whichever steps were drawn.
 
     Attributes:
-        block: the block of each step, int64 (T,).
-        log_snr: log of the mean SNR of the block's steps, to which a loss at much noise is in proportion; minus infinity
-            where none has signal.
-        eps_loss: mean over the steps of E ||eps - epshat||^2 / d; NaN for a block that no draw fell into.
+        log_snr: log of the mean SNR of the block's draws; NaN for a block that fewer than two fell into.
+        eps_loss: E ||eps - epshat||^2 / d there, SNR times the x0-loss; NaN likewise.
         standard_error: its Monte-Carlo error.
     """
 
-    block: Plain
     log_snr: Array
     eps_loss: Array
     standard_error: Array
@@ -45,40 +45,42 @@ def loss_by_step(draws: Draws, tables: Tables, *, clip: bool = True) -> LossBySt
     """
     if draws.T != tables.T:
         raise DdpmkitError(f"the draws are of a chain of {draws.T} steps, the tables of one of {tables.T}")
-    factor, block = tables.snr / draws.dims, blocks(tables.T)
-    if isinstance(draws.middle, Sampled):
-        sums, errors = _sampled(draws.middle, factor, block, clip)
-    else:
-        sums, errors = _swept(draws.middle, factor, block, clip)
+    block = blocks(tables.T)
+    middle = _sampled if isinstance(draws.middle, Sampled) else _swept
+    snr, error, spread = middle(draws.middle, tables.snr, block, clip)  # type: ignore[arg-type]
     hat = draws.decoder_mean.clip(-1, 1) if clip else draws.decoder_mean
     # The draws of one image go together: the spread is that of the images.
-    first = factor[0] * np.square(hat.astype(np.float64) - draws.x0).sum(2).mean(0)
-    sums[0] = first.mean()
-    errors[0] = first.std(ddof=1) / math.sqrt(len(first)) if len(first) > 1 else math.nan
-    count = np.bincount(block)
+    first = np.square(hat.astype(np.float64) - draws.x0).sum(2).mean(0)
+    snr[0], error[0] = tables.snr[0], first.mean()
+    spread[0] = first.std(ddof=1) / math.sqrt(len(first)) if len(first) > 1 else math.nan
     with np.errstate(divide="ignore"):
-        log_snr = np.log(np.bincount(block, tables.snr) / count)
-    return LossByStep(block, log_snr, sums / count, errors / count)
+        return LossByStep(np.log(snr), snr * error / draws.dims, snr * spread / draws.dims)
 
 
-def _sampled(s: Sampled, factor: Array, block: Plain, clip: bool) -> tuple[Array, Array]:
-    """The sum over each block and its error, from draws by importance with the bound's control variates."""
+def _sampled(s: Sampled, snr: Array, block: Plain, clip: bool) -> tuple[Array, Array, Array]:
+    """Each block's mean SNR, its x0-error weighted by SNR and the error of that, from draws by importance.
+
+    With the bound's control variates. A ratio of sums over the draws, its error from the spread of the replicates.
+    """
     adjust = coefficients(s.pilot_t, s.pilot_errors.of(clip), s.pilot_controls, s.scales)[s.t] * s.controls
-    z = factor[s.t] * (s.errors.of(clip) - adjust.sum(1)) / s.proposal[s.t]
-    size, count = len(z) // s.replicates, int(block.max()) + 1
-    where = np.repeat(np.arange(s.replicates), size) * count + block[s.t]
-    sums = np.bincount(where, z, minlength=s.replicates * count).reshape(s.replicates, -1) / size
-    mean, error = sums.mean(0), sums.std(0, ddof=1) / math.sqrt(s.replicates)
-    empty = np.bincount(block[s.t], minlength=count) == 0
-    mean[empty], error[empty] = np.nan, np.nan
-    return mean, error
+    x, where, count = s.errors.of(clip) - adjust.sum(1), block[s.t], int(block.max()) + 1
+    even = 1 / s.proposal[s.t]
+    weight = even * snr[s.t]
+    drawn = np.bincount(where, minlength=count) > 1
+    total = np.where(drawn, np.bincount(where, weight, minlength=count), np.nan)
+    mean = np.bincount(where, weight * x, minlength=count) / total
+    replicate = np.repeat(np.arange(s.replicates), len(x) // s.replicates)
+    left = np.bincount(replicate * count + where, weight * (x - mean[where]), minlength=s.replicates * count)
+    spread = left.reshape(s.replicates, count).std(0, ddof=1) * math.sqrt(s.replicates) / total
+    return total / np.maximum(np.bincount(where, even, minlength=count), 1e-300), mean, spread
 
 
-def _swept(s: Swept, factor: Array, block: Plain, clip: bool) -> tuple[Array, Array]:
+def _swept(s: Swept, snr: Array, block: Plain, clip: bool) -> tuple[Array, Array, Array]:
     """The same from a full sweep."""
     m = s.clipped if clip else s.unclipped
-    weights, n = factor.copy(), len(m.image)
-    weights[0] = 0.0
-    sums = np.bincount(block, weights * m.total / n, minlength=int(block.max()) + 1)
-    noise = np.bincount(block, weights**2 * step_variance(m, n) / n, minlength=len(sums))
-    return sums, np.sqrt(noise)
+    weights, n = np.r_[0.0, snr[1:]], len(m.image)
+    total, count = (np.bincount(block, w, minlength=int(block.max()) + 1) for w in (weights, np.ones(len(snr))))
+    with np.errstate(divide="ignore", invalid="ignore"):  # of t=1, which is drawn by itself, and steps without signal
+        mean = np.bincount(block, weights * m.total / n) / total
+        spread = np.sqrt(np.bincount(block, weights**2 * step_variance(m, n) / n)) / total
+    return total / count, mean, spread

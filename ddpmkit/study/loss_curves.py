@@ -24,7 +24,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.data import load_images
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import read_stage
-from ddpmkit.study.stages.draw import Draw, split_images
+from ddpmkit.study.stages.draw import Draw, bounded_of_training, split_images
 from ddpmkit.study.stages.nll import reported
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
@@ -131,11 +131,13 @@ def _weight(spec: Train, recipe: Mapping[str, Any], registry: Registry, tables: 
 
 
 def _optimal(grid: Array, images: Images, spec: Train, split: str, draws: int) -> OptimalLoss:
-    """The optimal loss of a split for what a training was shown: its images, mirrored ones too, their classes."""
-    train, asked = (to_pixels(torch.from_numpy(v), images.levels) for v in (images.train, getattr(images, split)))
+    """The optimal loss of what the networks were asked about, for what they were shown, mirrored images and classes."""
+    shown = images.train, split_images(images, split)
+    train, asked = (to_pixels(torch.from_numpy(v), images.levels) for v in shown)
     labels = None
     if spec.conditional:
         own, others = (torch.from_numpy(images.labels[s]) for s in ("train", split))
+        others = others[bounded_of_training(images)] if split == "train" else others
         labels = torch.cat([own, own]) if spec.flip else own, others
     known = torch.cat([train, train.flip(-1)]) if spec.flip else train
     return optimal_loss(grid, known, asked, labels=labels, draws=draws)
