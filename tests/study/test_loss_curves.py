@@ -46,13 +46,10 @@ def test_every_training_has_its_weight_and_a_loss_a_seed_and_split(out):
         best = found.optimal[split][""]
         assert found.linear is not None
         assert len(best.log_snr) == len(found.linear[0]) == 64
-    # An untrained network is worse than the optimum, and the linear denoiser no better, but by chance.
+    # An untrained network is far above the optimum.
     train, best = found.losses["train"]["cosine simple"][0], found.optimal["train"][""]
-    mean, error = (np.interp(train.log_snr, best.log_snr, v) for v in (best.eps_loss, best.eps_standard_error))
     drawn = np.isfinite(train.eps_loss)
-    assert (train.eps_loss > mean - 4 * np.hypot(error, train.standard_error))[drawn].all()
-    assert np.median(train.eps_loss[drawn] / mean[drawn]) > 1.5
-    assert (found.linear[1] > best.eps_loss - 4 * best.eps_standard_error).all()
+    assert np.median(train.eps_loss[drawn] / np.interp(train.log_snr[drawn], best.log_snr, best.eps_loss)) > 1.5
     held_out = found.optimal["test"][""]
     assert held_out.eps_loss[-1] > 100 * best.eps_loss[-1]  # a copier does not know the others
 
