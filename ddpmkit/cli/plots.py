@@ -1,4 +1,4 @@
-"""``plot``: schedules against t, an image dissolving, a sample appearing, samples by class and guidance."""
+"""``plot``: schedules against t, an image dissolving, a sample appearing, losses by log-SNR, samples by class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.tables_for import Tables
     from ddpmkit.study.strips import Strips
 
-app = typer.Typer(help="Draw schedules, the forward or reverse process, or classes.", no_args_is_help=True)
+app = typer.Typer(help="Draw schedules, the forward or reverse process, losses, or classes.", no_args_is_help=True)
 
 To = Annotated[Path | None, typer.Option("--to", help="File to write, .png, .svg or .pdf", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
@@ -117,6 +117,28 @@ def reverse(
     strips = reverse_strips(find_study(study, out), given.registry(plugin))
     _look(strips)
     _write(strips_figure(strips), to or Path("reverse.png"))
+
+
+@app.command()
+def loss(
+    context: typer.Context,
+    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    out: Out = Path("results"),
+    to: To = None,
+    plugin: Plugins = None,
+) -> None:
+    """Training weight and loss of each cell over log-SNR, beside the optimal loss.
+
+    From what the study's likelihoods drew and its data; no network runs. No network's loss on training images
+    lies below the optimal one but by chance.
+    """
+    from ddpmkit.report.draw.losses import losses_figure
+    from ddpmkit.study.loss_curves import loss_curves
+    from ddpmkit.study.store import find_study
+
+    given: Global = context.obj
+    curves = loss_curves(find_study(study, out), given.registry(plugin))
+    _write(losses_figure(curves), to or Path("loss.png"))
 
 
 @app.command()
