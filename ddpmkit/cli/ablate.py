@@ -12,7 +12,7 @@ import typer
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
-from ddpmkit.cli.until import MOST, Budget, Margin, MaxSeeds, Until, UntilMetric, check, run_until
+from ddpmkit.cli.until import MOST, Budget, Margin, MaxSeeds, Until, UntilMetric, check, check_names, run_until
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.settings import DEFAULT_METRICS, FIELDS
 
@@ -204,7 +204,8 @@ def ablate(
             probe=not no_probe,
             starting=until is not None,
         )
-        if not dry_run:
+        margins = check_names(prepared, until_metric, margin)
+        if not dry_run and until is None:  # --until enters by itself, once the budget is seen to be enough
             prepared = enter(prepared)
     except NameTakenError as taken:
         raise DdpmkitError(taken.message, given.again(taken.free)) from None
@@ -222,13 +223,16 @@ def ablate(
     from ddpmkit.study.walks import walks
 
     if until is not None:
-        ended = run_until(prepared, until_metric, max_seeds, margin, budget)
+        try:
+            ended = run_until(prepared, until_metric, max_seeds, margins, budget)
+        except NameTakenError as taken:
+            raise DdpmkitError(taken.message, given.again(taken.free)) from None
         prepared, outcome = ended.prepared, ended.outcome
     else:
         with watch(prepared) as tell:
             outcome = run(prepared, tell)
     stopped = outcome.code in (Exit.SIGINT, Exit.SIGTERM)  # who stopped the study does not wait for these pictures
-    summary = write_report(outcome.folder, {} if stopped else walks(prepared), margin=margin)
+    summary = write_report(outcome.folder, {} if stopped else walks(prepared), margin=margins)
     if json:
         print(to_json(summary), end="", file=data())
     else:

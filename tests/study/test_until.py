@@ -18,7 +18,7 @@ from ddpmkit.report.judge.settled import look
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.frames import read_study
 from ddpmkit.report.show.card import card
-from ddpmkit.study import growth, until
+from ddpmkit.study import growth, runner, until
 from ddpmkit.study.config import Study, make_study
 from ddpmkit.study.enter import enter
 from ddpmkit.study.grids import There, union
@@ -30,6 +30,7 @@ from ddpmkit.study.until import Limits, seconds, until_settled
 pytestmark = pytest.mark.usefixtures("no_pictures_in_module")
 
 REGISTRY = Registry(installed=False)
+FOUR = "linear,cosine,sigmoid,constant"
 TINY = {
     "schedules": "linear,cosine,sigmoid", "train_seeds": "0-1", "train_steps": 2, "batch_size": 4, "timesteps": 50,
     "sampling_steps": 2,
@@ -148,10 +149,8 @@ def test_what_another_process_adds_while_it_runs_is_run_too(
         def run(self, prepared: Prepared) -> Outcome:
             outcome = super().run(prepared)
             if len(self.seeds) == 2:
-                enter(planned(tmp_path, **dict.fromkeys(TINY), study="mine", train_seeds="0-4"))
-                enter(
-                    planned(tmp_path, **dict.fromkeys(TINY), study="mine", schedules="linear,cosine,sigmoid,constant")
-                )
+                enter(planned(tmp_path, **{**dict.fromkeys(TINY), "study": "mine", "train_seeds": "0-4"}))
+                enter(planned(tmp_path, **{**dict.fromkeys(TINY), "study": "mine", "schedules": FOUR}))
             return outcome
 
     rounds = Grown([["cosine"], ["sigmoid"], []])
@@ -173,7 +172,7 @@ def test_what_another_process_adds_while_a_round_is_planned_is_kept(
 
     def late(*args: Any) -> Any:
         more = grown(*args)
-        enter(planned(tmp_path, **dict.fromkeys(TINY), study="mine", train_seeds="0-1,5"))
+        enter(planned(tmp_path, **{**dict.fromkeys(TINY), "study": "mine", "train_seeds": "0-1,5"}))
         return more
 
     monkeypatch.setattr(until, "_grown", late)
@@ -290,10 +289,53 @@ def test_a_study_with_cells_that_stopped_grows_by_an_axis_and_by_a_level(tmp_pat
     until_settled(planned(tmp_path, dataset=few_digits), Limits(), rounds.look, rounds.run)
     name = {**dict.fromkeys(TINY), "study": "mine"}
     assert planned(tmp_path, **name).study.stopped == {"sigmoid": (0, 1)}
-    levels = planned(tmp_path, **name, schedules="linear,cosine,sigmoid,constant")
+    levels = planned(tmp_path, **{**name, "schedules": FOUR})
     assert levels.study.stopped == {"sigmoid": (0, 1)}
-    assert planned(tmp_path, **name, sigmas="beta,beta-tilde").study.stopped == {}
+    assert planned(tmp_path, **{**name, "sigmas": "beta,beta-tilde"}).study.stopped == {}
     assert planned(tmp_path, **{**name, "name": "other"}).study.stopped == {"sigmoid": (0, 1)}
+
+
+def ablate(out: Path, dataset: str, *flags: str) -> int:
+    argv = [
+        "ablate", "--schedules", "linear,cosine", "--dataset", dataset, "--train-seeds", "0-1", "--name", "mine",
+        "--train-steps", "2", "--batch-size", "4", "--timesteps", "50", "--sampling-steps", "2", "--metrics", "nll,fd",
+        "--features", "pca:k=2", "--backbones", "unet:channels=4:mults=1", "--axis", "warmup=0",
+        "--executor", "inline", "--device", "cpu", "--out", str(out),
+    ]  # fmt: skip
+    return main([*argv, *flags])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--until", "settled", "--margin", "NL=0.1"], "unknown metric 'NL'; did you mean 'NLL'?"),
+        (["--margin", "FD-digits=1"], "unknown metric 'FD-digits'"),
+        (["--until", "settled", "--until-metric", "FD"], "metric 'FD' is not in the study"),
+        (["--until", "settled", "--budget", "1s"], "more than the budget"),
+    ],
+    ids=lambda v: "",
+)
+def test_a_name_or_budget_that_can_not_be_is_refused_before_anything_is_written(
+    tmp_path: Path, few_digits: str, flags: list[str], said: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    class Hour:
+        seconds = 3600.0
+
+    monkeypatch.setattr(until, "estimate", lambda prepared: Hour())
+    assert ablate(tmp_path, few_digits, *flags) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert not (tmp_path / "studies").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--until", "settled", "--until-metric", "FD-pca2"]], ids=["", "until"])
+def test_a_run_that_is_interrupted_before_a_number_says_so_whatever_the_margin(
+    tmp_path: Path, few_digits: str, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "run", lambda prepared, _: Outcome(enter(prepared).folder, {}, 0, Exit.SIGINT))
+    assert ablate(tmp_path, few_digits, "--margin", "NLL=0.1,FD-pca2=1", *flags) == 130
+    assert (tmp_path / "studies" / "mine" / "report.md").exists()
 
 
 @pytest.mark.long
