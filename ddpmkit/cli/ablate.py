@@ -13,7 +13,7 @@ import typer
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
-from ddpmkit.cli.until import MOST, Budget, Margin, MaxSeeds, Until, UntilMetric, check, run_until
+from ddpmkit.cli.until import MOST, Budget, Margin, MaxSeeds, Until, UntilMetric, check, check_names, run_until
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.settings import DEFAULT_METRICS, FIELDS
 
@@ -206,25 +206,29 @@ def ablate(
                 probe=not no_probe,
                 starting=until is not None,
             )
-            if not dry_run:
-                prepared = until_reported.enter_context(working(prepared))
+            margins = check_names(prepared, until_metric, margin)
+            if dry_run:
+                print_plan(prepared, as_json=json)
+                if until is not None:
+                    print(f"then more train seeds where a verdict is open, at most {max_seeds} a cell", file=sys.stderr)
+                return
+            # --until enters by itself, once the budget is seen to be enough
+            prepared = until_reported.enter_context(working(prepared, enters=until is None))
+            limits = (until_metric, max_seeds, budget) if until is not None else None
+            code = _run(prepared, limits, margins, json=json, confirms=(confirm, confirm_metric))
         except NameTakenError as taken:
             raise DdpmkitError(taken.message, given.again(taken.free)) from None
-        if dry_run:
-            print_plan(prepared, as_json=json)
-            if until is not None:
-                print(f"then more train seeds where a verdict is open, at most {max_seeds} a cell", file=sys.stderr)
-            return
-        code = _run(
-            prepared, until, until_metric, max_seeds, margin, budget, json=json, confirms=(confirm, confirm_metric)
-        )
     raise typer.Exit(code)
 
 
 def _run(
-    prepared: Prepared, until: str | None, until_metric: str | None, max_seeds: int, margin: str | None,
-    budget: str | None, *, json: bool, confirms: tuple[int | None, str | None],
-) -> int:  # fmt: skip
+    prepared: Prepared,
+    limits: tuple[str | None, int, str | None] | None,
+    margins: dict[str, float] | None,
+    *,
+    json: bool,
+    confirms: tuple[int | None, str | None],
+) -> int:
     """Run a study that was entered, write and print its report, and return the exit code."""
     from ddpmkit.cli.live import watch
     from ddpmkit.report.show.json import to_json
@@ -233,14 +237,15 @@ def _run(
     from ddpmkit.study.runner import run
     from ddpmkit.study.walks import walks
 
-    if until is not None:
-        ended = run_until(prepared, until_metric, max_seeds, margin, budget)
+    if limits is not None:
+        metric, seeds, budget = limits
+        ended = run_until(prepared, metric, seeds, margins, budget)
         prepared, outcome = ended.prepared, ended.outcome
     else:
         with watch(prepared) as tell:
             outcome = run(prepared, tell)
     stopped = outcome.code in (Exit.SIGINT, Exit.SIGTERM)  # who stopped the study does not wait for these pictures
-    summary = write_report(outcome.folder, {} if stopped else walks(prepared), margin=margin)
+    summary = write_report(outcome.folder, {} if stopped else walks(prepared), margin=margins)
     if json:
         print(to_json(summary), end="", file=data())
     else:
@@ -254,13 +259,15 @@ def _run(
             again += "\nwhat diverged would diverge again: change a setting"
         again += f"\n{counts} of {len(prepared.plan.stages)} stages; the same command goes on from here"
     print(again, file=sys.stderr)
-    seeds, metric = confirms
-    if seeds is not None and not outcome.code:
-        return _confirm(prepared, summary, seeds, metric, margin)
+    fresh, by = confirms
+    if fresh is not None and not outcome.code:
+        return _confirm(prepared, summary, fresh, by, margins)
     return int(outcome.code)
 
 
-def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | None, margin: str | None) -> int:
+def _confirm(
+    prepared: Prepared, summary: Summary, seeds: int, metric: str | None, margins: dict[str, float] | None
+) -> int:
     """Run the cell that looked best and the baseline on fresh seeds, and print what these alone say."""
     from ddpmkit import files
     from ddpmkit.cli.live import watch
@@ -282,11 +289,11 @@ def _confirm(prepared: Prepared, summary: Summary, seeds: int, metric: str | Non
     with working(fresh):
         with watch(fresh) as tell:
             outcome = run(fresh, tell)
-        write_report(outcome.folder, margin=margin)
+        write_report(outcome.folder, margin=margins)
     if outcome.code:
         print(f"the confirmation is not whole; the same command goes on from here: {outcome.folder}", file=sys.stderr)
         return int(outcome.code)
-    found = confirmed(plan, read_study(outcome.folder), margin=margin)
+    found = confirmed(plan, read_study(outcome.folder), margin=margins)
     with on_stdout():
         to_terminal(found.summary, shown=[confirm_table(found)])
     for note in found.notes:

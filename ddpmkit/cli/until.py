@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddpmkit.cli.panels import RUNNING, SEEDS
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, did_you_mean
 
 if TYPE_CHECKING:
     from ddpmkit.study.prepare import Prepared
@@ -83,9 +83,36 @@ def check(until: str | None, budget: str | None, metric: str | None, most: int, 
             raise DdpmkitError(f"--margin: '{part}' names no positive gap", "as in --margin NLL=0.05,FD-digits=1")
 
 
-def run_until(prepared: Prepared, metric: str | None, most: int, margin: str | None, budget: str | None) -> Ended:
+def check_names(prepared: Prepared, metric: str | None, margin: str | None) -> dict[str, float] | None:
+    """Return the margins by metric, after a look at whether the study will have a column of each name, before it runs.
+
+    Raises:
+        DdpmkitError: for a margin or a metric of --until that no column will have.
+    """
+    if metric is None and margin is None:
+        return None
+    from ddpmkit.report.judge.overrides import read_margin
+    from ddpmkit.report.read.reference import GIVEN_CLASS
+    from ddpmkit.study.columns import columns
+    from ddpmkit.study.settings import NLL
+
+    names = columns(prepared.study, prepared.registry)
+    if NLL in prepared.study.metrics:
+        likelihoods = [GIVEN_CLASS if c.settings.conditional else "NLL" for c in prepared.plan.cells]
+        names = tuple(dict.fromkeys([*names, *likelihoods]))
+    if metric is not None and metric not in names:
+        raise DdpmkitError(
+            f"metric '{metric}' is not in the study{did_you_mean(metric, names)}", f"metrics: {', '.join(names)}"
+        )
+    return None if margin is None else read_margin(margin, names)
+
+
+def run_until(
+    prepared: Prepared, metric: str | None, most: int, margin: dict[str, float] | None, budget: str | None
+) -> Ended:
     """Run a study until its verdicts are settled, and say why it ended."""
     from ddpmkit.cli.live import watch
+    from ddpmkit.report.judge.overrides import measured
     from ddpmkit.report.judge.settled import look
     from ddpmkit.report.judge.summarise import summarise
     from ddpmkit.report.read.frames import read_study
@@ -93,7 +120,7 @@ def run_until(prepared: Prepared, metric: str | None, most: int, margin: str | N
     from ddpmkit.study.runner import run
     from ddpmkit.study.until import Limits, seconds, until_settled
 
-    named = [part.partition("=")[0].strip() for part in (margin or "").split(",") if "=" in part]
+    named = [*(margin or {})]
     metric = metric or (named[0] if len(named) == 1 else None)
     if margin is None or (metric and named and metric not in named):
         print("note: without a margin a contrast without a gap is never settled: --margin NLL=0.05", file=sys.stderr)
@@ -103,7 +130,8 @@ def run_until(prepared: Prepared, metric: str | None, most: int, margin: str | N
             return run(planned, tell)
 
     def see(folder: Path) -> Look:
-        return look(summarise(read_study(folder), margin=margin), metric)
+        records = read_study(folder)
+        return look(summarise(records, margin=measured(margin, records.results["metric"])), metric)
 
     ended = until_settled(prepared, Limits(most, seconds(budget) if budget else None), see, round_)
     print(ended.why, file=sys.stderr)

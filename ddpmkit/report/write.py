@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.isolated import isolated
+from ddpmkit.report.judge.overrides import measured
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.compare import compare
@@ -122,19 +123,21 @@ def _pictures(records: Records, summary: Summary) -> tuple[list[Chart], list[Cel
     return drawn, samples
 
 
-def write_report(folder: Path, strips: Mapping[str, Strips] | None = None, *, margin: str | None = None) -> Summary:
+def write_report(
+    folder: Path, strips: Mapping[str, Strips] | None = None, *, margin: Mapping[str, float] | str | None = None
+) -> Summary:
     """Write the study's files from its records, and return the summary.
 
     Args:
         folder: The study's folder.
         strips: Rows of pictures by the name of their figure; the page shows ``forward`` and ``reverse``.
-        margin: The gap that does not matter, ``NLL=0.05,FD-digits=1``.
+        margin: The gap that does not matter, ``NLL=0.05,FD-digits=1``; by metric, those without a number are left out.
 
     Raises:
-        DdpmkitError: for a margin of an unknown metric.
+        DdpmkitError: for a text with a margin of an unknown metric.
     """
     records = read_study(folder)
-    return _write(folder, records, summarise(records, margin=margin), strips or {})
+    return _write(folder, records, summarise(records, margin=measured(margin, records.results["metric"])), strips or {})
 
 
 def write_again(folder: Path) -> Summary:

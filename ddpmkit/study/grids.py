@@ -104,9 +104,7 @@ def union(there: There, now: Study) -> Study:
     grown = replace(now, base=base, axes=axes, only=only, **lists)
     # Who asks for more seeds asks for them in every cell, unless it is said which have had enough.
     more = "train_seeds" not in now.unsaid and not set(now.train_seeds) <= set(there.grid.get("train_seeds", ()))
-    stopped = now.stopped or ({} if more else there.stopped)
-    labels = {cell.label for cell in grown.cells()} if stopped else set()
-    stopped = {label: seeds for label, seeds in stopped.items() if label in labels}
+    stopped = _stopped(there, grown, now.stopped or ({} if more else there.stopped))
     return replace(grown, scored=_scored(there, grown), stopped=stopped)
 
 
@@ -159,6 +157,28 @@ def _levels(grid: Mapping[str, Any], name: str, otherwise: Sequence[Any]) -> Seq
     before = FIELDS[name].before
     usual = otherwise[0] if before is dataclasses.MISSING else before
     return (grid.get("settings", {}).get(name, usual),)
+
+
+def _stopped(there: There, grown: Study, fewer: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The cells of a study that have fewer train seeds than it, each with all that are there for it.
+
+    Who says that a cell stopped may have read that before somebody gave it more, and what is there is never dropped.
+    """
+    if not fewer:
+        return {}
+    names = grown.axes.keys() | there.grid.get("axes", {}).keys()
+    levels = {name: tuple(_levels(there.grid, name, grown.axes.get(name, ()))) for name in FIELDS if name in names}
+    base = replace(grown.base, **{name: values[0] for name, values in levels.items()})
+    before = replace(grown, base=base, axes=levels, only=tuple(there.grid.get("only", ())), stopped=there.stopped)
+    # By its settings, not by its label: with one more axis the same cell has a longer one.
+    has = {c.settings: there.stopped.get(c.label, there.grid.get("train_seeds", ())) for c in before.cells()}
+    out = {}
+    for cell in grown.cells():
+        if cell.label in fewer:
+            seeds = {*fewer[cell.label], *has.get(cell.settings, ())}
+            if not seeds >= set(grown.train_seeds):
+                out[cell.label] = tuple(s for s in grown.train_seeds if s in seeds)
+    return out
 
 
 def _scored(there: There, now: Study) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -139,7 +139,10 @@ def prepare(
         there = There.read(store, place)  # before the file, which whoever grows the study writes first
         stored = read_toml(file) | ({} if name is None else {"name": name})
         overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
-        overridden |= {"stopped"} if "train_seeds" in given else set()  # other seeds are those of every cell
+        # Other seeds are those of every cell; and what a study that grows has of cells that stopped, its plan knows,
+        # while in its file they go by the names that they had before it grew.
+        if "train_seeds" in given or (there and {*given} - {"name"}):
+            overridden.add("stopped")
         stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
         given = {**stored, **given}
     study = make_study(given, registry)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 import sys
 import time
@@ -18,13 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddpmkit.errors import DdpmkitError, Exit
-from ddpmkit.study import growth
+from ddpmkit.study.config import Study
 from ddpmkit.study.enter import enter
 from ddpmkit.study.estimate import estimate
-from ddpmkit.study.grids import There, in_ranges
+from ddpmkit.study.grids import There, added, lacking, union
 from ddpmkit.study.look import Look
 from ddpmkit.study.prepare import Prepared, excluded_lines, planned
 from ddpmkit.study.runner import Outcome
+from ddpmkit.study.study_name import grown
 from ddpmkit.text import clock
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -50,7 +52,7 @@ class Ended:
     Attributes:
         prepared: the study as it was planned last.
         outcome: how its last run ended.
-        look: the last look; None where a signal came before it.
+        look: the last look; None where a signal came before it, or another process grew the study.
         why: in words.
     """
 
@@ -83,29 +85,37 @@ def until_settled(
     if limits.seconds is not None and (first := _seconds(prepared)) > limits.seconds:
         raise DdpmkitError(
             f"the first {len(prepared.study.train_seeds)} train seeds take about {clock(first)}, more than the budget",
-            f"--budget {first / 1800:.0f}h, or fewer --train-seeds; what is done is not done again",
+            f"--budget {max(1, math.ceil(first / 1800))}h, or fewer --train-seeds; what is done is not done again",
         )
-    prepared = enter(prepared)
-    seeds = prepared.study.train_seeds
     # The mark: even a study that is settled at once was run by a rule that looks.
-    what = f"train seeds {','.join(in_ranges([str(s) for s in seeds]))}, and more until its verdicts are settled"
-    growth.add(prepared.folder, [what], (), seeds)
+    prepared = enter(prepared, mark="and more until its verdicts are settled")
     while True:
         outcome = run(prepared)
         if outcome.code in (Exit.SIGINT, Exit.SIGTERM):
             return Ended(prepared, outcome, None, "stopped; the same command goes on from here")
-        found = look(outcome.folder)
         have = len(prepared.study.train_seeds)
-        if not found.open:
-            return Ended(prepared, outcome, found, _closed(found, have))
-        if have >= limits.seeds:
-            return Ended(prepared, outcome, found, f"{_open(found)} with {have} train seeds, the most allowed")
-        more, lines = _grown(prepared, found, min(max(1, found.fewest - have), limits.seeds - have))
+        found, why = None, "another process has grown the study"
+        # What another process added is run before anybody looks: a cell that lacks seeds would look like a broken one.
+        if (both := _with_others(prepared)) is not None:
+            more, lines = both
+        else:
+            found = look(outcome.folder)
+            why = _open(found)
+            if not found.open:
+                return Ended(prepared, outcome, found, _closed(found, have))
+            if found.fewest > limits.seeds:
+                few = f"no verdict can fall below {found.fewest} train seeds: --max-seeds at least {found.fewest}"
+                return Ended(prepared, outcome, found, f"{why} after {have} train seeds; {few}")
+            if have >= limits.seeds:
+                return Ended(prepared, outcome, found, f"{why} with {have} train seeds, the most allowed")
+            more, lines = _grown(prepared, found, min(max(1, found.fewest - have), limits.seeds - have))
+            if more.plan.results == prepared.plan.results:
+                return Ended(prepared, outcome, found, f"{why} after {have} train seeds, and no more could be added")
         if limits.seconds is not None:
             left, needs = limits.seconds - (now() - started), _seconds(more)
             if needs > left:
-                why = f"the next seeds take about {clock(needs)}, and {clock(max(0.0, left))} of the budget are left"
-                return Ended(prepared, outcome, found, f"{_open(found)} after {have} train seeds: {why}")
+                last = f"the next seeds take about {clock(needs)}, and {clock(max(0.0, left))} of the budget are left"
+                return Ended(prepared, outcome, found, f"{why} after {have} train seeds: {last}")
         for line in lines:
             print(line, file=sys.stderr)
         prepared = enter(more)
@@ -129,26 +139,42 @@ def seconds(text: str) -> float:
 
 
 def _grown(prepared: Prepared, found: Look, count: int) -> tuple[Prepared, list[str]]:
-    """Plan the study with so many more seeds for its open cells and the baseline; the others stay as they are.
-
-    Return what is to be said of the plan, too: a warning is said once, not once a round.
-    """
+    """Plan the study with so many more seeds for its open cells and the baseline; the others stay as they are."""
     study = prepared.study
     start = max(study.train_seeds) + 1
     seeds = (*study.train_seeds, *range(start, start + count))
     going = {*found.open, found.baseline}
     stopped = {c.label: study.seeds_of(c) for c in study.cells() if c.label not in going}
+    # Asked for now, though whoever began may have said none: seeds that nobody asked for are those that are there.
+    unsaid = tuple(key for key in study.unsaid if key != "train_seeds")
+    # Beside what this process knows of; what another one adds meanwhile is met where the plan is entered.
+    known = There(study.grid(), study.scored, study.stopped)
+    return _planned(prepared, replace(study, train_seeds=seeds, stopped=stopped, unsaid=unsaid), known)
+
+
+def _with_others(prepared: Prepared) -> tuple[Prepared, list[str]] | None:
+    """Plan the study with what another process has added to it since; None where none has.
+
+    Raises:
+        NameTakenError: when the name has become another study's.
+    """
+    study, there = prepared.study, There.read(prepared.store, prepared.study.name)
+    if there is None or not added(study.grid(), there.grid):
+        return None
+    if lacking(study.grid(), there.grid):
+        return _planned(prepared, grown(study, there, prepared.store), there)
+    seeds_there = replace(study, unsaid=(*study.unsaid, "train_seeds"), stopped={})
+    more, lines = _planned(prepared, union(there, seeds_there), there)
+    return more, [f"note: another process has grown study '{study.name}' meanwhile; both are run", *lines]
+
+
+def _planned(prepared: Prepared, study: Study, there: There) -> tuple[Prepared, list[str]]:
+    """Plan another round, and return what is to be said of it too: a warning is said once, not once a round."""
     said = {*excluded_lines(prepared.plan), *(f"warning: {w}" for w in prepared.plan.warnings)}
     said |= {f"note: {n}" for n in prepared.plan.notes}
     lines = io.StringIO()
     with contextlib.redirect_stderr(lines):
-        more = planned(
-            replace(study, train_seeds=seeds, stopped=stopped),
-            There.read(prepared.store, study.name),
-            store=prepared.store,
-            registry=prepared.registry,
-            run_options=prepared.run_options,
-        )
+        more = planned(study, there, store=prepared.store, registry=prepared.registry, run_options=prepared.run_options)
     return more, [line for line in lines.getvalue().splitlines() if line not in said]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -37,6 +37,17 @@ def read_margin(margin: Mapping[str, float] | str | None, metrics: Sequence[str]
         if not 0 < out[metric] < math.inf:
             raise DdpmkitError(f"margin {value} of {metric} is not positive", example)
     return out
+
+
+def measured(margin: Mapping[str, float] | str | None, metrics: Iterable[str]) -> Mapping[str, float] | str | None:
+    """Return the margins of the metrics that have a number yet; a text stays as it is.
+
+    A run that was stopped early has few, and what was right to ask for is no mistake then.
+    """
+    if margin is None or isinstance(margin, str):
+        return margin
+    there = set(metrics)
+    return {metric: gap for metric, gap in margin.items() if metric in there}
 
 
 def read_directions(
