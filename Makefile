@@ -4,7 +4,7 @@
 # make test-browser   opens the report's page in a real Chromium
 # make test-plugins   checks the packages in plugins/, in an environment of their own
 # make bench    times ddpmkit beside diffusers and denoising-diffusion-pytorch on one CPU thread, in their environment
-# make bench-gpu      the same on a GPU with what is installed, within six minutes; DRY=1, or no GPU: a dry run on the CPU
+# make bench-gpu      the same on a GPU with what is installed, within eight minutes; DRY=1, or no GPU: a dry run on the CPU
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
 # make test-kernels   every Triton kernel against its eager twin, on a GPU or by Triton's interpreter
 # make test-oracles-distances   compares with torch-fidelity, pytorch-fid, torchmetrics and prdc; several GB

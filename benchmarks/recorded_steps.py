@@ -59,7 +59,8 @@ def run(given: argparse.Namespace, device: torch.device, one: Any, stop: int | N
                 recorder=lambda _: one, on_steps=how.append,
             )  # fmt: skip
             try:
-                averages = train(net, data, objective, config, device, hooks)
+                with devices.products(device, config.precision):  # the gradient's too
+                    averages = train(net, data, objective, config, device, hooks)
             except Interrupted:
                 continue
     return [v for n in (net, *averages.values()) for v in n.state_dict().values()], how[-1]

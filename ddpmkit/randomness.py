@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,15 @@ def seed_libraries(seed: int | str, stream: str, index: int | str) -> None:
     torch.manual_seed(value)
     np.random.seed(value & _MASK)  # what others' code draws from
     random.seed(value)
+
+
+def draw_again(device: torch.device) -> None:
+    """Let a GPU's generator draw after a capture that failed, which it takes to go on; it draws on from here."""
+    generators = getattr(torch.cuda, "default_generators", ())
+    index = torch.cuda.current_device() if device.index is None and generators else device.index or 0
+    generator: Any = generators[index] if index < len(generators) else None
+    if hasattr(generator, "graphsafe_set_state") and hasattr(generator, "clone_state"):  # since torch 2.4
+        generator.graphsafe_set_state(generator.clone_state())
 
 
 @contextmanager
@@ -134,7 +144,7 @@ def differing(device: torch.device) -> str:
     key, index = stream_key(0, "kernels"), torch.arange(256, device=device)
     fast, slow = noise.normal(*key, index, None, 1, 256), _normal(key, index, 256, 1)
     exact = torch.equal(noise.uniform(*key, index, 1), _uniform(key, index, 1))
-    if not exact or not torch.allclose(fast, slow, rtol=1e-6, atol=1e-6):
+    if not exact or not torch.allclose(fast, slow, rtol=1e-6, atol=4e-6):
         raise DdpmkitError(f"the fused noise is wrong on {device}", "set DDPMKIT_KERNELS=eager")
     return f"{int((fast != slow).sum())} of {fast.numel()} normals differ"
 

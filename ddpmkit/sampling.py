@@ -14,6 +14,7 @@ from torch import Tensor
 from ddpmkit.diffusion.labels import LabelOf
 from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
+from ddpmkit.kernels import fused
 from ddpmkit.pixels import quantise
 from ddpmkit.plugin.contract import walk
 from ddpmkit.plugin.interfaces import Denoised, Sampler
@@ -68,7 +69,12 @@ def sample(
         DdpmkitError: when the sampler breaks its contract.
     """
     key = stream_key(seed, "sampling")
-    unit = replayed(lambda index, position: normal(key, index, shape, position), "the noise of a walk")
+
+    def units(index: Tensor, position: Tensor) -> Tensor:
+        return normal(key, index, shape, position)
+
+    # One kernel needs no recording, which each walk would make and prove anew: its key is a number.
+    unit: Callable[[Tensor, Tensor], Tensor] = units if fused(device) else replayed(units, "the noise of a walk")
     drawn = []
     for first in range(0, count, micro_batch):
         index = torch.arange(first, first + micro_batch, device=device)
@@ -86,8 +92,7 @@ def sample(
             return denoise(x, t, *told)
 
         def noise(k: int, index: Tensor = index) -> Tensor:
-            drawn_noise: Tensor = unit(index, torch.full_like(index, k))
-            return drawn_noise
+            return unit(index, torch.full_like(index, k))
 
         seed_libraries(seed, "sampling", first)
         x = walk(sampler, watched, tables, noise)

@@ -285,3 +285,49 @@ def test_stages_on_cuda_run_in_deterministic_mode_and_nothing_else_does():
     assert torch.utils.deterministic.fill_uninitialized_memory == filled
     with devices.reproducible(CPU):
         assert not torch.are_deterministic_algorithms_enabled()
+
+
+@torch.no_grad()
+def test_a_function_that_differs_from_itself_is_not_said_to_be_replayed_wrongly(monkeypatch, capsys):
+    class Doubted(Tape):
+        caveat = ", not deterministic"
+
+    monkeypatch.setattr(recording, "recorder", lambda device: Doubted())
+    guarded = replayed(Counts(), "the network")
+    for value in range(1, 8):
+        guarded(torch.full((3,), float(value)))
+    assert "takes longer: it differs from itself" in capsys.readouterr().err
+
+
+@torch.no_grad()
+def test_each_layout_has_a_recording_of_its_own(tapes):
+    function, x = replayed(twice, "it"), torch.ones(2, 3, 4, 4)
+    for form in (torch.contiguous_format, torch.channels_last):
+        for _ in range(6):
+            function(x.to(memory_format=form))
+    assert len(tapes) == 2
+
+
+def test_noise_of_one_kernel_is_not_recorded(tapes, monkeypatch):
+    eager = drawn(network(), "ancestral", wrapped=False)
+    assert len(tapes) == 1
+    monkeypatch.setattr("ddpmkit.sampling.fused", lambda device: True)
+    assert torch.equal(drawn(network(), "ancestral", wrapped=False), eager)
+    assert len(tapes) == 1
+
+
+def test_after_a_capture_that_failed_the_generator_draws_again(cuda, monkeypatch):
+    class Generator:
+        def clone_state(self):
+            return "a state that is not captured"
+
+        def graphsafe_set_state(self, state):
+            cuda.asked.append(state)
+
+    def fails():
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(torch.cuda, "default_generators", (Generator(),))
+    with pytest.raises(RecordingError, match="out of memory"):
+        recording.CudaGraphs(torch.device("cuda:0")).record(fails)
+    assert cuda.asked == ["a state that is not captured"]

@@ -17,6 +17,7 @@ import ddpmkit
 from ddpmkit import device as devices
 from ddpmkit.diffusion.denoise import predictor
 from ddpmkit.diffusion.tables_for import decoder_log_variance, fixed_log_variance, log_bounds, tables_for
+from ddpmkit.recording import replayed
 from ddpmkit.sampling import sample, with_sigma
 from ddpmkit.training.config import TrainConfig
 from ddpmkit.training.initialise import initialise
@@ -81,7 +82,8 @@ def compile_here(
         raise RuntimeError("this version of ddpmkit has no --compile")
     compiling: Any = importlib.import_module("ddpmkit.compiling")
     shown = torch.zeros(batch, *case.shape, device=device), torch.zeros(batch, device=device)
-    why = compiling.compile_network(net, [shown], learns=learns, within=lambda: devices.autocast(device, precision))
+    with devices.reproducible(device):  # a part of what is compiled, and how the blocks run
+        why = compiling.compile_network(net, [shown], learns=learns, within=lambda: devices.autocast(device, precision))
     if why is not None:
         raise RuntimeError(why)
 
@@ -124,7 +126,8 @@ def sampling(case: Case, device: torch.device, *, precision: str = "fp32", compi
     chain = tables.strided(np.linspace(0, 999, case.evaluations).round().astype(int).tolist())
     sigmas = np.sqrt(np.exp(fixed_log_variance(ddpmkit.build("sigma", "beta"), chain)))
     eps, ancestral = ddpmkit.build("prediction", "eps"), ddpmkit.build("sampler", "ancestral")
-    denoise = with_sigma(predictor(net, chain, eps, device, precision=precision), sigmas)
+    replays = replayed(predictor(net, chain, eps, device, precision=precision), "the network")  # once, as a study does
+    denoise = with_sigma(replays, sigmas)
 
     def block() -> tuple[float, float, float]:
         cpu, wall = time.process_time(), time.perf_counter()

@@ -48,8 +48,16 @@ def recorded(device: torch.device, small: bool) -> Found:
     steps = 4 if small else 200
     if "recorder" not in {f.name for f in dataclasses.fields(Hooks)}:
         return {"found": "this version records no steps", "ok": None}
-    plain: Any = {"recorder": lambda _: None}
-    differ = _differ(_train(DIGITS, device, Hooks(), steps=steps), _train(DIGITS, device, Hooks(**plain), steps=steps))
+    from ddpmkit.recording import OneByOne, recorder
+    from ddpmkit.tape import Tape
+
+    held, how = [], []
+    for one in (recorder(device) or Tape(), OneByOne()):  # one code, whose rates are tensors; without a GPU a tape
+        hooks = Hooks(recorder=lambda _, one=one: one, on_steps=how.append)  # type: ignore[misc]
+        held.append(_train(DIGITS, device, hooks, steps=steps))
+    differ = _differ(*held)
+    if not how[0].startswith("recorded"):
+        return {"found": f"nothing was recorded: {how[0]}", "ok": False}
     return {"found": f"{differ} tensors differ after {steps} steps", "ok": differ == 0}
 
 
@@ -93,9 +101,10 @@ def compiled(device: torch.device, small: bool) -> Found:
                 net.load_state_dict({k: held[k] for k in net.state_dict()})
             grads = []
             for f in (net, called):
-                with devices.reproducible(device), devices.autocast(device, precision):
-                    out = f(x, t)
-                (out.float() - x).square().mean().backward()
+                with devices.reproducible(device):
+                    with devices.autocast(device, precision):
+                        out = f(x, t)
+                    (out.float() - x).square().mean().backward()
                 grads.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
                 net.zero_grad(set_to_none=True)
             apart = float((grads[0] - grads[1]).norm() / grads[0].norm())

@@ -119,20 +119,13 @@ class Worker:
         self.process.wait()
 
 
-def run(race: Race, where: Where, workers: dict[str, Worker] | None = None) -> list[dict[str, Any]]:
-    """Run a race and return its rows; who can't take part has a row that says why.
-
-    Args:
-        race: The race.
-        where: Where, how often, until when.
-        workers: The contenders' processes by row, where they were started before.
-    """
+def run(race: Race, where: Where) -> list[dict[str, Any]]:
+    """Run a race and return its rows; who can't take part has a row that says why. At its end no contender runs."""
     rows = {entry.row: Row(entry.row) for entry in race.entries}
-    workers = {} if workers is None else workers
+    workers: dict[str, Worker] = {}
     try:
         for entry in race.entries:
-            if entry.row not in workers:
-                workers[entry.row] = Worker(entry, race, where)
+            workers[entry.row] = Worker(entry, race, where)
             if not where.together:
                 _get_ready(rows[entry.row], workers[entry.row], where, time.monotonic() + where.patience)
         until = time.monotonic() + where.patience

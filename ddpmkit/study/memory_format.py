@@ -6,10 +6,11 @@ holds for all trainings of a store, since it moves the last bits: a training tha
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +70,21 @@ def seconds(net: nn.Module, name: str, shape: tuple[int, ...], batch: int, preci
 
     again: Callable[[], None] = run
     recorder = recording.recorder(device) or recording.OneByOne()
-    try:
-        recorder.warm(run)
-        again = recorder.record(run)
-        again()
-    except recording.RecordingError:  # then a training does not replay it either
-        run()
-    _wait(device)
-    started = time.perf_counter()
-    for _ in range(REPEATS):
-        again()
-    _wait(device)
+    with _mode_kept(), devices.products(device, precision):  # as a training: its gradient is outside of autocast
+        try:
+            recorder.warm(run)
+            again = recorder.record(run)
+            again()
+        except recording.RecordingError:  # then a training does not replay it either
+            run()
+        _wait(device)
+        started = time.perf_counter()
+        for _ in range(REPEATS):
+            again()
+        _wait(device)
+        took = time.perf_counter() - started
     net.zero_grad(set_to_none=True)
-    return (time.perf_counter() - started) / REPEATS
+    return took / REPEATS
 
 
 def remembered(root: Path, asked: list[Any], probe: Callable[[], str]) -> str:
@@ -94,6 +97,16 @@ def remembered(root: Path, asked: list[Any], probe: Callable[[], str]) -> str:
         known = files.read_sealed(path)
     name = (known or {}).get("memory_format")
     return name if name in FORMATS else "channels_last"
+
+
+@contextlib.contextmanager
+def _mode_kept() -> Iterator[None]:
+    """Put torch's deterministic mode back: that of the training is the training's own to change, and to tell of."""
+    mode = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(mode[0], warn_only=mode[1])
 
 
 def _wait(device: torch.device) -> None:

@@ -32,8 +32,9 @@ class State:
     sums: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all of it by name, where it is; the optimiser's as far as there is any."""
-        groups = {"model": self._model(), "ema": self._averaged(), "optim": self._optim()}
+        """Return all of it by name, where it is: also buffers that no checkpoint holds, of the optimiser what is."""
+        groups = {"model": _held(self.net), "optim": self._optim()}
+        groups |= {f"ema/{rate}": _held(net) for rate, net in self.averages.items()}
         return {f"{group}/{name}": v for group, tensors in groups.items() for name, v in tensors.items()}
 
     def save(self, folder: Path | None, step: int) -> None:
@@ -72,3 +73,8 @@ class State:
     def _optim(self) -> dict[str, Tensor]:
         optim = {**checkpoint.optimizer_tensors(self.optimizer, self.net), "sums/": self.sums}
         return optim | {f"timesteps/{k}": v for k, v in self.timesteps.state().items()}
+
+
+def _held(net: nn.Module) -> dict[str, Tensor]:
+    """Weights and all buffers, persistent or not."""
+    return {**dict(net.named_parameters()), **dict(net.named_buffers())}

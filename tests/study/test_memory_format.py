@@ -1,9 +1,12 @@
 """The layout of a training: timed by the replay that it makes, found once, and the same ever after."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
 
+from ddpmkit import device as devices
 from ddpmkit import recording
 from ddpmkit.study import memory_format
 from ddpmkit.study.memory_format import FORMATS, faster, in_format, remembered, seconds
@@ -83,3 +86,25 @@ def test_on_a_cpu_nothing_is_timed(monkeypatch):
 
     monkeypatch.setattr(memory_format, "seconds", None)
     assert isinstance(memory_format.placed(Net(), Work(), (2, 4, 4), 3, "fp32"), Net)
+
+
+def test_a_probe_leaves_the_mode_of_the_training_alone_and_multiplies_as_it_does(monkeypatch):
+    inside = []
+
+    @contextlib.contextmanager
+    def products(device, declared):
+        inside.append(declared)
+        yield
+        inside.pop()
+
+    class Lenient(Tape):
+        def warm(self, run):
+            assert inside == ["tf32"]
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            run()
+
+    monkeypatch.setattr(recording, "recorder", lambda device: Lenient())
+    monkeypatch.setattr(devices, "products", products)
+    seconds(Net(), "contiguous", (2, 4, 4), 3, "tf32")
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()

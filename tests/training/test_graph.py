@@ -19,7 +19,7 @@ from ddpmkit.training import checkpoint
 from ddpmkit.training.config import TrainConfig, learning_rate
 from ddpmkit.training.ema import decay_at
 from ddpmkit.training.inputs import Inputs
-from ddpmkit.training.loop import Hooks, build_objective, train
+from ddpmkit.training.loop import Hooks, build_objective, set_dropout, train
 
 CPU, STEPS, CLASSES = torch.device("cpu"), 20, 3
 DATA = torch.arange(20 * 16).remainder(17).to(torch.uint8).reshape(20, 1, 4, 4)
@@ -228,3 +228,72 @@ def test_decays_in_tensors_keep_their_digits():
     inputs.at(10**9)
     assert float(1.0 - inputs.decays[0]) == 1.0 - 0.999999
     assert inputs.rate.dtype is torch.float32  # as fused AdamW reads it on CUDA
+
+
+class Counting(Net):
+    """A network with a buffer that no checkpoint holds, and that every step changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
+
+    def forward(self, x, t, y=None):
+        self.seen += 1
+        return super().forward(x, t, y) * (1 + 0.1 * self.seen)
+
+
+def test_trial_steps_leave_no_trace_in_a_buffer_that_is_not_kept():
+    replayed, eager = run(Tape(), net=Counting), run(OneByOne(), net=Counting)
+    assert replayed[2] == ["recorded"]
+    assert same(replayed[0], eager[0])
+
+
+class Doubted(Tape):
+    """A recorder of kernels whose bits are not the same twice, as far as anybody knows."""
+
+    caveat = ", not deterministic"
+
+
+class Varies(Net):
+    """A network that is not the same twice."""
+
+    calls = 0
+
+    def forward(self, x, t, y=None):
+        Varies.calls += 1
+        return super().forward(x, t, y) * (1 + 0.01 * Varies.calls)
+
+
+def test_a_network_that_differs_from_itself_is_named_and_its_replay_not_accused(capsys):
+    assert run(Doubted())[2] == ["recorded, not deterministic"]
+    assert capsys.readouterr().err == ""
+    assert run(Doubted(), net=Varies)[2] == ["one by one, not deterministic"]
+    assert "takes longer: it differs from itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("micro", "warmed"), [(3, 4), (8, 1)])
+def test_what_reads_rows_has_run_before_anything_is_recorded(micro, warmed):
+    did = []
+
+    class Watched(OneByOne):
+        def warm(self, run):
+            did.append("warm")
+            run()
+
+        def record(self, run):
+            did.append("record")
+            return run
+
+    run(Watched(), replace(CONFIG, steps=1, micro_batch=micro))
+    assert did == ["warm"] * warmed + ["record"] * (2 + max(1, warmed - 1))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_checkpointed_network_reads_the_random_state_only_where_it_draws(monkeypatch, rate):
+    kinds = {"in_channels": 1, "out_channels": 1, "image_size": 4}
+    net = ddpmkit.build("backbone", "unet:channels=4:mults=1:checkpoint=true").build(**kinds).train()
+    set_dropout(net, rate)
+    read, state = [], torch.get_rng_state
+    monkeypatch.setattr(torch, "get_rng_state", lambda: read.append(1) or state())
+    net(torch.ones(2, 1, 4, 4), torch.zeros(2)).sum().backward()
+    assert bool(read) == (rate > 0)

@@ -192,7 +192,9 @@ class UNetModule(nn.Module):
         The gradient's graph is the same and dropout draws the same, so no number changes (Chen et al. 2016).
         """
         if self.checkpoint and self.training and torch.is_grad_enabled():
-            again: Tensor = checkpoint(level, *given, use_reentrant=False)
+            # The random state, which nobody may read while a GPU records, is read only where something draws from it.
+            draws = level.block.dropout.p > 0
+            again: Tensor = checkpoint(level, *given, use_reentrant=False, preserve_rng_state=draws)
             return again
         out: Tensor = level(*given)
         return out
