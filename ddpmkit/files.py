@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -146,6 +147,15 @@ def pack(arrays: Mapping[str, Any], meta: Mapping[str, str] | None = None) -> by
     except (TypeError, ValueError, KeyError, safetensors.SafetensorError) as err:
         held = ", ".join(f"{k} {a.dtype}" for k, a in arrays.items())
         raise DdpmkitError(f"arrays that can't be stored ({held}): {err}", "use floats, integers or booleans") from None
+
+
+def pack_npz(arrays: Mapping[str, Any]) -> bytes:
+    """Return arrays as a compressed .npz archive, for who reads them elsewhere; nothing of the store is one."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def commit_folder(target: Path, files: Mapping[str, bytes | Iterable[Chunk]], meta: dict[str, Any]) -> None:

@@ -54,9 +54,7 @@ def write_images(drawn: Drawn, to: Path) -> None:
         if to.suffix == ".safetensors":
             files.write_bytes(to, files.pack(arrays))
             return
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        files.write_bytes(to, buffer.getvalue())
+        files.write_bytes(to, files.pack_npz(arrays))
     elif to.suffix == ".png":
         files.write_bytes(to, _grid(drawn.images, drawn.levels))
     else:

@@ -51,8 +51,9 @@ def working(prepared: Prepared, run: str = "", *, enters: bool = True) -> Iterat
 
 def _leave(folder: Path) -> None:
     """Of a study that was never entered no empty folder stays."""
-    with suppress(OSError):
-        folder.rmdir()
+    for place in (folder, folder.parent):
+        with suppress(OSError):
+            place.rmdir()
 
 
 def enter(prepared: Prepared, *, mark: str = "") -> Prepared:

@@ -83,7 +83,8 @@ def loss_curves(folder: Path, registry: Registry, *, draws: int = 512) -> LossCu
         told = [word for word, said in (("mirrored", spec.flip), ("told the class", spec.conditional)) if said]
         knows.setdefault(", ".join(told), (images, spec))
     at = np.concatenate([found.log_snr for by_cell in losses.values() for all_ in by_cell.values() for found in all_])
-    grid = np.linspace(at[np.isfinite(at)].min(), at.max(), POINTS)
+    at = at[np.isfinite(at)]  # a block that hardly any draw fell into has no place
+    grid = np.linspace(at.min(), at.max(), POINTS)
     optimal: dict[str, dict[str, OptimalLoss]] = {split: {} for split in SPLITS}
     for words, (images, spec) in knows.items():
         for split in SPLITS:
