@@ -195,30 +195,28 @@ def ablate(
         "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
         "preset": preset, "name": name,
     }  # fmt: skip
-    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile)
     with ExitStack() as until_reported:
         try:
             prepared = prepare(
                 settings,
                 out=out,
                 registry=given.registry(plugin),
-                run_options=run_options,
+                run_options=RunOptions(jobs, device, executor, checkpoint_every, steal, compile),
                 probe=not no_probe,
                 starting=until is not None,
             )
             margins = check_names(prepared, until_metric, margin)
             if dry_run:
                 print_plan(prepared, as_json=json)
-                if until is not None:
+                if until:
                     print(f"then more train seeds where a verdict is open, at most {max_seeds} a cell", file=sys.stderr)
                 return
             # --until enters by itself, once the budget is seen to be enough
             prepared = until_reported.enter_context(working(prepared, enters=until is None))
-            limits = (until_metric, max_seeds, budget) if until is not None else None
-            code = _run(prepared, limits, margins, json=json, confirms=(confirm, confirm_metric))
+            limits = None if until is None else (until_metric, max_seeds, budget)
+            raise typer.Exit(_run(prepared, limits, margins, json=json, confirms=(confirm, confirm_metric)))
         except NameTakenError as taken:
             raise DdpmkitError(taken.message, given.again(taken.free)) from None
-    raise typer.Exit(code)
 
 
 def _run(

@@ -23,7 +23,7 @@ COMMANDS = {
     "show": ("components", "Show a component (formula, parameters, code) or a setting."),
     "plugins": ("components", "List the plugins: what each brings, and what is wrong."),
     "check": ("check", "Check components against what their kind must satisfy."),
-    "plot": ("plots", "Draw schedules, the forward or reverse process, or classes."),
+    "plot": ("plots", "Draw schedules, noising, denoising, losses or classes."),
     "sample": ("sample", "Draw images from a trained cell of a study."),
     "studies": ("manage", "List studies; rename one, throw one away, take one back."),
     "gc": ("manage", "Move what no study needs to the trash, and empty old trash."),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.tables_for import Tables
     from ddpmkit.study.strips import Strips
 
-app = typer.Typer(help="Draw schedules, the forward or reverse process, losses, or classes.", no_args_is_help=True)
+app = typer.Typer(help="Draw schedules, noising, denoising, losses or classes.", no_args_is_help=True)
 
 To = Annotated[Path | None, typer.Option("--to", help="File to write, .png, .svg or .pdf", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
@@ -127,7 +127,7 @@ def loss(
     to: To = None,
     plugin: Plugins = None,
 ) -> None:
-    """Training weight and loss of each cell over log-SNR, beside the optimal loss.
+    """Weight and loss of each cell over log-SNR, and the optimum.
 
     From what the study's likelihoods drew and its data; no network runs. No network's loss on training images
     lies below the optimal one but by chance.
