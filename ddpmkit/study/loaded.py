@@ -24,7 +24,6 @@ from ddpmkit.plugin.contract import timesteps
 from ddpmkit.plugin.interfaces import Images, Levels, Sampler, Schedule, Sigma
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import seeded_libraries
-from ddpmkit.sampling import sample
 from ddpmkit.study.asked_labels import need_labels, told_of_images, told_of_samples
 from ddpmkit.study.cells import StudyCell, find_cell, split_name
 from ddpmkit.study.stages.draw import answers_about
@@ -143,17 +142,11 @@ class Loaded:
         walk, label_of = told_of_samples(walk, self.trained, labels, self.cell.settings.sample_labels)
         device = self.trained.device
         with devices.one_thread(), devices.reproducible(device), seeded_libraries(walk.seed, "stage", 0):
-            denoise, chain = walk.reverse(self.trained, sampler_object, self._statistics(told=walk.guidance != -1))
-            drawn = sample(
-                denoise,
-                chain,
+            drawn, chain = walk.draw(
+                self.trained,
                 sampler_object,
+                self._statistics(told=walk.guidance != -1),
                 count=n,
-                shape=self.images.train.shape[1:],
-                levels=self.images.levels,
-                seed=walk.seed,
-                micro_batch=walk.batch,
-                device=device,
                 label_of=label_of,
                 on_progress=lambda done: on_progress(done / n),
             )

@@ -12,7 +12,7 @@ import torch
 
 from ddpmkit import files
 from ddpmkit.diffusion.optimal_loss import OptimalLoss, optimal_loss
-from ddpmkit.diffusion.tables_for import Array, Tables, decoder_log_variance, log_bounds
+from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.diffusion.training_weight import training_weight
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.likelihood.control_variates import LinearGaussian
@@ -122,11 +122,9 @@ def _drawn(
 
 def _weight(spec: Train, recipe: Mapping[str, Any], registry: Registry, tables: Tables) -> tuple[Array, Array]:
     """The weight of a training; of a learned sigma at its upper end."""
-    log_sigma2 = np.log(tables.b2)
-    if spec.sigma is not None:
-        log_sigma2 = log_bounds(registry.rebuild(recipe["sigma"]), tables)[1].copy()
-    choice = "tilde2" if spec.decoder_variance in (None, "fitted") else str(spec.decoder_variance)
-    log_sigma2[0] = decoder_log_variance(tables, choice)
+    sigma = registry.rebuild(recipe["sigma"]) if spec.sigma is not None else None
+    log_sigma2, decoder = spec.log_variances(tables, sigma)
+    log_sigma2 = np.array([decoder, *log_sigma2[1:]])
     prediction = spec.predicts(recipe, registry, tables)
     return training_weight(tables, registry.rebuild(recipe["weighting"]), prediction, log_sigma2)
 

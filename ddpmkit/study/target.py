@@ -258,23 +258,10 @@ def _nll(prepared: Prepared, trained: Trained, target: Target) -> tuple[float, f
 def _fd(prepared: Prepared, trained: Trained, reference: Reference) -> tuple[float, float | None]:
     """The debiased distance of samples, and its standard error."""
     from ddpmkit.distances import score
-    from ddpmkit.sampling import sample
 
     (stage,) = (s for s in prepared.plan.stages.values() if isinstance(s.spec, Sample))
-    spec, sampler, images = stage.spec, prepared.registry.rebuild(stage.recipe["sampler"]), trained.images
-    denoise, chain = spec.reverse(trained, sampler, None)
-    drawn = sample(
-        denoise,
-        chain,
-        sampler,
-        count=spec.count,
-        shape=images.train.shape[1:],
-        levels=images.levels,
-        seed=spec.seed,
-        micro_batch=spec.batch,
-        device=trained.device,
-        label_of=spec.label_of(trained),
-    )
+    spec, sampler = stage.spec, prepared.registry.rebuild(stage.recipe["sampler"])
+    drawn, _ = spec.draw(trained, sampler, None, label_of=spec.label_of(trained))
     found = score(drawn.numpy(), reference, metrics=["fd"]).get("fd-debiased")
     if found is None:
         raise DdpmkitError(f"{spec.count} samples are too few for a debiased distance", "the target says how many")

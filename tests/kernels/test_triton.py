@@ -18,6 +18,7 @@ if HERE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is declared
 triton = pytest.importorskip("triton", reason="no triton here: NO KERNEL IS TESTED; make test-kernels brings it")
 
+# Behind the lines above: a kernel is declared when its module is imported, and there must be a triton.
 from ddpmkit import group_norm_silu, randomness  # noqa: E402
 from ddpmkit.kernels import group_norm_triton, noise_triton  # noqa: E402
 from ddpmkit.randomness import normal, philox, stream_key, uniform  # noqa: E402
@@ -118,7 +119,10 @@ ROWS = {"plain": (), "before": ("before",), "scale-shift": ("scale", "shift"), "
 def outcome(each_way, shape, groups, rows, form, dtype=torch.float32, silu=True):
     """The result and all gradients: in float64 by torch, and by the kernels."""
     generator = torch.Generator().manual_seed(0)
-    draw = lambda *size: torch.randn(*size, generator=generator).to(HERE)  # noqa: E731
+
+    def draw(*size):
+        return torch.randn(*size, generator=generator).to(HERE)
+
     x = (draw(*shape) * 2 + 5).to(dtype).to(memory_format=form)
     given, weight, bias, dy = {r: draw(*shape[:2]) for r in rows}, draw(shape[1]), draw(shape[1]), draw(*shape)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from ddpmkit.study.stages.of_network import OfNetwork, asked
 from ddpmkit.study.stages.train import Train
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ddpmkit.diffusion.labels import LabelOf, SampleLabels
     from ddpmkit.plugin.interfaces import Array, Sampler
     from ddpmkit.sampling import Denoise
@@ -68,28 +70,20 @@ class Sample(OfNetwork):
         """Draw the images, and their labels where they have some."""
         import torch
 
-        from ddpmkit.sampling import sample
         from ddpmkit.study.trained import trained_for
 
         network, sampler = trained_for(self, w), w.component("sampler")
-        denoise, chain = self.reverse(network, sampler, statistics_of(self.fit, w))
-        images, label_of = network.images, self.label_of(network)
-        drawn = sample(
-            denoise,
-            chain,
+        label_of = self.label_of(network)
+        drawn, chain = self.draw(
+            network,
             sampler,
-            count=self.count,
-            shape=images.train.shape[1:],
-            levels=images.levels,
-            seed=self.seed,
-            micro_batch=self.batch,
-            device=w.device,
+            statistics_of(self.fit, w),
             label_of=label_of,
             on_progress=lambda n: w.progress(n / self.count),
             should_stop=w.should_stop,
         )
         evaluations = self.count * chain.T * passes(self.guidance)
-        record = SampleRecord(count=self.count, levels=images.levels, evaluations=evaluations)
+        record = SampleRecord(count=self.count, levels=network.images.levels, evaluations=evaluations)
         labels = {} if label_of is None else {"labels": label_of(torch.arange(self.count)).numpy()}
         return Output(record, {"samples": {"levels": drawn.numpy(), **labels}})
 
@@ -100,6 +94,44 @@ class Sample(OfNetwork):
         if self.labels is None or network.classes is None:
             return None
         return labels_of_samples(self.labels, network.images.labels["train"], network.classes, self.seed)
+
+    def draw(
+        self,
+        network: Trained,
+        sampler: Sampler,
+        statistics: Mapping[str, Array] | None,
+        *,
+        count: int | None = None,
+        label_of: LabelOf | None = None,
+        on_progress: Callable[[int], None] = lambda _: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> tuple[Tensor, Tables]:
+        """Return images, uint8 levels (count, C, H, W) on the CPU, and the chain that was walked.
+
+        Image i is the same however many are drawn; ``count`` is the stage's where none is given.
+
+        Raises:
+            DdpmkitError: as of :meth:`reverse`.
+            Diverged: when an image is not finite.
+        """
+        from ddpmkit.sampling import sample
+
+        denoise, chain = self.reverse(network, sampler, statistics)
+        drawn = sample(
+            denoise,
+            chain,
+            sampler,
+            count=self.count if count is None else count,
+            shape=network.images.train.shape[1:],
+            levels=network.images.levels,
+            seed=self.seed,
+            micro_batch=self.batch,
+            device=network.device,
+            label_of=label_of,
+            on_progress=on_progress,
+            should_stop=should_stop,
+        )
+        return drawn, chain
 
     def reverse(
         self, network: Trained, sampler: Sampler, statistics: Mapping[str, Array] | None

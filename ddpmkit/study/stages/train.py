@@ -11,7 +11,7 @@ import numpy as np
 from ddpmkit import files
 from ddpmkit.diffusion.tables_for import Tables, decoder_log_variance, log_bounds, tables_for
 from ddpmkit.plugin import contract
-from ddpmkit.plugin.interfaces import Images, Prediction, Schedule
+from ddpmkit.plugin.interfaces import Array, Images, Prediction, Schedule, Sigma
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell
 from ddpmkit.study.identity import Identity, hold
@@ -135,6 +135,13 @@ class Train(StageKind):
 
         return classes_of(images.labels) if self.conditional else None
 
+    def log_variances(self, tables: Tables, sigma: Sigma | None) -> tuple[Array, float]:
+        """Return a loss's log-variances, (T,), learned ones at their upper end, and that of the decoder."""
+        log_sigma2 = np.log(tables.b2) if sigma is None else log_bounds(sigma, tables)[1]
+        # Only a loss that has the decoder's term knows its variance; nothing else of it depends on this entry.
+        choice = "tilde2" if self.decoder_variance in (None, "fitted") else str(self.decoder_variance)
+        return log_sigma2, decoder_log_variance(tables, choice)
+
     def run(self, w: Work) -> Output:
         """Train from the seed; the checkpoints stay in the stage's folder."""
         import torch
@@ -156,16 +163,10 @@ class Train(StageKind):
         told = self.classes(images)
         built = initialise(lambda: network(backbone, images, learned=learned is not None, classes=told), config.seed)
         net = placed(built, w, images.train.shape[1:], config.micro_batch, config.precision)
-        log_sigma2 = np.log(tables.b2)
         if sigma is not None and self.sigma is not None:
-            bounds = log_bounds(sigma, tables)
-            hold("sigma", self.sigma, *bounds)
-            log_sigma2 = bounds[1]
-        # Only a loss that has the decoder's term knows its variance; nothing else of it depends on this entry.
-        choice = "tilde2" if self.decoder_variance in (None, "fitted") else str(self.decoder_variance)
-        decoder = decoder_log_variance(tables, choice)
-        with_decoder = log_sigma2.copy()
-        with_decoder[0] = decoder
+            hold("sigma", self.sigma, *log_bounds(sigma, tables))
+        log_sigma2, decoder = self.log_variances(tables, sigma)
+        with_decoder = np.array([decoder, *log_sigma2[1:]])
         weights = contract.checked_weights(weighting, tables, with_decoder)
         hold("weighting", self.weighting, weights, contract.vlb_share(weighting, self.T))
         objective = build_objective(tables, weighting, log_sigma2, decoder, config, images.levels, w.device, learned)
