@@ -30,6 +30,7 @@ COMMANDS = {
     "why": ("ask", "What a stage is, who needs it, what its id is made of."),
     "diff": ("ask", "What made the ids of two stages differ."),
     "doctor": ("doctor", "Name every damaged file, and say what the next run does."),
+    "verify": ("verify", "Compute stages drawn at random again, and compare."),
     "new-plugin": ("start", "Write a plugin to begin with, a package that works."),
     "bench": ("bench", "Time a training to a fixed NLL and a fixed FD."),
 }

@@ -1,0 +1,138 @@
+"""``verify`` gives back what is stored, names what does not come back, and touches nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ddpmkit import DdpmkitError, files
+from ddpmkit.cli import main
+from ddpmkit.device import fingerprint
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.prepare import RunOptions, prepare
+from ddpmkit.study.runner import run
+from ddpmkit.study.settings import StageOptions
+from ddpmkit.study.store import Store
+from ddpmkit.study.verify import Verified, choose, verify
+
+TINY: dict[str, Any] = {
+    "train_steps": 52, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 24, "eval_batch": 32,
+    "batch_size": 2, "features": "pca:k=2", "metrics": "fd,nll", "name": "one", "warmup": 1, "schedules": "linear",
+    "backbones": "unet:channels=4:mults=1:middle_attention=false", "train_seeds": "0",
+}  # fmt: skip
+REGISTRY = Registry(installed=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, few_digits: str) -> Path:
+    out = tmp_path_factory.mktemp("verify") / "results"
+    options = RunOptions(1, "cpu", "inline")
+    assert run(prepare({**TINY, "dataset": few_digits}, out=out, registry=REGISTRY, run_options=options)).code == 0
+    return out
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "results"))
+
+
+def verified(out: Path, **here: Any) -> dict[str, Verified]:
+    """Every stage that can be computed again here, by kind; of several of a kind the one that is off."""
+    store, now = Store(out), {**fingerprint(torch.device("cpu")), **here}
+    found: dict[str, Verified] = {}
+    for stage, same in choose(None, store, 99, seed=0, fingerprint=now).stages:
+        one = verify(stage, store, REGISTRY, StageOptions(device="cpu"), here=same)
+        if stage.kind not in found or not one.same:
+            found[stage.kind] = one
+    return found
+
+
+def tree(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def forge(out: Path, kind: str, name: str, old: bytes, new: bytes) -> None:
+    """Change a file of an output, and what was committed of it: damage that no hash gives away."""
+    for folder in (out / "store" / kind).glob("*/*/out"):
+        blobs = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != files.COMMIT}
+        assert old in blobs[name]
+        blobs[name] = blobs[name].replace(old, new)
+        shutil.rmtree(folder)
+        files.commit_folder(folder, blobs, {"stage": folder.parent.name})
+
+
+def test_on_the_same_machine_every_byte_comes_back_and_nothing_is_touched(out: Path) -> None:
+    before = tree(out)
+    found = verified(out)
+    assert set(found) == {"ref", "train", "sample", "draw", "nll", "score"}
+    assert all(v.same and v.how == "whole" and v.difference == 0 for v in found.values())
+    after = tree(out)
+    assert {name: after.get(name) for name in before} == before
+    assert all(name.startswith("store/data/") for name in {*after} - {*before})  # when the source was looked at
+
+
+def test_elsewhere_numbers_are_held_to_a_tolerance_and_walks_are_left_alone(out: Path) -> None:
+    found = verified(out, cpu_capability="another")
+    assert {k: v.how for k, v in found.items()} == {
+        "ref": "numbers", "nll": "numbers", "score": "numbers", "train": "first losses",
+    }  # fmt: skip
+    assert all(v.same for v in found.values())
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_number_that_was_changed_with_its_hash_is_found(out: Path, elsewhere: bool) -> None:
+    result = next((out / "store/score").glob("*/*/out/result.json"))
+    value = repr(json.loads(result.read_text())["metrics"]["fd"]["plain"]).encode()
+    forge(out, "score", "result.json", b'"plain": ' + value, b'"plain": 1' + value)
+    found = verified(out, **({"torch": "another"} if elsewhere else {}))
+    assert not found["score"].same
+    assert found["score"].where.startswith("metrics.fd.plain: ")
+    assert found["score"].difference > 1e-4
+    assert all(v.same for k, v in found.items() if k != "score")
+
+
+def test_losses_that_were_changed_are_found_elsewhere(out: Path) -> None:
+    log = next((out / "store/train").glob("*/*/metrics.jsonl"))
+    rows = list(files.read_lines(log))
+    files.write_lines(log, [files.canonical({**row, "loss": row["loss"] * 1.01}) for row in rows])
+    found = verified(out, torch="another")["train"]
+    assert not found.same
+    assert found.where.startswith("loss 50: ")
+
+
+def test_what_is_damaged_is_left_to_doctor(out: Path) -> None:
+    shutil.rmtree(next((out / "store/train").glob("*/*/ckpt")))
+    found = verified(out, torch="another")
+    assert "train" not in found
+    assert found["score"].same
+
+
+def test_the_command_says_what_it_did(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--no-plugins", "verify", "one", "--stages", "3", "--out", str(out), "--json"]) == 0
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)["stages"]) == 3
+    assert "3 of 8 stages, drawn with seed 0: all as stored" in said.err
+    forge(out, "nll", "result.json", b'"images": ', b'"images": 1')
+    assert main(["--no-plugins", "verify", "one", "--stages", "99", "--out", str(out)]) == 1
+    assert "differ" in capsys.readouterr().err
+
+
+def test_the_same_seed_draws_the_same_stages_and_another_one_others(out: Path) -> None:
+    now = fingerprint(torch.device("cpu"))
+    draws = [
+        [s.id for s, _ in choose("one", Store(out), 3, seed=seed, fingerprint=now).stages] for seed in (0, 0, 1, 2)
+    ]
+    assert draws[0] == draws[1]
+    assert draws[0] not in draws[2:]
+
+
+def test_nothing_to_compute_again_is_refused(out: Path) -> None:
+    for kind in ("ref", "train", "nll", "score", "sample", "draw"):
+        shutil.rmtree(out / "store" / kind)
+    with pytest.raises(DdpmkitError, match="nothing of study 'one' can be computed again here"):
+        choose("one", Store(out), 3, seed=0, fingerprint={})
