@@ -21,6 +21,7 @@ from ddpmkit.study.config import Study, axis_fields, make_study
 from ddpmkit.study.grids import There, added
 from ddpmkit.study.kept import keep
 from ddpmkit.study.metrics import of_images
+from ddpmkit.study.orderings_planned import with_columns, with_known
 from ddpmkit.study.plan import Plan, make_plan
 from ddpmkit.study.planning import build_without_memory, classes
 from ddpmkit.study.settings import PLURALS, Compile
@@ -184,9 +185,10 @@ def planned(
         if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
             study = _resolve_precision(study, field, run_options.device)
     store.check_format()
+    study = with_columns(study, registry)
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
         plan = _grown_plan(study, there, registry, store, pixels=probe)
-        study = plan.study  # without the metrics that nobody asked for and these data don't allow
+        plan.study = study = with_known(plan, store)  # without metrics that nobody asked for, where data forbid them
         todo = _todo(plan, store, content=probe)
         if probe and (any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry)):
             _try_parts(plan, registry)
