@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.columns import columns
+from ddpmkit.study.columns import columns_of
 from ddpmkit.study.config import Study
 from ddpmkit.study.orderings import Ordering, places
 from ddpmkit.study.plan import Plan, Result
@@ -22,7 +22,7 @@ def with_columns(study: Study, registry: Registry) -> Study:
     """
     if not study.orderings:
         return study
-    names = columns(study, registry)
+    names = columns_of(study, registry)
     return replace(study, orderings=tuple(_with_column(o, names, study) for o in study.orderings))
 
 
@@ -31,15 +31,15 @@ def with_known(plan: Plan, store: Store) -> Study:
     return replace(plan.study, orderings=tuple(_with_known(o, plan, store) for o in plan.study.orderings))
 
 
-def _with_column(o: Ordering, names: tuple[str, ...], study: Study) -> Ordering:
+def _with_column(o: Ordering, names: tuple[tuple[str, str], ...], study: Study) -> Ordering:
     word = o.metric.lower()
     if word == NLL and NLL in study.metrics:
         return replace(o, metric=NLL)
-    found = [n for n in names if n == o.metric] or [
-        n for n in names if word in (n.lower(), n.lower().partition("-")[0])
+    found = [column for metric, column in names if column == o.metric] or [
+        column for metric, column in names if word in (metric, column.lower())
     ]
     if len(found) != 1:
-        known = ", ".join((*names, *((NLL,) if NLL in study.metrics else ())))
+        known = ", ".join((*(column for _, column in names), *((NLL,) if NLL in study.metrics else ())))
         problem = "is not in the study" if not found else f"is {len(found)} columns"
         raise DdpmkitError(f"ordering '{o.claim}': metric '{o.metric}' {problem}", f"one of {known}")
     return replace(o, metric=found[0])
