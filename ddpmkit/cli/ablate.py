@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,6 @@ from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.settings import DEFAULT_METRICS, FIELDS
 
 if TYPE_CHECKING:
-    from ddpmkit.report.judge.summary import Summary
     from ddpmkit.study.prepare import Prepared
 
 EXAMPLE = "Example: ddpmkit ablate --schedules linear,cosine:s=0.01 --train-seeds 0-4 -n"
@@ -34,6 +32,18 @@ def ablate(
     context: typer.Context,
     study: Annotated[
         Path | None, typer.Argument(help="A study by name, or a .toml file; flags override it.", **PATH)
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A study that is shipped with a paper's table: ddpmkit ls recipe",
+            metavar="NAME",
+            rich_help_panel=AXES,
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(help="Of a recipe: digits, mnist, emoji or cifar10", metavar="NAME", rich_help_panel=BUDGET),
     ] = None,
     schedules: Annotated[str | None, setting("schedule", "--schedules", "--schedule", panel=AXES)] = None,
     sigmas: Annotated[str | None, setting("sigma", "--sigmas", "--sigma", panel=AXES)] = None,
@@ -185,7 +195,8 @@ def ablate(
             "--no-probe is of a dry run: what is run is tried first", "ddpmkit ablate --dry-run --no-probe"
         )
     settings = {
-        "study": study, "schedules": schedules, "sigmas": sigmas, "weightings": weightings, "backbones": backbones,
+        "study": study, "recipe": recipe, "scale": scale,
+        "schedules": schedules, "sigmas": sigmas, "weightings": weightings, "backbones": backbones,
         "samplers": samplers, "predictions": predictions, "guidances": guidances, "timesteps": timesteps,
         "timestep_sampling": timestep_sampling, "sampling_steps": sampling_steps,
         "axis": axis, "dataset": dataset, "train_steps": train_steps, "batch_size": batch_size,
@@ -228,6 +239,7 @@ def _run(
     confirms: tuple[int | None, str | None],
 ) -> int:
     """Run a study that was entered, write and print its report, and return the exit code."""
+    from ddpmkit.cli.confirm import run_confirmation
     from ddpmkit.cli.live import watch
     from ddpmkit.report.show.json import to_json
     from ddpmkit.report.show.terminal import to_terminal
@@ -259,42 +271,5 @@ def _run(
     print(again, file=sys.stderr)
     fresh, by = confirms
     if fresh is not None and not outcome.code:
-        return _confirm(prepared, summary, fresh, by, margins)
+        return run_confirmation(prepared, summary, fresh, by, margins)
     return int(outcome.code)
-
-
-def _confirm(
-    prepared: Prepared, summary: Summary, seeds: int, metric: str | None, margins: dict[str, float] | None
-) -> int:
-    """Run the cell that looked best and the baseline on fresh seeds, and print what these alone say."""
-    from ddpmkit import files
-    from ddpmkit.cli.live import watch
-    from ddpmkit.report.judge.confirm import confirmation, confirmed
-    from ddpmkit.report.read.frames import read_study
-    from ddpmkit.report.show.tables import confirm_table
-    from ddpmkit.report.show.terminal import to_terminal
-    from ddpmkit.report.write import write_report
-    from ddpmkit.study.enter import working
-    from ddpmkit.study.prepare import prepare_study
-    from ddpmkit.study.runner import run
-
-    plan = confirmation(summary, seeds, metric)
-    # Another selection, or more seeds, is another confirmation.
-    asked = files.sha256(files.canonical([plan.cells, plan.train_seeds, plan.metric]).encode())[:6]
-    name = f"{prepared.study.name[:64]}-confirm-{asked}"
-    again = replace(prepared.study, name=name, train_seeds=plan.train_seeds, only=plan.cells, stopped={})
-    fresh = prepare_study(again, out=prepared.store.out, registry=prepared.registry, run_options=prepared.run_options)
-    with working(fresh):
-        with watch(fresh) as tell:
-            outcome = run(fresh, tell)
-        write_report(outcome.folder, margin=margins)
-    if outcome.code:
-        print(f"the confirmation is not whole; the same command goes on from here: {outcome.folder}", file=sys.stderr)
-        return int(outcome.code)
-    found = confirmed(plan, read_study(outcome.folder), margin=margins)
-    with on_stdout():
-        to_terminal(found.summary, shown=[confirm_table(found)])
-    for note in found.notes:
-        print(note, file=sys.stderr)
-    print(f"wrote {outcome.folder}", file=sys.stderr)
-    return 0

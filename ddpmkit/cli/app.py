@@ -20,7 +20,7 @@ COMMANDS = {
     "likelihood": ("bound", "Bound the negative log-likelihood of one training."),
     "report": ("reports", "Show a study again from its records, in any form."),
     "ls": ("components", "List the components, with their parameters and defaults."),
-    "show": ("components", "Show a component (formula, parameters, code) or a setting."),
+    "show": ("components", "Show a component (formula, code), a setting or a recipe."),
     "plugins": ("components", "List the plugins: what each brings, and what is wrong."),
     "check": ("check", "Check components against what their kind must satisfy."),
     "plot": ("plots", "Draw schedules, noising, denoising, losses or classes."),

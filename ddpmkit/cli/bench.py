@@ -41,14 +41,15 @@ def bench(
     import json as json_module
 
     from ddpmkit.cli.console import print_rows
-    from ddpmkit.study.target import RECIPES, TARGETS, race, read_recipe
+    from ddpmkit.study.recipe import recipe_file
+    from ddpmkit.study.target import TARGETS, race, read_recipe
 
     if name not in TARGETS:
         raise DdpmkitError(f"there is no bench '{name}'{did_you_mean(name, TARGETS)}", f"one of {', '.join(TARGETS)}")
     target = TARGETS[name]
     if print_recipe:
         with on_stdout():
-            print((RECIPES / f"{name}.toml").read_text(encoding="utf-8"), end="")
+            print(recipe_file(name).read_text(encoding="utf-8"), end="")
         return
     given: Global = context.obj
     stated = read_recipe(target, recipe)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddpmkit.cli import recipes as shipped
 from ddpmkit.cli.console import print_rows
 from ddpmkit.cli.options import Global, Json, Plugins
 from ddpmkit.cli.streams import data, on_stdout
@@ -17,6 +18,7 @@ from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.interfaces import KINDS, Metric
 from ddpmkit.plugin.parameters import Parameter, parameters
+from ddpmkit.study.recipe import recipes
 from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
 
 if TYPE_CHECKING:
@@ -45,15 +47,22 @@ def register(app: typer.Typer) -> None:
 
 def ls(
     context: typer.Context,
-    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}; all by default")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help=f"One of {', '.join(KINDS)}, or {shipped.KIND}; all components by default")
+    ] = None,
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
     """List the components, with their parameters and defaults."""
+    if kind in (shipped.KIND, f"{shipped.KIND}s"):
+        shipped.list_recipes(json=json)
+        return
     if kind is not None:
         kind = next((k.name for k in KINDS.values() if kind in (k.name, k.plural)), kind)
         if kind not in KINDS:
-            raise DdpmkitError(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}", f"kinds: {', '.join(KINDS)}")
+            raise DdpmkitError(
+                f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}", f"kinds: {', '.join((*KINDS, shipped.KIND))}"
+            )
     global_options: Global = context.obj
     entries = global_options.registry(plugin).entries(kind)
     if json:
@@ -69,13 +78,16 @@ def show(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Show a component (formula, parameters, code) or a setting."""
+    """Show a component (formula, code), a setting or a recipe."""
     global_options: Global = context.obj
     registry = global_options.registry(plugin)
     bare = spec.parse(name)[0]
     entries = registry.named(bare)
     kind = next((k.name for k in KINDS.values() if bare in (k.name, k.plural)), None)
     setting = FIELDS.get(PLURALS.get(bare.replace("-", "_"), bare.replace("-", "_")))
+    if not entries and kind is None and setting is None and name in recipes():
+        shipped.show_recipe(name, json=json)
+        return
     if not entries and kind is None and setting is not None:
         _print_setting(setting, as_json=json)
         return

@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Sampler, Sigma
 
 
-def log_variance(sigma: Sigma, tables: Tables, statistics: Mapping[str, Array] | None = None) -> Array:
-    """Return log sigma_t^2, (T,), of a fixed or a fitted sigma, as the likelihood of the full chain wants it.
+def log_variance(
+    sigma: Sigma, tables: Tables, statistics: Mapping[str, Array] | None = None, full: Tables | None = None
+) -> Array:
+    """Return log sigma_t^2, (T,), of a fixed or a fitted sigma, as the likelihood of a chain wants it.
 
-    A fitted one is beta-tilde_t + c_t^2 Var(x_0 | x_t); entry 0 belongs to the decoder and is beta-tilde_2.
+    A fitted one is beta-tilde_t + c_t^2 Var(x_0 | x_t); entry 0 belongs to the decoder and is beta-tilde_2. Of a
+    strided chain, ``full`` is the one that the statistics are of: Var(x_0 | x_t) does not depend on the steps between.
 
     Raises:
         DdpmkitError: for a learned sigma, whose variance is the network's; when a fitted one lacks its statistics.
@@ -41,7 +44,8 @@ def log_variance(sigma: Sigma, tables: Tables, statistics: Mapping[str, Array] |
         return fixed_log_variance(sigma, tables)
     if statistics is None:
         raise DdpmkitError(f"sigma '{sigma.name}' is fitted to a trained network, and there is none", "train one first")
-    variance = tables.posterior_variance + tables.posterior_x0**2 * x0_variance(sigma, tables, statistics)
+    x0 = x0_variance(sigma, tables if full is None else full, statistics)[tables.times]
+    variance = tables.posterior_variance + tables.posterior_x0**2 * x0
     variance[0] = tables.posterior_variance[1]
     return np.asarray(np.log(variance))
 

@@ -156,7 +156,7 @@ def judge(
     words: tuple[str, str] | None = ("better", "worse"),
     *,
     alpha: float = ALPHA,
-    margin: float | None = None,
+    margin: float | Mapping[K, float] | None = None,
     copies: Mapping[K, K] | None = None,
     grown: bool = False,
 ) -> dict[K, Contrast]:
@@ -170,7 +170,7 @@ def judge(
         family: any key -> both sides of the contrast.
         words: What a difference below zero and one above are called; None for a metric that ranks nothing.
         alpha: Family-wise error rate, once for the differences and once for the equivalences.
-        margin: See :func:`equivalence_p`.
+        margin: See :func:`equivalence_p`; one for all, or each contrast's own.
         copies: key -> the key of the contrast that it is another name of, since both rest on the same results; it does
             not count, and has the p and the level of that one.
         grown: Whether seeds were added after a look, so that the anytime-valid verdicts stand.
@@ -184,9 +184,12 @@ def judge(
             if p is not None and any(pairs.differences):
                 p_values[key] = p
     p_holm, levels = _holm(p_values), holm_levels(p_values, alpha)
-    equivalence = {}
-    if margin is not None:
-        equivalence = {key: equivalence_p(family[key].differences, margin, family[key].rounding) for key in p_values}
+    margins: dict[K, float | None] = {k: margin.get(k) if isinstance(margin, Mapping) else margin for k in family}
+    equivalence = {
+        key: equivalence_p(family[key].differences, gap, family[key].rounding)
+        for key in p_values
+        if (gap := margins[key]) is not None
+    }
     p_equivalence = {key: p for key, p in equivalence.items() if p is not None}
     p_equivalence_holm, equivalence_levels = _holm(p_equivalence), holm_levels(p_equivalence, alpha)
     needed = max(1, len(p_values)) / alpha  # of an e-value
@@ -201,8 +204,9 @@ def judge(
         if any(d) and without_spread(d, pairs.rounding):  # an interval of no width would claim what nobody knows
             interval = replace(interval, low=None, high=None)
         equivalence_interval = t_interval(d, 1 - 2 * equivalence_levels[key]) if key in p_equivalence else None
-        fixed = _verdict(pairs, interval.mean, words, p_holm.get(key), p_equivalence_holm.get(key), alpha, margin)
-        anytime = _anytime(pairs, d, words, needed, margin)
+        gap = margins[name]
+        fixed = _verdict(pairs, interval.mean, words, p_holm.get(key), p_equivalence_holm.get(key), alpha, gap)
+        anytime = _anytime(pairs, d, words, needed, gap)
         if anytime and grown:
             anytime = replace(anytime, stands=True)
         out[name] = Contrast(
@@ -217,7 +221,7 @@ def judge(
             sign_flip_p(d) if words is not None else None,
             sign_flip_floor(len(d)),
             level if interval.low is not None else None,
-            margin,
+            gap,
             p_equivalence.get(key),
             p_equivalence_holm.get(key),
             equivalence_interval.low if equivalence_interval else None,

@@ -91,7 +91,9 @@ def find_cell(study: str | Path | None, cell: str | None, seed: int | None, *, o
     drawn = next((r["sample"] for r in here if r["sample"]), None)
     walk = None if drawn is None else read_stage(stages[drawn])
     of_training = [s for s in stages.values() if ["train", training] in s["needs"]]
-    beside: dict[str, Any] = next((s for s in of_training if s["kind"] in ("draw", "fit")), {}) if walk is None else {}
+    beside: dict[str, Any] = {}
+    if walk is None:  # cells of several sigmas share a draw, and a bound is of one
+        beside = stages.get(here[0]["nll"]) or next((s for s in of_training if s["kind"] in ("draw", "fit")), {})
     fits = tuple((s["id"], read_stage(s).spec) for s in of_training if s["kind"] == Fit.kind)
     return StudyCell(
         store=store,

@@ -13,6 +13,8 @@ from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.metrics import of_images, read_metrics
+from ddpmkit.study.ordering_files import ordering_toml, read_orderings
+from ddpmkit.study.orderings import Ordering
 from ddpmkit.study.settings import COMPONENTS, DEFAULT_METRICS, FIELDS, PLURALS, PRESETS, Settings
 from ddpmkit.study.values import LARGEST, as_toml, canonical, check_text, read_seeds, words
 
@@ -61,6 +63,7 @@ class Study:
     unsaid: tuple[str, ...] = ()  # lists that nobody asked for: those of the study where there is one of that name
     scored: tuple[tuple[str, tuple[str, ...]], ...] = ()  # see scored() below; empty unless metrics were added later
     stopped: dict[str, tuple[int, ...]] = field(default_factory=dict)  # label -> the seeds of a cell that has fewer
+    orderings: tuple[Ordering, ...] = ()  # what is expected of its cells; part of no grid and no stage
 
     @property
     def by_default(self) -> bool:
@@ -104,7 +107,7 @@ class Study:
             lines.append(f"{key} = {as_toml(list(getattr(self, key)))}")
         if self.stopped:  # a table ends only with the file
             lines += ["", "[stopped]", *(f"{as_toml(c)} = {as_toml(list(s))}" for c, s in self.stopped.items())]
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines) + "\n" + "".join("\n" + ordering_toml(o) for o in self.orderings)
 
 
 def scored(study: Study) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -148,6 +151,7 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     only = given.pop("only", ())
     only = (only,) if isinstance(only, str) else tuple(only)
     stopped = given.pop("stopped", {})
+    orderings = given.pop("ordering", ())
     axis = given.pop("axis", ())
     for text in [axis] if isinstance(axis, str) else axis:
         key, eq, values = text.partition("=")
@@ -178,7 +182,9 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     for label in only:
         if label not in labels:
             raise DdpmkitError(f"the grid has no cell '{label}'{did_you_mean(label, labels)}", "ddpmkit ablate -n")
-    study = replace(study, stopped=_stopped(stopped, study))
+    cells = [vars(c.settings) for c in study.cells()] if orderings else []
+    stated = read_orderings(orderings, cells, lambda field, value: _values(field, value, registry))
+    study = replace(study, stopped=_stopped(stopped, study), orderings=stated)
     asked = len(study.train_seeds) * len(study.sample_seeds)
     for values in ordered.values():
         asked *= len(values)

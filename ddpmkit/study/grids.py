@@ -15,6 +15,7 @@ from ddpmkit import files
 from ddpmkit.plugin import spec
 from ddpmkit.study.config import Study, scored
 from ddpmkit.study.metrics import of_images
+from ddpmkit.study.orderings import Ordering, completed, merged
 from ddpmkit.study.settings import FIELDS, PLURALS
 from ddpmkit.study.store import Store
 
@@ -34,11 +35,13 @@ class There:
         grid: the grid of the plan.
         scored: which metrics one stage takes, where the study grew in them; see :func:`ddpmkit.study.config.scored`.
         stopped: the train seeds of cells that have fewer than the study.
+        orderings: what is expected of its cells.
     """
 
     grid: dict[str, Any]
     scored: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
     stopped: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    orderings: tuple[Ordering, ...] = ()
 
     @classmethod
     def read(cls, store: Store, name: str) -> Self | None:
@@ -48,7 +51,8 @@ class There:
         if not isinstance(grid, dict) or not isinstance(grid.get("settings", {}), dict):
             return None
         stopped = {str(cell): tuple(seeds) for cell, seeds in plan.get("stopped", {}).items()}
-        return cls(grid, tuple((str(f), tuple(metrics)) for f, metrics in plan.get("scored", ())), stopped)
+        scored = tuple((str(f), tuple(metrics)) for f, metrics in plan.get("scored", ()))
+        return cls(grid, scored, stopped, tuple(Ordering.of_json(o) for o in plan.get("orderings", ())))
 
 
 def flat(grid: Any) -> dict[str, list[str]]:
@@ -105,7 +109,7 @@ def union(there: There, now: Study) -> Study:
     # Who asks for more seeds asks for them in every cell, unless it is said which have had enough.
     more = "train_seeds" not in now.unsaid and not set(now.train_seeds) <= set(there.grid.get("train_seeds", ()))
     stopped = _stopped(there, grown, now.stopped or ({} if more else there.stopped))
-    return replace(grown, scored=_scored(there, grown), stopped=stopped)
+    return replace(grown, scored=_scored(there, grown), stopped=stopped, orderings=_orderings(there, now, grown))
 
 
 def added(there: Any, now: Any) -> list[str]:
@@ -179,6 +183,15 @@ def _stopped(there: There, grown: Study, fewer: Mapping[str, tuple[int, ...]]) -
             if not seeds >= set(grown.train_seeds):
                 out[cell.label] = tuple(s for s in grown.train_seeds if s in seeds)
     return out
+
+
+def _orderings(there: There, now: Study, grown: Study) -> tuple[Ordering, ...]:
+    """The orderings of both; where one had a single value on what is an axis now, its cells are those of that value."""
+    many = [name for name, values in grown.axes.items() if len(values) > 1]
+    before = {name: _levels(there.grid, name, (getattr(grown.base, name),)) for name in many}
+    asked = {name: now.axes.get(name, (getattr(now.base, name),)) for name in many}
+    old, new = ({name: v[0] for name, v in levels.items() if len(v) == 1} for levels in (before, asked))
+    return merged(completed(there.orderings, old), completed(now.orderings, new))
 
 
 def _scored(there: There, now: Study) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -36,6 +36,10 @@ def refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
         raise Impossible(f"{s.weighting} needs {s.sigma} for the training that {s.sigma} is fitted to")
     if s.decoder_variance == "fitted" and weighting.decoder_first and not sigma.learned:
         raise Impossible(f"{s.weighting} trains on the decoder's variance, which is fitted to the trained network")
+    if s.nll_chain == "walk" and s.sampling_steps < 2:
+        raise Impossible("nll_chain=walk needs two steps or more: the decoder's variance is that of the second")
+    if s.decoder_variance == "fitted" and s.nll_chain == "walk":
+        raise Impossible("decoder_variance=fitted is fitted at the first of all T steps; a walk may begin elsewhere")
     if s.decoder_variance != "tilde2" and sigma.learned:
         raise Impossible(f"{s.sigma} gives the decoder its variance too; decoder_variance={s.decoder_variance} can't")
 

@@ -188,10 +188,11 @@ class Loaded:
             shape = tuple(self.images.train.shape[1:])
             raise DdpmkitError(f"images of shape {tuple(pixels.shape[1:])} for a network of {shape}", "(N, C, H, W)")
         y = told_of_images(self.trained, labels, len(pixels))
+        chain = self.tables if s.nll_chain == "full" else self.tables.strided(self.walk.times)
         with devices.one_thread(), devices.reproducible(device):
             draws = answers_about(
                 self.trained,
-                self.tables,
+                chain,
                 pixels,
                 y,
                 evals=evals,
@@ -204,13 +205,13 @@ class Loaded:
         log_sigma2, decoder = None, None
         if not self.sigma.learned:
             statistics = self._statistics(told=True)
-            log_sigma2 = log_variance(self.sigma, self.tables, statistics)
+            log_sigma2 = log_variance(self.sigma, chain, statistics, self.tables)
             if s.decoder_variance == "fitted" and statistics is not None:
                 decoder = float(statistics["decoder_log_variance"])
             else:
-                decoder = decoder_log_variance(self.tables, s.decoder_variance)
+                decoder = decoder_log_variance(chain, s.decoder_variance)
         clip = self.tables.variance_preserving  # as the study reports it
-        return bound(draws, self.tables, log_sigma2, decoder, "cdf", levels=self.images.levels, clip=clip)
+        return bound(draws, chain, log_sigma2, decoder, "cdf", levels=self.images.levels, clip=clip)
 
     def _walk(
         self, seed: int, sampler: str | None, steps: int | None, guidance: float | None

@@ -77,7 +77,7 @@ def loss_curves(folder: Path, registry: Registry, *, draws: int = 512) -> LossCu
         tables = spec.tables(registry.rebuild(train.recipe["schedule"]))
         pixels = to_pixels(torch.from_numpy(split_images(images, draw.spec.split)), images.levels)
         found = Draws.from_arrays(store.arrays("draw", draw.id, "draws"), pixels.numpy())
-        loss = loss_by_step(found, tables, clip=reported(tables) == "clipped")
+        loss = loss_by_step(found, draw.spec.chain(tables), clip=reported(tables) == "clipped")
         losses[draw.spec.split].setdefault(name, []).append(loss)
         weights.setdefault(name, _weight(spec, train.recipe, registry, tables))
         told = [word for word, said in (("mirrored", spec.flip), ("told the class", spec.conditional)) if said]

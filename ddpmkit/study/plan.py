@@ -88,6 +88,7 @@ class Plan:
             "grid": self.study.grid(),
             **({"scored": [[f, list(taken)] for f, taken in self.study.scored]} if self.study.scored else {}),
             **({"stopped": {c: list(s) for c, s in self.study.stopped.items()}} if self.study.stopped else {}),
+            **({"orderings": [o.json() for o in self.study.orderings]} if self.study.orderings else {}),
             "cells": [
                 {"label": c.label, "slug": c.slug, "point": c.point, "settings": vars(c.settings)} for c in self.cells
             ],

@@ -17,18 +17,18 @@ from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import Study, axis_fields, make_study
+from ddpmkit.study.asked import asked_for
+from ddpmkit.study.config import Study, make_study
 from ddpmkit.study.grids import There, added
 from ddpmkit.study.kept import keep
 from ddpmkit.study.metrics import of_images
+from ddpmkit.study.orderings_planned import with_columns, with_known
 from ddpmkit.study.plan import Plan, make_plan
 from ddpmkit.study.planning import build_without_memory, classes
-from ddpmkit.study.settings import PLURALS, Compile
+from ddpmkit.study.settings import Compile
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
-from ddpmkit.study.study_file import study_file
 from ddpmkit.study.study_name import grown, moved_since
-from ddpmkit.study.values import read_toml
 
 FEW = 12  # lines about what was excluded
 
@@ -115,8 +115,8 @@ def prepare(
     """Plan a study and find what of it is to be done. Writes nothing but decoded data.
 
     Args:
-        options: Settings, axes, seeds; ``study`` may name a study that is there, or a .toml file that holds them, which
-            the others override.
+        options: Settings, axes, seeds; ``study`` may name a study that is there, or a .toml file that holds them, or
+            ``recipe`` and ``scale`` one that is shipped; the others override it.
         out: The results folder.
         registry: The components to choose from.
         run_options: Workers, device and the like.
@@ -130,21 +130,8 @@ def prepare(
     run_options = run_options or RunOptions()
     registry = registry or Registry()
     run_options.check(registry)
-    given = {k: v for k, v in options.items() if v is not None}
-    store, asked = Store(files.home(out)), given.pop("study", None)
-    there, place = None, None
-    if asked is not None:
-        file, name = study_file(asked, store)
-        place = name or file.parent.name
-        there = There.read(store, place)  # before the file, which whoever grows the study writes first
-        stored = read_toml(file) | ({} if name is None else {"name": name})
-        overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
-        # Other seeds are those of every cell; and what a study that grows has of cells that stopped, its plan knows,
-        # while in its file they go by the names that they had before it grew.
-        if "train_seeds" in given or (there and {*given} - {"name"}):
-            overridden.add("stopped")
-        stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
-        given = {**stored, **given}
+    store = Store(files.home(out))
+    given, there, place = asked_for(options, store)
     study = make_study(given, registry)
     if study.name != place:
         there = There.read(store, study.name)
@@ -184,9 +171,10 @@ def planned(
         if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
             study = _resolve_precision(study, field, run_options.device)
     store.check_format()
+    study = with_columns(study, registry)
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
         plan = _grown_plan(study, there, registry, store, pixels=probe)
-        study = plan.study  # without the metrics that nobody asked for and these data don't allow
+        plan.study = study = with_known(plan, store)  # without metrics that nobody asked for, where data forbid them
         todo = _todo(plan, store, content=probe)
         if probe and (any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry)):
             _try_parts(plan, registry)

@@ -78,6 +78,11 @@ class Settings:
     nll_evals: int = param(8192, "network evaluations for the middle sum of the bound", ge=16)
     nll_se: float | None = param(None, "standard error of the bound to reach, bits/dim, instead of nll_evals", gt=0)
     nll_full: bool = param(False, "every test image at every step, instead of nll_evals")
+    nll_chain: Literal["full", "walk"] = param(
+        "full",
+        "chain that the bound is of: all T steps, or those of the reverse walk, sampling_steps of them",
+        before="full",
+    )
     decoder_variance: Literal["tilde2", "beta1", "fitted"] = param("tilde2", "variance of the decoder p(x0 | x1)")
     fit_images: int = param(64, "training images at each step for a fitted sigma or decoder variance", ge=1)
 
@@ -101,7 +106,7 @@ PLURALS = {
 # Settings without a flag of their own: --axis NAME=VALUE sets them.
 AXIS_ONLY = (
     "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "flip", "label_dropout", "eval_precision", "micro_batch",
-    "eval_batch", "sample_labels", "reference_split", "decoder_variance", "fit_images",
+    "eval_batch", "sample_labels", "reference_split", "nll_chain", "decoder_variance", "fit_images",
 )  # fmt: skip
 
 NLL = "nll"  # asked for among the metrics, and a likelihood

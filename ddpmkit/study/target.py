@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.prepare import Prepared, RunOptions, prepare
+from ddpmkit.study.recipe import LOOK, recipe_file
 from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.stages.train import Train
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from ddpmkit.distances import Reference
     from ddpmkit.study.trained import Trained
 
-RECIPES = Path(__file__).parent / "recipes"
-LOOK = "look_every"
 SEEDS = {"train_seeds", "sample_seeds"}
 
 
@@ -95,7 +94,7 @@ def read_recipe(target: Target, path: Path | None = None) -> dict[str, Any]:
     Raises:
         DdpmkitError: when it can't be read, says what the target says, or has no number of steps between looks.
     """
-    recipe = read_toml(RECIPES / f"{target.name}.toml" if path is None else path)
+    recipe = read_toml(recipe_file(target.name) if path is None else path)
     for key in recipe:
         if key in target.says or key in SEEDS or key == "reference_split":
             raise DdpmkitError(

@@ -68,7 +68,7 @@ def small() -> dict[str, object]:
     return dict(SMALL)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_small(few_digits):
     """What runs a tiny study of the same data."""
     return lambda out, **options: small_study(out, few_digits, **options)

@@ -14,7 +14,8 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study import target as target_module
 from ddpmkit.study.config import make_study
-from ddpmkit.study.target import LOOK, RECIPES, TARGETS, Look, race, reached, read_recipe
+from ddpmkit.study.recipe import LOOK, RECIPES
+from ddpmkit.study.target import TARGETS, Look, race, reached, read_recipe
 
 TOY = """look_every = 3
 backbone = "unet:channels=4:mults=1"

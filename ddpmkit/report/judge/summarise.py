@@ -15,6 +15,7 @@ from ddpmkit.report.judge.fairness import unfair
 from ddpmkit.report.judge.families import Design, Judged, Measured, judged
 from ddpmkit.report.judge.grown import grown_notes, in_seeds
 from ddpmkit.report.judge.notes import beyond, contrast_notes, copy_notes, notes_of
+from ddpmkit.report.judge.orderings import outcomes
 from ddpmkit.report.judge.overrides import read_directions, read_margin
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
@@ -134,6 +135,7 @@ def summarise(
         by_class=_by_class(records, of_one_class, everything),
         classes=tuple(records.plan.get("classes", ())),
         grown=grown,
+        orderings=outcomes(records, everything, known, alpha),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ddpmkit.report.judge.orderings import Outcome
 from ddpmkit.report.read.directions import arrow, direction
 from ddpmkit.report.read.reference import BITS
 from ddpmkit.statistics import ALPHA, Components, Contrast, Effect, Interaction, Interval
@@ -46,6 +47,7 @@ class Summary:
         classes: names of the classes, label k is called classes[k]; empty where they have none.
         by_class: metric -> cell -> class -> mean over train seeds, and samples of that class in the mean.
         grown: whether train seeds were added after a look, so that the anytime-valid verdicts stand.
+        orderings: what was expected of the cells beforehand, and what came of it.
     """
 
     study: str
@@ -76,6 +78,7 @@ class Summary:
     by_class: dict[str, dict[str, dict[int, tuple[float, float]]]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     grown: bool = False
+    orderings: tuple[Outcome, ...] = ()
 
     def way(self, metric: str) -> str:
         """Which way a metric is better: lower, higher or none."""
@@ -95,6 +98,8 @@ class Summary:
         out = asdict(self)
         if not self.by_class:  # there is no study with labels in it
             del out["by_class"]
+        if not self.orderings:
+            del out["orderings"]
         if not self.copies:
             del out["copies"]
         if not self.classes:

@@ -18,7 +18,7 @@ from ddpmkit.study.settings import FIELDS
 # Settings that a trained network is used with; the others shape the training.
 AFTER_TRAINING = (
     "sigma", "sampler", "sampling_steps", "eval_precision", "eval_batch", "samples", "guidance", "sample_labels",
-    "reference_split", "nll_evals", "nll_se", "nll_full", "decoder_variance", "fit_images",
+    "reference_split", "nll_evals", "nll_se", "nll_full", "nll_chain", "decoder_variance", "fit_images",
 )  # fmt: skip
 
 
@@ -92,6 +92,7 @@ def compare(studies: Sequence[Records]) -> Records:
         "excluded": [e for r in studies for e in r.plan.get("excluded", ())],
         "same": twice,
         "stopped": stopped,
+        "orderings": [],  # they are judged over the cells of one study
         "differ": _differing(dict(zip(names, studies, strict=True))),
     }
     remarked = tuple(dict.fromkeys(text for r in studies for text in r.said))

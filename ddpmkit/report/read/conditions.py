@@ -36,6 +36,7 @@ def select(records: Records, where: Sequence[str]) -> Records:
         **records.plan,
         "cells": kept,
         "results": [r for r in records.plan["results"] if r["cell"] in labels],
+        "orderings": [],  # their family is that of the whole study
     }
     frame = records.results[records.results["cell"].isin(labels)].reset_index(drop=True)
     return replace(records, plan=plan, results=frame)

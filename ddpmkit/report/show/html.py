@@ -148,6 +148,7 @@ def kind(verdict: str) -> str:
     """The class that a verdict is coloured by."""
     if verdict.startswith("no gap") or verdict == "identical":
         return "same"
+    verdict = {"agrees": "better", "disagrees": "worse"}.get(verdict, verdict)
     return verdict if verdict in ("better", "worse", "baseline") else "open"
 
 

@@ -19,6 +19,7 @@ from ddpmkit.report.show.numbers import (
     interval_text,
     p_text,
 )
+from ddpmkit.report.show.ordering_table import ordering_table
 from ddpmkit.report.show.table import Table
 from ddpmkit.report.show.trim import trimmed
 from ddpmkit.statistics import Contrast, Interval
@@ -161,6 +162,7 @@ def _of_class(metric: str, value: float) -> str:
 def all_tables(s: Summary) -> list[Table]:
     """Every table of a report that has a number, in order."""
     more = (
+        ordering_table(s),
         contrast_table(s),
         effect_table(s),
         interaction_table(s),

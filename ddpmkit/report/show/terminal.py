@@ -19,7 +19,7 @@ from ddpmkit.text.plain import plain
 if TYPE_CHECKING:
     from rich.console import Console
 
-STYLES = {"better": "green", "worse": "red"}
+STYLES = {"better": "green", "worse": "red", "agrees": "green", "disagrees": "red"}
 LONG = 40  # rows beyond which what is not settled is counted, and not listed
 OPEN = ("inconclusive", "one result", "single seed", "no common seed", "not comparable", "no number")
 

@@ -39,6 +39,7 @@ class Draw(OfNetwork):
     full: bool = added(False)
     se: float | None = added(None)
     evals: int | None = added(None)
+    times: tuple[int, ...] | None = added(None)  # steps of the chain that is bounded, where it is not the full one
 
     @classmethod
     def planned(cls, at: Place) -> Iterable[Stage[Draw]]:
@@ -46,7 +47,8 @@ class Draw(OfNetwork):
         if "nll" not in at.context.study.metrics:
             return
         s, train, count = at.settings, at.one(Train), len(at.context.images.test)
-        work = s.timesteps * count if s.nll_full else s.nll_evals
+        times = tuple(at.parts.strided) if s.nll_chain == "walk" else None
+        work = (s.timesteps if times is None else len(times)) * count if s.nll_full else s.nll_evals
         for split in ("test", "train"):
             spec = cls(
                 **asked(at, train),
@@ -56,18 +58,24 @@ class Draw(OfNetwork):
                 full=s.nll_full,
                 se=None if s.nll_full else s.nll_se,
                 evals=s.nll_evals if not s.nll_full and s.nll_se is None else None,
+                times=times,
             )
             label = f"draw {at.cell.label} {split} seed {at.train_seed}"
             yield at.stage(spec, label, work + 2 * count, "sigma", like=train)
+
+    def chain(self, full: Tables) -> Tables:
+        """Return the chain that is bounded, of the full one."""
+        return full if self.times is None else full.strided(self.times)
 
     def run(self, w: Work) -> Output:
         """Ask the network."""
         from ddpmkit.study.trained import trained_for
 
         network = trained_for(self, w, data=self.data)
+        chain = self.chain(network.tables)
         draws, count = answers(
             network,
-            network.tables,
+            chain,
             self.split,
             evals=self.evals,
             se=self.se,
@@ -78,7 +86,7 @@ class Draw(OfNetwork):
             on_progress=w.progress,
             should_stop=w.should_stop,
         )
-        record = DrawRecord(evaluations=draws.evaluations, images=count, split=self.split, T=network.tables.T)
+        record = DrawRecord(evaluations=draws.evaluations, images=count, split=self.split, T=chain.T)
         return Output(record, {"draws": draws.arrays()})
 
 

@@ -48,7 +48,7 @@ class Nll(StageKind):
             spec = cls(
                 changed_by=at.context.changed_by,
                 draw=drawn.id,
-                sigma=at.parts.identities["sigma"],
+                sigma=at.parts.identities["sigma" if drawn.spec.times is None else "sigma of the walk"],
                 decoder="cdf",
                 decoder_variance=at.settings.decoder_variance,
                 fit=fit,
@@ -66,14 +66,15 @@ class Nll(StageKind):
 
         asked = w.spec(Draw, self.draw)
         images, sigma = w.images(asked.data), w.component("sigma")
-        tables = w.spec(Train, asked.train).tables(w.component("schedule"))
+        full = w.spec(Train, asked.train).tables(w.component("schedule"))
+        tables = asked.chain(full)
         hold("sigma", self.sigma, *log_bounds(sigma, tables))
         pixels = to_pixels(torch.from_numpy(split_images(images, asked.split)), images.levels)
         draws = Draws.from_arrays(w.arrays("draw", self.draw, "draws"), pixels.numpy())
         statistics, choice = statistics_of(self.fit, w), self.decoder_variance
         log_sigma2, decoder = None, None
         if not sigma.learned:
-            log_sigma2 = log_variance(sigma, tables, statistics)
+            log_sigma2 = log_variance(sigma, tables, statistics, full)
             if choice == "fitted" and statistics is not None:
                 decoder = float(statistics["decoder_log_variance"])
             else:

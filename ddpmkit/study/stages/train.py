@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Axes that no training sees: cells that differ in these alone share theirs, and it is not named after one of them.
 AFTER_TRAINING = (
     "sampler", "sampling_steps", "samples", "ema", "eval_batch", "eval_precision", "reference_split",
-    "nll_evals", "nll_se", "nll_full",
+    "nll_evals", "nll_se", "nll_full", "nll_chain",
     "decoder_variance", "fit_images", "guidance", "sample_labels",
 )  # fmt: skip
 

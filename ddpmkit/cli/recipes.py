@@ -1,0 +1,35 @@
+"""The shipped recipes, as ``ls`` and ``show`` print them."""
+
+from __future__ import annotations
+
+import json as json_module
+
+from ddpmkit.cli.console import print_rows
+from ddpmkit.cli.streams import data, on_stdout
+from ddpmkit.study.recipe import recipe_file, recipes, scales
+
+KIND = "recipe"
+
+
+def list_recipes(*, json: bool) -> None:
+    """Print each recipe with its scales and what it asks."""
+    if json:
+        told = [{"kind": KIND, "name": n, "scales": list(scales(n)), "summary": s} for n, s in recipes().items()]
+        print(json_module.dumps(told, indent=1), file=data())
+        return
+    rows = [(n, ", ".join(scales(n)) or "of ddpmkit bench", summary) for n, summary in recipes().items()]
+    print_rows("recipes", ("recipe", "scales", "asks"), rows, prose=(2,))
+
+
+def show_recipe(name: str, *, json: bool) -> None:
+    """Print the file of a recipe, with the paper's table in it, and how to run it."""
+    text = recipe_file(name).read_text(encoding="utf-8")
+    if json:
+        told = {"kind": KIND, "name": name, "scales": list(scales(name)), "summary": recipes()[name], "text": text}
+        print(json_module.dumps([told], indent=1), file=data())
+        return
+    with on_stdout():
+        found = scales(name)
+        command = f"ablate --recipe {name} --scale {'|'.join(found)}" if found else f"bench {name}"
+        print(f"recipe {name}   type: ddpmkit {command}\n")
+        print(text, end="")
