@@ -38,4 +38,4 @@ class Rescaled(Schedule):
                     f"rescaled: its {word} '{part}' is not variance-preserving, and has no betas to add up",
                     "as in rescaled:base=cosine:sum_like=linear",
                 )
-        return np.minimum(base.betas * (like.betas.sum() / base.betas.sum()), self.max_beta)
+        return np.asarray(np.minimum(base.betas * (like.betas.sum() / base.betas.sum()), self.max_beta))

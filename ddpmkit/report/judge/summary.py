@@ -46,6 +46,7 @@ class Summary:
         classes: names of the classes, label k is called classes[k]; empty where they have none.
         by_class: metric -> cell -> class -> mean over train seeds, and samples of that class in the mean.
         grown: whether train seeds were added after a look, so that the anytime-valid verdicts stand.
+        caution: what stands above everything else, that samples are near to noise; empty where there is nothing.
     """
 
     study: str
@@ -76,6 +77,7 @@ class Summary:
     by_class: dict[str, dict[str, dict[int, tuple[float, float]]]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     grown: bool = False
+    caution: str = ""
 
     def way(self, metric: str) -> str:
         """Which way a metric is better: lower, higher or none."""
@@ -95,6 +97,8 @@ class Summary:
         out = asdict(self)
         if not self.by_class:  # there is no study with labels in it
             del out["by_class"]
+        if not self.caution:
+            del out["caution"]
         if not self.copies:
             del out["copies"]
         if not self.classes:
