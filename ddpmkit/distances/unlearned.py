@@ -9,6 +9,7 @@ import numpy as np
 
 from ddpmkit.distances.floors import taken_of
 from ddpmkit.distances.reference import Reference
+from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.interfaces import Images, Levels, Metric
 
 if TYPE_CHECKING:
@@ -49,10 +50,24 @@ def unlearned_images(images: Images, n: int) -> dict[str, Levels]:
 def score_unlearned(
     images: Images, reference: Reference, metrics: Mapping[str, Metric], n: int
 ) -> dict[str, dict[str, float]]:
-    """Return name -> metric -> what :func:`unlearned_images` score, for the metrics that rank and have a floor."""
+    """Return name -> metric -> what :func:`unlearned_images` score, for the metrics that rank and have a floor.
+
+    What an extractor has no features of, as of an image of one grey, is left out: samples will not look like that.
+
+    Raises:
+        DdpmkitError: when memory or a file is lacking, which another try may have.
+    """
     ranking = {name: metric for name, metric in metrics.items() if metric.better != "none"}  # a test would say 1 of all
-    found = {name: taken_of(levels, reference, ranking) for name, levels in unlearned_images(images, n).items()}
-    return {name: {metric: one["value"] for metric, one in values.items()} for name, values in found.items()}
+    out: dict[str, dict[str, float]] = {}
+    for name, levels in unlearned_images(images, n).items():
+        try:
+            found = taken_of(levels, reference, ranking)
+        except DdpmkitError as err:
+            if err.code == Exit.FAILED:
+                raise
+            continue
+        out[name] = {metric: one["value"] for metric, one in found.items()}
+    return out
 
 
 def _spread(levels: Levels, most: int) -> Levels:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from ddpmkit.distances.floors import prepare
 from ddpmkit.distances.named import built_in
 from ddpmkit.distances.unlearned import score_unlearned, unlearned_images
+from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 
@@ -74,3 +78,23 @@ def test_each_metric_that_ranks_tells_noise_from_real_images(images: Images) -> 
         assert found["pure noise"][name] > 20 * max(real[name], 0.01)
         assert found["Gaussian"][name] < found["mean image"][name] < found["pure noise"][name]
     assert found["pure noise"]["density"] == found["pure noise"]["coverage"] == 0 < real["coverage"]
+
+
+@pytest.mark.parametrize("code", [Exit.USAGE, Exit.FAILED])
+def test_what_has_no_features_costs_its_own_row_alone(images: Images, code: Exit) -> None:
+    reference = prepare(images, Registry(installed=False).build("features", "pixels"))
+    extract = reference.extract
+
+    def picky(levels: Any, what: str) -> Any:
+        if (levels == levels[:1]).all():
+            raise DdpmkitError(f"{what} that are not finite", code=code)
+        assert extract is not None
+        return extract(levels, what)
+
+    choosy: Any = replace(reference, extract=picky)  # type: ignore[arg-type] # all of an extractor that is asked for
+    metrics = {"fd": built_in()["fd"]}
+    if code == Exit.FAILED:  # of the machine, perhaps: nothing is kept
+        with pytest.raises(DdpmkitError):
+            score_unlearned(images, choosy, metrics, 20)
+    else:
+        assert list(score_unlearned(images, choosy, metrics, 20)) == ["pure noise", "Gaussian"]
