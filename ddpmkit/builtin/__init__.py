@@ -46,6 +46,7 @@ from ddpmkit.builtin.schedules.linear import Linear
 from ddpmkit.builtin.schedules.one_minus_t import OneMinusT
 from ddpmkit.builtin.schedules.quadratic import Quadratic
 from ddpmkit.builtin.schedules.random_walk import RandomWalk
+from ddpmkit.builtin.schedules.rescaled import Rescaled
 from ddpmkit.builtin.schedules.sigmoid import Sigmoid
 from ddpmkit.builtin.schedules.sigmoid_gamma import SigmoidGamma
 from ddpmkit.builtin.schedules.warmup import Warmup
@@ -84,6 +85,7 @@ def ddpmkit_register_schedules() -> list[type]:
         Jsd,
         Laplace,
         ZeroSnr,
+        Rescaled,
         RandomWalk,
     ]
 

@@ -1,4 +1,4 @@
-"""``plot``: schedules against t, an image dissolving, a sample appearing, losses by log-SNR, samples by class."""
+"""``plot``: schedules, an image dissolving, a sample appearing, losses by log-SNR, samples by class, costs."""
 
 from __future__ import annotations
 
@@ -120,6 +120,33 @@ def reverse(
 
 
 @app.command()
+def denoise(
+    context: typer.Context,
+    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    images: Annotated[str, typer.Option(help="Comma list of test images")] = "5",
+    out: Out = Path("results"),
+    to: To = None,
+    plugin: Plugins = None,
+) -> None:
+    """Real images with noise on them, and what networks make of them.
+
+    x_t above x0hat at several t, beside the truth; the same noise for each training of a study.
+    """
+    from ddpmkit.report.draw.strips import strips_figure
+    from ddpmkit.study.denoise_strips import denoise_strips
+    from ddpmkit.study.store import find_study
+
+    given: Global = context.obj
+    try:
+        shown = [int(text) for text in images.split(",")]
+    except ValueError:
+        raise DdpmkitError(f"--images: '{images}' is no list of numbers", "--images 5,7") from None
+    strips = denoise_strips(find_study(study, out), given.registry(plugin), shown)
+    _look(strips)
+    _write(strips_figure(strips), to or Path("denoise.png"))
+
+
+@app.command()
 def loss(
     context: typer.Context,
     study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
@@ -164,6 +191,33 @@ def classes(
 
     records = select(read_study(find_study(study, out)), where or [])
     _write(classes_figure(the_grid(records)), to or Path("classes.png"))
+
+
+@app.command()
+def evaluations(
+    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric to draw, FD-digits; default: the first of samples")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="Condition on the cells, as schedule=linear. Repeatable.", metavar="AXIS=VALUE"),
+    ] = None,
+    out: Out = Path("results"),
+    to: To = None,
+) -> None:
+    """A distance against network evaluations, a line a cell.
+
+    Means over train seeds, with their intervals as bands, of a study that varies its sampling steps.
+    """
+    from ddpmkit.report.draw.evaluations import evaluations_figure
+    from ddpmkit.report.judge.by_evaluations import the_lines
+    from ddpmkit.report.judge.summarise import summarise
+    from ddpmkit.report.read.conditions import select
+    from ddpmkit.report.read.frames import read_study
+    from ddpmkit.study.store import find_study
+
+    records = select(read_study(find_study(study, out)), where or [])
+    summary = summarise(records)
+    _write(evaluations_figure(the_lines(records, summary, metric), summary), to or Path("evaluations.png"))
 
 
 def _tables(registry: Any, names: str, timesteps: int) -> dict[str, Tables]:

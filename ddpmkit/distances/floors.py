@@ -51,7 +51,7 @@ def prepare(
     other = images.train if split == "test" else images.test
     # Not the first ones: files are often sorted.
     real = other[np.sort(np.random.default_rng(0).permutation(len(other))[:floor])]
-    return replace(reference, floor=_floor(real, reference, allowed(metrics, reference, k)))
+    return replace(reference, floor=taken_of(real, reference, allowed(metrics, reference, k)))
 
 
 def floor_of_halves(
@@ -77,12 +77,12 @@ def floor_of_halves(
     other = prepare_features(b)
     candidates = metrics_of(built_in(), k) if metrics is None else allowed(metrics, reference, k)
     chosen = {name: metric for name, metric in candidates.items() if metric.of_features and other.allows(metric)}
-    return _floor(a, other, chosen)
+    return taken_of(a, other, chosen)
 
 
-def _floor(real: Any, reference: Reference, metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
-    """What real images score; of a metric that can't be taken of so few, or fails on them, nothing."""
-    n, m = len(real), reference.protocol["n_reference"]
+def taken_of(samples: Any, reference: Reference, metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+    """What real images, or such as no network drew, score; of a metric without a floor, or that fails, nothing."""
+    n, m = len(samples), reference.protocol["n_reference"]
     able = {
         name: metric
         for name, metric in metrics.items()
@@ -90,5 +90,5 @@ def _floor(real: Any, reference: Reference, metrics: Mapping[str, Metric]) -> di
     }
     if not able:
         return {}
-    measurements, _, _ = take(able, reference.beside(reference.checked(real)), keep=True, by_name=True)
+    measurements, _, _ = take(able, reference.beside(reference.checked(samples)), keep=True, by_name=True)
     return {name: {"value": one.value, "se": one.se, "n": n} for name, one in measurements.items()}

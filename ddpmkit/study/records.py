@@ -75,6 +75,8 @@ class RefRecord(Record):
         baselines: name of a plain model -> its bits/dim on the test split.
         baselines_given_class: the same of the plain models that are told each image's class.
         heldout_by_class: near copies among real images by class, where there is a copy check of labelled samples.
+        unlearned: what no network has drawn, as pure noise -> column -> what ``n_unlearned`` such images score; empty
+            in records that are older.
     """
 
     kind = "ref"
@@ -97,6 +99,8 @@ class RefRecord(Record):
     better: dict[str, str] = field(default_factory=dict)
     baselines_given_class: dict[str, float] = field(default_factory=dict)
     heldout_by_class: list[dict[str, Any]] = field(default_factory=list)
+    unlearned: dict[str, dict[str, float]] = field(default_factory=dict)
+    n_unlearned: int = 0
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_names_are_unique_within_a_kind() -> None:
 # --- schedules ---------------------------------------------------------------------------------------------------
 
 # Endpoints scaled by 1000/T reach 1 at T = 20; a schedule that is not named here works from T = 2.
-SMALLEST = dict.fromkeys(["linear", "quadratic", "sigmoid", "constant", "warmup", "zero-snr"], 21)
+SMALLEST = dict.fromkeys(["linear", "quadratic", "sigmoid", "constant", "warmup", "zero-snr", "rescaled"], 21)
 ENDS_IN_NOISE_ALONE = {"jsd", "zero-snr"}  # the last beta is 1 by design; everywhere else each is below 1
 
 # spec: (beta_1, beta_T, alpha-bar at index 499, alpha-bar at the end) at T = 1000, to the printed digits
@@ -90,6 +90,7 @@ GOLDEN = {
     "warmup": ("0.0001", "0.02", None, "4.614e-09"),
     "jsd": ("0.001", "1", "0.5", "0"),
     "zero-snr": ("0.0001", "1", None, "0"),
+    "rescaled:base=cosine:sum_like=linear": ("3.335e-05", "0.80697", "0.56563", "8.046e-06"),
 }
 
 

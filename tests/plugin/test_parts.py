@@ -14,6 +14,7 @@ import pytest
 from ddpmkit import Backbone, DdpmkitError, Schedule, build, param, tables_for
 from ddpmkit.builtin.schedules.cosine import Cosine
 from ddpmkit.builtin.schedules.linear import Linear
+from ddpmkit.builtin.schedules.rescaled import Rescaled
 from ddpmkit.builtin.schedules.zero_snr import ZeroSnr
 from ddpmkit.cli import main
 from ddpmkit.plugin import spec
@@ -224,6 +225,39 @@ def test_a_base_that_breaks_its_contract_is_named(write: Callable[..., str]) -> 
     text = plugin().replace("return [self.beta] * T", "raise RuntimeError('boom')")
     with pytest.raises(DdpmkitError, match=r"^schedule 'flat' failed: RuntimeError: boom"):
         tables_for(build("schedule", "zero-snr:base=flat", plugins=[write(text, "other.py")]), 40)
+
+
+@pytest.mark.parametrize("T", [21, 100, 1000])
+@pytest.mark.parametrize(("base", "like"), [("cosine", "linear"), ("linear", "sigmoid"), ("sigmoid", "cosine:s=0.1")])
+def test_rescaled_has_the_shape_of_one_schedule_and_the_sum_of_another(base: str, like: str, T: int) -> None:
+    shape, other = BUILTINS.build("schedule", base).betas(T), BUILTINS.build("schedule", like).betas(T)
+    got = Rescaled(BUILTINS.build("schedule", base), BUILTINS.build("schedule", like)).betas(T)
+    free = got < 0.999
+    ratio = got[free] / shape[free]
+    np.testing.assert_allclose(ratio, other.sum() / shape.sum(), rtol=1e-12)
+    cut = (shape * ratio[0] - 0.999)[~free].sum()
+    assert got.sum() == pytest.approx(other.sum() - cut, rel=1e-12)
+    if T == 1000:
+        assert free.all(), "at the usual length nothing is clipped, and the sums agree"
+
+
+def test_rescaled_is_named_by_what_it_rescales_and_like_what(write: Callable[..., str]) -> None:
+    assert str(BUILTINS.build("schedule", "rescaled:base=cosine:sum_like=linear")) == "rescaled"
+    text = "rescaled:base=cosine%3As=0.01:sum_like=flat%3Abeta=0.002:max_beta=0.9"
+    obj = build("schedule", text, plugins=[write(plugin())])
+    assert str(obj) == text
+    assert obj.betas(40).sum() == pytest.approx(40 * 0.002)
+    same = Rescaled(Cosine(), Cosine()).betas(100)
+    np.testing.assert_allclose(same, Cosine().betas(100), rtol=1e-12)
+    assert BUILTINS.identity(Rescaled(Linear()))["params"]["base"] != BUILTINS.identity(Rescaled())["params"]["base"]
+
+
+@pytest.mark.parametrize("word", ["base", "sum_like"])
+def test_what_has_no_betas_has_no_sum_of_them(word: str) -> None:
+    with pytest.raises(DdpmkitError) as caught:
+        BUILTINS.build("schedule", f"rescaled:{word}=random-walk").betas(100)
+    assert caught.value.message.startswith(f"rescaled: its {word} 'random-walk' is not variance-preserving")
+    assert caught.value.hint
 
 
 # --- records -----------------------------------------------------------------------------------------------------

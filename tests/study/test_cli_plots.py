@@ -6,18 +6,26 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ddpmkit
 from ddpmkit.cli import main
 from ddpmkit.diffusion.tables_for import tables_for
+from ddpmkit.pixels import quantise, to_pixels
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.randomness import normal, stream_key
 from ddpmkit.report.draw.blocks import terminal_strips
+from ddpmkit.report.draw.charts import charts
+from ddpmkit.report.judge.by_evaluations import lines_by_evaluations
+from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.frames import read_study
 from ddpmkit.report.read.samples import samples_of
+from ddpmkit.study.denoise_strips import FRACTIONS, denoise_strips
 from ddpmkit.study.forward_strips import forward_strips
 from ddpmkit.study.reverse_strips import reverse_strips
 from ddpmkit.study.strips import Strips
+from ddpmkit.study.trained import open_training
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +47,14 @@ def study(tmp_path_factory):
         ["schedules", "linear,cosine", "--timesteps", "50", "--sigmas", "beta,learned-range,analytic"],
         ["forward", "linear,random-walk", "--timesteps", "50"],
         ["reverse", "tiny"],
+        ["denoise", "tiny"],
+        ["evaluations", "tiny", "--metric", "FD-pca4"],
     ],
     ids=lambda c: c[0],
 )
 def test_a_plot_is_written_and_said(command, suffix, study, tmp_path, capsys):
     path = tmp_path / f"picture{suffix}"
-    more = ["--out", str(study)] if command[0] == "reverse" else []
+    more = ["--out", str(study)] if "tiny" in command else []
     assert main(["plot", *command, *more, "--to", str(path)]) == 0
     assert f"wrote {path}" in capsys.readouterr().err
     if suffix == ".svg":
@@ -70,6 +80,68 @@ def test_every_row_ends_in_its_cells_own_sample_however_many_steps_it_took(study
         assert np.array_equal(row[-1], cells[label].images[0])
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("command", "message", "hint"),
+    [
+        (["denoise", "tiny", "--images", "99999"], "there is no test image 99999; there are 797", "use --images 0"),
+        (["denoise", "tiny", "--images", "one"], "--images: 'one' is no list of numbers", "--images 5,7"),
+        (["evaluations", "tiny", "--metric", "FD-pca"], "no line of 'FD-pca'; did you mean 'FD-pca4'?", "FD-pca4"),
+        (["evaluations", "tiny", "--where", "sampling_steps=3"], "two numbers of steps", "sampling_steps=10,20,50"),
+    ],
+)
+def test_what_a_study_has_no_picture_of_is_two_lines(command, message, hint, study, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plot", *command, "--out", str(study)]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 2
+    assert message in err[0]
+    assert hint in err[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long
+def test_a_network_is_shown_real_images_with_the_same_noise_beside_the_truth(study):
+    out, images = study, ddpmkit.build("dataset", "digits").load()
+    strips = denoise_strips(out / "studies" / "tiny", Registry(installed=False), (5, 7))
+    assert list(strips.rows) == [
+        f"{name}, image {i}: {what}" for name in ("cosine", "linear") for i in (5, 7) for what in ("x_t", "x0hat")
+    ]
+    (train,) = {r["train"] for r in read_study(out / "studies" / "tiny").plan["results"] if "linear" in r["cell"]}
+    network = open_training(out, train, registry=Registry(installed=False), device="cpu")
+    chain, truth = network.tables, to_pixels(torch.from_numpy(images.test[7:8]), 17)
+    eps = normal(stream_key(0, "noise"), torch.tensor([7]), (1, 8, 8))
+    assert len(strips.heads) == len(FRACTIONS) + 1
+    for label, rows in strips.rows.items():
+        assert np.array_equal(rows[0], images.test[5 if "image 5" in label else 7]), label
+    for column, t in ((strips.heads.index("0.2 T"), 9), (strips.heads.index("1 T"), 49)):
+        xt = float(chain.signal[t]) * truth + float(chain.noise2[t]) ** 0.5 * eps
+        assert np.array_equal(strips.rows["linear, image 7: x_t"][column], quantise(xt, 17)[0].numpy())
+        with torch.no_grad():
+            guessed, _ = network.predict(chain)(xt, torch.tensor([t]))
+        off = np.abs(strips.rows["linear, image 7: x0hat"][column].astype(int) - quantise(guessed, 17)[0].numpy())
+        assert off.max() <= 1, "but for the last digits of another batch"
+        assert (off == 0).mean() > 0.9
+
+
+@pytest.mark.long
+def test_a_line_by_evaluations_has_the_means_of_the_table_at_what_one_image_costs(study):
+    records = read_study(study / "studies" / "tiny")
+    summary = summarise(records)
+    (lines,) = lines_by_evaluations(records, summary)
+    assert (lines.metric, lines.axes) == ("FD-pca4", ("schedule",))
+    assert list(lines.points) == [("cosine",), ("linear",)]
+    for (schedule,), line in lines.points.items():
+        assert [cost for cost, _ in line] == [3.0, 7.0]
+        for cost, interval in line:
+            own = summary.intervals["FD-pca4"][f"{schedule} sampling_steps={cost:g}"]
+            assert interval == own
+    # Grids keep the number of steps for the columns, or for a grid of its own.
+    (grid,) = [chart for chart in charts(records, summary) if chart.section == "grid"]
+    assert grid.alt == "Mean FD-pca4 by schedule and sampling_steps."
+    assert [c.stem for c in charts(records, summary) if c.section == "evaluations"] == ["evaluations-FD-pca4"]
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -77,6 +149,8 @@ def test_every_row_ends_in_its_cells_own_sample_however_many_steps_it_took(study
         (["forward", "linear", "--to", "x.gif"], "can't write a figure as '.gif'"),
         (["schedules", "linaer"], "unknown schedule 'linaer'; did you mean 'linear'?"),
         (["reverse", "nothing"], "nothing"),
+        (["denoise", "nothing"], "nothing"),
+        (["evaluations", "nothing"], "nothing"),
     ],
 )
 def test_a_bad_request_is_two_lines(command, message, tmp_path, capsys, monkeypatch):

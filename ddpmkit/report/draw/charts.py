@@ -1,4 +1,4 @@
-"""Small charts, one idea each: effects, seeds in pairs, two axes, training, bits by step, schedules.
+"""Small charts, one idea each: effects, seeds in pairs, evaluations, two axes, training, bits by step, schedules.
 
 Each is a narrow figure of its own, so that a page can set them side by side or below one another.
 """
@@ -10,13 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ddpmkit.report.draw.chart import Chart
 from ddpmkit.report.draw.classes import classes_figure, told
+from ddpmkit.report.draw.evaluations import evaluations_figure
 from ddpmkit.report.draw.forest import forest
 from ddpmkit.report.draw.grid import shaded
 from ddpmkit.report.draw.labels import short
 from ddpmkit.report.draw.lines import lines
 from ddpmkit.report.draw.slopes import slopes
+from ddpmkit.report.judge.by_evaluations import lines_by_evaluations
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.read.axes import setting_text, varying
+from ddpmkit.report.read.axes import setting_text, varying_in_order
 from ddpmkit.report.read.classes import class_grids
 from ddpmkit.report.read.curves import curves_of
 from ddpmkit.report.read.frames import Records
@@ -40,7 +42,12 @@ def charts(records: Records, summary: Summary) -> Iterator[Chart]:
                 alt,
                 slopes(values, metric + summary.unit(metric)),
             )
-    axes = list(varying(records))
+    for lines_of in lines_by_evaluations(records, summary):
+        metric, number = lines_of.metric, summary.metrics.index(lines_of.metric)
+        alt = f"{metric} by evaluations of the network for one image, a line a cell, a band over train seeds."
+        figure = evaluations_figure(lines_of, summary)
+        yield Chart(f"evaluations-{_stem(metric, number)}", "evaluations", summary.head(metric), alt, figure)
+    axes = varying_in_order(records)
     if "cell" not in axes and len(axes) >= 2:
         for number, metric in enumerate(summary.metrics):
             grids = _grids(records, summary, metric, axes)

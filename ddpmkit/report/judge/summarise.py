@@ -14,6 +14,7 @@ from ddpmkit.report.judge import advice
 from ddpmkit.report.judge.fairness import unfair
 from ddpmkit.report.judge.families import Design, Judged, Measured, judged
 from ddpmkit.report.judge.grown import grown_notes, in_seeds
+from ddpmkit.report.judge.near_noise import UNLEARNED, caution, rows_note
 from ddpmkit.report.judge.notes import beyond, contrast_notes, copy_notes, notes_of
 from ddpmkit.report.judge.orderings import outcomes
 from ddpmkit.report.judge.overrides import read_directions, read_margin
@@ -103,6 +104,7 @@ def summarise(
             notes.append(f"{m}: train seeds left out because sample seeds are missing: {'; '.join(short)}.")
     notes += unfair(frame[frame["metric"].isin(metrics)], {m: known[m] for m in metrics if m in known}, base)
     intervals = {m: {c: _interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
+    notes += rows_note(records, metrics)
     notes += beyond(intervals, own)
     notes += contrast_notes(differences, crossed, points, len(seeds))
     notes += copy_notes(base, {m: j.copies for m, j in contrasts.items()}, differences)
@@ -136,6 +138,7 @@ def summarise(
         classes=tuple(records.plan.get("classes", ())),
         grown=grown,
         orderings=outcomes(records, everything, known, alpha),
+        caution=caution(records, metrics, intervals),
     )
 
 
@@ -244,6 +247,9 @@ def _references(records: Records, metrics: Sequence[str]) -> dict[str, dict[str,
         real = f"real, {'test' if ref.record.split == 'train' else 'train'} n={ref.record.n_floor}"
         for metric, value in ref.record.floors.items():
             put(real, metric, value, ref.study)
+        for name in UNLEARNED:
+            for metric, value in ref.record.unlearned.get(name, {}).items():
+                put(f"{name} n={ref.record.n_unlearned}", metric, value, ref.study)
         told = ref.record
         for under, models in (
             (ref.baselines_under, told.baselines),

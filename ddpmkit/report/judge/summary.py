@@ -48,6 +48,7 @@ class Summary:
         by_class: metric -> cell -> class -> mean over train seeds, and samples of that class in the mean.
         grown: whether train seeds were added after a look, so that the anytime-valid verdicts stand.
         orderings: what was expected of the cells beforehand, and what came of it.
+        caution: what stands above everything else, that samples are near to noise; empty where there is nothing.
     """
 
     study: str
@@ -79,6 +80,7 @@ class Summary:
     classes: tuple[str, ...] = ()
     grown: bool = False
     orderings: tuple[Outcome, ...] = ()
+    caution: str = ""
 
     def way(self, metric: str) -> str:
         """Which way a metric is better: lower, higher or none."""
@@ -100,6 +102,8 @@ class Summary:
             del out["by_class"]
         if not self.orderings:
             del out["orderings"]
+        if not self.caution:
+            del out["caution"]
         if not self.copies:
             del out["copies"]
         if not self.classes:

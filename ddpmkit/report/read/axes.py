@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ddpmkit.report.read.columns import AXES
 from ddpmkit.report.read.frames import Records
+
+STEPS = "sampling_steps"  # what a walk costs
 
 
 def varying_axes(records: Records) -> list[str]:
@@ -14,6 +17,12 @@ def varying_axes(records: Records) -> list[str]:
     cells = [c.get("settings", {}) for c in records.plan["cells"]]
     known = dict.fromkeys(axis for settings in cells for axis in settings)
     return [a for a in known if len({setting_text(s.get(a)) for s in cells}) > 1]
+
+
+def varying_in_order(records: Records) -> list[str]:
+    """Return the settings that differ: those that tables name in their order, then others, the number of steps last."""
+    order = {axis: number for number, axis in enumerate(AXES)} | {STEPS: len(AXES) + 1}
+    return sorted(varying_axes(records), key=lambda axis: order.get(axis, len(AXES)))
 
 
 def varying(records: Records) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ class Reference:
     """What a reference's stage recorded, and the columns that it belongs under here.
 
     Attributes:
-        record: what the stage left; its ``floors`` are by column.
+        record: what the stage left; its ``floors`` and ``unlearned`` are by column.
         study: of several studies, the one that it is of.
         baselines_under: the column of the plain models; None where there is none.
         given_class_under: the column of those that are told the class.
@@ -41,10 +41,15 @@ class Reference:
                 own, and none of another study's.
             study: The study's name.
         """
-        floors = {columns[m]: value for m, value in self.record.floors.items() if m in columns}
+        floors, *unlearned = (
+            {columns[m]: value for m, value in values.items() if m in columns}
+            for values in (self.record.floors, *self.record.unlearned.values())
+        )
         return replace(
             self,
-            record=replace(self.record, floors=floors),
+            record=replace(
+                self.record, floors=floors, unlearned=dict(zip(self.record.unlearned, unlearned, strict=True))
+            ),
             study=study,
             baselines_under=columns.get(BASELINE_METRIC),
             given_class_under=columns.get(GIVEN_CLASS),

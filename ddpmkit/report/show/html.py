@@ -53,6 +53,11 @@ SECTIONS = (
         "Difference from the baseline, paired by seed; filled where the verdict is better or worse.",
     ),
     ("seeds", "Seed by seed", "One line a train seed. Lines that run parallel are why differences are paired."),
+    (
+        "evaluations",
+        "Quality by network evaluations",
+        "Means over train seeds, and their 95 % Student-t intervals as bands; dotted: real images, and noise.",
+    ),
     ("grid", "Two axes", "Means over train seeds; the darker, the larger, on one scale for all grids of a metric."),
     ("classes", "Classes", "The first samples of each class, none chosen; one place is one noise at every guidance."),
     ("training", "Training", "A thin line a seed; a training that cells share is drawn once."),

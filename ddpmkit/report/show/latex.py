@@ -58,6 +58,8 @@ def to_latex(summary: Summary, shown: Sequence[Table] | None = None, *, notes: b
     """
     tables = all_tables(summary) if shown is None else shown
     out = [r"% \usepackage{booktabs}"]
+    if summary.caution:
+        out += [rf"\noindent\textbf{{{escape(summary.caution)}}}\par" if notes else f"% {inert(summary.caution)}"]
     for number, table in enumerate(tables):
         out += _table(table, f"tab:{_slug(summary.study)}-{table.name or number + 1}")
     said = remarks(summary, tables)

@@ -13,7 +13,7 @@ from ddpmkit.text import inert
 
 def to_markdown(summary: Summary, shown: Sequence[Table] | None = None) -> str:
     """The tables and notes as Markdown."""
-    out = []
+    out = [f"**{escape(summary.caution)}**", ""] if summary.caution else []
     tables = all_tables(summary) if shown is None else shown
     for table in tables:
         out += [f"**{escape(table.title)}**", ""]

@@ -36,6 +36,10 @@ def to_terminal(summary: Summary, console: Console | None = None, shown: Sequenc
         print(to_tsv(summary, shown), end="")
         return
     console = console or screen()
+    if summary.caution:
+        for line in wrap(plain(inert(summary.caution), console.encoding), console.width):
+            print_line(console, line, "bold")
+        print_line(console, "", "")
     tables = [_brief(t) for t in (all_tables(summary) if shown is None else shown) if not t.detail]
     for table in tables:
         if not table.rows:
@@ -78,7 +82,7 @@ def _style(table: Table, row: int) -> str:
 
 def to_tsv(summary: Summary, shown: Sequence[Table] | None = None) -> str:
     """Tab-separated rows for pipes: one table after another, each under its title, behind a #."""
-    out = []
+    out = [f"# {inert(summary.caution)}", ""] if summary.caution else []
     for table in all_tables(summary) if shown is None else shown:
         out += [f"# {inert(table.title)}"]
         out += ["\t".join(inert(c) for c in row) for row in (table.columns, *table.rows)] + [""]

@@ -48,7 +48,8 @@ def lead(summary: Summary) -> list[str]:
     cells, seeds = len(summary.cells), max((i.n for by in summary.intervals.values() for i in by.values()), default=0)
     total = sum(n for c in summary.cells for n in summary.counts.get(c, {}).values())
     done = sum(summary.counts.get(c, {}).get("done", 0) for c in summary.cells)
-    sentences = [f"{_count(cells, 'cell')}, {_count(seeds, 'train seed')}, {done} of {_count(total, 'result')} done."]
+    sentences = [summary.caution] if summary.caution else []
+    sentences += [f"{_count(cells, 'cell')}, {_count(seeds, 'train seed')}, {done} of {_count(total, 'result')} done."]
     # What rests on the same results is one difference, whatever the cells are called, and on one result there is none.
     contrasts = [
         c.verdict

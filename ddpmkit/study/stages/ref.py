@@ -1,4 +1,4 @@
-"""ref: features of the reference images, what real images score against them, and plain baselines of the NLL."""
+"""ref: features of the reference images, what real images and unlearnt ones score, and plain baselines of the NLL."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ class Ref(StageKind):
         from ddpmkit.distances import prepare
         from ddpmkit.distances.by_class import heldout_by_class
         from ddpmkit.distances.copies import shown_mirrored
+        from ddpmkit.distances.unlearned import MOST, score_unlearned
         from ddpmkit.likelihood.baselines import categorical_bits, categorical_bits_given_class, uniform_bits
 
         images, features = w.images(self.data), w.component("features")
@@ -70,6 +71,8 @@ class Ref(StageKind):
         if y is None:
             raise DdpmkitError(f"features '{features.name}' left no features of the reference")
         names = {key: contract.column(metric, made.protocol) for key, metric in metrics.items()}
+        n_unlearned = min(self.samples, MOST)
+        unlearned = score_unlearned(images, made, metrics, n_unlearned)
         told, given_class, heldout = made.protocol, {}, []
         if self.given_class:
             if any(metric.name == "copy" for metric in metrics.values()):
@@ -106,5 +109,10 @@ class Ref(StageKind):
             },
             baselines_given_class=given_class,
             heldout_by_class=heldout,
+            unlearned={
+                name: {names[m]: value for m, value in values.items() if m in names}
+                for name, values in unlearned.items()
+            },
+            n_unlearned=n_unlearned,
         )
         return Output(record, {"features": {"reference": y}})

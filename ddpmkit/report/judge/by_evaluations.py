@@ -1,0 +1,70 @@
+"""A metric of samples against what they cost: a line a cell but for its number of steps, a point each number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.report.judge.summary import Summary
+from ddpmkit.report.read.axes import STEPS, setting_text, settings_of, varying_in_order
+from ddpmkit.report.read.frames import Records
+from ddpmkit.report.read.reference import BITS
+from ddpmkit.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Lines:
+    """One metric by network evaluations.
+
+    Attributes:
+        metric: the metric.
+        axes: what else than the number of steps varies among the cells.
+        points: the levels on these axes -> (evaluations of the network for one image, mean with its interval over train
+            seeds), the fewest first.
+    """
+
+    metric: str
+    axes: tuple[str, ...]
+    points: dict[tuple[str, ...], list[tuple[float, Interval]]]
+
+
+def lines_by_evaluations(records: Records, summary: Summary) -> list[Lines]:
+    """Return the lines of every metric of drawn samples; none where no cells differ in their number of steps."""
+    axes = varying_in_order(records)
+    if STEPS not in axes:
+        return []
+    rest = tuple(a for a in axes if a != STEPS)
+    frame = records.results
+    out = []
+    for metric in summary.metrics:
+        if summary.originals.get(metric, metric) in BITS:
+            continue
+        rows = frame[(frame["metric"] == metric) & frame["evaluations"].notna() & (frame["n"] > 0)]
+        cost = (rows["evaluations"] / rows["n"]).groupby(rows["cell"]).mean()
+        points: dict[tuple[str, ...], list[tuple[float, Interval]]] = {}
+        for cell in records.plan["cells"]:
+            interval = summary.intervals[metric].get(cell["label"])
+            if interval is not None and cell["label"] in cost.index:
+                at = tuple(setting_text(settings_of(cell).get(a)) for a in rest)
+                points.setdefault(at, []).append((float(cost[cell["label"]]), interval))
+        points = {at: sorted(line, key=lambda point: point[0]) for at, line in points.items()}
+        if any(len(line) > 1 for line in points.values()):
+            out.append(Lines(metric, rest, points))
+    return out
+
+
+def the_lines(records: Records, summary: Summary, metric: str | None) -> Lines:
+    """Return the lines of a metric, by default the first one.
+
+    Raises:
+        DdpmkitError: when no cells differ in their number of steps alone, or there is no such metric.
+    """
+    found = {lines.metric: lines for lines in lines_by_evaluations(records, summary)}
+    if not found:
+        raise DdpmkitError(
+            f"study '{summary.study}' has no samples of one cell with two numbers of steps",
+            f"ddpmkit ablate {summary.study} --axis sampling_steps=10,20,50",
+        )
+    if metric is not None and metric not in found:
+        raise DdpmkitError(f"no line of '{metric}'{did_you_mean(metric, found)}", f"metrics: {', '.join(found)}")
+    return found[metric or next(iter(found))]
