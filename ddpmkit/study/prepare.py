@@ -17,10 +17,11 @@ from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import Study, axis_fields, make_study
+from ddpmkit.study.config import Study, axis_fields
 from ddpmkit.study.grids import There, added
 from ddpmkit.study.kept import keep
 from ddpmkit.study.metrics import of_images
+from ddpmkit.study.missing import known_study
 from ddpmkit.study.plan import Plan, make_plan
 from ddpmkit.study.planning import build_without_memory, classes
 from ddpmkit.study.settings import PLURALS, Compile
@@ -145,7 +146,7 @@ def prepare(
             overridden.add("stopped")
         stored = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
         given = {**stored, **given}
-    study = make_study(given, registry)
+    study = known_study(given, registry, store)
     if study.name != place:
         there = There.read(store, study.name)
     if starting and there and set(study.train_seeds) <= set(there.grid.get("train_seeds", ())):
