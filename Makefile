@@ -18,7 +18,7 @@ ORACLES := .venv-oracles
 DISTANCES := .venv-distances
 PLUGINS := .venv-plugins
 KERNELS := .venv-kernels
-TENSORBOARD := plugins/ddpmkit-tensorboard
+IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-tensorboard
 # A process a core. A file stays in one process, so that what its tests share is made once.
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
@@ -88,22 +88,27 @@ test-browser: $(READY)
 	$(BIN)/pytest -m browser tests/browser
 
 # The packages in plugins/ need what ddpmkit does not, so they are no part of make test; make lint covers their style.
-# What new-plugin writes is installed there by pip, without a network, and uninstalled again.
+# They are editable there, and one test has wheels of ddpmkit and of one of them in an environment of its own. What
+# new-plugin writes is installed by pip, without a network, and uninstalled again.
 test-plugins: $(PLUGINS)/.ready
 	$(PLUGINS)/bin/ruff check plugins
 	$(PLUGINS)/bin/ruff format --check plugins
-	$(PLUGINS)/bin/mypy --config-file $(TENSORBOARD)/pyproject.toml $(TENSORBOARD)/ddpmkit_tensorboard
-	$(PLUGINS)/bin/pytest $(TENSORBOARD)
+	$(PLUGINS)/bin/mypy --config-file plugins/mypy.ini plugins/ddpmkit-diffusers/ddpmkit_diffusers \
+		plugins/ddpmkit-dit/ddpmkit_dit plugins/ddpmkit-p2/ddpmkit_p2.py plugins/ddpmkit-tensorboard/ddpmkit_tensorboard
+	$(PLUGINS)/bin/pytest $(SIDE_BY_SIDE) plugins
 	rm -rf $(PLUGINS)/new && mkdir $(PLUGINS)/new && cd $(PLUGINS)/new && ../bin/ddpmkit new-plugin tried --kind schedule
 	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		$(PLUGINS)/new/ddpmkit-tried
 	$(PLUGINS)/bin/pytest $(PLUGINS)/new/ddpmkit-tried && $(PLUGINS)/bin/ddpmkit --strict-plugins show tried > /dev/null
 	$(PLUGINS)/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes ddpmkit-tried
 
-$(PLUGINS)/.ready: pyproject.toml constraints.txt $(TENSORBOARD)/pyproject.toml $(TENSORBOARD)/constraints.txt
+# One setuptools for all, instead of an environment for each package that is built.
+$(PLUGINS)/.ready: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml plugins/*/constraints.txt)
 	$(PYTHON) -m venv $(PLUGINS)
-	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--constraint $(TENSORBOARD)/constraints.txt --editable ".[dev]" --editable ./$(TENSORBOARD) "setuptools>=64"
+	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" wheel
+	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		--constraint constraints.txt $(patsubst %,--constraint %,$(wildcard plugins/*/constraints.txt)) \
+		--editable ".[dev]" $(patsubst %,--editable ./plugins/%,$(IN_PLUGINS))
 	touch $(PLUGINS)/.ready
 
 # The fused kernels. On a GPU torch brings its own triton, and the newest that fits is taken; elsewhere they are interpreted,

@@ -24,6 +24,7 @@ COMMANDS = {
     "check": ("check", "Check components against what their kind must satisfy."),
     "plot": ("plots", "Draw schedules, noising, denoising, losses or classes."),
     "sample": ("sample", "Draw images from a trained cell of a study."),
+    "export": ("export", "Write a trained cell in the format of another library."),
     "studies": ("manage", "List studies; rename one, throw one away, take one back."),
     "gc": ("manage", "Move what no study needs to the trash, and empty old trash."),
     "why": ("ask", "What a stage is, who needs it, what its id is made of."),
