@@ -13,17 +13,17 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.write import write_report
 from ddpmkit.study.config import make_study
 from ddpmkit.study.plan import make_plan
+from ddpmkit.study.recipe import recipe_options
 from ddpmkit.study.records import RefRecord
 from ddpmkit.study.store import Store
-from ddpmkit.study.values import read_toml
 
-RECIPE = Path(ddpmkit.__file__).parent / "recipes" / "matched-betas.toml"
+RECIPE = recipe_options("matched-betas")
 
 
 def test_one_training_serves_every_walk_of_a_schedule_and_seed() -> None:
     registry = Registry(installed=False)
-    study = make_study(read_toml(RECIPE), registry)
-    assert study.name == "matched-betas"
+    study = make_study(RECIPE, registry)
+    assert study.name == "matched-betas-digits"
     assert {k: len(v) for k, v in study.axes.items() if len(v) > 1} == {
         "schedule": 3, "sampler": 2, "sampling_steps": 3
     }  # fmt: skip
@@ -39,7 +39,8 @@ def test_one_training_serves_every_walk_of_a_schedule_and_seed() -> None:
 def test_an_undertrained_study_says_first_that_nothing_can_be_concluded(
     tmp_path: Path, few_digits: str, small: dict[str, object]
 ) -> None:
-    more = {"dataset": few_digits, "train_steps": 2, "samples": 16, "metrics": "fd", "name": "raw", "study": RECIPE}
+    axes = {k: RECIPE[k] for k in ("schedules", "samplers", "predictions")}
+    more = {**axes, "dataset": few_digits, "train_steps": 2, "samples": 16, "metrics": "fd", "name": "raw"}
     outcome = ddpmkit.ablate(
         out=tmp_path / "out", executor="inline", jobs=1, on_event=lambda _: None, **{**small, **more}
     )
