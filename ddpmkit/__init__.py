@@ -231,6 +231,7 @@ def ablate(
     checkpoint_every: int = 500,
     steal: bool = False,
     compile: str = "auto",
+    yes: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     **options: Any,
 ) -> Outcome:
@@ -249,8 +250,10 @@ def ablate(
         checkpoint_every: Steps between two checkpoints of a training.
         steal: Take over what stands claimed now, by processes that are not seen to live, as of a lost machine.
         compile: Whether networks are compiled: ``auto`` where that pays, ``on`` or ``off``; the fingerprint says which.
+        yes: Run more than 10,000 results too.
         on_event: Told everything that happens; by default a line now and then goes to stderr.
-        options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``;
+        options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``,
+            ``zip``, ``exclude``, ``only``, ``design``, ``baseline``;
             ``study`` is one that is there, by name, or a .toml file, which the others override and add to.
 
     Raises:
@@ -264,7 +267,7 @@ def ablate(
     from ddpmkit.study.runner import run
     from ddpmkit.study.walks import walks
 
-    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile)
+    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile, yes)
     with working(prepare(options, out=out, registry=Registry(plugins), run_options=run_options)) as prepared:
         outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
         write_report(outcome.folder, walks(prepared))

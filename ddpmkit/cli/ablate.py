@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpmkit.cli.grid import Baseline, Design, Exclude, Only, Preset, Yes, Zip
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
@@ -64,6 +65,11 @@ def ablate(
             rich_help_panel=AXES,
         ),
     ] = None,
+    zip: Zip = None,
+    exclude: Exclude = None,
+    only: Only = None,
+    design: Design = None,
+    baseline: Baseline = None,
     dataset: Annotated[str | None, setting("dataset", panel=BUDGET)] = None,
     train_steps: Annotated[str | None, setting("train_steps", panel=BUDGET)] = None,
     batch_size: Annotated[str | None, setting("batch_size", panel=BUDGET)] = None,
@@ -103,14 +109,7 @@ def ablate(
         str | None,
         typer.Option(help="Feature extractors; default: the data set's own", metavar="SPEC,..", rich_help_panel=SEEDS),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="quick: a smoke test, 400 steps and 200 samples; draw no conclusions",
-            metavar="NAME",
-            rich_help_panel=BUDGET,
-        ),
-    ] = None,
+    preset: Preset = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -167,6 +166,7 @@ def ablate(
     max_seeds: MaxSeeds = MOST,
     margin: Margin = None,
     budget: Budget = None,
+    yes: Yes = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", "-n", help="Print the plan and an estimate; run nothing", rich_help_panel=RUNNING),
@@ -204,7 +204,8 @@ def ablate(
         "precision": precision, "samples": samples,
         "nll_evals": nll_evals, "nll_se": nll_se, "nll_full": nll_full, "train_seeds": train_seeds,
         "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
-        "preset": preset, "name": name,
+        "preset": preset, "name": name, "zip": zip, "exclude": exclude, "only": only, "design": design,
+        "baseline": baseline,
     }  # fmt: skip
     with ExitStack() as until_reported:
         try:
@@ -212,7 +213,7 @@ def ablate(
                 settings,
                 out=out,
                 registry=given.registry(plugin),
-                run_options=RunOptions(jobs, device, executor, checkpoint_every, steal, compile),
+                run_options=RunOptions(jobs, device, executor, checkpoint_every, steal, compile, yes),
                 probe=not no_probe,
                 starting=until is not None,
             )
@@ -239,7 +240,6 @@ def _run(
     confirms: tuple[int | None, str | None],
 ) -> int:
     """Run a study that was entered, write and print its report, and return the exit code."""
-    from ddpmkit.cli.confirm import run_confirmation
     from ddpmkit.cli.live import watch
     from ddpmkit.report.show.json import to_json
     from ddpmkit.report.show.terminal import to_terminal

@@ -22,9 +22,10 @@ from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.config import Study
 from ddpmkit.study.enter import enter
 from ddpmkit.study.estimate import estimate
+from ddpmkit.study.excluded import excluded_lines
 from ddpmkit.study.grids import There, added, lacking, union
 from ddpmkit.study.look import Look
-from ddpmkit.study.prepare import Prepared, excluded_lines, planned
+from ddpmkit.study.prepare import Prepared, planned
 from ddpmkit.study.runner import Outcome
 from ddpmkit.study.study_name import grown
 from ddpmkit.text import clock
