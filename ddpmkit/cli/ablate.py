@@ -183,7 +183,7 @@ def ablate(
     plugin: Plugins = None,
 ) -> None:
     """Train, sample, score and compare every cell of a grid. What is done is not done again."""
-    from ddpmkit.cli.plan import print_plan
+    from ddpmkit.cli.plan import print_head, print_plan
     from ddpmkit.study.enter import working
     from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.study_name import NameTakenError
@@ -225,6 +225,7 @@ def ablate(
                 return
             # --until enters by itself, once the budget is seen to be enough
             prepared = until_reported.enter_context(working(prepared, enters=until is None))
+            print_head(prepared)
             limits = None if until is None else (until_metric, max_seeds, budget)
             raise typer.Exit(_run(prepared, limits, margins, json=json, confirms=(confirm, confirm_metric)))
         except NameTakenError as taken:

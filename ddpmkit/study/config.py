@@ -89,6 +89,8 @@ class Study:
         """The grid's points, the last axis running fastest; without what is excluded, or is not of ``only``."""
         every = points(self.axes, [read_zip(text) for text in self.zips], self.design)
         cells = [Cell(replace(self.base, **point), point) for point in every]
+        if not self.only and not self.exclude:
+            return cells
         some, out = conditions(self.only), conditions(self.exclude)
         return [
             c

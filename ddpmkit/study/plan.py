@@ -13,6 +13,7 @@ from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell, Study, scored
+from ddpmkit.study.design import ONE
 from ddpmkit.study.identity import identified
 from ddpmkit.study.impossible import Impossible, of_the_cell, refuse_sparse
 from ddpmkit.study.kept import Data, find_data
@@ -133,7 +134,8 @@ def make_plan(
     if any(cell.settings.conditional for cell in cells):
         refuse_sparse(study.base.dataset, images.labels)
     study, left_out = takeable(study, cells, data, registry, pixels=pixels)
-    plan = Plan(study, data, notes=[*images.notes, *left_out])
+    blind = ["one at a time: whether the effect of one choice depends on another can't be seen"]
+    plan = Plan(study, data, notes=[*images.notes, *left_out, *(blind if study.design == ONE else [])])
     scale = sliver(data.least, data.most, 0, images.levels - 1)
     if scale:
         plan.warn(f"data set '{study.base.dataset}': {scale}; has it fewer levels, or another range?")
