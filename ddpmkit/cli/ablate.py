@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpmkit.cli.faults import Canary, Device, PerDevice, Retries, StopAfter, Timeout
 from ddpmkit.cli.grid import Baseline, Design, Exclude, Only, Preset, Yes, Zip
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
@@ -123,9 +124,8 @@ def ablate(
             "--jobs", "-j", help="Workers at once; default one a core or GPU", metavar="INT", rich_help_panel=RUNNING
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps", metavar="NAME", rich_help_panel=RUNNING)
-    ] = "auto",
+    device: Device = "auto",
+    per_device: PerDevice = None,
     executor: Annotated[
         str,
         typer.Option(help="Where stages run: local, inline, or a plugin's", metavar="SPEC", rich_help_panel=RUNNING),
@@ -133,6 +133,10 @@ def ablate(
     checkpoint_every: Annotated[
         int, typer.Option(help="Steps between checkpoints", metavar="INT", rich_help_panel=RUNNING)
     ] = 500,
+    timeout: Timeout = None,
+    retries: Retries = 0,
+    canary: Canary = False,
+    stop_after: StopAfter = None,
     steal: Annotated[
         bool,
         typer.Option(
@@ -187,6 +191,7 @@ def ablate(
     from ddpmkit.study.enter import working
     from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.study_name import NameTakenError
+    from ddpmkit.study.until import seconds
 
     check(until, budget, until_metric, max_seeds, margin)
     given: Global = context.obj
@@ -213,7 +218,20 @@ def ablate(
                 settings,
                 out=out,
                 registry=given.registry(plugin),
-                run_options=RunOptions(jobs, device, executor, checkpoint_every, steal, compile, yes),
+                run_options=RunOptions(
+                    jobs,
+                    device,
+                    executor,
+                    checkpoint_every,
+                    steal,
+                    compile,
+                    yes=yes,
+                    per_device=per_device,
+                    timeout=None if timeout is None else seconds(timeout, "--timeout"),
+                    retries=retries,
+                    canary=canary,
+                    stop_after=stop_after,
+                ),
                 probe=not no_probe,
                 starting=until is not None,
             )

@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -46,6 +46,11 @@ class RunOptions:
             machine that is lost; not from those that are seen to live.
         compile: whether networks are compiled: ``auto`` where that pays, ``on`` or ``off``; it moves last bits, no id.
         yes: whether a study may ask for more results than :data:`ddpmkit.study.values.LARGEST`.
+        per_device: workers a device, where ``jobs`` says no number.
+        timeout: seconds that one attempt at a stage may take.
+        retries: how often a stage that failed is tried again.
+        canary: whether the first cell runs before all others, and these only if it ends well.
+        stop_after: how many stages may fail in the same way before the run stops.
     """
 
     jobs: int | None = None
@@ -54,7 +59,12 @@ class RunOptions:
     checkpoint_every: int = 500
     steal: bool = False
     compile: str = "auto"
-    yes: bool = False
+    yes: bool = field(default=False, kw_only=True)
+    per_device: int | None = field(default=None, kw_only=True)
+    timeout: float | None = field(default=None, kw_only=True)
+    retries: int = field(default=0, kw_only=True)
+    canary: bool = field(default=False, kw_only=True)
+    stop_after: int | None = field(default=None, kw_only=True)
 
     def devices(self) -> tuple[str, ...]:
         """Return the devices to spread workers over.
@@ -67,6 +77,8 @@ class RunOptions:
     def workers(self) -> int:
         """Return the number of workers."""
         devices = self.devices()
+        if self.per_device is not None:
+            return self.jobs or len(devices) * self.per_device
         return self.jobs or (cores() if devices == ("cpu",) else len(devices))
 
     def check(self, registry: Registry) -> None:
@@ -75,9 +87,14 @@ class RunOptions:
         Raises:
             DdpmkitError: for a number below 1, an unknown executor or choice, or a device that is not here.
         """
-        for flag, value in (("--jobs", self.jobs), ("--checkpoint-every", self.checkpoint_every)):
+        counts = ("jobs", "per_device", "checkpoint_every", "stop_after")
+        for flag, value in ((f"--{name.replace('_', '-')}", getattr(self, name)) for name in counts):
             if value is not None and value < 1:
                 raise DdpmkitError(f"{flag} must be at least 1, got {value}", "ddpmkit ablate --help")
+        if self.jobs is not None and self.per_device is not None:
+            raise DdpmkitError("--jobs and --per-device both say how many workers", "keep one of the two")
+        if self.retries < 0 or (self.timeout is not None and not self.timeout > 0):
+            raise DdpmkitError("--retries can't be below 0, nor --timeout 0 or below", "ddpmkit ablate --help")
         if self.compile not in (choices := get_args(Compile)):
             raise DdpmkitError(f"--compile can't be '{self.compile}'", f"one of {', '.join(choices)}")
         registry.build("executor", self.executor)
@@ -173,9 +190,9 @@ def planned(
     Raises:
         DdpmkitError: when it would drop or change some of that, or can't be planned.
     """
-    for field in ("precision", "eval_precision"):
-        if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
-            study = _resolve_precision(study, field, run_options.device)
+    for name in ("precision", "eval_precision"):
+        if {getattr(study.base, name), *study.axes.get(name, ())} != {"fp32"}:
+            study = _resolve_precision(study, name, run_options.device)
     store.check_format()
     study = with_columns(study, registry)
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
@@ -229,7 +246,7 @@ def _resolve_precision(study: Study, field: str, device: str) -> Study:
     """Replace ``auto`` by what the device offers, and refuse what it does not."""
     from ddpmkit import device as devices
 
-    where = devices.resolve(device)
+    where = devices.resolve(device.partition(",")[0])
     axes, learns = dict(study.axes), field == "precision"
     if field in axes:
         axes[field] = tuple(dict.fromkeys(devices.precision(v, where, learns=learns) for v in axes[field]))
@@ -238,7 +255,9 @@ def _resolve_precision(study: Study, field: str, device: str) -> Study:
 
 
 def device_names(name: str) -> tuple[str, ...]:
-    """Return the devices to spread workers over; ``auto`` and ``cuda`` mean every GPU."""
+    """Return the devices to spread workers over; ``auto`` and ``cuda`` mean every GPU, ``cuda:0,cuda:1`` these two."""
+    if "," in name:
+        return tuple(dict.fromkeys(device for part in name.split(",") for device in device_names(part.strip())))
     if name == "cpu" or (name == "auto" and sys.platform == "linux" and not Path("/dev/nvidiactl").exists()):
         return ("cpu",)  # known without importing torch
     import torch

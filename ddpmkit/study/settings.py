@@ -143,4 +143,5 @@ class StageOptions:
     checkpoint_seconds: float = 60.0
     log_every: int = 50
     run: str = ""  # what the process works for; see study/claim.py
+    timeout: float | None = None  # seconds that one attempt may take
     steal: tuple[str, ...] = ()  # marks of claims that are taken over though their processes may be alive

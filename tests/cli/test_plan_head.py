@@ -58,7 +58,7 @@ def test_disk_is_reckoned_from_the_network_and_then_from_stages_like_these(tmp_p
     ready = prepare(options, out=tmp_path, registry=REGISTRY, run_options=HERE)
     print_head(ready)  # as a run begins
     said = capsys.readouterr().err
-    assert "plan: 1 cells, 1 results; 6 of 6 stages to do: " in said
+    assert "plan: 1 cells, 1 results; 8 of 8 stages to do: " in said
     assert "power: one train seed" in said
     assert "estimate" not in said  # of two steps none is timed
     guess = estimate(ready).size
