@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from ddpmkit.study.plan import Plan
-from ddpmkit.study.store import Store
 from ddpmkit.text import one_line
+
+if TYPE_CHECKING:
+    from ddpmkit.study.plan import Plan
+    from ddpmkit.study.store import Store
 
 
 def signature(record: Mapping[str, Any]) -> str:
@@ -18,6 +20,21 @@ def signature(record: Mapping[str, Any]) -> str:
     """
     text = str(record.get("traceback") or record.get("error") or "")
     return re.sub(r"0x[0-9a-fA-F]+|(?<![A-Za-z_])[0-9]+(\.[0-9]+)?", "#", text)
+
+
+def collapsed(problems: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Say how stages ended, (label, state, error) each, those that ended alike once; not those without an error."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    said: dict[tuple[str, str], str] = {}
+    for label, state, error in problems:
+        if error:
+            key = state, signature({"error": error})
+            alike.setdefault(key, []).append(label)
+            said.setdefault(key, error)
+    return [
+        f"{labels[0]}{f' and {len(labels) - 1} more' if len(labels) > 1 else ''}: {key[0]}: {said[key]}"
+        for key, labels in alike.items()
+    ]
 
 
 class Alike:

@@ -11,7 +11,9 @@ import pytest
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.alike import signature
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.frames import read_study
+from ddpmkit.study.alike import collapsed, signature
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
 
@@ -63,6 +65,7 @@ class Acts(Backbone):
     mark: str = param(".", "a folder")
 
     def build(self, *, in_channels, out_channels, image_size, num_classes=None):
+        import torch
         from torch import nn
         how, mark = self.how, self.mark
 
@@ -72,6 +75,8 @@ class Acts(Backbone):
                 self.layer, self.acted = nn.Conv2d(in_channels, out_channels, 1), False
 
             def forward(self, x, t, y=None):
+                if how == "large" and self.training and len(x) > 4 and x.device.type != "meta":
+                    raise torch.OutOfMemoryError(f"no room for {len(x)}")
                 if x.device.type != "meta" and (how == "slow" or not self.acted):
                     self.acted = True
                     act(how, mark)
@@ -167,6 +172,37 @@ def test_a_run_stops_once_so_many_stages_have_failed_alike(study: Any, tmp_path:
     assert a["error"] != b["error"]
     assert signature(a) == signature(b)
     assert signature({"error": "no"}) != signature({"error": "nope"})
+
+
+def test_a_training_that_runs_out_of_memory_goes_on_with_fewer_images_at_once_and_is_kept_apart(
+    study: Any, tmp_path: Path, capsys: Any
+) -> None:
+    outcome, _, _ = study("quiet", "large", train_seeds="0,1")
+    assert outcome.code == Exit.DONE
+    assert capsys.readouterr().err.count("memory ran out; it goes on with 4 images at once, not 8") == 2
+    found = {p.parts[-3]: files.read_json(p) for p in tmp_path.glob("store/train/*/*/out/result.json")}
+    assert sorted(r.get("micro_batch", 0) for r in found.values()) == [0, 0, 4, 4]
+    # As many images at once from the beginning: the same numbers to the last bit, and not kept apart.
+    study("large", train_seeds="0,1", axis="micro_batch=4", name="four")
+    rows = read_study(outcome.folder).results.set_index(["cell", "metric", "train_seed"])
+    four = read_study(outcome.folder.parent / "four").results.set_index(["metric", "train_seed"])
+    large = next(cell for cell in rows.index.levels[0] if "large" in cell)
+    assert rows.loc[large]["value"].to_dict() == four["value"].to_dict()
+    assert rows.loc[large]["definition"].str.endswith(" micro-batch=4").all()
+    assert not four["definition"].str.contains("micro-batch").any()
+    summary = summarise(read_study(outcome.folder))
+    assert [c.n for contrasts in summary.differences.values() for c in contrasts.values()] == [0]  # nothing compared
+    assert any("Memory ran out while these trained" in note and f"{large} (2 seeds)" in note for note in summary.notes)
+
+
+def test_failures_that_are_alike_are_said_once() -> None:
+    problems = [(f"train a seed {n}", "failed", f"RuntimeError: no room at {n}") for n in range(4)]
+    problems += [("sample b", "failed", "RuntimeError: other"), ("train c", "diverged", "the loss is nan at step 3")]
+    assert collapsed([*problems, ("nll b", "pending", "")]) == [
+        "train a seed 0 and 3 more: failed: RuntimeError: no room at 0",
+        "sample b: failed: RuntimeError: other",
+        "train c: diverged: the loss is nan at step 3",
+    ]
 
 
 @pytest.mark.parametrize(
