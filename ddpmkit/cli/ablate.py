@@ -259,6 +259,7 @@ def _run(
     confirms: tuple[int | None, str | None],
 ) -> int:
     """Run a study that was entered, write and print its report, and return the exit code."""
+    from ddpmkit.cli.confirm import run_confirmation
     from ddpmkit.cli.live import watch
     from ddpmkit.report.show.json import to_json
     from ddpmkit.report.show.terminal import to_terminal

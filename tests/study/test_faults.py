@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ddpmkit import files
+from ddpmkit.device import fingerprint
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.judge.summarise import summarise
@@ -16,6 +18,8 @@ from ddpmkit.report.read.frames import read_study
 from ddpmkit.study.alike import collapsed, signature
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
+from ddpmkit.study.store import Store
+from ddpmkit.study.verify import choose
 
 TINY = {
     "train_steps": 3, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 24, "eval_batch": 16,
@@ -77,7 +81,7 @@ class Acts(Backbone):
             def forward(self, x, t, y=None):
                 if how == "large" and self.training and len(x) > 4 and x.device.type != "meta":
                     raise torch.OutOfMemoryError(f"no room for {len(x)}")
-                if x.device.type != "meta" and (how == "slow" or not self.acted):
+                if x.device.type != "meta" and (not self.acted or (how == "slow" and self.training)):
                     self.acted = True
                     act(how, mark)
                 return self.layer(x)
@@ -190,6 +194,8 @@ def test_a_training_that_runs_out_of_memory_goes_on_with_fewer_images_at_once_an
     assert rows.loc[large]["value"].to_dict() == four["value"].to_dict()
     assert rows.loc[large]["definition"].str.endswith(" micro-batch=4").all()
     assert not four["definition"].str.contains("micro-batch").any()
+    drawn = choose("s", Store(tmp_path), 99, seed=0, fingerprint=fingerprint(torch.device("cpu"))).stages
+    assert [s.label for s, _ in drawn if s.kind == "train"] == ["train acts seed 0", "train acts seed 1"]
     summary = summarise(read_study(outcome.folder))
     assert [c.n for contrasts in summary.differences.values() for c in contrasts.values()] == [0]  # nothing compared
     assert any("Memory ran out while these trained" in note and f"{large} (2 seeds)" in note for note in summary.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from ddpmkit.cli import main
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.report.show.card import command
 from ddpmkit.study.condition import read_condition
 from ddpmkit.study.config import Study, make_study
 from ddpmkit.study.grids import There, added, lacking, union
@@ -151,6 +153,20 @@ def test_a_grid_of_any_shape_survives_its_file(tmp_path: Path) -> None:
         file.write_text(made.toml(), encoding="utf-8")
         again = make_study(read_toml(file), REGISTRY)
         assert (again.grid(), again.cells()) == (made.grid(), made.cells())
+
+
+def test_the_command_on_the_card_is_that_grid_again() -> None:
+    options = {"zip": ZIP, "sigmas": BOTH, "exclude": ["sigma=beta and learning_rate<2e-3"], "design": "one-at-a-time"}
+    made = study(**options)
+    words = shlex.split(command(made.grid(), made.name))
+    given: dict[str, Any] = {}
+    for flag, value in zip(words[2::2], words[3::2], strict=True):
+        given.setdefault(flag[2:].replace("-", "_"), []).append(value)
+    once = ("name", "design", "train_seeds", "sample_seeds", "metrics", "features")
+    again = make_study({k: v[0] if k in once else v for k, v in given.items()}, REGISTRY)
+    assert again.grid() == made.grid()
+    cell = made.cells()[1]
+    assert "--zip" not in command(made.grid(), made.name, cell.point)
 
 
 def test_a_plain_grid_says_nothing_of_its_shape() -> None:
