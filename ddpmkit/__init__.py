@@ -231,6 +231,10 @@ def ablate(
     checkpoint_every: int = 500,
     steal: bool = False,
     compile: str = "auto",
+    yes: bool = False,
+    timeout: float | None = None,
+    retries: int = 0,
+    canary: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     **options: Any,
 ) -> Outcome:
@@ -249,8 +253,13 @@ def ablate(
         checkpoint_every: Steps between two checkpoints of a training.
         steal: Take over what stands claimed now, by processes that are not seen to live, as of a lost machine.
         compile: Whether networks are compiled: ``auto`` where that pays, ``on`` or ``off``; the fingerprint says which.
+        yes: Run more than 10,000 results too.
+        timeout: Seconds that one attempt at a stage may take.
+        retries: How often a stage that failed is tried again.
+        canary: Run one cell first, and the others only if it ends well.
         on_event: Told everything that happens; by default a line now and then goes to stderr.
-        options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``;
+        options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``,
+            ``zip``, ``exclude``, ``only``, ``design``, ``baseline``;
             ``study`` is one that is there, by name, or a .toml file, which the others override and add to.
 
     Raises:
@@ -264,7 +273,8 @@ def ablate(
     from ddpmkit.study.runner import run
     from ddpmkit.study.walks import walks
 
-    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile)
+    faults: dict[str, Any] = {"yes": yes, "timeout": timeout, "retries": retries, "canary": canary}
+    run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile, **faults)
     with working(prepare(options, out=out, registry=Registry(plugins), run_options=run_options)) as prepared:
         outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
         write_report(outcome.folder, walks(prepared))

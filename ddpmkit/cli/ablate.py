@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpmkit.cli.faults import Canary, Device, PerDevice, Retries, StopAfter, Timeout
+from ddpmkit.cli.grid import Baseline, Design, Exclude, Only, Preset, Yes, Zip
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
@@ -64,6 +66,11 @@ def ablate(
             rich_help_panel=AXES,
         ),
     ] = None,
+    zip: Zip = None,
+    exclude: Exclude = None,
+    only: Only = None,
+    design: Design = None,
+    baseline: Baseline = None,
     dataset: Annotated[str | None, setting("dataset", panel=BUDGET)] = None,
     train_steps: Annotated[str | None, setting("train_steps", panel=BUDGET)] = None,
     batch_size: Annotated[str | None, setting("batch_size", panel=BUDGET)] = None,
@@ -103,14 +110,7 @@ def ablate(
         str | None,
         typer.Option(help="Feature extractors; default: the data set's own", metavar="SPEC,..", rich_help_panel=SEEDS),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="quick: a smoke test, 400 steps and 200 samples; draw no conclusions",
-            metavar="NAME",
-            rich_help_panel=BUDGET,
-        ),
-    ] = None,
+    preset: Preset = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -124,9 +124,8 @@ def ablate(
             "--jobs", "-j", help="Workers at once; default one a core or GPU", metavar="INT", rich_help_panel=RUNNING
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps", metavar="NAME", rich_help_panel=RUNNING)
-    ] = "auto",
+    device: Device = "auto",
+    per_device: PerDevice = None,
     executor: Annotated[
         str,
         typer.Option(help="Where stages run: local, inline, or a plugin's", metavar="SPEC", rich_help_panel=RUNNING),
@@ -134,6 +133,10 @@ def ablate(
     checkpoint_every: Annotated[
         int, typer.Option(help="Steps between checkpoints", metavar="INT", rich_help_panel=RUNNING)
     ] = 500,
+    timeout: Timeout = None,
+    retries: Retries = 0,
+    canary: Canary = False,
+    stop_after: StopAfter = None,
     steal: Annotated[
         bool,
         typer.Option(
@@ -167,6 +170,7 @@ def ablate(
     max_seeds: MaxSeeds = MOST,
     margin: Margin = None,
     budget: Budget = None,
+    yes: Yes = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", "-n", help="Print the plan and an estimate; run nothing", rich_help_panel=RUNNING),
@@ -183,10 +187,11 @@ def ablate(
     plugin: Plugins = None,
 ) -> None:
     """Train, sample, score and compare every cell of a grid. What is done is not done again."""
-    from ddpmkit.cli.plan import print_plan
+    from ddpmkit.cli.plan import print_head, print_plan
     from ddpmkit.study.enter import working
     from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.study_name import NameTakenError
+    from ddpmkit.study.until import seconds
 
     check(until, budget, until_metric, max_seeds, margin)
     given: Global = context.obj
@@ -204,7 +209,8 @@ def ablate(
         "precision": precision, "samples": samples,
         "nll_evals": nll_evals, "nll_se": nll_se, "nll_full": nll_full, "train_seeds": train_seeds,
         "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
-        "preset": preset, "name": name,
+        "preset": preset, "name": name, "zip": zip, "exclude": exclude, "only": only, "design": design,
+        "baseline": baseline,
     }  # fmt: skip
     with ExitStack() as until_reported:
         try:
@@ -212,7 +218,20 @@ def ablate(
                 settings,
                 out=out,
                 registry=given.registry(plugin),
-                run_options=RunOptions(jobs, device, executor, checkpoint_every, steal, compile),
+                run_options=RunOptions(
+                    jobs,
+                    device,
+                    executor,
+                    checkpoint_every,
+                    steal,
+                    compile,
+                    yes=yes,
+                    per_device=per_device,
+                    timeout=None if timeout is None else seconds(timeout, "--timeout"),
+                    retries=retries,
+                    canary=canary,
+                    stop_after=stop_after,
+                ),
                 probe=not no_probe,
                 starting=until is not None,
             )
@@ -224,6 +243,7 @@ def ablate(
                 return
             # --until enters by itself, once the budget is seen to be enough
             prepared = until_reported.enter_context(working(prepared, enters=until is None))
+            print_head(prepared)
             limits = None if until is None else (until_metric, max_seeds, budget)
             raise typer.Exit(_run(prepared, limits, margins, json=json, confirms=(confirm, confirm_metric)))
         except NameTakenError as taken:

@@ -35,9 +35,9 @@ def doctor(
     from dataclasses import asdict
 
     from ddpmkit.cli.console import print_rows
-    from ddpmkit.cli.manage import size
     from ddpmkit.study.doctor import check_up
     from ddpmkit.study.store import Store
+    from ddpmkit.text import size
 
     found = check_up(Store(out), quick=quick)
     if json:

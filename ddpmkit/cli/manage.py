@@ -12,6 +12,7 @@ import typer
 from ddpmkit.cli.options import PATH, Json, Out
 from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, Exit
+from ddpmkit.text import size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -210,15 +211,6 @@ def _record(found: Garbage, sizes: Mapping[Batch, int]) -> dict[str, object]:
 def _asked() -> bool:
     """Ask, where somebody is there to answer."""
     return sys.stdin is not None and sys.stdin.isatty() and typer.confirm("do it?", err=True)
-
-
-def size(count: int) -> str:
-    """Write bytes for people: 812 B, 12.3 MB."""
-    amount, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while amount >= 999.5 and unit != "TB":
-        amount, unit = amount / 1000, next(units)
-    return f"{count} B" if unit == "B" else f"{amount:.3g} {unit}"
 
 
 def _store(out: Path) -> Store:

@@ -11,14 +11,17 @@ from typing import Any, TypeVar
 from ddpmkit.cli.console import print_rows
 from ddpmkit.cli.streams import data
 from ddpmkit.plugin import spec
-from ddpmkit.study.config import Cell
-from ddpmkit.study.estimate import estimate
+from ddpmkit.study.config import Cell, Study
+from ddpmkit.study.design import read_zip, size
+from ddpmkit.study.estimate import Guess, estimate
 from ddpmkit.study.kind import kinds_of
 from ddpmkit.study.prepare import Prepared
 from ddpmkit.text import clock
+from ddpmkit.text import size as size_text
 
 T = TypeVar("T")
 MOST = 20  # cells that are listed one by one
+WORTH = 80  # passes of one micro-batch, above which a training is worth timing a few
 ENDS = 3  # cells and levels at either end that stand for all where there are many
 
 
@@ -33,10 +36,14 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
         left = sum(s.id in todo for s in stages)
         kinds[kind] = {"total": len(stages), "cached": len(stages) - left, "to_run": left, **guess.kinds[kind]}
     results = len(plan.results)
+    left_out = 0
+    if study.only or study.exclude:
+        left_out = size(study.axes, [read_zip(text) for text in study.zips], study.design) - len(study.cells())
     if as_json:
         record = {"study": study.name, "cells": [c.label for c in plan.cells], "results": results, "stages": kinds}
         record |= {"adds": list(prepared.adds)}
         record["excluded"] = [list(e) for e in plan.excluded]
+        record |= {"left_out": left_out, "bytes": guess.size, "visible": visible(study, len(plan.cells))}
         print(json.dumps({**record, "seconds": guess.seconds, "basis": guess.basis}, indent=1), file=data())
         return
     seeds = f"{len(study.train_seeds)} train seeds x {len(study.sample_seeds)} sample seeds"
@@ -64,10 +71,65 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
             f"shared: {results} results need {trainings} trainings; what only sampling sees retrains nothing",
             file=sys.stderr,
         )
-    if guess.seconds is None:
-        print(f"estimate: {guess.basis}; without --no-probe a few steps of it are timed", file=sys.stderr)
+    if left_out:
+        print(
+            f"left out: {left_out} of {left_out + len(plan.cells) + len(plan.excluded)} points, by --only or --exclude",
+            file=sys.stderr,
+        )
+    for line in (said_of(guess), power_line(study, len(plan.cells))):
+        print(line, file=sys.stderr)
+
+
+def print_head(prepared: Prepared) -> None:
+    """Say on stderr what a run is about to do: its cells, its stages and what of them is left, its time and disk."""
+    plan, study, todo = prepared.plan, prepared.study, Counter(s.kind for s in prepared.todo)
+    if not todo:
         return
-    print(f"estimate: {clock(guess.seconds)} with {guess.jobs} workers, {guess.basis}", file=sys.stderr)
+    total = Counter(s.kind for s in plan.stages.values())
+    kinds = (f"{kind} {todo[kind]}" + (f" of {n}" if n > todo[kind] else "") for kind, n in total.items() if todo[kind])
+    print(
+        f"plan: {len(plan.cells)} cells, {len(plan.results)} results; {len(prepared.todo)} of {len(plan.stages)} "
+        f"stages to do: {', '.join(kinds)}",
+        file=sys.stderr,
+    )
+    # A few steps of each network are timed for it; of a training that is hardly longer that is not worth the while.
+    longest = max((s.work for s in prepared.todo if s.spec.cost == "training"), default=0.0)
+    if longest > WORTH * prepared.study.base.micro_batch:
+        print(said_of(estimate(prepared)), file=sys.stderr)
+    print(power_line(study, len(plan.cells)), file=sys.stderr)
+
+
+def said_of(guess: Guess) -> str:
+    """The line of an estimate."""
+    disk = "" if guess.size is None else f"; about {size_text(guess.size)} of disk"
+    if guess.seconds is None:
+        return f"estimate: {guess.basis}; without --no-probe a few steps of it are timed{disk}"
+    return f"estimate: {clock(guess.seconds)} with {guess.jobs} workers, {guess.basis}{disk}"
+
+
+def visible(study: Study, cells: int) -> dict[str, float | None]:
+    """The smallest true gap from the baseline that is likely found (power 0.8, Holm's first level).
+
+    In standard deviations of one cell over train seeds, by the correlation of two cells over seeds, 0 and 0.8.
+    """
+    from ddpmkit.statistics import smallest_visible
+
+    seeds, contrasts = len(study.train_seeds), max(cells - 1, 1)
+    return {f"{r:g}": smallest_visible(seeds, 1.0, correlation=r, contrasts=contrasts) for r in (0.0, 0.8)}
+
+
+def power_line(study: Study, cells: int) -> str:
+    """Say what a number of train seeds can show."""
+    seeds, found = len(study.train_seeds), visible(study, cells)
+    if (apart := found["0"]) is None:
+        return "power: one train seed shows no difference between cells; --train-seeds 0-4 shows large ones"
+    if cells < 2:
+        return f"power: one cell, so no difference; its interval is over {seeds} train seeds"
+    paired = found["0.8"] or apart
+    return (
+        f"power: {seeds} train seeds likely find a gap of {apart:.2g} standard deviations over seeds, {paired:.2g} "
+        f"where seeds correlate by 0.8 ({cells - 1} contrast{'s' * (cells > 2)}, Holm)"
+    )
 
 
 def _clock(seconds: float | None) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 # {"event": "progress", "stage": id, "done": 0.5}, {"event": "end", "stage": id, "state": "done"}, {"event": "log",
-# "text": ..}; states are done, failed, diverged, interrupted. docs/executors.md has them all.
+# "text": ..}; states are done, failed, diverged, interrupted, timed out. docs/executors.md has them all.
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
@@ -32,6 +32,8 @@ class Job:
         run: a name for this one run of the study, by which its own processes are told from those of others.
         steal: marks of the claims that are taken over though their processes may be alive.
         compile: whether networks are compiled: ``auto``, ``on`` or ``off``.
+        timeout: seconds that one attempt at a stage may take; None for no limit. A stage that asks whether to stop ends
+            by itself then, with a checkpoint; one that does not ask is the executor's to end.
         registry: the components, in the process that planned the study; another process makes its own.
     """
 
@@ -44,6 +46,7 @@ class Job:
     run: str = ""
     steal: tuple[str, ...] = ()
     compile: str = "auto"
+    timeout: float | None = None
     registry: Any = field(default=None, compare=False, repr=False)
 
     def json(self) -> dict[str, Any]:

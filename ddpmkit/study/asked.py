@@ -7,6 +7,7 @@ from typing import Any
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.study.config import axis_fields
+from ddpmkit.study.design import zipped
 from ddpmkit.study.grids import There
 from ddpmkit.study.recipe import recipe_options
 from ddpmkit.study.settings import PLURALS
@@ -40,7 +41,7 @@ def asked_for(options: Mapping[str, Any], store: Store) -> tuple[dict[str, Any],
 
 def _beside(stored: dict[str, Any], given: dict[str, Any], there: There | None) -> dict[str, Any]:
     """What is given beside what is stored, which it overrides."""
-    overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given}
+    overridden = axis_fields(given.get("axis", ())) | {PLURALS.get(k, k) for k in given} | zipped(given)
     # Other seeds are those of every cell; and what a study that grows has of cells that stopped, its plan knows,
     # while in its file they go by the names that they had before it grew.
     if "train_seeds" in given or (there and {*given} - {"name"}):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit import files
+from ddpmkit.study.out_of_memory import told as told_by
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ def prepare_training(w: Work, net: torch.nn.Module, config: TrainConfig, images:
     from ddpmkit.training import checkpoint, ema
     from ddpmkit.training.loop import set_dropout
 
-    told, kept = w.folder / "network.json", w.folder / "ckpt"
+    told, kept = told_by(w), w.folder / "ckpt"
     begun = (files.read_sealed(told) or {}).get("network") if checkpoint.newest(kept) is not None else None
     seen = config.steps * config.batch_size * (1 + BACKWARDS)
 
@@ -45,7 +46,8 @@ def prepare_training(w: Work, net: torch.nn.Module, config: TrainConfig, images:
     set_dropout(net, config.dropout)  # a rate is part of what is compiled
     shown = zeros(sorted(sizes, reverse=True), images, classes, w.device)
     ran = _prepare(w, net, compiles, shown, within, learns=True)
-    files.write_sealed(told, {"network": ran})
+    fewer = {"micro_batch": config.micro_batch} if config.micro_batch < w.stage.spec.micro_batch else {}
+    files.write_sealed(told, {"network": ran, **fewer})
     w.ran["network"] = ran if begun in (None, ran) else f"{begun}, then {ran}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,11 +11,24 @@ from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.design import (
+    DESIGNS,
+    FULL,
+    among,
+    conditions,
+    label_of,
+    points,
+    read_zip,
+    shape_of,
+    size,
+    with_baseline,
+)
 from ddpmkit.study.metrics import of_images, read_metrics
+from ddpmkit.study.narrow import read_chosen, refuse_large
 from ddpmkit.study.ordering_files import ordering_toml, read_orderings
 from ddpmkit.study.orderings import Ordering
-from ddpmkit.study.settings import COMPONENTS, DEFAULT_METRICS, FIELDS, PLURALS, PRESETS, Settings
-from ddpmkit.study.values import LARGEST, as_toml, canonical, check_text, read_seeds, words
+from ddpmkit.study.settings import COMPONENTS, DEFAULT_METRICS, FIELDS, PLURALS, PRESETS, Settings, field_named
+from ddpmkit.study.values import LARGEST, as_toml, check_text, read_seeds, read_setting, words
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -39,7 +51,7 @@ class Cell:
             kinds = (kind for kind in PLURALS.values() if kind in COMPONENTS)
             chosen = ((getattr(self.settings, kind), FIELDS[kind].default) for kind in kinds)
             return next((c for c, usual in chosen if spec.parse(c)[0] != usual), self.settings.schedule)
-        return " ".join(v if isinstance(v, str) else f"{k}={spec.encode(v)}" for k, v in self.point.items())
+        return label_of(self.point)
 
     @property
     def slug(self) -> str:
@@ -59,7 +71,10 @@ class Study:
     sample_seeds: tuple[int, ...]
     metrics: tuple[str, ...]
     features: tuple[str, ...]
-    only: tuple[str, ...] = ()  # labels of the cells that are run; all when empty
+    only: tuple[str, ...] = ()  # labels of the cells that are run, or conditions on them; all when empty
+    zips: tuple[str, ...] = ()  # settings that vary together: see study/design.py
+    exclude: tuple[str, ...] = ()  # conditions on cells that are left out
+    design: str = FULL
     unsaid: tuple[str, ...] = ()  # lists that nobody asked for: those of the study where there is one of that name
     scored: tuple[tuple[str, tuple[str, ...]], ...] = ()  # see scored() below; empty unless metrics were added later
     stopped: dict[str, tuple[int, ...]] = field(default_factory=dict)  # label -> the seeds of a cell that has fewer
@@ -71,11 +86,18 @@ class Study:
         return "metrics" in self.unsaid
 
     def cells(self) -> list[Cell]:
-        """The grid's points, the last axis running fastest; those of ``only`` where it is given."""
-        varying = {k: v for k, v in self.axes.items() if len(v) > 1}
-        points = [dict(zip(varying, values, strict=True)) for values in itertools.product(*varying.values())]
-        cells = [Cell(replace(self.base, **point), point) for point in points]
-        return [c for c in cells if not self.only or c.label in self.only]
+        """The grid's points, the last axis running fastest; without what is excluded, or is not of ``only``."""
+        every = points(self.axes, [read_zip(text) for text in self.zips], self.design)
+        cells = [Cell(replace(self.base, **point), point) for point in every]
+        if not self.only and not self.exclude:
+            return cells
+        some, out = conditions(self.only), conditions(self.exclude)
+        return [
+            c
+            for c in cells
+            if (not self.only or among(c.label, vars(c.settings), self.only, some))
+            and not among(c.label, vars(c.settings), self.exclude, out)
+        ]
 
     def seeds_of(self, cell: Cell) -> tuple[int, ...]:
         """The train seeds of a cell: those of the study, or fewer where it got no more once it was settled."""
@@ -91,13 +113,17 @@ class Study:
             "metrics": list(self.metrics),
             "features": list(self.features),
             **({"only": list(self.only)} if self.only else {}),
+            **shape_of(self.zips, self.exclude, self.design),
         }
 
     def toml(self) -> str:
         """The study as a file that ``ddpmkit ablate FILE`` reads back."""
         plural = {v: k for k, v in PLURALS.items()}
         lines = [f"name = {as_toml(self.name)}"]
+        zipped = {field for text in self.zips for field in read_zip(text).fields}
         for name, value in spec.values(self.base).items():
+            if name in zipped:
+                continue
             values = self.axes.get(name, (value,))
             if values == (None,):
                 continue  # TOML has no word for it; what is not said is the default
@@ -105,6 +131,8 @@ class Study:
             lines.append(f"{key} = {as_toml(list(values) if name in plural or len(values) > 1 else values[0])}")
         for key in ("train_seeds", "sample_seeds", "metrics", "features", *(["only"] if self.only else [])):
             lines.append(f"{key} = {as_toml(list(getattr(self, key)))}")
+        shape = shape_of(self.zips, self.exclude, self.design)
+        lines += [f"{key} = {as_toml(value)}" for key, value in shape.items()]
         if self.stopped:  # a table ends only with the file
             lines += ["", "[stopped]", *(f"{as_toml(c)} = {as_toml(list(s))}" for c, s in self.stopped.items())]
         return "\n".join(lines) + "\n" + "".join("\n" + ordering_toml(o) for o in self.orderings)
@@ -125,19 +153,25 @@ def stated_grid(grid: Mapping[str, Any]) -> dict[str, Any]:
     return {**grid, "settings": settings}
 
 
-def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
+def make_study(options: Mapping[str, Any], registry: Registry, *, most: int | None = LARGEST) -> Study:
     """Turn options, as flags, a TOML file or Python keywords give them, into a study that has been checked.
 
     Every setting takes one value or several (a list, or comma text); several make an axis. ``axis`` is a list of
-    ``name=a,b`` texts. What is None was not given. Components are written back in one canonical form.
+    ``name=a,b`` texts. What is None was not given. Components are written back in one canonical form. ``zip``,
+    ``exclude``, ``only``, ``design`` and ``baseline`` choose among the points: study/design.py and study/condition.py.
+
+    Args:
+        options: What is asked for.
+        registry: The components to choose from.
+        most: The most results; None for no limit.
 
     Raises:
         DdpmkitError: for an unknown option or preset, a bad value, an empty or an oversized grid.
     """
     given = {k: v for k, v in options.items() if v is not None}
     for key, value in given.items():
-        if key in ("name", "preset", "metrics", "features", "axis", "only"):
-            check_text(key, value, single=key in ("name", "preset"))
+        if key in ("name", "preset", "metrics", "features", "axis", "only", "zip", "exclude", "design", "baseline"):
+            check_text(key, value, single=key in ("name", "preset", "design"))
     name = given.pop("name", None)
     preset = given.pop("preset", None)
     if preset is not None and preset not in PRESETS:
@@ -148,8 +182,10 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
     seeds = {k: read_seeds(k, given.pop(k, default)) for k, default in (("train_seeds", "0-2"), ("sample_seeds", "0"))}
     metrics = read_metrics(given.pop("metrics", DEFAULT_METRICS), registry)
     features = given.pop("features", None)
-    only = given.pop("only", ())
-    only = (only,) if isinstance(only, str) else tuple(only)
+    only, zipped, exclude, baseline = (_texts(given.pop(k, ())) for k in ("only", "zip", "exclude", "baseline"))
+    design = given.pop("design", FULL)
+    if design not in DESIGNS:
+        raise DdpmkitError(f"unknown design '{design}'{did_you_mean(design, DESIGNS)}", f"one of {', '.join(DESIGNS)}")
     stopped = given.pop("stopped", {})
     orderings = given.pop("ordering", ())
     axis = given.pop("axis", ())
@@ -157,10 +193,19 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
         key, eq, values = text.partition("=")
         if not eq or not values:
             raise DdpmkitError(f"--axis '{text}': expected name=value,value", "as in --axis learning_rate=1e-3,2e-3")
-        field = _field(key)
+        field = field_named(key)
         if any(PLURALS.get(k, k) == field for k in given):
             raise DdpmkitError(f"'{field}' is given twice, by its own flag and by --axis", "keep one of the two")
         given[field] = values
+
+    def read(field: str, text: str) -> Any:
+        return read_setting(field, text, registry)
+
+    zips = tuple(read_zip(text, read) for text in zipped)
+    for field in (field for z in zips for field in z.fields):
+        if any(PLURALS.get(k, k) == field for k in given) or sum(field in z.fields for z in zips) > 1:
+            raise DdpmkitError(f"'{field}' is given twice, by --zip and by another flag", "keep one of the two")
+    given |= {field: list(values) for z in zips for field, values in z.columns().items()}
     axes: dict[str, tuple[Any, ...]] = {}
     for key, value in {**PRESETS.get(preset or "", {}), **given}.items():
         field = PLURALS.get(key, key)
@@ -170,29 +215,34 @@ def make_study(options: Mapping[str, Any], registry: Registry) -> Study:
         axes[field] = _values(field, value, registry)
     if len(axes.get("dataset", ())) > 1:
         raise DdpmkitError("a study has one data set; distances to two references share no column", "run two studies")
-    ordered = {field: axes[field] for field in FIELDS if field in axes}
+    ordered, zips = with_baseline(baseline, axes, zips, read)
     base = replace(Settings(), **{field: values[0] for field, values in ordered.items()})
     if features is None:
         features = registry.build("dataset", base.dataset).default_features
     extractors = tuple(
         dict.fromkeys(spec.format(registry.build("features", f), called=registry.called) for f in words(features))
     )
-    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, extractors, only, unsaid)
-    labels = [c.label for c in replace(study, only=()).cells()] if only else []
-    for label in only:
-        if label not in labels:
-            raise DdpmkitError(f"the grid has no cell '{label}'{did_you_mean(label, labels)}", "ddpmkit ablate -n")
-    cells = [vars(c.settings) for c in study.cells()] if orderings else []
-    stated = read_orderings(orderings, cells, lambda field, value: _values(field, value, registry))
+    study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, extractors, unsaid=unsaid)
+    study = replace(study, zips=tuple(map(str, zips)), design=design)
+    per_cell = len(study.train_seeds) * len(study.sample_seeds)
+    refuse_large(size(ordered, zips, design), per_cell, most, narrowed=bool(only or exclude))
+    if only or exclude:
+        cells = [(c.label, vars(c.settings)) for c in study.cells()]
+        only, exclude = read_chosen("--only", only, cells, read), read_chosen("--exclude", exclude, cells, read)
+        study = replace(study, only=only, exclude=exclude)
+        if not (left := len(study.cells())):
+            raise DdpmkitError("--only and --exclude leave no cell of the grid", "ddpmkit ablate -n without them")
+        refuse_large(left, per_cell, most)
+    settings = [vars(c.settings) for c in study.cells()] if orderings else []
+    stated = read_orderings(orderings, settings, lambda field, value: _values(field, value, registry))
     study = replace(study, stopped=_stopped(stopped, study), orderings=stated)
-    asked = len(study.train_seeds) * len(study.sample_seeds)
-    for values in ordered.values():
-        asked *= len(values)
-    if asked > LARGEST:
-        raise DdpmkitError(f"the grid asks for {asked} results, more than {LARGEST}", "split it into several studies")
     dataset = re.sub(r"[^A-Za-z0-9._-]", "-", spec.parse(base.dataset)[0].rpartition("/")[2])[:60]
     default = f"{dataset}-{files.sha256(files.canonical(stated_grid(study.grid())).encode())[:8]}"
     return replace(study, name=check_name(default if name is None else name))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _stopped(given: Any, study: Study) -> dict[str, tuple[int, ...]]:
@@ -213,12 +263,7 @@ def _stopped(given: Any, study: Study) -> dict[str, tuple[int, ...]]:
 
 def axis_fields(texts: str | Iterable[str]) -> set[str]:
     """Return the settings that ``--axis`` texts name."""
-    return {_field(t.partition("=")[0]) for t in ([texts] if isinstance(texts, str) else texts)}
-
-
-def _field(key: str) -> str:
-    plain = key.replace("-", "_")
-    return PLURALS.get(plain, plain)
+    return {field_named(t.partition("=")[0]) for t in ([texts] if isinstance(texts, str) else texts)}
 
 
 def check_name(name: str) -> str:
@@ -240,20 +285,5 @@ def _values(field: str, value: Any, registry: Registry) -> tuple[Any, ...]:
     raw = spec.split(value) if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else [value]
     if not raw:
         raise DdpmkitError(f"'{field}' is given no value", "name at least one")
-    out: list[Any] = []
-    for item in raw:
-        text = item if isinstance(item, str) else spec.encode(item)
-        if field in COMPONENTS:
-            read: Any = canonical(field, text, registry)
-        else:
-            try:
-                read = spec.decode(FIELDS[field].type, text)
-                replace(Settings(), **{field: read})
-            except ValueError as err:
-                message = (
-                    str(err) if str(err).startswith("settings:") else spec.must_be("settings", FIELDS[field], text)
-                )
-                raise DdpmkitError(message, "ddpmkit ablate --help") from None
-        if read not in out:
-            out.append(read)
-    return tuple(out)
+    read = (read_setting(field, item if isinstance(item, str) else spec.encode(item), registry) for item in raw)
+    return tuple(dict.fromkeys(read))

@@ -15,8 +15,18 @@ from ddpmkit.study.stage import Stage
 POLL = 0.2  # seconds between two looks at whether to stop
 
 
-def dispatch(executor: Executor, job: Job, stages: Sequence[Stage[Any]], emit: Emit, should_stop: ShouldStop) -> None:
+def dispatch(
+    executor: Executor,
+    job: Job,
+    stages: Sequence[Stage[Any]],
+    emit: Emit,
+    should_stop: ShouldStop,
+    *,
+    retries: int = 0,
+) -> None:
     """Run every stage after the ones it needs; those behind a stage that has no output are left.
+
+    A stage that failed is handed out again, ``retries`` times at most; one that diverged would do so again.
 
     Raises:
         DdpmkitError: for an event of the executor that is none.
@@ -25,6 +35,7 @@ def dispatch(executor: Executor, job: Job, stages: Sequence[Stage[Any]], emit: E
     ready = ReadyQueue(stages)
     places: dict[int, str] = {}  # place -> the stage that runs there
     by_id = {s.id: s for s in stages}
+    tries = dict.fromkeys(by_id, retries)
 
     def heard(event: Event) -> None:
         event = contract.event(executor, event, by_id)
@@ -38,6 +49,11 @@ def dispatch(executor: Executor, job: Job, stages: Sequence[Stage[Any]], emit: E
                 )
             del places[place]
             event = {"worker": place, **event}
+            if event["event"] == "end" and event["state"] == "failed" and tries[stage.id] and not should_stop():
+                tries[stage.id] -= 1
+                said = f"{stage.label} failed, and is tried again (attempt {retries - tries[stage.id] + 1})"
+                emit({"event": "log", "text": said})
+                event = {**event, "event": "requeued"}  # with the state and the error of the attempt
             if event["event"] == "end":
                 ready.finished(stage, ok=event["state"] == "done")
             else:

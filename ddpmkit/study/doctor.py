@@ -235,7 +235,10 @@ def _stated(grid: dict[str, Any]) -> dict[str, Sequence[Any]]:
     """Key of a study's file -> the values that a plan has of it."""
     plural, axes = {field: name for name, field in PLURALS.items()}, grid.get("axes", {})
     found = {plural.get(k, k): axes.get(k, [v]) for k, v in grid.get("settings", {}).items()}
-    found |= {key: grid.get(key, []) for key in ("train_seeds", "sample_seeds", "metrics", "features", "only")}
+    zipped = {field for text in grid.get("zip", ()) for field in text.partition("=")[0].split("+")}
+    found = {key: values for key, values in found.items() if PLURALS.get(key, key) not in zipped}
+    lists = ("train_seeds", "sample_seeds", "metrics", "features", "only", "zip", "exclude")
+    found |= {key: grid.get(key, []) for key in lists} | {"design": [grid[k] for k in ("design",) if k in grid]}
     return {key: values for key, values in found.items() if list(values) not in ([], [None])}
 
 

@@ -1,4 +1,4 @@
-"""How long a study may take: from stages that ran here before, or from a few steps of the real network, timed now."""
+"""The time and the disk that a study may take: from stages that ran here before, or the real network, tried now."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import contextlib
 import platform
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from ddpmkit import files
 from ddpmkit.plugin.blame import blame
-from ddpmkit.study.planning import network
+from ddpmkit.study.planning import build_without_memory, network
 from ddpmkit.study.prepare import Prepared
 from ddpmkit.study.queue import makespan
 from ddpmkit.study.stage import Stage
+from ddpmkit.study.stages.sample import Sample
+from ddpmkit.study.stages.train import Train
+from ddpmkit.study.trash import size_of
 
 PROBE = 3  # timed steps, after one to warm up
+ALIKE = 5  # finished stages of one shape that are looked at for their size
+
+Shape = tuple[str, str, float]  # the kind of a stage, its network, its work
 
 
 @dataclass(frozen=True)
@@ -29,25 +38,31 @@ class Guess:
     jobs: int
     basis: str
     kinds: dict[str, dict[str, float | None]]  # kind -> each, together
+    size: int | None = None  # bytes that the stages to do will take; None where that is not known
 
 
 def estimate(prepared: Prepared) -> Guess:
-    """Estimate the time that the stages still to do will take.
+    """Estimate the time and the disk that the stages still to do will take.
 
     Seconds per unit of work come from finished stages of the same backbone in this store; where there are none, a few
     steps of each backbone are timed on the device, unless nothing was to be tried: their time is not known then.
+    Bytes come from finished stages of the same work, or from the number of parameters and of pixels.
     """
     store, plan = prepared.store, prepared.plan
     known: dict[tuple[str, str], list[float]] = defaultdict(list)
+    folders: dict[Shape, list[Path]] = defaultdict(list)
     for path in store.root.glob("*/*/*/status.json"):
         record = files.read_sealed(path) or {}
         if record.get("state") == "done" and record.get("work") and record.get("seconds"):
-            known[path.parts[-4], _backbone(record["how"])].append(record["seconds"] / record["work"])
+            kind, name = path.parts[-4], _backbone(record["how"])
+            known[kind, name].append(record["seconds"] / record["work"])
+            folders[kind, name, record["work"]].append(path.parent)
     devices, workers = prepared.run_options.devices(), prepared.run_options.workers()
     probed: dict[str, tuple[float, float] | None] = {}
     paces = {s.id: _pace(s, known, probed, prepared, devices[0]) for s in prepared.todo}
     unknown = {i for i, pace in paces.items() if pace is None}
     seconds = {s.id: s.work * (paces[s.id] or 0.0) for s in prepared.todo}
+    size = _size(prepared, folders)
     kinds: dict[str, dict[str, float | None]] = {}
     for kind in {s.kind for s in plan.stages.values()}:
         stages = [s for s in prepared.todo if s.kind == kind]
@@ -58,10 +73,34 @@ def estimate(prepared: Prepared) -> Guess:
             "together": makespan(stages, seconds, workers) if told else None,
         }
     if unknown:
-        return Guess(None, workers, "not timed: no finished stage here has this network", kinds)
+        return Guess(None, workers, "not timed: no finished stage here has this network", kinds, size)
     basis = f"from {PROBE} timed steps of the network" if probed else "from stages that ran here before"
     whole = makespan(prepared.todo, seconds, workers)
-    return Guess(whole, workers, basis if prepared.todo else "nothing to do", kinds)
+    return Guess(whole, workers, basis if prepared.todo else "nothing to do", kinds, size)
+
+
+def _size(prepared: Prepared, folders: Mapping[Shape, list[Path]]) -> int | None:
+    """Bytes that the stages still to do will take; what is no network and no image is small beside them."""
+    like = {shape: median(map(size_of, some[:ALIKE])) for shape, some in folders.items()}
+    parameters: dict[str, int] = {}
+    total = 0.0
+    for stage in prepared.todo:
+        name = _backbone(stage.recipe)
+        if (known := like.get((stage.kind, name, stage.work))) is not None:
+            total += known
+        elif isinstance(stage.spec, Sample):
+            total += stage.spec.count * float(np.prod(prepared.plan.images.train.shape[1:]))
+        elif isinstance(stage.spec, Train):
+            if name not in parameters:
+                if not prepared.probed:
+                    return None
+                net = build_without_memory(
+                    prepared.registry.rebuild(stage.recipe["backbone"]), prepared.plan.images, learned=False
+                )
+                parameters[name] = sum(p.numel() for p in net.parameters())
+            # The weights, AdamW's two moments, and each average, in float32.
+            total += 4 * parameters[name] * (3 + len(stage.spec.emas))
+    return round(total)
 
 
 def _pace(

@@ -40,8 +40,8 @@ def execute(
 ) -> str:
     """Run one stage unless its output is there; return its state and write it to status.json.
 
-    Whatever goes wrong stays in the stage: done, failed, diverged or interrupted. Another process that runs the same
-    stage is waited for, unless its stages are to be taken over.
+    Whatever goes wrong stays in the stage: done, failed, diverged, interrupted or timed out. Another process that runs
+    the same stage is waited for, unless its stages are to be taken over.
     """
     folder, over, waited = store.folder(stage.kind, stage.id), TakeOver(options.steal, options.run), False
     while True:
@@ -79,8 +79,12 @@ def _execute_held(
     def stop_asked() -> bool:
         if held.lost():
             raise Interrupted("another process has taken the stage over")  # without a checkpoint: the folder is theirs
-        return should_stop()
+        return should_stop() or late()
 
+    def late() -> bool:
+        return options.timeout is not None and time.perf_counter() - started > options.timeout
+
+    started, where = time.perf_counter(), None
     folder = store.folder(stage.kind, stage.id)
     if store.intact(stage.kind, stage.id):
         return "done"
@@ -100,7 +104,6 @@ def _execute_held(
     store.write_spec(stage)
     files.write_sealed(folder / "status.json", status)
     emit({"event": "attempt", "stage": stage.id})
-    started, where = time.perf_counter(), None
     try:
         device = devices.resolve(options.device)
         devices.keep_memory(device)
@@ -120,6 +123,9 @@ def _execute_held(
         status["state"] = "done"
     except Interrupted as err:
         status.update(state="interrupted", error=str(err))
+        if late() and not should_stop():
+            told = f"it took longer than {options.timeout:g} s; the same command goes on from its checkpoint"
+            status.update(state="timed out", error=told)
     except Diverged as err:
         status.update(state="diverged", error=str(err))
     except DdpmkitError as err:
@@ -135,7 +141,7 @@ def _execute_held(
         print(f"warning: {stage.label}: another process has taken it over, and this one left it", file=sys.stderr)
         return None
     files.write_sealed(folder / "status.json", status)
-    if status["state"] in ("failed", "diverged"):
+    if status["state"] in ("failed", "diverged", "timed out"):
         of = f" [{where}]" if where else ""
         print(f"warning: {stage.label}: {status['state']}: {one_line(status['error'])}{of}", file=sys.stderr)
     return str(status["state"])

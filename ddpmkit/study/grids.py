@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from ddpmkit import files
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 from ddpmkit.study.config import Study, scored
+from ddpmkit.study.design import FULL, SHAPE, Zip, among, conditions, label_of, points, read_zip
 from ddpmkit.study.metrics import of_images
 from ddpmkit.study.orderings import Ordering, completed, merged
 from ddpmkit.study.settings import FIELDS, PLURALS
@@ -64,7 +66,10 @@ def flat(grid: Any) -> dict[str, list[str]]:
     before = {p.name: p.before for p in FIELDS.values() if p.before is not dataclasses.MISSING}
     out = {str(key): texts(value) for key, value in {**before, **settings, **axes, **rest}.items()}
     out |= {key: texts(grid.get(key, [])) for key in LISTS}
-    return {**out, "only": out["only"] or ALL}
+    shape = {key: texts(grid.get(key) or "none") for key in SHAPE}
+    if grid.get("design", FULL) != FULL:  # its cells depend on where it starts from
+        shape["design"] = [f"{out['design'][0]} from {' '.join(out[axis][0] for axis in axes) or 'one cell'}"]
+    return {**out, **shape, "only": out["only"] or ALL}
 
 
 def lacking(there: Any, now: Any, unsaid: Sequence[str] = ()) -> list[str]:
@@ -73,6 +78,8 @@ def lacking(there: Any, now: Any, unsaid: Sequence[str] = ()) -> list[str]:
     out = []
     for key in dict.fromkeys((*LISTS, *new, *old)):
         a, b = old.get(key), new.get(key)
+        if key in SHAPE:
+            continue
         if key in unsaid:
             holds = _is_list(key, there.get(key))
         elif a is None or b is None:
@@ -83,6 +90,28 @@ def lacking(there: Any, now: Any, unsaid: Sequence[str] = ()) -> list[str]:
             holds = set(a) <= set(b) or (key == "only" and b == ALL)
         if not holds:
             out.append(key)
+    shaped = any(grid.get(key) for grid in (there, now) if isinstance(grid, Mapping) for key in SHAPE)
+    if not out and shaped and not cells_of(there) <= cells_of(now):
+        out = [key for key in SHAPE if old.get(key) != new.get(key)] or ["design"]
+    return out
+
+
+def cells_of(grid: Mapping[str, Any]) -> set[str]:
+    """Return the cells of a grid, those that ``only`` leaves out too, each as the canonical JSON of its settings.
+
+    Of a grid that can't be read there is one that no other grid has.
+    """
+    before = {p.name: p.before for p in FIELDS.values() if p.before is not dataclasses.MISSING}
+    settings, axes, out = {**before, **grid.get("settings", {})}, grid.get("axes", {}), set()
+    try:
+        zips = [read_zip(text) for text in grid.get("zip", ())]
+        left_out = conditions(grid.get("exclude", ()))
+        for point in points(axes, zips, grid.get("design", FULL)):
+            cell = {**settings, **point}
+            if not among(label_of(point), cell, grid.get("exclude", ()), left_out):
+                out.add(files.canonical(cell))
+    except (DdpmkitError, KeyError, TypeError, ValueError) as err:
+        return {f"not read: {err}"}
     return out
 
 
@@ -105,7 +134,7 @@ def union(there: There, now: Study) -> Study:
         lists[key] = tuple(dict.fromkeys((*there.grid.get(key, ()), *asked)))
     only = tuple(there.grid.get("only", ()))
     only = tuple(dict.fromkeys((*only, *now.only))) if only and now.only else ()
-    grown = replace(now, base=base, axes=axes, only=only, **lists)
+    grown = _shaped(there, now, replace(now, base=base, axes=axes, only=only, **lists))
     # Who asks for more seeds asks for them in every cell, unless it is said which have had enough.
     more = "train_seeds" not in now.unsaid and not set(now.train_seeds) <= set(there.grid.get("train_seeds", ()))
     stopped = _stopped(there, grown, now.stopped or ({} if more else there.stopped))
@@ -117,13 +146,13 @@ def added(there: Any, now: Any) -> list[str]:
     old, new, out = flat(there), flat(now), []
     for key, values in new.items():
         before = old.get(key, [])
-        if key == "only" or not (more := [v for v in values if v not in before]):
+        if key in ("only", *SHAPE) or not (more := [v for v in values if v not in before]):
             continue
         axis = (
             f" beside {short(before)}, so that cells are named by it too" if len(before) == 1 and key in FIELDS else ""
         )
         out.append(f"{word(key)} {short(in_ranges(more) if key in SEEDS else more)}{axis}")
-    if old.get("only", ALL) != new.get("only", ALL):
+    if old.get("only", ALL) != new.get("only", ALL) or _back(there, now):
         out.append("cells that were left out")
     return out
 
@@ -154,6 +183,14 @@ def short(values: Sequence[str] | None) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}.. ({len(values or ())} values)"
 
 
+def _back(there: Any, now: Mapping[str, Any]) -> bool:
+    """Whether a grid has a cell of another one's levels that the other leaves out."""
+    if not isinstance(there, Mapping) or not any(there.get(key) for key in SHAPE):
+        return False
+    every = cells_of({key: value for key, value in there.items() if key not in SHAPE})
+    return not cells_of(now).isdisjoint(every - cells_of(there))
+
+
 def _levels(grid: Mapping[str, Any], name: str, otherwise: Sequence[Any]) -> Sequence[Any]:
     """The values of a setting in a grid."""
     if name in grid.get("axes", {}):
@@ -161,6 +198,25 @@ def _levels(grid: Mapping[str, Any], name: str, otherwise: Sequence[Any]) -> Seq
     before = FIELDS[name].before
     usual = otherwise[0] if before is dataclasses.MISSING else before
     return (grid.get("settings", {}).get(name, usual),)
+
+
+def _shaped(there: There, now: Study, grown: Study) -> Study:
+    """Give a study of all levels the zips, exclusions and design that leave all cells in: as asked for, where they do.
+
+    Where two processes grew a study in two ways, they may not; then fewer are left out, and last none.
+    """
+    zips = dict[tuple[str, ...], Zip]()
+    for z in map(read_zip, (*there.grid.get("zip", ()), *now.zips)):
+        first = zips.get(z.fields, Zip(z.fields, ()))
+        zips[z.fields] = Zip(z.fields, tuple(dict.fromkeys((*first.values, *z.values))))
+    asked = tuple(str(zips[z.fields]) for z in map(read_zip, now.zips))
+    both = tuple(text for text in now.exclude if text in there.grid.get("exclude", ()))
+    needed = cells_of(there.grid) | cells_of(now.grid())
+    for exclude in (now.exclude, both):
+        shaped = replace(grown, zips=asked, exclude=exclude, design=now.design)
+        if needed <= cells_of(shaped.grid()):
+            return shaped
+    return replace(grown, zips=(), exclude=(), design=FULL)
 
 
 def _stopped(there: There, grown: Study, fewer: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -173,7 +229,9 @@ def _stopped(there: There, grown: Study, fewer: Mapping[str, tuple[int, ...]]) -
     names = grown.axes.keys() | there.grid.get("axes", {}).keys()
     levels = {name: tuple(_levels(there.grid, name, grown.axes.get(name, ()))) for name in FIELDS if name in names}
     base = replace(grown.base, **{name: values[0] for name, values in levels.items()})
+    zips, exclude = (tuple(there.grid.get(key, ())) for key in ("zip", "exclude"))
     before = replace(grown, base=base, axes=levels, only=tuple(there.grid.get("only", ())), stopped=there.stopped)
+    before = replace(before, design=there.grid.get("design", FULL), zips=zips, exclude=exclude)
     # By its settings, not by its label: with one more axis the same cell has a longer one.
     has = {c.settings: there.stopped.get(c.label, there.grid.get("train_seeds", ())) for c in before.cells()}
     out = {}

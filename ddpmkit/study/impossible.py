@@ -20,6 +20,14 @@ class Impossible(Exception):  # noqa: N818 - a property of a cell, not a defect
         self.hint = hint
 
 
+def of_the_cell(err: DdpmkitError) -> bool:
+    """Whether an error is what one cell asks for, so that the others run; a component that raised is broken.
+
+    What :func:`ddpmkit.plugin.blame.blame` makes of an exception has that as its cause, and what is refused has none.
+    """
+    return err.__cause__ is None
+
+
 def refuse_pairs(s: Settings, sigma: Any, weighting: Any) -> None:
     """Refuse sigmas and weightings that do not go together.
 

@@ -10,16 +10,17 @@ from ddpmkit.errors import DdpmkitError, UnknownComponentError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Study, make_study
 from ddpmkit.study.store import Store
+from ddpmkit.study.values import LARGEST
 
 
-def known_study(options: Mapping[str, Any], registry: Registry, store: Store) -> Study:
+def known_study(options: Mapping[str, Any], registry: Registry, store: Store, *, most: int | None = LARGEST) -> Study:
     """Make a study of options; of a component that is not here, say which plugin brought it to an earlier study.
 
     Raises:
         DdpmkitError: as of ``make_study``.
     """
     try:
-        return make_study(options, registry)
+        return make_study(options, registry, most=most)
     except UnknownComponentError as err:
         record = next(_records(store, err.kind, err.name), None)
         if record is None or (place := _place(record)) is None:

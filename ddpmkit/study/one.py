@@ -33,7 +33,7 @@ def run_one(
     *,
     device: str | None = None,
 ) -> str:
-    """Run a stage unless its output is there; return its state: done, failed, diverged or interrupted.
+    """Run a stage unless its output is there; return its state: done, failed, diverged, interrupted or timed out.
 
     Args:
         job: What it is a part of.
@@ -57,6 +57,7 @@ def run_one(
         checkpoint_every=job.checkpoint_every,
         run=job.run,
         steal=job.steal,
+        timeout=job.timeout,
     )
     return execute(read_stage(task.record), Store(Path(job.out)), registry, options, emit, should_stop)
 

@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ddpmkit.distances.copies import shown_mirrored
-from ddpmkit.distances.feasible import why_not
 from ddpmkit.distances.images import sliver
 from ddpmkit.distances.reference import distance_label
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import changes, contract
-from ddpmkit.plugin.interfaces import Images, Metric
+from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell, Study, scored
+from ddpmkit.study.design import ONE
 from ddpmkit.study.identity import identified
-from ddpmkit.study.impossible import Impossible, refuse_sparse
+from ddpmkit.study.impossible import Impossible, of_the_cell, refuse_sparse
 from ddpmkit.study.kept import Data, find_data
 from ddpmkit.study.kind import Per
 from ddpmkit.study.metrics import of_images
-from ddpmkit.study.planning import ChosenFeatures, Context, Parts, Place, Wanted
+from ddpmkit.study.planning import ChosenFeatures, Context, Parts, Place, Wanted, network_of
 from ddpmkit.study.records import metric_keys
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import STAGE_KINDS
@@ -31,8 +30,12 @@ from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.stages.score import Score
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
+from ddpmkit.study.takeable import takeable
 from ddpmkit.study.warmup import warmup_warning
 from ddpmkit.study.warnings import features_warning, seeds_warning
+
+# Networks that were tried, as network_of() names them, and why they can't be.
+Refused = Mapping[tuple[Any, ...], DdpmkitError]
 
 SIGNAL_LEFT = 0.01  # bits/dim of L_T above which a schedule is warned about
 
@@ -112,14 +115,17 @@ class Plan:
         }
 
 
-def make_plan(study: Study, registry: Registry, store: Store | None = None, *, pixels: bool = True) -> Plan:
+def make_plan(
+    study: Study, registry: Registry, store: Store | None = None, *, pixels: bool = True, refused: Refused | None = None
+) -> Plan:
     """Expand a study into stages, and find out what is impossible before anything runs.
 
     Where ``store`` is given, decoded images are taken from it. Without ``pixels`` none is read of data that are
     kept there or have an outline; what only pixels tell, as that all held-out images are copies, stays unsaid.
+    ``refused`` says of cells that were tried why they can't be. A cell that can't be is left out, with the reason.
 
     Raises:
-        DdpmkitError: when a component can't be built, does not go with another, or the data can't be read.
+        DdpmkitError: when no cell is possible, a component of a plugin raises, or the data can't be read.
     """
     dataset = registry.build("dataset", study.base.dataset)
     data = find_data(store, registry, dataset, again=True, outlined=not pixels)
@@ -127,8 +133,9 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None, *, p
     cells = study.cells()
     if any(cell.settings.conditional for cell in cells):
         refuse_sparse(study.base.dataset, images.labels)
-    study, left_out = _feasible(study, cells, data, registry, pixels=pixels)
-    plan = Plan(study, data, notes=[*images.notes, *left_out])
+    study, left_out = takeable(study, cells, data, registry, pixels=pixels)
+    blind = ["one at a time: whether the effect of one choice depends on another can't be seen"]
+    plan = Plan(study, data, notes=[*images.notes, *left_out, *(blind if study.design == ONE else [])])
     scale = sliver(data.least, data.most, 0, images.levels - 1)
     if scale:
         plan.warn(f"data set '{study.base.dataset}': {scale}; has it fewer levels, or another range?")
@@ -149,13 +156,22 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None, *, p
         second_moment=data.second_moment,
         changed_by=changed or None,
     )
-    hints = []
+    refusals: list[DdpmkitError] = []
     for cell in cells:
         try:
+            if refused and (why := refused.get(network_of(cell.settings))):
+                raise why
             parts = Parts.build(cell.settings, context)
         except Impossible as impossible:
             plan.excluded.append((cell.label, str(impossible)))
-            hints.append(impossible.hint)
+            said = f"no cell is possible; {cell.label}: {impossible}"
+            refusals.append(DdpmkitError(said, impossible.hint))
+            continue
+        except DdpmkitError as err:
+            if not of_the_cell(err):
+                raise
+            plan.excluded.append((cell.label, err.message))
+            refusals.append(err)
             continue
         plan.cells.append(cell)
         _warn(plan, cell, parts)
@@ -167,8 +183,7 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None, *, p
                 plan.add(at)
                 plan.results.append(_result(at))
     if not plan.cells:
-        label, reason = plan.excluded[0]
-        raise DdpmkitError(f"no cell is possible; {label}: {reason}", hints[0])
+        raise refusals[0]
     return plan
 
 
@@ -253,40 +268,3 @@ def _result(at: Place) -> Result:
         nll=bounds.get("test"),
         nll_train=bounds.get("train"),
     )
-
-
-def _feasible(
-    study: Study, cells: Sequence[Cell], data: Data, registry: Registry, *, pixels: bool
-) -> tuple[Study, list[str]]:
-    """Return the study with the metrics that can be taken in every cell, and notes on those left out.
-
-    Raises:
-        DdpmkitError: when one can't that was asked for by name, or none is left.
-    """
-    images = data.images
-    sizes = {(c.settings.samples, c.settings.reference_split, c.settings.flip) for c in cells}
-    reasons: dict[str, str] = {}
-    for text in of_images(study.metrics):
-        metric = registry.build("metric", text)
-        for count, split, flip in sorted(sizes):
-            n_reference = len(images.test if split == "test" else images.train)
-
-            def ask(metric: Metric = metric, count: int = count, n: int = n_reference, flip: bool = flip) -> str | None:
-                if not pixels:
-                    return why_not(metric, count, n)
-                train = shown_mirrored(images.train) if flip else images.train
-                return why_not(metric, count, n, train=train, heldout=images.test)
-
-            # A plugin's answer may change with what it reads; a built-in one's is that of its version.
-            question = ["why not", registry.identity(metric), count, n_reference, *(["flip"] if flip else [])]
-            find = data.remembered if pixels else data.recalled
-            reason = find(question, ask) if registry.is_builtin(metric) else ask()
-            if reason:
-                reasons.setdefault(text, reason)
-    kept = tuple(m for m in study.metrics if m not in reasons)
-    if reasons and (not study.by_default or not kept):
-        metric, reason = next(iter(reasons.items()))
-        raise DdpmkitError(
-            f"{metric} can't be taken: {reason}", f"leave it out, as in --metrics {','.join(kept) or 'nll'}"
-        )
-    return replace(study, metrics=kept), [f"{metric}: left out, {reason}" for metric, reason in reasons.items()]

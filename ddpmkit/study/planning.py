@@ -233,6 +233,11 @@ def _heedless(backbone: Any, c: Context, classes: int, *, learned: bool) -> str 
     return c.heedless[backbone, learned]
 
 
+def network_of(s: Settings) -> tuple[Any, ...]:
+    """Return what of a cell shapes its network: cells that agree in it have one that is built alike."""
+    return s.backbone, s.sigma, s.dropout, s.conditional
+
+
 def classes(s: Settings, images: Images) -> int | None:
     """Return how many classes a cell's network is told, 0 where the data have none; None where it is told none."""
     if not s.conditional:

@@ -9,29 +9,28 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin import changes, contract
+from ddpmkit.plugin import changes, spec
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.asked import asked_for
 from ddpmkit.study.config import Study
+from ddpmkit.study.excluded import excluded_lines
 from ddpmkit.study.grids import There, added
 from ddpmkit.study.kept import keep
-from ddpmkit.study.metrics import of_images
 from ddpmkit.study.missing import known_study
 from ddpmkit.study.orderings_planned import with_columns, with_known
-from ddpmkit.study.plan import Plan, make_plan
-from ddpmkit.study.planning import build_without_memory, classes
+from ddpmkit.study.plan import Plan, Refused, make_plan
 from ddpmkit.study.settings import Compile
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
 from ddpmkit.study.study_name import grown, moved_since
-
-FEW = 12  # lines about what was excluded
+from ddpmkit.study.tried import keeps_its_own, try_parts
+from ddpmkit.study.values import LARGEST
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,12 @@ class RunOptions:
         steal: whether stages that stand claimed when the run begins are taken from processes that may be alive, as of a
             machine that is lost; not from those that are seen to live.
         compile: whether networks are compiled: ``auto`` where that pays, ``on`` or ``off``; it moves last bits, no id.
+        yes: whether a study may ask for more results than :data:`ddpmkit.study.values.LARGEST`.
+        per_device: workers a device, where ``jobs`` says no number.
+        timeout: seconds that one attempt at a stage may take.
+        retries: how often a stage that failed is tried again.
+        canary: whether the first cell runs before all others, and these only if it ends well.
+        stop_after: how many stages may fail in the same way before the run stops.
     """
 
     jobs: int | None = None
@@ -54,6 +59,12 @@ class RunOptions:
     checkpoint_every: int = 500
     steal: bool = False
     compile: str = "auto"
+    yes: bool = field(default=False, kw_only=True)
+    per_device: int | None = field(default=None, kw_only=True)
+    timeout: float | None = field(default=None, kw_only=True)
+    retries: int = field(default=0, kw_only=True)
+    canary: bool = field(default=False, kw_only=True)
+    stop_after: int | None = field(default=None, kw_only=True)
 
     def devices(self) -> tuple[str, ...]:
         """Return the devices to spread workers over.
@@ -66,6 +77,8 @@ class RunOptions:
     def workers(self) -> int:
         """Return the number of workers."""
         devices = self.devices()
+        if self.per_device is not None:
+            return self.jobs or len(devices) * self.per_device
         return self.jobs or (cores() if devices == ("cpu",) else len(devices))
 
     def check(self, registry: Registry) -> None:
@@ -74,9 +87,14 @@ class RunOptions:
         Raises:
             DdpmkitError: for a number below 1, an unknown executor or choice, or a device that is not here.
         """
-        for flag, value in (("--jobs", self.jobs), ("--checkpoint-every", self.checkpoint_every)):
+        counts = ("jobs", "per_device", "checkpoint_every", "stop_after")
+        for flag, value in ((f"--{name.replace('_', '-')}", getattr(self, name)) for name in counts):
             if value is not None and value < 1:
                 raise DdpmkitError(f"{flag} must be at least 1, got {value}", "ddpmkit ablate --help")
+        if self.jobs is not None and self.per_device is not None:
+            raise DdpmkitError("--jobs and --per-device both say how many workers", "keep one of the two")
+        if self.retries < 0 or (self.timeout is not None and not self.timeout > 0):
+            raise DdpmkitError("--retries can't be below 0, nor --timeout 0 or below", "ddpmkit ablate --help")
         if self.compile not in (choices := get_args(Compile)):
             raise DdpmkitError(f"--compile can't be '{self.compile}'", f"one of {', '.join(choices)}")
         registry.build("executor", self.executor)
@@ -133,12 +151,16 @@ def prepare(
     run_options.check(registry)
     store = Store(files.home(out))
     given, there, place = asked_for(options, store)
-    study = known_study(given, registry, store)
+    study = known_study(given, registry, store, most=None if run_options.yes else LARGEST)
     if study.name != place:
         there = There.read(store, study.name)
     if starting and there and set(study.train_seeds) <= set(there.grid.get("train_seeds", ())):
         study = replace(study, unsaid=(*study.unsaid, "train_seeds"))
-    return planned(study, there, store=store, registry=registry, run_options=run_options, probe=probe)
+    ready = planned(study, there, store=store, registry=registry, run_options=run_options, probe=probe)
+    first = {axis: spec.encode(values[0]) for axis, values in ready.study.axes.items() if len(values) > 1}
+    if "baseline" in given and any(text != spec.encode(getattr(study.base, axis)) for axis, text in first.items()):
+        print(f"note: the baseline stays what it was: {', '.join(map('='.join, first.items()))}", file=sys.stderr)
+    return ready
 
 
 def prepare_study(
@@ -168,17 +190,19 @@ def planned(
     Raises:
         DdpmkitError: when it would drop or change some of that, or can't be planned.
     """
-    for field in ("precision", "eval_precision"):
-        if {getattr(study.base, field), *study.axes.get(field, ())} != {"fp32"}:
-            study = _resolve_precision(study, field, run_options.device)
+    for name in ("precision", "eval_precision"):
+        if {getattr(study.base, name), *study.axes.get(name, ())} != {"fp32"}:
+            study = _resolve_precision(study, name, run_options.device)
     store.check_format()
     study = with_columns(study, registry)
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
         plan = _grown_plan(study, there, registry, store, pixels=probe)
-        plan.study = study = with_known(plan, store)  # without metrics that nobody asked for, where data forbid them
         todo = _todo(plan, store, content=probe)
-        if probe and (any(s.kind in ("train", "ref") for s in todo) or _keeps_its_own(plan, registry)):
-            _try_parts(plan, registry)
+        if probe and (any(s.kind in ("train", "ref") for s in todo) or keeps_its_own(plan, registry)):
+            while refused := try_parts(plan, registry):  # what is left is tried again, for what is to be said of it
+                plan = _grown_plan(study, there, registry, store, pixels=probe, refused=refused)
+            todo = _todo(plan, store, content=probe)
+        plan.study = study = with_known(plan, store)  # without metrics that nobody asked for, where data forbid them
     plan.data = keep(plan.data)  # of a plan that holds: what is refused leaves nothing behind
     for text in [*excluded_lines(plan), *(f"warning: {text}" for text in plan.warnings)]:
         print(text, file=sys.stderr)
@@ -189,30 +213,23 @@ def planned(
     return Prepared(study, plan, store, registry, todo, run_options, there, adds, probed=probe)
 
 
-def _grown_plan(study: Study, there: There | None, registry: Registry, store: Store, *, pixels: bool) -> Plan:
+def _grown_plan(
+    study: Study,
+    there: There | None,
+    registry: Registry,
+    store: Store,
+    *,
+    pixels: bool,
+    refused: Refused | None = None,
+) -> Plan:
     """Plan a study with all that is there under its name."""
-    plan = make_plan(grown(study, there, store), registry, store, pixels=pixels)
+    plan = make_plan(grown(study, there, store), registry, store, pixels=pixels, refused=refused)
     metrics = tuple(there.grid["metrics"]) if there else plan.study.metrics
     if not study.by_default or {*metrics} == {*plan.study.metrics}:
         return plan
     # Nobody asked for metrics, so they are those that are there, each of which must be taken in every cell.
     asked = replace(study, metrics=metrics, unsaid=tuple(key for key in study.unsaid if key != "metrics"))
-    return make_plan(grown(asked, there, store), registry, store, pixels=pixels)
-
-
-def excluded_lines(plan: Plan) -> list[str]:
-    """Say which cells are impossible and why: each of a few, of many the number and the first for each reason."""
-    if len(plan.excluded) <= FEW:
-        return [f"excluded: {label}: {reason}" for label, reason in plan.excluded]
-    by_reason: dict[str, list[str]] = {}
-    for label, reason in plan.excluded:
-        by_reason.setdefault(reason, []).append(label)
-    said = [
-        f"excluded: {labels[0]}" + (f" and {len(labels) - 1} more cells" if len(labels) > 1 else "") + f": {reason}"
-        for reason, labels in by_reason.items()
-    ]
-    left = sum(len(labels) for labels in list(by_reason.values())[FEW:])
-    return [*said[:FEW], f"excluded: {left} more cells, for other reasons"] if left else said
+    return make_plan(grown(asked, there, store), registry, store, pixels=pixels, refused=refused)
 
 
 def _todo(plan: Plan, store: Store, *, content: bool) -> tuple[Stage[Any], ...]:
@@ -225,41 +242,11 @@ def _todo(plan: Plan, store: Store, *, content: bool) -> tuple[Stage[Any], ...]:
     return tuple(s for i, s in plan.stages.items() if i in waiting)
 
 
-def _try_parts(plan: Plan, registry: Registry) -> None:
-    """Build every backbone on no device and load every extractor: what can't work is said before anything runs."""
-    images = plan.images
-    asked = dict.fromkeys(
-        (s.backbone, registry.build("sigma", s.sigma).learned, s.dropout, classes(s, images))
-        for s in (c.settings for c in plan.cells)
-    )
-    for text, learned, dropout, of_labels in asked:
-        backbone = registry.build("backbone", text)
-        layers = contract.dropout_layers(build_without_memory(backbone, images, learned=learned, classes=of_labels))
-        rates = sorted({rate for layer, attribute in layers if (rate := getattr(layer, attribute)) > 0})
-        if dropout and not layers:
-            raise DdpmkitError(
-                f"backbone '{backbone.name}' has no dropout layer that --dropout {dropout:g} could set",
-                "leave out --dropout, or give the network an nn.Dropout",
-            )
-        if dropout is None and rates:
-            told = ", ".join(f"{rate:g}" for rate in rates)
-            plan.warn(f"backbone '{backbone.name}' keeps its own dropout of {told}; --dropout sets all layers")
-    if of_images(plan.study.metrics):
-        for text in plan.study.features:
-            contract.extractor(registry.build("features", text), images)
-
-
-def _keeps_its_own(plan: Plan, registry: Registry) -> bool:
-    """Whether a plugin's network may drop out by rates of its own, which a report is to say, run or not."""
-    left = dict.fromkeys(c.settings.backbone for c in plan.cells if c.settings.dropout is None)
-    return not all(registry.is_builtin(registry.build("backbone", text)) for text in left)
-
-
 def _resolve_precision(study: Study, field: str, device: str) -> Study:
     """Replace ``auto`` by what the device offers, and refuse what it does not."""
     from ddpmkit import device as devices
 
-    where = devices.resolve(device)
+    where = devices.resolve(device.partition(",")[0])
     axes, learns = dict(study.axes), field == "precision"
     if field in axes:
         axes[field] = tuple(dict.fromkeys(devices.precision(v, where, learns=learns) for v in axes[field]))
@@ -268,7 +255,9 @@ def _resolve_precision(study: Study, field: str, device: str) -> Study:
 
 
 def device_names(name: str) -> tuple[str, ...]:
-    """Return the devices to spread workers over; ``auto`` and ``cuda`` mean every GPU."""
+    """Return the devices to spread workers over; ``auto`` and ``cuda`` mean every GPU, ``cuda:0,cuda:1`` these two."""
+    if "," in name:
+        return tuple(dict.fromkeys(device for part in name.split(",") for device in device_names(part.strip())))
     if name == "cpu" or (name == "auto" and sys.platform == "linux" and not Path("/dev/nvidiactl").exists()):
         return ("cpu",)  # known without importing torch
     import torch

@@ -107,7 +107,11 @@ class RefRecord(Record):
 
 @dataclass(frozen=True)
 class TrainRecord(Record):
-    """A training's last numbers, the size of its network, and its schedule at some steps."""
+    """A training's last numbers, the size of its network, and its schedule at some steps.
+
+    Attributes:
+        micro_batch: images the network saw at once at last, where memory ran out for as many as were asked; else None.
+    """
 
     kind = "train"
     parameters: int
@@ -116,6 +120,11 @@ class TrainRecord(Record):
     loss: float | None
     eps_mse: float | None
     steps: int
+    micro_batch: int | None = None
+
+    def json(self) -> dict[str, Any]:
+        """The record as JSON values; what is seldom is left out where it is not."""
+        return {k: v for k, v in asdict(self).items() if k != "micro_batch" or v is not None}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ddpmkit import files
 from ddpmkit.errors import Exit
 from ddpmkit.plugin.execution import Event, Job
+from ddpmkit.study.alike import Alike
+from ddpmkit.study.canary import canary, sick
 from ddpmkit.study.claim import free
 from ddpmkit.study.dispatch import dispatch
 from ddpmkit.study.ending import blamed, not_run, settle, stop_flag, told
@@ -89,10 +91,19 @@ def _run(prepared: Prepared, name: str, on_event: Callable[[Event], None]) -> Ou
             settle(store, plan.stages[event["stage"]], event, name)
         elif event["event"] == "requeued":
             stage = plan.stages[event["stage"]]
+            if "state" in event:
+                settle(store, stage, event, name)
             free(store.folder(stage.kind, stage.id), name)
         on_event(event)
+        if event["event"] == "end" and event["state"] == "failed" and (said := alike.take(event["stage"])):
+            on_event({"event": "log", "text": said})
 
+    alike = Alike(plan, store, prepared.run_options.stop_after)
     with stop_flag() as stop:
+
+        def stops() -> bool:
+            return stop.is_set() or alike.full
+
         if todo:
             run_options, devices = prepared.run_options, prepared.run_options.devices()
             registry = prepared.registry
@@ -110,11 +121,19 @@ def _run(prepared: Prepared, name: str, on_event: Callable[[Event], None]) -> Ou
                 run=name,
                 steal=steal,
                 compile=run_options.compile,
+                timeout=run_options.timeout,
                 registry=registry,
             )
+            first = canary(plan, todo) if run_options.canary else ()
+            rest = [s for s in todo if s not in first]
             with blamed(run_options.executor, registry, stop.is_set):
-                dispatch(executor, job, todo, count, stop.is_set)
-            if not stop.is_set() and (missed := not_run(plan, todo, before, store)):
+                dead = ""
+                for stages in filter(None, (first, rest)):
+                    dispatch(executor, job, stages, count, stops, retries=run_options.retries)
+                    if stages is first and not stops() and (dead := sick(first, store)):
+                        count({"event": "log", "text": dead})
+                        break
+            if not dead and not stops() and (missed := not_run(plan, todo, before, store)):
                 left = f"{told(run_options.executor, prepared.registry)} returned and left {len(missed)} stages"
                 count({"event": "log", "text": f"warning: {left} that could run, such as {missed[0].label}"})
     states = Counter(

@@ -103,6 +103,13 @@ PLURALS = {
     "guidances": "guidance",
 }
 
+
+def field_named(key: str) -> str:
+    """Return the field of a setting that was named by its flag, its plural or its own name."""
+    plain = key.replace("-", "_")
+    return PLURALS.get(plain, plain)
+
+
 # Settings without a flag of their own: --axis NAME=VALUE sets them.
 AXIS_ONLY = (
     "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "flip", "label_dropout", "eval_precision", "micro_batch",
@@ -113,7 +120,14 @@ NLL = "nll"  # asked for among the metrics, and a likelihood
 DEFAULT_METRICS = ("fd", "copy", NLL)
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"train_steps": 400, "samples": 200, "sampling_steps": 25, "nll_evals": 2048},
-}
+    "small": {"samples": 500, "sampling_steps": 50, "nll_evals": 4096},
+    # Ho et al. 2020, appendix B, on CIFAR-10; its dropout and flips are of that data set, and are said by who has it.
+    "paper": {
+        "train_steps": 800_000, "batch_size": 128, "micro_batch": 128, "learning_rate": 2e-4, "lr_decay": "constant",
+        "warmup": 5000, "ema": 0.9999, "sampling_steps": 1000, "samples": 50_000, "reference_split": "train",
+        "nll_full": True,
+    },
+}  # fmt: skip
 
 
 Compile = Literal["auto", "on", "off"]  # whether networks are compiled; no setting, for it names no stage
@@ -129,4 +143,5 @@ class StageOptions:
     checkpoint_seconds: float = 60.0
     log_every: int = 50
     run: str = ""  # what the process works for; see study/claim.py
+    timeout: float | None = None  # seconds that one attempt may take
     steal: tuple[str, ...] = ()  # marks of claims that are taken over though their processes may be alive

@@ -23,7 +23,7 @@ def read_status(folder: Path) -> dict[str, Any]:
         folder_of_stage = store.folder(stage["kind"], stage["id"])
         if state == "running" and (claim := holder(folder_of_stage)) is not None:
             running.append({"label": stage["label"], "where": told(folder_of_stage, claim)})
-        if state in ("failed", "diverged"):
+        if state in ("failed", "diverged", "timed out"):
             problems.append({"label": stage["label"], "state": state, "error": record.get("error", "")})
     return {
         "study": plan["study"],

@@ -9,6 +9,7 @@ from typing import Any
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.study.config import Study, stated_grid
+from ddpmkit.study.design import SHAPE
 from ddpmkit.study.grids import IN_TRAINING, LISTS, SEEDS, There, flat, in_ranges, lacking, short, union
 from ddpmkit.study.plan import Plan
 from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
@@ -128,7 +129,7 @@ def _changed_parts(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 def _flag(key: str) -> str:
     """What stands before a value on the command line."""
-    if key == "only" or key not in (*LISTS, *FIELDS):
+    if key == "only" or key not in (*LISTS, *SHAPE, *FIELDS):
         return f"{key} "
     if key in AXIS_ONLY:
         return f"--axis {key}="

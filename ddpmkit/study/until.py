@@ -22,9 +22,10 @@ from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.config import Study
 from ddpmkit.study.enter import enter
 from ddpmkit.study.estimate import estimate
+from ddpmkit.study.excluded import excluded_lines
 from ddpmkit.study.grids import There, added, lacking, union
 from ddpmkit.study.look import Look
-from ddpmkit.study.prepare import Prepared, excluded_lines, planned
+from ddpmkit.study.prepare import Prepared, planned
 from ddpmkit.study.runner import Outcome
 from ddpmkit.study.study_name import grown
 from ddpmkit.text import clock
@@ -126,15 +127,15 @@ def _seconds(prepared: Prepared) -> float:
     return estimate(prepared).seconds or 0.0
 
 
-def seconds(text: str) -> float:
-    """Read a budget of time: ``90s``, ``45m``, ``2h``, ``1.5d``.
+def seconds(text: str, flag: str = "--budget") -> float:
+    """Read a time: ``90s``, ``45m``, ``2h``, ``1.5d``.
 
     Raises:
         DdpmkitError: when it is none.
     """
     read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
     if read is None or not float(read[1]):
-        raise DdpmkitError(f"--budget: '{text}' is no time", "as in --budget 2h, 45m or 90s")
+        raise DdpmkitError(f"{flag}: '{text}' is no time", f"as in {flag} 2h, 45m or 90s")
     return float(read[1]) * UNITS[read[2]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.settings import COMPONENTS, FIELDS, Settings
 
 LARGEST = 10_000  # results a study may ask for
 
@@ -26,6 +28,24 @@ def canonical(kind: str, text: str, registry: Registry) -> str:
     stated = spec.format(registry.build(kind, text), called=registry.called)
     qualifier = spec.parse(text)[0].rpartition("/")[0]
     return f"{qualifier}/{stated}" if qualifier not in ("", BUILTIN) else stated
+
+
+def read_setting(field: str, text: str, registry: Registry) -> Any:
+    """Read one value of a setting; a component's spec in its one form.
+
+    Raises:
+        DdpmkitError: when it is none.
+    """
+    if field in COMPONENTS:
+        return canonical(field, text, registry)
+    try:
+        read = spec.decode(FIELDS[field].type, text)
+        replace(Settings(), **{field: read})
+    except ValueError as err:
+        said = str(err)
+        message = said if said.startswith("settings:") else spec.must_be("settings", FIELDS[field], text)
+        raise DdpmkitError(message, "ddpmkit ablate --help") from None
+    return read
 
 
 def read_toml(path: Path) -> dict[str, Any]:

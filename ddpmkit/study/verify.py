@@ -66,7 +66,8 @@ class Choice:
     Attributes:
         stages: stages that were drawn, and whether each ran on what is here.
         candidates: how many there were to draw from.
-        elsewhere: finished stages whose numbers other hardware or libraries can't give back: samples, draws, fits.
+        elsewhere: finished stages whose numbers other hardware or libraries can't give back: samples, draws, fits, and
+            trainings for which memory ran out.
         unfinished: stages that are not done, or damaged.
     """
 
@@ -111,7 +112,8 @@ def choose(study: str | None, store: Store, count: int, *, seed: int, fingerprin
             unfinished += 1
             continue
         here = _is_here(store.status(kind, id).get("fingerprint"), fingerprint)
-        if here or kind in (*FROM_STORED, TrainRecord.kind):
+        cut = kind == TrainRecord.kind and (trained := store.record(TrainRecord, id)) and trained.micro_batch
+        if not cut and (here or kind in (*FROM_STORED, TrainRecord.kind)):
             can.append((read_stage(record), here))
         else:
             elsewhere += 1

@@ -149,6 +149,7 @@ def train(
     averages = {repr(rate): ema.average_of(net) for rate in config.emas}
     sums = torch.zeros(3, device=device)  # weighted loss, eps-MSE, gradient norm, since the last report
     losses = torch.zeros(config.batch_size, device=device)
+    healthy = torch.zeros((), dtype=torch.int64, device=device)  # steps since the last report before one is not finite
     state = State(net, averages, optimizer, choice, sums)
     start = state.restore(hooks.folder)
     hooks.on_resume(start)
@@ -185,6 +186,7 @@ def train(
         """Clip, step, average."""
         sums[2] += nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip)
         optimizer.step()
+        healthy.add_(torch.isfinite(sums[::2]).all())  # what is not finite stays so in a sum
         for average, decay in zip(averages.values(), inputs.decays, strict=True):
             ema.update(average, net, decay)
         choice.learn(b.t, losses)
@@ -204,6 +206,7 @@ def train(
         replays = recorded(recording, parts, take, state, start, (config.batch_size, config.micro_batch))
         hooks.on_steps(("one by one" if replays is None else recording.kind) + recording.caveat)
         parts = replays or parts
+    healthy.fill_(start % hooks.log_every)  # after the steps that only warm up
     for step in range(start, config.steps):
         if hooks.should_stop():
             state.save(hooks.folder, step)
@@ -211,7 +214,7 @@ def train(
         take(step, parts)
         done = step + 1
         if done % hooks.log_every == 0 or done == config.steps:
-            _report(hooks, done, sums, (done - 1) % hooks.log_every + 1)  # the loop's one host sync
+            _report(hooks, done, sums, healthy, (done - 1) % hooks.log_every + 1)  # the loop's one host sync
         late = time.monotonic() - saved > hooks.checkpoint_seconds
         if hooks.folder is not None and (done % hooks.checkpoint_every == 0 or done == config.steps or late):
             state.save(hooks.folder, done)
@@ -237,11 +240,13 @@ def set_dropout(net: nn.Module, rate: float | None) -> None:
         setattr(layer, attribute, rate)
 
 
-def _report(hooks: Hooks, step: int, sums: Tensor, count: int) -> None:
+def _report(hooks: Hooks, step: int, sums: Tensor, healthy: Tensor, count: int) -> None:
     weighted, eps_mse, norm = (sums / count).tolist()
     sums.zero_()
     if not (math.isfinite(weighted) and math.isfinite(norm)):
-        raise Diverged(f"the loss is {weighted} and the gradient's norm {norm} at step {step}")
+        first = step - count + int(healthy) + 1
+        raise Diverged(f"the loss is {weighted} and the gradient's norm {norm} at step {first}")
+    healthy.zero_()
     hooks.on_progress(Progress(step, weighted, eps_mse, norm))
 
 

@@ -11,7 +11,6 @@ import pytest
 import ddpmkit
 from ddpmkit import files
 from ddpmkit.cli import main
-from ddpmkit.cli.manage import size
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.write import write_report
 from ddpmkit.study.catalogue import list_studies, remove_study, rename_study, restore_study
@@ -19,6 +18,7 @@ from ddpmkit.study.garbage import collect, find_garbage
 from ddpmkit.study.presence import RUNS, at_work, runs_of
 from ddpmkit.study.store import Store
 from ddpmkit.study.trash import TRASH, size_of
+from ddpmkit.text import size
 
 
 @pytest.fixture(autouse=True)

@@ -418,6 +418,15 @@ def test_a_loss_that_is_not_finite_is_a_divergence_and_never_a_checkpoint(
         assert found.step <= Poisoned.after
 
 
+@pytest.mark.parametrize("log_every", [1, 2, 4, 9])
+def test_a_divergence_names_the_first_step_that_is_not_finite(log_every):
+    c = config()
+    with pytest.raises(Diverged) as caught:
+        train(fresh(Poisoned), DATA, objective(c), c, CPU, Hooks(log_every=log_every))
+    calls = -(-c.batch_size // c.micro_batch)
+    assert str(caught.value).endswith(f" at step {Poisoned.after // calls + 1}")
+
+
 def test_a_stop_after_the_poison_does_not_save_it(tmp_path):
     c, looks = config(), iter(range(100))
     with pytest.raises(Diverged):

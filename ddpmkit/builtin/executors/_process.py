@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 POLL = 0.1  # seconds between two looks at whether the process is there
 LINGER = 5.0  # seconds for what should end at once: a worker that is idle, hung up, or was killed
 ROUNDS = 64  # chunks read of what is left in a pipe, since a child that lives on may fill it for ever
+BAD = ("failed", "diverged", "timed out")  # ends of which the last lines are shown
 SPOKEN = ("ready", "log", "attempt", "progress", "end")  # events that a worker has
 
 
@@ -41,6 +42,8 @@ class Process:
         task: the stage that it is at work on.
         ready: whether it has started, and may have something to save.
         begun: whether it has begun with the stage, and does not wait for another process that has it.
+        begun_at: when it did, on the monotonic clock.
+        late: whether the parent killed it because the stage took too long.
         since: when it was started, on the monotonic clock.
         killed: whether the parent killed it.
     """
@@ -56,8 +59,8 @@ class Process:
         """
         self.number, self._job, self._leash, self._tell = number, job, leash, tell
         self.task: Task | None = None
-        self.ready = self.begun = self.killed = False
-        self.since = time.monotonic()
+        self.ready = self.begun = self.killed = self.late = False
+        self.since = self.begun_at = time.monotonic()
         self.last_lines: list[str] = []
         self._log: Log | None = None
         self._reader, self._unsent, self._sending = Reader(), bytearray(), threading.Lock()
@@ -188,13 +191,13 @@ class Process:
         if event["event"] == "ready":
             self.ready = True
         elif event["event"] == "attempt" and self._log is not None:
-            self.begun = True
+            self.begun, self.begun_at = True, time.monotonic()
             self._log.begin()
         elif event["event"] == "end":
             for _ in range(ROUNDS):  # what it printed before it said so is in the pipe by now
                 if not self._read_output(more=True):
                     break
-            self._finish_log(failed=event["state"] in ("failed", "diverged"))
+            self._finish_log(failed=event["state"] in BAD)
         self._tell(self, event)
 
     def _read_output(self, *, more: bool = False) -> bool:

@@ -26,7 +26,8 @@ class Local(Executor):
     Two one-thread workers beat one two-thread worker, and the bits do not depend on the number of cores. A worker that
     dies costs its stage, not the study; a new one takes its place. What a stage prints is in ``log.txt`` in its folder,
     at most a megabyte of it; of one that fails the last lines are shown. When the study is stopped, what runs gets
-    ``grace`` seconds to write its checkpoint and is then killed, with all that it started.
+    ``grace`` seconds to write its checkpoint and is then killed, with all that it started; so does what is over its
+    time.
     """
 
     name = "local"
@@ -70,6 +71,7 @@ class _Workers(Pool):
             self._kill_late_ones(time.monotonic() - self.deadline)
             if not self._busy():
                 return
+        self._kill_what_is_over_its_time()
         try:
             worker, event = self.news.get(timeout=seconds)
         except queue.Empty:
@@ -129,6 +131,14 @@ class _Workers(Pool):
             if late > LINGER:
                 self._end(worker, "interrupted", "it could not be killed; a driver may hold it")
 
+    def _kill_what_is_over_its_time(self) -> None:
+        """Kill what has not ended by itself, ``grace`` seconds after its time was up."""
+        limit = self.job.timeout
+        for worker in self._busy() if limit is not None and self.deadline is None else ():
+            if worker.begun and not worker.late and time.monotonic() - worker.begun_at > (limit or 0.0) + self.grace:
+                worker.late = True
+                worker.kill()
+
     def _look_for_slow_ones(self) -> None:
         for worker in self._busy():
             if not worker.ready and worker not in self.slow and time.monotonic() - worker.since > SLOW:
@@ -146,6 +156,10 @@ class _Workers(Pool):
             if self.deadline is not None and (worker.killed or not worker.begun):
                 late = f"it had not ended {self.grace:g} s after the stop" if worker.ready else "it had not begun"
                 self._end(worker, "interrupted", f"it was killed: {late}")
+            elif worker.late:
+                error = f"it took longer than {self.job.timeout:g} s, did not stop, and was killed"
+                self._say(f"warning: {task.label}: timed out: {error}")
+                self._end(worker, "timed out", error)
             elif worker.ready and not worker.begun and self._again(worker, task):
                 return  # it was on its way out when it was given the stage
             else:
@@ -175,7 +189,9 @@ class _Workers(Pool):
         task, worker.task = worker.task, None
         if task is None:
             return
-        if state in ("failed", "diverged") and worker.last_lines:
+        from ddpmkit.builtin.executors._process import BAD
+
+        if state in BAD and worker.last_lines:
             self._say(f"the last lines it printed, of {worker.log_path(task)}:")
             for line in worker.last_lines:
                 self._say(f"  | {line}")

@@ -10,7 +10,7 @@ from ddpmkit.plugin.contract.answers import refuse, shown
 if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Executor
 
-STATES = ("done", "failed", "diverged", "interrupted")
+STATES = ("done", "failed", "diverged", "interrupted", "timed out")
 ABOUT_A_STAGE = ("start", "attempt", "progress", "requeued", "end")
 
 

@@ -13,9 +13,12 @@ from ddpmkit.report.judge.grown import in_seeds
 from ddpmkit.report.judge.some import some
 from ddpmkit.report.read.bounds import bounds
 from ddpmkit.report.read.by_class import classes_in
+from ddpmkit.report.read.fewer import fewer_notes
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BASELINE_METRIC, BITS
 from ddpmkit.statistics import Contrast, Interaction, Interval, sign_flip_floor
+from ddpmkit.study.alike import collapsed
+from ddpmkit.study.excluded import grouped
 from ddpmkit.text.numbers import four_digits, two_digits
 
 FEW_NAMES = 3  # cells under another's name that are listed
@@ -72,10 +75,14 @@ def notes_of(records: Records, metrics: tuple[str, ...], states: dict[str, dict[
     precisions = sorted({c["settings"]["precision"] for c in plan["cells"] if "precision" in c.get("settings", {})})
     if len(precisions) > 1:
         notes.append(f"Cells of different precision are compared: {', '.join(precisions)}.")
+    notes += fewer_notes(done)
     notes += [f"{text}." for text in plan.get("notes", ())]
-    notes += [f"Excluded: {label}: {reason}." for label, reason in plan.get("excluded", ())]
+    excluded = [(str(label), str(reason)) for label, reason in plan.get("excluded", ())]
+    notes += [f"Excluded: {text}." for text in grouped(excluded)]
+    if len(excluded) > 1:
+        notes.append(f"Of {len(plan['cells']) + len(excluded)} cells {len(excluded)} are impossible, and were not run.")
     notes += _missing(states)
-    broken = [f"{label}: {state}: {error}" for label, state, error in records.problems if error]
+    broken = collapsed(records.problems)
     notes += broken[:5] + ([f"... and {len(broken) - 5} more; ddpmkit status"] if len(broken) > 5 else [])
     return notes
 

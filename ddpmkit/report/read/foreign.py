@@ -20,7 +20,7 @@ OF_A_RESULT = ("better", "standard_error", "test_set_error", "status", "unit", "
                "train_seconds", "parameters", "flops", "definition", "fingerprint", "stage", "train_stage")  # fmt: skip
 RESERVED = ("study", "cell", "sample_seed", *NEEDED, *OF_A_RESULT)
 NUMBERS = ("standard_error", "test_set_error", "n", "evaluations", "seconds", "train_seconds", "parameters", "flops")
-STATES = ("done", "failed", "diverged", "interrupted", "pending")
+STATES = ("done", "failed", "diverged", "interrupted", "timed out", "pending")
 
 
 def read_foreign(
@@ -42,7 +42,7 @@ def read_foreign(
         columns: their name -> the name here.
 
     The columns ``train_seed``, ``metric`` and ``value`` must be there, and either ``cell`` or an axis. These may be:
-    ``sample_seed`` (else 0), ``standard_error``, ``status`` (done, failed, diverged, interrupted, pending; else a row
+    ``sample_seed`` (else 0), ``standard_error``, ``status`` (:data:`STATES`; else a row
     with a value is done, one without has failed and one that is not finite has diverged), ``better`` (lower, higher,
     none), ``unit``, ``n``, ``definition`` and ``fingerprint``. Numbers whose ``n`` or ``definition`` differ are not
     compared.

@@ -15,6 +15,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.read.by_class import SHARES, balanced, class_rows, too_few, untold
 from ddpmkit.report.read.columns import AXES, COLUMNS, OF_CLASSES, TEXT
 from ddpmkit.report.read.directions import read
+from ddpmkit.report.read.fewer import marked
 from ddpmkit.report.read.reference import GIVEN_CLASS, Reference
 from ddpmkit.study import growth
 from ddpmkit.study.records import (
@@ -97,12 +98,13 @@ def read_study(folder: Path) -> Records:
     told = any(s.get("conditional") for s in settings.values())
     axes = (*AXES, *(OF_CLASSES if told else ()))
     stages = {s["id"]: s for s in plan["stages"]}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for r in plan["results"]:
         base = {"study": plan["study"], "cell": r["cell"], **{a: settings[r["cell"]][a] for a in axes}}
         base |= {"train_seed": r["train_seed"], "sample_seed": r["sample_seed"], "train_stage": r["train"][:16]}
         trained, status = store.record(TrainRecord, r["train"]), store.status("train", r["train"])
         base |= {"train_seconds": status.get("seconds")}
+        first = len(rows)
         base |= {"parameters": trained and trained.parameters, "flops": trained and trained.flops}
         own = settings[r["cell"]]
         for features, score, ref in r["scores"]:
@@ -111,6 +113,8 @@ def read_study(folder: Path) -> Records:
         for which in ("nll", "nll_train"):
             if r.get(which):
                 rows += [{**base, **row} for row in _nll_rows(store, stages, r, which, name)]
+        if trained and trained.micro_batch:  # such numbers share no column with those of trainings as they were asked
+            rows[first:] = marked(rows[first:], trained.micro_batch)
     prints = [
         (s["kind"], store.status(s["kind"], i).get("fingerprint"))
         for i, s in stages.items()

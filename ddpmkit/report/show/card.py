@@ -90,13 +90,19 @@ def command(grid: Mapping[str, Any], name: str, point: Mapping[str, Any] | None 
     if point is not None:
         values |= {k: [v] for k, v in point.items()}
     parts = ["ddpmkit", "ablate"]
+    shape = {key: grid.get(key, []) for key in ("zip", "exclude", "only")} if point is None else {}
+    zipped = {field for text in shape.get("zip", ()) for field in str(text).partition("=")[0].split("+")}
     ordered = [*axes, *(k for k in values if k not in axes)]
     for key in ordered:
-        if key in values:
+        if key in values and key not in zipped:
             parts += ["--axis", f"{key}={','.join(encode(v) if not isinstance(v, str) else v for v in values[key])}"]
     for key in ("train_seeds", "sample_seeds", "metrics", "features"):
         if grid.get(key):
             parts += [f"--{key.replace('_', '-')}", ",".join(str(v) for v in grid[key])]
+    for key, texts in shape.items():
+        parts += [word for text in texts for word in (f"--{key}", str(text))]
+    if point is None and grid.get("design"):
+        parts += ["--design", str(grid["design"])]
     if point is None:
         parts += ["--name", name]
     return shlex.join(parts)

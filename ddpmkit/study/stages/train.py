@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,14 @@ import numpy as np
 
 from ddpmkit import files
 from ddpmkit.diffusion.tables_for import Tables, decoder_log_variance, log_bounds, tables_for
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Array, Images, Prediction, Schedule, Sigma
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import Cell
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.kind import StageKind
+from ddpmkit.study.out_of_memory import is_out_of_memory, micro_batch_of, release
 from ddpmkit.study.planning import Place, network
 from ddpmkit.study.records import TrainRecord
 from ddpmkit.study.settings import FIELDS
@@ -143,7 +146,28 @@ class Train(StageKind):
         return log_sigma2, decoder_log_variance(tables, choice)
 
     def run(self, w: Work) -> Output:
-        """Train from the seed; the checkpoints stay in the stage's folder."""
+        """Train from the seed; the checkpoints stay in the stage's folder.
+
+        Where memory runs out, it goes on from the last checkpoint with half as many images at once.
+        """
+        micro_batch = micro_batch_of(w, self.micro_batch)
+        while True:
+            try:
+                return self._trained(w, micro_batch)
+            except (RuntimeError, MemoryError, DdpmkitError) as err:
+                if micro_batch == 1 or not is_out_of_memory(err):
+                    raise
+            # Behind the block: the error's traceback holds all tensors of the step that failed.
+            micro_batch = (min(micro_batch, self.batch_size) + 1) // 2
+            print(
+                f"warning: {w.stage.label}: memory ran out; it goes on with {micro_batch} images at once, "
+                f"not {self.micro_batch}",
+                file=sys.stderr,
+            )
+            release()
+
+    def _trained(self, w: Work, micro_batch: int) -> Output:
+        """Train with so many images at once."""
         import torch
 
         from ddpmkit import device as devices
@@ -156,7 +180,8 @@ class Train(StageKind):
 
         images, weighting, tables = w.images(self.data), w.component("weighting"), self.tables(w.component("schedule"))
         stated = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
-        config = TrainConfig(**{**stated, "prediction": self.predicts(w.stage.recipe, w.registry, tables)})
+        prediction = self.predicts(w.stage.recipe, w.registry, tables)
+        config = TrainConfig(**{**stated, "prediction": prediction, "micro_batch": micro_batch})
         sigma = w.component("sigma") if self.sigma is not None else None
         learned = sigma if sigma is not None and sigma.learned else None
         backbone = w.component("backbone")
@@ -209,6 +234,7 @@ class Train(StageKind):
             loss=last["loss"],
             eps_mse=last["eps_mse"],
             steps=config.steps,
+            micro_batch=micro_batch if micro_batch < self.micro_batch else None,
         )
         return Output(record)
 
