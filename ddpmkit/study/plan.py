@@ -31,6 +31,7 @@ from ddpmkit.study.stages.sample import Sample
 from ddpmkit.study.stages.score import Score
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
+from ddpmkit.study.trunks import along_trunks
 from ddpmkit.study.warmup import warmup_warning
 from ddpmkit.study.warnings import features_warning, seeds_warning
 
@@ -166,6 +167,7 @@ def make_plan(study: Study, registry: Registry, store: Store | None = None, *, p
                 at = _planned(replace(of_training, sample_seed=sample_seed), "sample seed")
                 plan.add(at)
                 plan.results.append(_result(at))
+    plan.stages = along_trunks(plan.stages)
     if not plan.cells:
         label, reason = plan.excluded[0]
         raise DdpmkitError(f"no cell is possible; {label}: {reason}", hints[0])

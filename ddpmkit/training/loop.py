@@ -212,6 +212,8 @@ def train(
         done = step + 1
         if done % hooks.log_every == 0 or done == config.steps:
             _report(hooks, done, sums, (done - 1) % hooks.log_every + 1)  # the loop's one host sync
+        if done % hooks.log_every == 0:  # not at an end between two reports: a longer training goes on from there
+            sums.zero_()
         late = time.monotonic() - saved > hooks.checkpoint_seconds
         if hooks.folder is not None and (done % hooks.checkpoint_every == 0 or done == config.steps or late):
             state.save(hooks.folder, done)
@@ -239,7 +241,6 @@ def set_dropout(net: nn.Module, rate: float | None) -> None:
 
 def _report(hooks: Hooks, step: int, sums: Tensor, count: int) -> None:
     weighted, eps_mse, norm = (sums / count).tolist()
-    sums.zero_()
     if not (math.isfinite(weighted) and math.isfinite(norm)):
         raise Diverged(f"the loss is {weighted} and the gradient's norm {norm} at step {step}")
     hooks.on_progress(Progress(step, weighted, eps_mse, norm))
