@@ -22,7 +22,7 @@ COMMANDS = {
     "show": ("components", "Show a component (formula, code), a setting or a recipe."),
     "plugins": ("components", "List the plugins: what each brings, and what is wrong."),
     "check": ("check", "Check components against what their kind must satisfy."),
-    "plot": ("plots", "Draw schedules, noising, denoising, losses or classes."),
+    "plot": ("plots", "Draw schedules, noising, denoising, losses, learning, classes."),
     "sample": ("sample", "Draw images from a trained cell of a study."),
     "export": ("export", "Write a trained cell in the format of another library."),
     "studies": ("manage", "List studies; rename one, throw one away, take one back."),

@@ -1,4 +1,4 @@
-"""``plot``: schedules, an image dissolving, a sample appearing, losses by log-SNR, samples by class, costs."""
+"""``plot``: schedules, an image dissolving, a sample appearing, losses, learning curves, samples by class, costs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.tables_for import Tables
     from ddpmkit.study.strips import Strips
 
-app = typer.Typer(help="Draw schedules, noising, denoising, losses or classes.", no_args_is_help=True)
+app = typer.Typer(help="Draw schedules, noising, denoising, losses, learning, classes.", no_args_is_help=True)
 
 To = Annotated[Path | None, typer.Option("--to", help="File to write, .png, .svg or .pdf", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
@@ -166,6 +166,33 @@ def loss(
     given: Global = context.obj
     curves = loss_curves(find_study(study, out), given.registry(plugin))
     _write(losses_figure(curves), to or Path("loss.png"))
+
+
+@app.command()
+def learning(
+    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    out: Out = Path("results"),
+    to: To = None,
+) -> None:
+    """FD and NLL of several lengths, by steps and by seconds.
+
+    From the study's records. Seconds hold the steps that a shorter training had made.
+    """
+    from ddpmkit.report.draw.learning import learning_figure
+    from ddpmkit.report.judge.learning import learned
+    from ddpmkit.report.judge.summarise import summarise
+    from ddpmkit.report.read.frames import read_study
+    from ddpmkit.study.store import find_study
+
+    records = read_study(find_study(study, out))
+    summary = summarise(records)
+    curves = learned(records, summary)
+    if not curves:
+        raise DdpmkitError(
+            f"study '{records.name}' has no distance or NLL of two lengths of training",
+            "ddpmkit ablate --train-steps 600,1200 --axis lr_decay=constant,cooldown",
+        )
+    _write(learning_figure(curves, {metric: summary.head(metric) for metric in curves}), to or Path("learning.png"))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from typing import Any
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.study import growth
+from ddpmkit.study.begin import BEGAN
 from ddpmkit.study.examine import CHANGED, MISSING, SAME, File, committed, lines, named_by, record
 from ddpmkit.study.needs import Key, Needs, needs_of
 from ddpmkit.study.records import TrainRecord
@@ -149,6 +150,9 @@ def _of_training(folder: Path, last: Path | None, *, finished: bool) -> Iterator
     if how.why != MISSING:  # of a training that is older than the file, or did not begin
         then = f"{NOTHING}: a finished training's is not read"
         yield how, then if finished else "finds out again how the network runs"
+    before, _ = record(folder / BEGAN)
+    if before.why != MISSING:  # of a training that began at its first step
+        yield before, f"{NOTHING}: the report's seconds of training lack those of the steps that another one had made"
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -120,6 +120,7 @@ def _execute_held(
                     status["fingerprint"] |= work.ran
             if held.holds():
                 _commit(work, output)
+                status["work"] = stage.work if output.work is None else output.work
         status["state"] = "done"
     except Interrupted as err:
         status.update(state="interrupted", error=str(err))

@@ -21,6 +21,7 @@ from ddpmkit.study.records import TrainRecord
 from ddpmkit.study.stages import STAGE_KINDS
 from ddpmkit.study.store import Store
 from ddpmkit.study.trash import Batch, batches, delete, new_batch, size_of, throw_away
+from ddpmkit.study.trunks import needed_by_longer
 
 DAY = 86400.0  # seconds after which what was staged and never committed is nobody's
 OPTIM = "optim.safetensors"
@@ -151,7 +152,7 @@ def _items(store: Store, needs: Needs, *, deep: bool) -> tuple[list[Item], int]:
 
 
 def _spare(store: Store, kind: str, stage: str, *, deep: bool) -> Iterator[tuple[str, Path]]:
-    """What nothing reads any more of a finished training: later stages read its last weights alone."""
+    """What nothing reads any more of a finished training: later stages read its last weights, longer ones its trunk."""
     record = store.record(TrainRecord, stage) if kind == TrainRecord.kind else None
     if record is None:
         return
@@ -159,7 +160,8 @@ def _spare(store: Store, kind: str, stage: str, *, deep: bool) -> Iterator[tuple
     last = folder / f"{record.steps:08d}"
     if files.verify_folder(last, contents=False) is None:
         return  # an earlier one may be all that there is
-    yield from ((EARLIER, path) for path in sorted(folder.glob("[0-9]*")) if path.is_dir() and path != last)
+    kept = (last, *(() if deep else needed_by_longer(store, stage)))
+    yield from ((EARLIER, path) for path in sorted(folder.glob("[0-9]*")) if path.is_dir() and path not in kept)
     if deep and (last / OPTIM).is_file():
         yield OPTIMISERS, last / OPTIM
 

@@ -31,6 +31,7 @@ from ddpmkit.study.stages.score import Score
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
 from ddpmkit.study.takeable import takeable
+from ddpmkit.study.trunks import along_trunks
 from ddpmkit.study.warmup import warmup_warning
 from ddpmkit.study.warnings import features_warning, seeds_warning
 
@@ -182,6 +183,7 @@ def make_plan(
                 at = _planned(replace(of_training, sample_seed=sample_seed), "sample seed")
                 plan.add(at)
                 plan.results.append(_result(at))
+    plan.stages = along_trunks(plan.stages)
     if not plan.cells:
         raise refusals[0]
     return plan

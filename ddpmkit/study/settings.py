@@ -35,7 +35,14 @@ class Settings:
     train_steps: int = param(1200, "optimiser steps", ge=1)
     batch_size: int = param(64, "images a step", ge=1)
     learning_rate: float = param(4e-3, "AdamW's rate after warm-up", gt=0)
-    lr_decay: Literal["cosine", "constant"] = param("cosine", "course of the rate after warm-up")
+    lr_decay: Literal["cosine", "constant", "cooldown"] = param(
+        "cosine",
+        "course of the rate after warm-up: cosine falls over all steps; with constant, lengths are one training; "
+        "cooldown branches off that and falls over its last steps",
+    )
+    cooldown_share: float = param(
+        0.2, "share of a training's steps over which cooldown lets the rate fall", gt=0, le=1, before=0.2
+    )
     warmup: int = param(100, "steps of linear warm-up", ge=0)
     weight_decay: float = param(0.0, "AdamW's weight decay", ge=0)
     grad_clip: float = param(1.0, "largest global norm of the gradient", gt=0)
@@ -91,6 +98,11 @@ class Settings:
         spec.validate(self)
 
 
+def cooldown_steps(s: Settings) -> int:
+    """Return the last steps of a training over which its rate falls; 0 where it is constant or falls over all steps."""
+    return max(1, round(s.cooldown_share * s.train_steps)) if s.lr_decay == "cooldown" else 0
+
+
 FIELDS = {p.name: p for p in parameters(Settings)}
 
 PLURALS = {
@@ -112,8 +124,9 @@ def field_named(key: str) -> str:
 
 # Settings without a flag of their own: --axis NAME=VALUE sets them.
 AXIS_ONLY = (
-    "lr_decay", "warmup", "weight_decay", "grad_clip", "ema", "flip", "label_dropout", "eval_precision", "micro_batch",
-    "eval_batch", "sample_labels", "reference_split", "nll_chain", "decoder_variance", "fit_images",
+    "lr_decay", "cooldown_share", "warmup", "weight_decay", "grad_clip", "ema", "flip", "label_dropout",
+    "eval_precision", "micro_batch", "eval_batch", "sample_labels", "reference_split", "nll_chain", "decoder_variance",
+    "fit_images",
 )  # fmt: skip
 
 NLL = "nll"  # asked for among the metrics, and a likelihood
@@ -144,4 +157,5 @@ class StageOptions:
     log_every: int = 50
     run: str = ""  # what the process works for; see study/claim.py
     timeout: float | None = None  # seconds that one attempt may take
+    alone: bool = False  # a training makes all of its steps itself, whatever others have left; see study/begin.py
     steal: tuple[str, ...] = ()  # marks of claims that are taken over though their processes may be alive

@@ -93,12 +93,15 @@ class Stage(Generic[S_co]):
         recipe: how to find the same things again here, a path or a plugin's version; never hashed.
         label: for people.
         work: size in units of its kind, for estimates of time.
+        follows: the id of a stage of its kind that is run before it, since what that one leaves spares it work; its own
+            output is the same without, and so it is never hashed.
     """
 
     spec: S_co
     recipe: dict[str, Any]
     label: str
     work: float
+    follows: str | None = None
 
     @property
     def kind(self) -> str:
@@ -107,8 +110,8 @@ class Stage(Generic[S_co]):
 
     @property
     def needs(self) -> tuple[tuple[str, str], ...]:
-        """(kind, id) of the stages whose output it reads."""
-        return self.spec.needs
+        """(kind, id) of the stages whose output it reads, and of the one that it follows."""
+        return self.spec.needs if self.follows is None else (*self.spec.needs, (self.kind, self.follows))
 
     @functools.cached_property
     def id(self) -> str:
@@ -130,12 +133,17 @@ class Stage(Generic[S_co]):
             "how": self.recipe,
             "label": self.label,
             "work": self.work,
+            **({} if self.follows is None else {"follows": self.follows}),
         }
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a stage commits: its record, and a .safetensors file for each named group of arrays."""
+    """What a stage commits: its record, and a .safetensors file for each named group of arrays.
+
+    ``work`` is what of the stage's work was done, where another stage had done some of it.
+    """
 
     record: Record
     arrays: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    work: float | None = None

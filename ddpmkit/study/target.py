@@ -20,7 +20,6 @@ from ddpmkit.study.prepare import Prepared, RunOptions, prepare
 from ddpmkit.study.recipe import LOOK, recipe_file
 from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.stages.sample import Sample
-from ddpmkit.study.stages.train import Train
 from ddpmkit.study.values import read_toml
 from ddpmkit.study.work import Work
 
@@ -187,7 +186,7 @@ def _trained(prepared: Prepared, device: str, every: int) -> Any:
     """Train, and stop at every look: yields (step, CPU seconds, wall seconds, network); the clocks stand meanwhile."""
     from ddpmkit import device as devices
 
-    (stage,) = (s for s in prepared.plan.stages.values() if isinstance(s.spec, Train))
+    stage = prepared.plan.stages[prepared.plan.results[0].train]  # alone, without the trunk that it would branch off
     step, seen, cpu, wall = 0, 0, 0.0, 0.0
 
     def emit(event: dict[str, Any]) -> None:

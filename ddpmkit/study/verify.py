@@ -10,7 +10,7 @@ import math
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,9 @@ def verify(
 
     with tempfile.TemporaryDirectory(prefix="ddpmkit-verify-") as place:
         again = Path(place) / "stage"
-        state = execute(stage, _Beside(store.out, (stage.kind, stage.id), again), registry, options, emit, stop)
+        beside = _Beside(store.out, (stage.kind, stage.id), again)
+        # A training from its first step: one that goes on from a stored checkpoint would prove nothing about that.
+        state = execute(stage, beside, registry, replace(options, alone=True), emit, stop)
         how = "first losses" if of_losses else "whole" if here else "numbers"
         if of_losses and state in ("done", "interrupted"):
             found = _losses(stored, again)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from ddpmkit.study.settings import Settings
+from ddpmkit.study.settings import Settings, cooldown_steps
 
 
 def warmup_warning(s: Settings) -> str | None:
@@ -16,7 +16,7 @@ def warmup_warning(s: Settings) -> str | None:
         return None
     never = s.warmup >= s.train_steps
     what = f"{s.train_steps} training steps never leave" if never else f"most of {s.train_steps} training steps are"
-    share = _largest(s.train_steps, s.warmup, s.lr_decay)
+    share = _largest(s.train_steps, s.warmup, s.lr_decay, cooldown_steps(s))
     return (
         f"{what} the warm-up of {s.warmup}: with {s.lr_decay} decay the rate gets to {100 * share:.2g} % of "
         f"learning_rate; a shorter one is --axis warmup={s.train_steps // 10}"
@@ -24,8 +24,9 @@ def warmup_warning(s: Settings) -> str | None:
 
 
 @functools.cache
-def _largest(steps: int, warmup: int, lr_decay: str) -> float:
+def _largest(steps: int, warmup: int, lr_decay: str, cooldown: int) -> float:
     from ddpmkit.training.config import rate
 
     # A decay never rises, so that the largest rate is in the warm-up or at its end.
-    return max(rate(i, 1.0, steps=steps, warmup=warmup, lr_decay=lr_decay) for i in range(min(steps, warmup)))
+    course = functools.partial(rate, largest=1.0, steps=steps, warmup=warmup, lr_decay=lr_decay, cooldown=cooldown)
+    return max(course(i) for i in range(min(steps, warmup)))

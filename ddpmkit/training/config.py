@@ -19,7 +19,7 @@ class TrainConfig:
         batch_size: images a step.
         micro_batch: images the network sees at once; gradients are accumulated.
         learning_rate: AdamW's, after warm-up.
-        lr_decay: ``cosine`` to zero at the last step, or ``constant``.
+        lr_decay: ``cosine`` to zero over all steps, ``constant``, or ``cooldown``: constant, then a cosine to zero.
         warmup: steps of linear warm-up.
         weight_decay: AdamW's.
         grad_clip: gradients are scaled down to this global norm.
@@ -31,13 +31,14 @@ class TrainConfig:
         seed: the train seed.
         flip: whether half of the images, chosen anew each time, are mirrored left to right.
         label_dropout: share of images that a class-conditional network is shown without their label.
+        cooldown: the last steps, over which the rate falls; of ``cooldown`` alone.
     """
 
     steps: int
     batch_size: int
     micro_batch: int
     learning_rate: float
-    lr_decay: Literal["cosine", "constant"]
+    lr_decay: Literal["cosine", "constant", "cooldown"]
     warmup: int
     weight_decay: float
     grad_clip: float
@@ -49,15 +50,29 @@ class TrainConfig:
     seed: int
     flip: bool = False
     label_dropout: float = 0.0
+    cooldown: int = 0
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the rate of step ``step``; see :func:`rate`."""
-    return rate(step, config.learning_rate, steps=config.steps, warmup=config.warmup, lr_decay=config.lr_decay)
+    return rate(
+        step,
+        config.learning_rate,
+        steps=config.steps,
+        warmup=config.warmup,
+        lr_decay=config.lr_decay,
+        cooldown=config.cooldown,
+    )
 
 
-def rate(step: int, largest: float, *, steps: int, warmup: int, lr_decay: str) -> float:
-    """Return the rate of step ``step`` of a training: linear warm-up, then constant or half a cosine down to zero."""
+def rate(step: int, largest: float, *, steps: int, warmup: int, lr_decay: str, cooldown: int = 0) -> float:
+    """Return the rate of step ``step`` of a training: linear warm-up, then constant or half a cosine down to zero.
+
+    The half cosine is over all steps, or over the last ``cooldown`` ones, 0.5 (1 + cos(pi n / cooldown)) in the n-th,
+    counted from 0: Haegele et al. 2024 (arXiv 2405.18392), section 3, with a cosine for their 1 - sqrt.
+    """
     warm = min(1.0, (step + 1) / max(warmup, 1))
-    decay = 0.5 * (1 + math.cos(math.pi * step / steps)) if lr_decay == "cosine" else 1.0
+    falls = {"cosine": steps, "cooldown": cooldown}.get(lr_decay, 0)
+    begins = steps - falls
+    decay = 0.5 * (1 + math.cos(math.pi * (step - begins) / falls)) if step >= begins and falls else 1.0
     return largest * warm * decay

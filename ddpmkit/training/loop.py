@@ -215,6 +215,8 @@ def train(
         done = step + 1
         if done % hooks.log_every == 0 or done == config.steps:
             _report(hooks, done, sums, healthy, (done - 1) % hooks.log_every + 1)  # the loop's one host sync
+        if done % hooks.log_every == 0:  # not at an end between two reports: a longer training goes on from there
+            sums.zero_()
         late = time.monotonic() - saved > hooks.checkpoint_seconds
         if hooks.folder is not None and (done % hooks.checkpoint_every == 0 or done == config.steps or late):
             state.save(hooks.folder, done)
@@ -242,7 +244,6 @@ def set_dropout(net: nn.Module, rate: float | None) -> None:
 
 def _report(hooks: Hooks, step: int, sums: Tensor, healthy: Tensor, count: int) -> None:
     weighted, eps_mse, norm = (sums / count).tolist()
-    sums.zero_()
     if not (math.isfinite(weighted) and math.isfinite(norm)):
         first = step - count + int(healthy) + 1
         raise Diverged(f"the loss is {weighted} and the gradient's norm {norm} at step {first}")

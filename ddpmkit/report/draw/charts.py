@@ -14,9 +14,11 @@ from ddpmkit.report.draw.evaluations import evaluations_figure
 from ddpmkit.report.draw.forest import forest
 from ddpmkit.report.draw.grid import shaded
 from ddpmkit.report.draw.labels import short
+from ddpmkit.report.draw.learning import learning_figure
 from ddpmkit.report.draw.lines import lines
 from ddpmkit.report.draw.slopes import slopes
 from ddpmkit.report.judge.by_evaluations import lines_by_evaluations
+from ddpmkit.report.judge.learning import learned
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.axes import setting_text, varying_in_order
 from ddpmkit.report.read.classes import class_grids
@@ -58,6 +60,10 @@ def charts(records: Records, summary: Summary) -> Iterator[Chart]:
                 figure = shaded(grid, axes[0], axes[1], f"mean {metric}{summary.unit(metric)}{rest}", every)
                 yield Chart(stem, "grid", summary.head(metric) + rest, alt, figure)
     yield from _classes(records)
+    if curves := learned(records, summary):
+        alt = "What trainings of several lengths have learned, by steps and by seconds; a thin line a train seed."
+        figure = learning_figure(curves, {metric: summary.head(metric) for metric in curves})
+        yield Chart("learning", "training", "Learned by steps and by seconds", alt, figure)
     yield from _along_the_way(records)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from ddpmkit.report.read.directions import read
 from ddpmkit.report.read.fewer import marked
 from ddpmkit.report.read.reference import GIVEN_CLASS, Reference
 from ddpmkit.study import growth
+from ddpmkit.study.begin import seconds_in_all
 from ddpmkit.study.records import (
     UNITS_BEFORE,
     NllRecord,
@@ -75,6 +76,7 @@ class Reading:
 
     def __init__(self, store: Store) -> None:
         self.done, self.status = cache(store.done), cache(store.status)
+        self.train_seconds = cache(partial(seconds_in_all, store))
         self._record: Callable[[Any, str], Any] = cache(store.record)
 
     def record(self, kind: type[R], stage: str) -> R | None:
@@ -102,11 +104,9 @@ def read_study(folder: Path) -> Records:
     for r in plan["results"]:
         base = {"study": plan["study"], "cell": r["cell"], **{a: settings[r["cell"]][a] for a in axes}}
         base |= {"train_seed": r["train_seed"], "sample_seed": r["sample_seed"], "train_stage": r["train"][:16]}
-        trained, status = store.record(TrainRecord, r["train"]), store.status("train", r["train"])
-        base |= {"train_seconds": status.get("seconds")}
-        first = len(rows)
+        trained, first, own = store.record(TrainRecord, r["train"]), len(rows), settings[r["cell"]]
+        base |= {"train_seconds": store.train_seconds(r["train"])}
         base |= {"parameters": trained and trained.parameters, "flops": trained and trained.flops}
-        own = settings[r["cell"]]
         for features, score, ref in r["scores"]:
             rows += [{**base, **row} for row in _score_rows(store, stages, r, features, score, ref, own)]
         name = GIVEN_CLASS if settings[r["cell"]].get("conditional") else "NLL"

@@ -37,7 +37,7 @@ def read_stage(record: Mapping[str, Any]) -> Stage[Any]:
         spec = STAGE_KINDS[record["kind"]].from_json(record["spec"])
     except DdpmkitError:
         raise damaged from None
-    stage = Stage(spec, record["how"], record["label"], record["work"])
+    stage = Stage(spec, record["how"], record["label"], record["work"], record.get("follows"))
     if stage.id != record["id"]:
         raise damaged
     return stage

@@ -15,13 +15,14 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Array, Images, Prediction, Schedule, Sigma
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.begin import begin
 from ddpmkit.study.config import Cell
 from ddpmkit.study.identity import Identity, hold
 from ddpmkit.study.kind import StageKind
 from ddpmkit.study.out_of_memory import is_out_of_memory, micro_batch_of, release
 from ddpmkit.study.planning import Place, network
 from ddpmkit.study.records import TrainRecord
-from ddpmkit.study.settings import FIELDS
+from ddpmkit.study.settings import FIELDS, cooldown_steps
 from ddpmkit.study.stage import Output, Stage, added
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Train(StageKind):
     # Both only of a training with labels; the classes and each image's own are in the hash of the data.
     conditional: bool = added(False)
     label_dropout: float = added(0.0)
+    # The last steps, over which the rate falls; of lr_decay "cooldown" alone.
+    cooldown: int = added(0)
 
     @classmethod
     def planned(cls, at: Place) -> Iterable[Stage[Train]]:
@@ -99,6 +102,7 @@ class Train(StageKind):
             precision=s.precision,
             seed=at.train_seed,
             flip=s.flip,
+            cooldown=cooldown_steps(s),
         )
         if parts.weighting.uses_sigma or parts.sigma.learned:
             spec = replace(spec, sigma=parts.identities["sigma"], decoder_variance=s.decoder_variance)
@@ -108,6 +112,21 @@ class Train(StageKind):
         yield at.stage(
             spec, f"train {_shown(at, spec)} seed {at.train_seed}", s.train_steps * s.batch_size, *components
         )
+
+    @property
+    def stable(self) -> int:
+        """The first steps that a longer training makes too: those before the rate falls, none where it always does."""
+        return self.steps - self.cooldown if self.lr_decay in ("constant", "cooldown") else 0
+
+    def trunk(self, steps: int) -> Train:
+        """Return the training of so many steps at a constant rate; its first ``stable`` steps are this one's."""
+        return replace(self, steps=steps, lr_decay="constant", cooldown=0)
+
+    def shared(self, other: Train) -> int:
+        """Return how many first steps of two trainings are the same, bit for bit."""
+        steps = min(self.stable, other.stable)
+        alike = steps and files.canonical(self.trunk(0).json()) == files.canonical(other.trunk(0).json())
+        return steps if alike else 0
 
     def tables(self, schedule: Schedule) -> Tables:
         """Return the chain that the network is trained on.
@@ -186,6 +205,7 @@ class Train(StageKind):
         learned = sigma if sigma is not None and sigma.learned else None
         backbone = w.component("backbone")
         told = self.classes(images)
+        before = begin(w, self, self.shared)
         built = initialise(lambda: network(backbone, images, learned=learned is not None, classes=told), config.seed)
         net = placed(built, w, images.train.shape[1:], config.micro_batch, config.precision)
         if sigma is not None and self.sigma is not None:
@@ -197,14 +217,17 @@ class Train(StageKind):
         objective = build_objective(tables, weighting, log_sigma2, decoder, config, images.levels, w.device, learned)
         metrics = w.folder / "metrics.jsonl"
 
+        def done(step: int) -> float:  # of the work as it was planned: of a length, the steps that it adds
+            return max(0.0, 1 - (self.steps - step) * self.batch_size / w.stage.work)
+
         def on_resume(step: int) -> None:
             kept = [row for row in files.read_lines(metrics) if row["step"] <= step]
             files.write_lines(metrics, map(files.canonical, kept))
-            w.progress(step / config.steps, step=step)
+            w.progress(done(step), step=step)
 
         def on_progress(p: Progress) -> None:
             files.append_line(metrics, files.canonical(asdict(p)))
-            w.progress(p.step / config.steps, step=p.step, loss=p.loss)
+            w.progress(done(p.step), step=p.step, loss=p.loss)
 
         hooks = Hooks(
             w.folder / "ckpt",
@@ -236,13 +259,14 @@ class Train(StageKind):
             steps=config.steps,
             micro_batch=micro_batch if micro_batch < self.micro_batch else None,
         )
-        return Output(record)
+        return Output(record, work=float((self.steps - before) * self.batch_size))
 
 
 def _shown(at: Place, spec: Train) -> str:
     """The cell's label without what no training sees."""
     unseen = [k for k in FIELDS if k in AFTER_TRAINING or (k == "sigma" and spec.sigma is None)]
     unseen += [] if spec.conditional else ["label_dropout"]
+    unseen += [] if spec.cooldown else ["cooldown_share"]
     point = {k: v for k, v in at.cell.point.items() if k not in unseen}
     if point:
         return Cell(at.settings, point).label

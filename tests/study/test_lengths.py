@@ -1,0 +1,286 @@
+"""Lengths at a constant rate are one training, and cooldowns branch off it: each bit for bit what it is alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from ddpmkit import files
+from ddpmkit.cli import main
+from ddpmkit.plugin.registry import Registry
+from ddpmkit.report.judge.learning import learned
+from ddpmkit.report.judge.summarise import summarise
+from ddpmkit.report.read.frames import read_study
+from ddpmkit.study import begin
+from ddpmkit.study.config import make_study
+from ddpmkit.study.execute import execute
+from ddpmkit.study.garbage import EARLIER, OPTIMISERS, _spare, collect, find_garbage
+from ddpmkit.study.plan import make_plan
+from ddpmkit.study.runner import run
+from ddpmkit.study.settings import StageOptions
+from ddpmkit.study.stage import Stage
+from ddpmkit.study.store import Store
+from ddpmkit.study.trunks import needed_by_longer
+from ddpmkit.study.verify import verify
+from ddpmkit.training import checkpoint
+
+# Importance has a state of its own, dropout draws in every step, no length is one at which losses are reported.
+COURSE = {
+    "timestep_sampling": "importance", "dropout": "0.2", "micro_batch": 5, "timesteps": 40, "batch_size": 8,
+    "backbones": "mlp:width=8:depth=1", "metrics": "nll", "nll_evals": 16, "eval_batch": 8, "warmup": 4,
+    "train_seeds": "0", "learning_rate": "0.01", "sampling_steps": 2,
+}  # fmt: skip
+CPU = StageOptions(device="cpu", checkpoint_every=8, log_every=10)
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry(installed=False)
+
+
+@pytest.fixture(scope="module")
+def planned(registry, few_digits):
+    """What plans trainings: (length, decay) -> the stage, trunks included."""
+
+    def plan(lengths: str, decays: str = "constant", **options: object) -> dict[tuple[int, str], Stage]:
+        axis = [f"lr_decay={decays}"]
+        asked = {**COURSE, "dataset": few_digits, "train_steps": lengths, "axis": axis, **options}
+        stages = make_plan(make_study(asked, registry), registry).stages
+        return {(s.spec.steps, s.spec.lr_decay): s for s in stages.values() if s.kind == "train"}
+
+    return plan
+
+
+def made(stage: Stage, store: Store, registry: Registry, options: StageOptions = CPU) -> dict[str, bytes]:
+    """Run a training, and return what is left of it: the last checkpoint, its output, its log."""
+    assert execute(stage, store, registry, options, lambda _: None) == "done"
+    folder = store.folder("train", stage.id)
+    paths = (folder / "ckpt" / f"{stage.spec.steps:08d}", folder / "out", folder / "metrics.jsonl")
+    whole = [path for place in paths for path in ([place] if place.is_file() else sorted(place.iterdir()))]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in whole}
+
+
+@pytest.fixture(scope="module")
+def alone(planned, registry, tmp_path_factory) -> dict[tuple[int, str], dict[str, bytes]]:
+    """Each training made at once, in a store of its own."""
+    found = {}
+    for key, stage in planned("12,24,36", "constant,cooldown", cooldown_share="0.5").items():
+        if key in {(12, "constant"), (24, "constant"), (36, "constant"), (24, "cooldown")}:
+            found[key] = made(stage, Store(tmp_path_factory.mktemp("alone")), registry)
+    return found
+
+
+@pytest.fixture(scope="module")
+def steps_made() -> Iterator[list[int]]:
+    """The steps of each training that ran, in order."""
+    from ddpmkit.study.stages import train as stage
+
+    made: list[int] = []
+    whole = stage.Train.run
+
+    def counted(self, w):
+        output = whole(self, w)
+        made.append(round(output.work / self.batch_size))
+        return output
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.Train, "run", counted)
+        yield made
+
+
+def test_three_lengths_from_one_training_are_three_trainings_bit_for_bit(
+    planned, registry, alone, steps_made, tmp_path
+) -> None:
+    store = Store(tmp_path)
+    stages = planned("12,24,36")
+    steps_made.clear()
+    for length in (12, 24, 36):
+        found = made(stages[length, "constant"], store, registry)
+        assert {"out/result.json", "metrics.jsonl", f"ckpt/{length:08d}/optim.safetensors"} <= found.keys()
+        assert found == alone[length, "constant"]
+    assert steps_made == [12, 12, 12]  # the cost of the longest
+    assert b"timesteps/square" in found["ckpt/00000036/optim.safetensors"]
+    status = store.status("train", stages[36, "constant"].id)
+    assert status["work"] == 12 * 8
+    assert "began" not in status["fingerprint"]
+    began = begin.began(store.folder("train", stages[36, "constant"].id))
+    assert began is not None
+    assert (began.training, began.step) == (stages[24, "constant"].id, 24)
+    steps_made.clear()
+    assert verify(stages[36, "constant"], store, registry, CPU, here=True).same
+    assert steps_made == [36]  # computed again is computed from the first step
+    second = store.status("train", stages[24, "constant"].id)["seconds"]
+    assert began.seconds > second > 0  # with what the first twelve took
+
+
+def test_a_longer_training_goes_on_after_a_collection_and_from_what_was_killed(
+    planned, registry, alone, steps_made, tmp_path
+) -> None:
+    store, stages = Store(tmp_path), planned("24,36")
+    made(stages[24, "constant"], store, registry)
+    short, long = (store.folder("train", stages[n, "constant"].id) for n in (24, 36))
+    assert needed_by_longer(store, short.name) == (short / "ckpt" / "00000024",)
+    files.write_sealed(
+        tmp_path / "studies" / "short" / "plan.json",
+        {"study": "short", "cells": [], "results": [], "stages": [stages[24, "constant"].json()]},
+    )
+    assert collect(store, find_garbage(store)).items  # the checkpoint of step 16
+    assert sorted(p.name for p in (short / "ckpt").iterdir()) == ["00000024"]
+    steps_made.clear()
+    looks = iter(range(10**6))
+    stopped = execute(stages[36, "constant"], store, registry, CPU, lambda _: None, lambda: next(looks) >= 3)
+    assert stopped == "interrupted"
+    assert checkpoint.newest(long / "ckpt").step == 27
+    shutil.rmtree(short)  # from here on it needs nobody
+    assert made(stages[36, "constant"], store, registry) == alone[36, "constant"]
+    assert steps_made == [12]
+
+
+def test_a_training_goes_on_from_one_that_was_stopped_before_its_end(planned, registry, alone, tmp_path) -> None:
+    store, stages = Store(tmp_path), planned("24,36")
+    looks = iter(range(10**6))
+    execute(stages[36, "constant"], store, registry, CPU, lambda _: None, lambda: next(looks) >= 18)
+    assert made(stages[24, "constant"], store, registry) == alone[24, "constant"]
+    assert begin.began(store.folder("train", stages[24, "constant"].id)).step == 18
+    assert made(stages[36, "constant"], store, registry) == alone[36, "constant"]
+
+
+def test_a_branch_off_its_trunk_is_one_run_with_a_cooldown(planned, registry, alone, steps_made, tmp_path) -> None:
+    store, stages = Store(tmp_path), planned("24", "cooldown", cooldown_share="0.5")
+    assert [*stages] == [(12, "constant"), (24, "cooldown")]  # the trunk is a stage of the plan, and first
+    branch, trunk = stages[24, "cooldown"], stages[12, "constant"]
+    assert branch.needs == (("train", trunk.id),)
+    assert made(trunk, store, registry) == alone[12, "constant"]
+    steps_made.clear()
+    assert made(branch, store, registry, replace(CPU, checkpoint_every=1000)) == alone[24, "cooldown"]
+    assert steps_made == [12]
+    assert alone[24, "cooldown"]["out/result.json"] != alone[24, "constant"]["out/result.json"]
+    # Of its two checkpoints the first is the trunk's, which has it; were that gone, a longer training would need it.
+    assert needed_by_longer(store, branch.id) == ()
+    assert [p.name for _, p in _spare(store, "train", branch.id, deep=False)] == ["00000012"]
+    shutil.rmtree(store.folder("train", trunk.id))
+    assert [p.name for p in needed_by_longer(store, branch.id)] == ["00000012"]
+    assert list(_spare(store, "train", branch.id, deep=False)) == []
+    assert [what for what, _ in _spare(store, "train", branch.id, deep=True)] == [EARLIER, OPTIMISERS]
+
+
+@pytest.mark.parametrize("harm", ["damaged", "no optimiser", "no sums", "another version"])
+def test_what_can_not_be_gone_on_from_is_passed_over(harm, planned, registry, alone, tmp_path, monkeypatch) -> None:
+    store, stages = Store(tmp_path), planned("12,24")
+    made(stages[12, "constant"], store, registry)
+    folder = store.folder("train", stages[12, "constant"].id)
+    last = folder / "ckpt" / "00000012"
+    if harm == "damaged":
+        weights = (last / "ema.safetensors").read_bytes()
+        (last / "ema.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    elif harm == "no optimiser":  # as gc --deep leaves it
+        files.let_go(last, "optim.safetensors")
+        (last / "optim.safetensors").unlink()
+    elif harm == "no sums":  # as a ddpmkit left it that began to count anew at the end
+        from safetensors.torch import load
+
+        optim = load((last / "optim.safetensors").read_bytes())
+        blobs = {p.name: p.read_bytes() for p in last.glob("*.safetensors")}
+        shutil.rmtree(last)
+        blobs["optim.safetensors"] = files.pack({**optim, "sums/": optim["sums/"] * 0})
+        files.commit_folder(last, blobs, {"step": 12})
+    else:
+        named = files.read_json(folder / "spec.json")
+        named["version"] += 1
+        other = files.sha256(files.canonical(named).encode())
+        files.write_json(folder / "spec.json", named)
+        place = store.folder("train", other)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(place)
+    assert made(stages[24, "constant"], store, registry) == alone[24, "constant"]
+    found = begin.began(store.folder("train", stages[24, "constant"].id))
+    assert found is None or found.step == 8  # the checkpoint before
+    assert (found is None) == (harm == "another version")
+
+
+def test_no_other_training_is_gone_on_from(planned) -> None:
+    constant = planned("30,60", "constant,cooldown,cosine", cooldown_share="0.5")
+    short, long = constant[30, "constant"].spec, constant[60, "constant"].spec
+    assert (short.shared(long), long.shared(short), long.shared(long)) == (30, 30, 60)
+    assert constant[60, "cooldown"].spec.shared(long) == 30
+    assert constant[30, "cooldown"].spec.shared(constant[60, "cooldown"].spec) == 15
+    assert constant[60, "cosine"].spec.shared(long) == long.shared(constant[30, "cosine"].spec) == 0
+    others = (
+        {"train_seeds": "1"}, {"learning_rate": "0.02"}, {"warmup": 5}, {"batch_size": 4}, {"schedules": "cosine"},
+        {"axis": ["lr_decay=constant", "ema=0.9"]}, {"weightings": "vlb"}, {"dropout": "0.1"},
+    )  # fmt: skip
+    for options in others:
+        assert planned("60", **options)[60, "constant"].spec.shared(short) == 0, options
+
+
+def test_the_plan_chains_lengths_and_counts_each_step_once(planned) -> None:
+    stages = planned("40,10,20", "cooldown,constant", cooldown_share="0.25")
+    follows = {key: next((k for k, s in stages.items() if s.id == v.follows), None) for key, v in stages.items()}
+    assert follows == {
+        (8, "constant"): None,
+        (10, "constant"): (8, "constant"),
+        (15, "constant"): (10, "constant"),
+        (20, "constant"): (15, "constant"),
+        (30, "constant"): (20, "constant"),
+        (40, "constant"): (30, "constant"),
+        (40, "cooldown"): (30, "constant"),
+        (20, "cooldown"): (15, "constant"),
+        (10, "cooldown"): (8, "constant"),
+    }
+    order = [*stages]
+    assert all(before is None or order.index(before) < order.index(key) for key, before in follows.items())
+    assert sum(s.work for s in stages.values()) == pytest.approx((40 + 10 + 5 + 2) * 8)
+    # A training is the same one whatever stands beside it.
+    assert planned("40")[40, "constant"].id == stages[40, "constant"].id
+    assert planned("40", "cooldown", cooldown_share="0.25")[40, "cooldown"].id == stages[40, "cooldown"].id
+    assert planned("40")[40, "constant"].follows is None
+    one = planned("40", "cooldown", cooldown_share="1")
+    assert [*one] == [(40, "cooldown")]  # all of it falls: there is no trunk
+    assert Stage.json(stages[20, "constant"])["follows"] == stages[15, "constant"].id
+
+
+def test_a_grid_of_lengths_runs_each_step_once_and_every_length_is_seen_decayed(
+    registry, few_digits, steps_made, tmp_path, capsys
+) -> None:
+    from ddpmkit.study.prepare import RunOptions, prepare
+
+    asked = {
+        **COURSE, "dataset": few_digits, "train_steps": "6,12", "axis": ["lr_decay=constant,cooldown"], "warmup": 1,
+        "cooldown_share": "0.5", "name": "lengths",
+    }  # fmt: skip
+    steps_made.clear()
+    options = {"out": tmp_path, "registry": registry, "run_options": RunOptions(1, "cpu", "inline")}
+    outcome = run(prepare(asked, **options))
+    assert outcome.code == 0
+    assert sorted(steps_made) == [3, 3, 3, 6, 6]  # 3, 6 and 12 steps of the trunk, 3 and 6 of the branches
+    steps_made.clear()
+    grown = prepare({"study": "lengths", "train_steps": "6,12,18"}, **options)
+    assert run(grown).code == 0
+    assert sorted(steps_made) == [3, 6, 9]  # from 12 to 18; a trunk of 9 from 6, since 9 was passed by; its branch
+    # Its learning curves are one figure, and its seconds are those of all steps of a length.
+    curves = learned(records := read_study(outcome.folder), summarise(records))
+    assert {metric: [*by_name] for metric, by_name in curves.items()} == {"NLL": ["constant", "cooldown"]}
+    for by_name in curves.values():
+        ((constant,), (cooldown,)) = by_name.values()
+        assert constant.steps == cooldown.steps == (6, 12, 18)
+        assert list(constant.seconds) == sorted(constant.seconds)
+        assert len(set(constant.values + cooldown.values)) == 6
+    store, stages = Store(tmp_path), grown.plan.stages
+    long = next(s for s in stages.values() if s.kind == "train" and (s.spec.steps, s.spec.cooldown) == (18, 0))
+    whole = sum(store.status("train", i)["seconds"] for i in _chain(store, long.id))
+    assert constant.seconds[-1] == pytest.approx(whole, rel=1e-6)
+    assert main(["plot", "learning", "lengths", "--out", str(tmp_path), "--to", str(tmp_path / "l.png")]) == 0
+    assert (tmp_path / "l.png").stat().st_size > 10_000
+    capsys.readouterr()
+    (store.folder("train", long.id) / begin.BEGAN).write_text('{"seal": "of something else"}')
+    assert begin.began(store.folder("train", long.id)) is None
+    assert main(["doctor", "--quick", "--out", str(tmp_path)]) == 1
+    assert "began.json" in capsys.readouterr().out
+
+
+def _chain(store: Store, training: str) -> list[str]:
+    before = begin.began(store.folder("train", training))
+    return [training] if before is None else [training, *_chain(store, before.training)]
