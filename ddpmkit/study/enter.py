@@ -97,7 +97,7 @@ def _entered(prepared: Prepared, mark: str) -> Prepared:
         if seen is None or lacking(seen.grid, now.grid):  # it has not grown, it is another study
             grown(prepared.study, now, store)
         both = union(now, prepared.study)
-        if not added(now.grid, both.grid()):
+        if not added(now.grid, both.grid()) and both.orderings == now.orderings:
             _mark(prepared, mark)
             return prepared
         print(

@@ -97,6 +97,15 @@ def test_what_is_given_goes_before_the_recipe(tmp_path: Path) -> None:
     assert {o.seeds for o in found.orderings} == {(0, 1, 2)}  # what the recipe states stays stated
 
 
+def test_a_scale_goes_before_the_recipe_and_an_ordering_before_the_scale(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("ddpmkit.study.recipe.RECIPES", tmp_path)
+    stated = "# A toy\nschedules = ['linear', 'cosine']\nsamples = 9\ntrain_seeds = [0]\n[scale.digits]\nsamples = 5\n"
+    (tmp_path / "toy.toml").write_text(f"{stated}dataset = 'digits'\n[[ordering]]\nseeds = [4]\nmetric = 'fd'\n")
+    options = recipe_options("toy")
+    assert (options["samples"], options["train_seeds"]) == (5, [0])
+    assert options["ordering"] == [{"seeds": [4], "n": 5, "metric": "fd"}]
+
+
 def test_the_recipe_of_a_bench_is_a_study_of_one_cell(tmp_path: Path) -> None:
     options, _, _ = asked_for({"recipe": "digits"}, Store(tmp_path))
     assert len(make_study(options, REGISTRY).cells()) == 1

@@ -73,8 +73,12 @@ def card(records: Records) -> dict[str, Any]:
 
 
 def _again(plan: Mapping[str, Any]) -> str:
-    """The command that makes a study again; no flags say that some cells have fewer seeds, its file does."""
-    return "ddpmkit ablate study.toml" if plan.get("stopped") else command(plan["grid"], str(plan["study"]))
+    """The command that makes a study again; fewer seeds of a cell, and orderings, stand in its file alone."""
+    return (
+        "ddpmkit ablate study.toml"
+        if plan.get("stopped") or plan.get("orderings")
+        else command(plan["grid"], str(plan["study"]))
+    )
 
 
 def command(grid: Mapping[str, Any], name: str, point: Mapping[str, Any] | None = None) -> str:

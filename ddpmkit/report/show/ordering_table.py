@@ -34,7 +34,7 @@ def ordering_table(s: Summary) -> Table | None:
             )
         )  # fmt: skip
     title = f"orderings that were stated, paired by seed, Holm over the {len(s.orderings)} of the file"
-    return Table(title, HEADS, tuple(rows), keys=(0, 2), name="orderings", note=_note(shown))
+    return Table(title, HEADS, tuple(rows), keys=(0, 2), lead=(4, 3, 9), name="orderings", note=_note(shown))
 
 
 def _both(values: tuple[float | None, ...]) -> str:
