@@ -15,7 +15,8 @@ from ddpmkit.plugin.registry import Registry
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from ddpmkit.cli.completion import SCRIPTS, commands
+    from ddpmkit.cli.completion import commands
+    from ddpmkit.cli.shells import SCRIPTS
 
     folder = tmp_path_factory.mktemp("completion")
     found = commands()
