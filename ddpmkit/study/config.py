@@ -38,7 +38,7 @@ class Cell:
         if not self.point:
             kinds = (kind for kind in PLURALS.values() if kind in COMPONENTS)
             chosen = ((getattr(self.settings, kind), FIELDS[kind].default) for kind in kinds)
-            return next((c for c, usual in chosen if spec.parse(c)[0] != usual), self.settings.schedule)
+            return next((c for c, usual in chosen if spec.parse(c)[0] != spec.parse(usual)[0]), self.settings.schedule)
         return " ".join(v if isinstance(v, str) else f"{k}={spec.encode(v)}" for k, v in self.point.items())
 
     @property
