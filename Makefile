@@ -5,6 +5,7 @@
 # make test-plugins   checks the packages in plugins/, in an environment of their own
 # make bench    times ddpmkit beside diffusers and denoising-diffusion-pytorch on one CPU thread, in their environment
 # make bench-gpu      the same on a GPU with what is installed, within eight minutes; DRY=1, or no GPU: a dry run on the CPU
+# make release  builds the wheel, tries it in a fresh environment and tags; publishes nothing
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
 # make test-kernels   every Triton kernel against its eager twin, on a GPU or by Triton's interpreter
 # make test-oracles-distances   compares with torch-fidelity, pytorch-fid, torchmetrics and prdc; several GB
@@ -17,12 +18,12 @@ ORACLES := .venv-oracles
 DISTANCES := .venv-distances
 PLUGINS := .venv-plugins
 KERNELS := .venv-kernels
-TENSORBOARD := plugins/ddpmkit-tensorboard
+IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-tensorboard
 # A process a core. A file stays in one process, so that what its tests share is made once.
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate bench bench-gpu test test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean
+.PHONY: ablate bench bench-gpu release test test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -87,22 +88,27 @@ test-browser: $(READY)
 	$(BIN)/pytest -m browser tests/browser
 
 # The packages in plugins/ need what ddpmkit does not, so they are no part of make test; make lint covers their style.
-# What new-plugin writes is installed there by pip, without a network, and uninstalled again.
+# They are editable there, and one test has wheels of ddpmkit and of one of them in an environment of its own. What
+# new-plugin writes is installed by pip, without a network, and uninstalled again.
 test-plugins: $(PLUGINS)/.ready
 	$(PLUGINS)/bin/ruff check plugins
 	$(PLUGINS)/bin/ruff format --check plugins
-	$(PLUGINS)/bin/mypy --config-file $(TENSORBOARD)/pyproject.toml $(TENSORBOARD)/ddpmkit_tensorboard
-	$(PLUGINS)/bin/pytest $(TENSORBOARD)
+	$(PLUGINS)/bin/mypy --config-file plugins/mypy.ini plugins/ddpmkit-diffusers/ddpmkit_diffusers \
+		plugins/ddpmkit-dit/ddpmkit_dit plugins/ddpmkit-p2/ddpmkit_p2.py plugins/ddpmkit-tensorboard/ddpmkit_tensorboard
+	$(PLUGINS)/bin/pytest $(SIDE_BY_SIDE) plugins
 	rm -rf $(PLUGINS)/new && mkdir $(PLUGINS)/new && cd $(PLUGINS)/new && ../bin/ddpmkit new-plugin tried --kind schedule
 	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		$(PLUGINS)/new/ddpmkit-tried
 	$(PLUGINS)/bin/pytest $(PLUGINS)/new/ddpmkit-tried && $(PLUGINS)/bin/ddpmkit --strict-plugins show tried > /dev/null
 	$(PLUGINS)/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes ddpmkit-tried
 
-$(PLUGINS)/.ready: pyproject.toml constraints.txt $(TENSORBOARD)/pyproject.toml $(TENSORBOARD)/constraints.txt
+# One setuptools for all, instead of an environment for each package that is built.
+$(PLUGINS)/.ready: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml plugins/*/constraints.txt)
 	$(PYTHON) -m venv $(PLUGINS)
-	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--constraint $(TENSORBOARD)/constraints.txt --editable ".[dev]" --editable ./$(TENSORBOARD) "setuptools>=64"
+	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" wheel
+	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		--constraint constraints.txt $(patsubst %,--constraint %,$(wildcard plugins/*/constraints.txt)) \
+		--editable ".[dev]" $(patsubst %,--editable ./plugins/%,$(IN_PLUGINS))
 	touch $(PLUGINS)/.ready
 
 # The fused kernels. On a GPU torch brings its own triton, and the newest that fits is taken; elsewhere they are interpreted,
@@ -123,6 +129,27 @@ reference: $(READY)
 	cd results/studies/digits-schedules && cp -r study.toml results.csv report.* card.* figures \
 		../../reference/digits-schedules/
 
+# Builds what would be published, installs the wheel where nothing of this tree is, uses it from an empty folder, and tags.
+# The version stands in ddpmkit/__init__.py; CHANGELOG.md must have a section of it, and the tree must be clean. Nothing
+# leaves this machine.
+RELEASE := .venv-release
+release: VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' ddpmkit/__init__.py)
+release:
+	git diff --quiet HEAD || { echo "error: the tree has changes that are not committed"; exit 1; }
+	grep -q "^## $(VERSION)" CHANGELOG.md || { echo "error: CHANGELOG.md has no section '## $(VERSION)'"; exit 1; }
+	grep -q "^version: $(VERSION)$$" CITATION.cff || { echo "error: CITATION.cff is of another version"; exit 1; }
+	! git rev-parse --quiet --verify refs/tags/v$(VERSION) > /dev/null || { echo "error: v$(VERSION) is tagged already"; exit 1; }
+	rm -rf dist $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check build
+	$(RELEASE)/bin/python -m build --outdir dist .
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	mkdir $(RELEASE)/empty && cd $(RELEASE)/empty && test "$$(../bin/ddpmkit --version)" = "ddpmkit $(VERSION)" && \
+		../bin/ddpmkit ablate --preset quick --train-seeds 0 --train-steps 20 && ../bin/ddpmkit report > /dev/null && \
+		../bin/ddpmkit ls recipe > /dev/null
+	git tag -a v$(VERSION) -m "ddpmkit $(VERSION)"
+	@echo "dist/ and the tag v$(VERSION) are ready: git push origin v$(VERSION), twine upload dist/*"
+
 install: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -132,4 +159,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) $(ORACLES) $(DISTANCES) $(PLUGINS) $(KERNELS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(RELEASE) $(ORACLES) $(DISTANCES) $(PLUGINS) $(KERNELS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -28,6 +28,14 @@ class DdpmkitError(Exception):
         self.code = code
 
 
+class UnknownComponentError(DdpmkitError):
+    """No component of that kind has that name."""
+
+    def __init__(self, message: str, hint: str, *, kind: str, name: str) -> None:
+        super().__init__(message, hint)
+        self.kind, self.name = kind, name
+
+
 class Diverged(Exception):  # noqa: N818 - a state of a stage, not a defect
     """Training or evaluation met a value that is not finite."""
 

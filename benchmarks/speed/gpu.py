@@ -56,6 +56,9 @@ def races(*, gpu: bool, peers: bool) -> tuple[Race, Race, Race]:
     return out[0], out[1], default
 
 
+Rows = list[dict[str, Any]]
+
+
 def main(blocks: int, to: Path, *, dry: bool = False, peers: bool = True, seconds: float = 465.0) -> int:
     """Measure until the time is over, hold the figures against what is wanted, write the results."""
     gpu = torch.cuda.is_available() and not dry
@@ -75,20 +78,20 @@ def main(blocks: int, to: Path, *, dry: bool = False, peers: bool = True, second
     training, sampling, default = races(gpu=gpu, peers=peers)
     # Compilers take longest: the contenders of a race get ready side by side, and nothing is timed before they are. The
     # next race's begin when these have stopped: they would compile on the GPU that is timed, and fill its memory.
-    found: dict[Race, list[dict[str, Any]]] = {}
+    found: list[tuple[Race, Rows]] = []
     for race, ready, share in ((training, 0.30, 0.44), (sampling, 0.64, 0.70)):
         print(race.title, file=sys.stderr)
         patience = max(1.0, until(ready) - time.monotonic()) if gpu else where.patience
-        found[race] = run(race, replace(where, deadline=until(share), patience=patience))
-    found[default] = run(default, replace(where, deadline=until(0.76)))
-    claims = speed_claims(*(found[race] for race in (training, sampling, default)))
+        found.append((race, run(race, replace(where, deadline=until(share), patience=patience))))
+    found.append((default, run(default, replace(where, deadline=until(0.76)))))
+    claims = speed_claims(*(rows for _, rows in found))
     proofs = [proof(name, where, max(5.0, left() - 5)) for name in PROOFS]
     claims = [*claims, *proofs]
     for claim in claims if not gpu else ():
         claim["verdict"] = "not measured on a GPU"
     took = time.monotonic() - started
     record = {**told, "gpu": gpu, "blocks": where.blocks, "seconds": took, "claims": claims}
-    record["races"] = [{"title": r.title, "unit": r.unit, "rows": rows} for r, rows in found.items()]
+    record["races"] = [{"title": r.title, "unit": r.unit, "rows": rows} for r, rows in found]
     lines = [
         "# Speed on a GPU",
         "",
@@ -102,13 +105,10 @@ def main(blocks: int, to: Path, *, dry: bool = False, peers: bool = True, second
     if not gpu:
         lines += ["**A dry run on a CPU with toy networks: it shows that everything runs. Not measured on a GPU.**", ""]
     lines += table.claims_table(claims)
-    for race, rows in found.items():
+    for race, rows in found:
         lines += table.race_table(race.title, race.unit, where.by, rows)
     table.write("gpu" if gpu else "gpu-dry", to, record, lines)
     return 0
-
-
-Rows = list[dict[str, Any]]
 
 
 def speed_claims(training: Rows, sampling: Rows, default: Rows) -> list[dict[str, Any]]:

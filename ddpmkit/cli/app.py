@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -25,6 +24,7 @@ COMMANDS = {
     "check": ("check", "Check components against what their kind must satisfy."),
     "plot": ("plots", "Draw schedules, noising, denoising, losses or classes."),
     "sample": ("sample", "Draw images from a trained cell of a study."),
+    "export": ("export", "Write a trained cell in the format of another library."),
     "studies": ("manage", "List studies; rename one, throw one away, take one back."),
     "gc": ("manage", "Move what no study needs to the trash, and empty old trash."),
     "why": ("ask", "What a stage is, who needs it, what its id is made of."),
@@ -32,6 +32,7 @@ COMMANDS = {
     "doctor": ("doctor", "Name every damaged file, and say what the next run does."),
     "verify": ("verify", "Compute stages drawn at random again, and compare."),
     "new-plugin": ("start", "Write a plugin to begin with, a package that works."),
+    "completion": ("completion", "Print a script that completes what one types in a shell."),
     "bench": ("bench", "Time a training to a fixed NLL and a fixed FD."),
 }
 
@@ -41,14 +42,13 @@ def application(words: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         name="ddpmkit",
         help="Which DDPM design choice is better, by how much, and can you believe it?",
-        add_completion=True,
+        add_completion=False,  # it would start Python at every key; see completion.py
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
     app.callback()(options)
-    every = "_DDPMKIT_COMPLETE" in os.environ  # a shell asks for the options of a command
-    wanted = dict.fromkeys(file for name, (file, _) in COMMANDS.items() if every or name in words)
+    wanted = dict.fromkeys(file for name, (file, _) in COMMANDS.items() if name in words)
     for name, (file, summary) in COMMANDS.items():
         if file not in wanted:
             app.command(name, help=summary)(_elsewhere)
@@ -69,9 +69,15 @@ def _version(value: bool) -> None:
 
 def options(
     context: typer.Context,
-    plugin: Annotated[list[str] | None, typer.Option("-p", "--plugin", help=PLUGIN_HELP, show_default=False)] = None,
-    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Load no installed plugin.")] = False,
-    strict_plugins: Annotated[bool, typer.Option("--strict-plugins", help="Fail when a plugin is broken.")] = False,
+    plugin: Annotated[
+        list[str] | None, typer.Option("-p", "--plugin", help=PLUGIN_HELP, show_default=False, envvar="DDPMKIT_PLUGINS")
+    ] = None,
+    no_plugins: Annotated[
+        bool, typer.Option("--no-plugins", help="Load no installed plugin.", envvar="DDPMKIT_NO_PLUGINS")
+    ] = False,
+    strict_plugins: Annotated[
+        bool, typer.Option("--strict-plugins", help="Fail when a plugin is broken.", envvar="DDPMKIT_STRICT_PLUGINS")
+    ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)

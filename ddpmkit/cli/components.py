@@ -5,24 +5,28 @@ from __future__ import annotations
 import inspect
 import json as json_module
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddpmkit import __version__
 from ddpmkit.cli import recipes as shipped
 from ddpmkit.cli.console import print_rows
 from ddpmkit.cli.options import Global, Json, Plugins
 from ddpmkit.cli.streams import data, on_stdout
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
+from ddpmkit.plugin.hookspecs import PROJECT
 from ddpmkit.plugin.interfaces import KINDS, Metric
+from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.parameters import Parameter, parameters
 from ddpmkit.study.recipe import recipes
 from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
 
 if TYPE_CHECKING:
-    from ddpmkit.plugin.loader import Entry
+    from ddpmkit.plugin.loader import Entry, Loaded
 
 # Which stages of a study a choice reaches: what it leaves alone is computed once and shared.
 ENTERS = {
@@ -152,6 +156,9 @@ def plugins(
     context: typer.Context,
     json: Json = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")] = False,
+    requirements: Annotated[
+        bool, typer.Option("--requirements", help="Print the installed ones as lines for pip, each with its version.")
+    ] = False,
     plugin: Plugins = None,
 ) -> None:
     """List the plugins: what each brings, and what is wrong.
@@ -161,6 +168,9 @@ def plugins(
     global_options: Global = context.obj
     registry = global_options.registry(plugin, quiet=True)
     loaded = registry.plugins()
+    if requirements:
+        print("\n".join(_pinned(loaded)), file=data())
+        return
     issues = {p.name: [issue for issue in registry.issues if issue.plugin == p.name] for p in loaded}
     if json:
         records = [
@@ -189,6 +199,15 @@ def plugins(
     print_rows("plugins", ("plugin", "version", "brings", "ms", "state"), rows, prose=(2,))
     for issue in registry.issues:
         print(f"warning: {issue}\n{issue.trace if verbose or global_options.verbose else ''}".rstrip(), file=sys.stderr)
+
+
+def _pinned(loaded: Sequence[Loaded]) -> list[str]:
+    """Ddpmkit and the installed plugins as pip reads them; a file or module of ``-p`` is no distribution, and said."""
+    installed = {dist.name: dist.version for point in entry_points(group=PROJECT) if (dist := point.dist)}
+    lines = [f"ddpmkit=={__version__}"]
+    named = dict.fromkeys(p.name for p in loaded if p.name in installed)
+    lines += [f"{name}=={installed[name]}" for name in named]
+    return lines + [f"# -p {p.origin} ({p.version})" for p in loaded if p.name not in {*installed, BUILTIN}]
 
 
 def _where(cls: type) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpmkit import files
-from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.errors import DdpmkitError, UnknownComponentError, did_you_mean
 from ddpmkit.plugin import changes, spec
 from ddpmkit.plugin.interfaces import KINDS, kind_of
 from ddpmkit.plugin.loader import BUILTIN, Entry, Issue, Loaded, load_builtin, load_installed, load_named
@@ -107,7 +107,7 @@ class Registry:
         broken = sorted({issue.plugin for plugin in self._plugins for issue in plugin.issues})
         if broken:
             message += f" (plugin {', '.join(broken)} did not load whole and may have provided it)"
-        raise DdpmkitError(message, f"ddpmkit ls {kind}")
+        raise UnknownComponentError(message, f"ddpmkit ls {kind}", kind=kind, name=name)
 
     def build(self, kind: str, text: str) -> Any:
         """Build a component from spec text, such as ``cosine:s=0.01``.

@@ -18,10 +18,11 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import changes, contract
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.asked import asked_for
-from ddpmkit.study.config import Study, make_study
+from ddpmkit.study.config import Study
 from ddpmkit.study.grids import There, added
 from ddpmkit.study.kept import keep
 from ddpmkit.study.metrics import of_images
+from ddpmkit.study.missing import known_study
 from ddpmkit.study.orderings_planned import with_columns, with_known
 from ddpmkit.study.plan import Plan, make_plan
 from ddpmkit.study.planning import build_without_memory, classes
@@ -132,7 +133,7 @@ def prepare(
     run_options.check(registry)
     store = Store(files.home(out))
     given, there, place = asked_for(options, store)
-    study = make_study(given, registry)
+    study = known_study(given, registry, store)
     if study.name != place:
         there = There.read(store, study.name)
     if starting and there and set(study.train_seeds) <= set(there.grid.get("train_seeds", ())):

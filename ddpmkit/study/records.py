@@ -48,6 +48,7 @@ class Record:
     """A stage's result; a subclass a kind of stage, its fields JSON values."""
 
     kind: ClassVar[str]
+    later: ClassVar[tuple[str, ...]] = ()  # fields that records of the same id lack which are older
 
     def json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -80,6 +81,7 @@ class RefRecord(Record):
     """
 
     kind = "ref"
+    later = ("unlearned", "n_unlearned")
     label: str
     names: dict[str, str]
     features_label: str

@@ -229,6 +229,33 @@ def test_plugins_json(install: Callable[..., str], capsys: Capsys) -> None:
     assert found["broken"]["issues"] == ["plugin broken 0.1 (import): RuntimeError: boom"]
 
 
+def test_plugins_as_requirements(install: Callable[..., str], write: Callable[..., str], capsys: Capsys) -> None:
+    install("sound")
+    install("broken", "raise RuntimeError('boom')")  # it is installed all the same
+    path = write("mine")
+    assert main(["-p", path, "plugins", "--requirements"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"ddpmkit=={ddpmkit.__version__}"
+    assert {"sound==0.1", "broken==0.1"} <= {*lines}
+    assert lines[-1].startswith(f"# -p {path} (")  # a file is no distribution
+
+
+def test_environment_variables_stand_for_the_flags(
+    install: Callable[..., str], write: Callable[..., str], capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("broken", "raise RuntimeError('boom')")
+    path = write("mine")
+    monkeypatch.setenv("DDPMKIT_PLUGINS", path)
+    assert main(["plugins", "--json"]) == 0
+    assert {"broken", "mine"} <= {p["name"] for p in json.loads(capsys.readouterr().out)}
+    monkeypatch.setenv("DDPMKIT_STRICT_PLUGINS", "1")
+    assert main(["ls"]) == 2
+    assert "broken" in capsys.readouterr().err
+    monkeypatch.setenv("DDPMKIT_NO_PLUGINS", "1")
+    assert main(["ls", "schedule", "--json"]) == 0
+    assert {c["plugin"] for c in json.loads(capsys.readouterr().out)} == {"ddpmkit", "mine"}
+
+
 def test_plugins_says_which_are_broken(install: Callable[..., str], capsys: Capsys) -> None:
     install("broken", "raise RuntimeError('boom')")
     assert main(["plugins"]) == 0

@@ -15,6 +15,7 @@ from ddpmkit.cli import main
 from ddpmkit.device import fingerprint
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.prepare import RunOptions, prepare
+from ddpmkit.study.records import RefRecord
 from ddpmkit.study.runner import run
 from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.store import Store
@@ -94,6 +95,26 @@ def test_a_number_that_was_changed_with_its_hash_is_found(out: Path, elsewhere: 
     assert found["score"].where.startswith("metrics.fd.plain: ")
     assert found["score"].difference > 1e-4
     assert all(v.same for k, v in found.items() if k != "score")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_record_that_is_older_than_its_fields_is_held_to_what_it_says(out: Path, elsewhere: bool) -> None:
+    result = json.loads(next((out / "store/ref").glob("*/*/out/result.json")).read_text())
+    here = {"torch": "another"} if elsewhere else {}
+
+    def written(record: dict[str, Any]) -> dict[str, Verified]:
+        for folder in (out / "store/ref").glob("*/*/out"):
+            blobs = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != files.COMMIT}
+            shutil.rmtree(folder)
+            text = (json.dumps(record) + "\n").encode()
+            files.commit_folder(folder, {**blobs, "result.json": text}, {"stage": folder.parent.name})
+        return verified(out, **here)
+
+    older = {k: v for k, v in result.items() if k not in RefRecord.later}
+    assert len(older) == len(result) - 2
+    assert written(older)["ref"].same
+    assert not written({**older, "n_floor": 1})["ref"].same
+    assert not written({k: v for k, v in result.items() if k != "baselines"})["ref"].same
 
 
 def test_losses_that_were_changed_are_found_elsewhere(out: Path) -> None:

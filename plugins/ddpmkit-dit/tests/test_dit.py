@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import math
 
-import ddpmkit
 import pytest
 import torch
-from ddpmkit import DdpmkitError, build
+from ddpmkit import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.testing import NotAsked, checks
 
 from ddpmkit_dit.embeddings import position_table
+
+REGISTRY = Registry(strict=True)  # one for all: to look for plugins takes a while
+build = REGISTRY.build
 
 # Parameters of the published networks at 32x32x4 latents with 1000 classes and a learned sigma, in millions (Table 1),
 # and for DiT-XL/2 as their code prints it, with the table of positions that is no parameter here.
@@ -27,7 +29,7 @@ def moved(net: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_it_is_found_by_its_name_and_nothing_is_wrong_with_it() -> None:
-    entry = Registry(strict=True).find("backbone", "dit")
+    entry = REGISTRY.find("backbone", "dit")
     assert (entry.plugin, entry.plugin_version) == ("ddpmkit-dit", "0.1.0")
     # Every module is an installed one's or named: an idea that moves to another module is another id.
     assert set(build("backbone", "dit:size=b").__dict__) == {"patch", "width", "depth", "heads", "mlp", "size"}
@@ -113,14 +115,3 @@ def test_what_does_not_fit_is_refused_with_what_works(text: str, size: int | tup
         build("backbone", text).build(in_channels=1, out_channels=1, image_size=size)
     works = str(refused.value.hint).removeprefix("as in ")
     assert build("backbone", works).build(in_channels=1, out_channels=1, image_size=size)
-
-
-def test_a_study_trains_it_beside_a_unet(tmp_path) -> None:
-    outcome = ddpmkit.ablate(
-        backbones=["unet:channels=4:mults=1", "dit:width=16:depth=1"], train_steps=2, batch_size=8,
-        schedules="cosine", timesteps=8, sampling_steps=2, samples=8, metrics="fd", features="pixels", train_seeds=[0], out=tmp_path, executor="inline",
-        name="beside",
-    )  # fmt: skip
-    frame = outcome.results()
-    assert set(frame["cell"]) == {"unet:channels=4:mults=1", "dit:width=16:depth=1"}
-    assert frame["value"].notna().all()

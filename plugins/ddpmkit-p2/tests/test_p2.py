@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
-from ddpmkit import build, tables_for
+from ddpmkit import tables_for
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.testing import NotAsked, checks
+
+REGISTRY = Registry(strict=True)  # one for all: to look for plugins takes a while
+build = REGISTRY.build
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
@@ -19,7 +22,7 @@ def test_its_weights_are_those_of_the_built_in_one(schedule: str) -> None:
 
 
 def test_it_is_found_by_its_name_and_nothing_is_wrong_with_it() -> None:
-    entry = Registry(strict=True).find("weighting", "perception")
+    entry = REGISTRY.find("weighting", "perception")
     assert (entry.plugin, entry.plugin_version) == ("ddpmkit-p2", "0.1.0")
 
 
