@@ -50,7 +50,7 @@ class Cell:
         if not self.point:
             kinds = (kind for kind in PLURALS.values() if kind in COMPONENTS)
             chosen = ((getattr(self.settings, kind), FIELDS[kind].default) for kind in kinds)
-            return next((c for c, usual in chosen if spec.parse(c)[0] != usual), self.settings.schedule)
+            return next((c for c, usual in chosen if spec.parse(c)[0] != spec.parse(usual)[0]), self.settings.schedule)
         return label_of(self.point)
 
     @property

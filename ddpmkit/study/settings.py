@@ -20,21 +20,21 @@ class Settings:
     schedule: str = param("linear", "variance schedule")
     sigma: str = param("beta-tilde", "variance of the reverse step")
     weighting: str = param("simple", "weight of each step in the loss")
-    backbone: str = param("unet", "network")
+    backbone: str = param("unet:fourier=true", "network")
     sampler: str = param("ancestral", "walk from noise to image")
     timesteps: int = param(1000, "T, steps of the forward process", ge=2)
-    sampling_steps: int = param(100, "steps of the reverse walk", ge=1)
+    sampling_steps: int = param(50, "steps of the reverse walk", ge=1)
     prediction: str = param(
-        "eps",
+        "v",
         "what the network estimates; of mu, as of all, x0hat is solved for and clipped, where improved-diffusion takes "
         "the network's mean as it is",
     )
     timestep_sampling: Literal["uniform", "stratified", "importance"] = param(
-        "uniform", "how the steps of a training batch are drawn"
+        "importance", "how the steps of a training batch are drawn"
     )
     train_steps: int = param(1200, "optimiser steps", ge=1)
-    batch_size: int = param(64, "images a step", ge=1)
-    learning_rate: float = param(4e-3, "AdamW's rate after warm-up", gt=0)
+    batch_size: int = param(32, "images a step", ge=1)
+    learning_rate: float = param(8e-3, "AdamW's rate after warm-up", gt=0)
     lr_decay: Literal["cosine", "constant", "cooldown"] = param(
         "cosine",
         "course of the rate after warm-up: cosine falls over all steps; with constant, lengths are one training; "

@@ -105,9 +105,9 @@ def test_what_training_does_not_see_never_changes_a_training(plan, change):
     "change",
     [
         {"schedules": "cosine"}, {"schedules": "linear:beta_T=0.03"}, {"weightings": "vlb"},
-        {"backbones": "unet:channels=8:mults=1"}, {"timesteps": 51}, {"predictions": "v"}, {"train_steps": 7},
+        {"backbones": "unet:channels=8:mults=1"}, {"timesteps": 51}, {"predictions": "eps"}, {"train_steps": 7},
         {"batch_size": 9}, {"micro_batch": 4}, {"learning_rate": 1e-3}, {"axis": ["lr_decay=constant"]},
-        {"timestep_sampling": "importance"}, {"timestep_sampling": "stratified"},
+        {"timestep_sampling": "uniform"}, {"timestep_sampling": "stratified"},
         {"axis": ["warmup=3"]}, {"axis": ["weight_decay=0.1"]}, {"axis": ["grad_clip=2"]}, {"axis": ["ema=0.5"]},
         {"dropout": 0.1}, {"precision": "bf16"}, {"train_seeds": "1"},
     ],
@@ -190,8 +190,8 @@ def test_a_learned_sigma_enters_the_training(plan):
             {"sigmas": "learned", "weightings": "vlb", "axis": ["decoder_variance=beta1"]},
             "learned gives the decoder its variance too",
         ),
-        ({"schedules": "zero-snr"}, "leaves no signal at its last step"),
-        ({"schedules": "jsd"}, "leaves no signal at its last step"),
+        ({"schedules": "zero-snr", "predictions": "eps"}, "leaves no signal at its last step"),
+        ({"schedules": "jsd", "predictions": "eps"}, "leaves no signal at its last step"),
         ({"schedules": "random-walk", "predictions": "v"}, "v-prediction needs a variance-preserving schedule"),
     ],
     ids=str,
@@ -287,6 +287,12 @@ def test_a_training_s_id_is_the_one_that_stores_hold(registry):
     kind in ddpmkit/study/stages (or the component's), say so in the changelog, and only then pin the new id.
     """
     made = make_plan(make_study({"train_seeds": "0"}, registry), registry)
+    assert ids(made, "train") == ["e0e3041001d39eecfcd77d2001592021365f103609c55e45864421fbb643eb6b"]
+    before = {  # the defaults of the first stores
+        "predictions": "eps", "backbones": "unet", "timestep_sampling": "uniform", "batch_size": 64,
+        "learning_rate": 4e-3, "train_seeds": "0",
+    }  # fmt: skip
+    made = make_plan(make_study(before, registry), registry)
     assert ids(made, "train") == ["9e7c1da539d068d124f4bdc91dbc91d477cb4cefe159675fd7317340f5b41c16"]
 
 

@@ -382,7 +382,7 @@ def test_images_of_seven_by_seven_are_told_what_to_type(tmp_path, capsys):
         str(tmp_path / "r"),
     ]
     assert main(args) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "hint: give fewer mults, as in unet:mults=1"
+    assert capsys.readouterr().err.splitlines()[-1] == "hint: give fewer mults, as in unet:mults=1:fourier=true"
     tiny = ["--train-steps", "2", "--batch-size", "4", "--samples", "4", "--sampling-steps", "2", "--timesteps", "50"]
     assert main([*args, *tiny, "--backbones", "unet:mults=1"]) == 0
 
