@@ -136,6 +136,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {"samples": 500, "sampling_steps": 50, "nll_evals": 4096},
     # Ho et al. 2020, appendix B, on CIFAR-10; its dropout and flips are of that data set, and are said by who has it.
     "paper": {
+        "prediction": "eps", "timestep_sampling": "uniform",
         "train_steps": 800_000, "batch_size": 128, "micro_batch": 128, "learning_rate": 2e-4, "lr_decay": "constant",
         "warmup": 5000, "ema": 0.9999, "sampling_steps": 1000, "samples": 50_000, "reference_split": "train",
         "nll_full": True,
