@@ -44,7 +44,7 @@ def log_variance(
         return fixed_log_variance(sigma, tables)
     if statistics is None:
         raise DdpmkitError(f"sigma '{sigma.name}' is fitted to a trained network, and there is none", "train one first")
-    x0 = x0_variance(sigma, tables if full is None else full, statistics)[tables.times]
+    x0 = x0_variance(sigma, tables, statistics) if full is None else x0_variance(sigma, full, statistics)[tables.times]
     variance = tables.posterior_variance + tables.posterior_x0**2 * x0
     variance[0] = tables.posterior_variance[1]
     return np.asarray(np.log(variance))
