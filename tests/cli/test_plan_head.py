@@ -40,6 +40,7 @@ def test_what_a_number_of_seeds_can_show_is_said_before_it_is_run() -> None:
     assert "one train seed shows no difference" in power_line(one, 3)
 
 
+@pytest.mark.long
 def test_what_conditions_leave_out_is_counted_and_so_is_the_impossible(tmp_path: Path, capsys: Any) -> None:
     args = ["--no-plugins", "ablate", *FLAGS, "--out", str(tmp_path), "-n", "--no-probe"]
     grid = ["--schedules", "cosine,constant", "--sampling-steps", "10,100", "--sigmas", "beta,beta-tilde"]
@@ -53,6 +54,7 @@ def test_what_conditions_leave_out_is_counted_and_so_is_the_impossible(tmp_path:
     assert "can't be seen" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_disk_is_reckoned_from_the_network_and_then_from_stages_like_these(tmp_path: Path, capsys: Any) -> None:
     options = {**TINY, "metrics": "nll,sw", "features": "pixels", "samples": "8"}
     ready = prepare(options, out=tmp_path, registry=REGISTRY, run_options=HERE)

@@ -141,9 +141,10 @@ def test_what_chooses_nothing_or_can_not_be_read_is_refused(options: dict[str, A
     assert "\n" not in caught.value.message + str(caught.value.hint)
 
 
+@pytest.mark.long
 def test_a_grid_of_any_shape_survives_its_file(tmp_path: Path) -> None:
     rng = random.Random(16)
-    for _ in range(30):
+    for _ in range(12):
         options: dict[str, Any] = {"sigmas": "beta,beta-tilde", "axis": "warmup=0,1,2"}
         options |= rng.choice([{"zip": ZIP}, {"schedules": "cosine,jsd"}])
         options |= rng.choice([{}, {"exclude": ["sigma=beta and warmup>0"]}, {"only": ["warmup=1"]}])
@@ -249,6 +250,7 @@ def test_seeds_of_cells_that_stopped_follow_the_shape() -> None:
 # --- Cells that can't be ---
 
 
+@pytest.mark.long
 def test_an_impossible_cell_is_left_out_wherever_that_shows() -> None:
     made = make_plan(study(sampling_steps="10,100", schedules="cosine,linear", timesteps="15,50"), REGISTRY)
     excluded = dict(made.excluded)
@@ -261,6 +263,7 @@ def test_an_impossible_cell_is_left_out_wherever_that_shows() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_network_that_can_not_be_is_left_out_with_all_its_cells(tmp_path: Path, capsys: Any) -> None:
     options = {
         **TINY,
@@ -280,6 +283,7 @@ def test_a_network_that_can_not_be_is_left_out_with_all_its_cells(tmp_path: Path
 # --- The command ---
 
 
+@pytest.mark.long
 def test_the_command_takes_all_of_it_and_its_study_does_too(tmp_path: Path, capsys: Any) -> None:
     small = [
         "--timesteps",
