@@ -217,22 +217,25 @@ def test_no_other_training_is_gone_on_from(planned) -> None:
 
 
 def test_the_plan_chains_lengths_and_counts_each_step_once(planned) -> None:
-    stages = planned("40,10,20", "cooldown,constant", cooldown_share="0.25")
+    stages = planned("40,10,20,36", "cooldown,constant", cooldown_share="0.25")
     follows = {key: next((k for k, s in stages.items() if s.id == v.follows), None) for key, v in stages.items()}
     assert follows == {
         (8, "constant"): None,
         (10, "constant"): (8, "constant"),
         (15, "constant"): (10, "constant"),
         (20, "constant"): (15, "constant"),
-        (30, "constant"): (20, "constant"),
-        (40, "constant"): (30, "constant"),
-        (40, "cooldown"): (30, "constant"),
+        (27, "constant"): (20, "constant"),
+        (30, "constant"): (27, "constant"),
+        (36, "constant"): (30, "constant"),
+        (40, "constant"): (36, "constant"),
+        (40, "cooldown"): (30, "constant"),  # 36 steps at a constant rate are more than it makes
+        (36, "cooldown"): (27, "constant"),
         (20, "cooldown"): (15, "constant"),
         (10, "cooldown"): (8, "constant"),
     }
     order = [*stages]
     assert all(before is None or order.index(before) < order.index(key) for key, before in follows.items())
-    assert sum(s.work for s in stages.values()) == pytest.approx((40 + 10 + 5 + 2) * 8)
+    assert sum(s.work for s in stages.values()) == pytest.approx((40 + 10 + 5 + 2 + 9) * 8)
     # A training is the same one whatever stands beside it.
     assert planned("40")[40, "constant"].id == stages[40, "constant"].id
     assert planned("40", "cooldown", cooldown_share="0.25")[40, "cooldown"].id == stages[40, "cooldown"].id
