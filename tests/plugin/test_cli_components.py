@@ -361,7 +361,7 @@ def test_show_of_a_plugins_component(write: Callable[..., str], capsys: Capsys) 
         (
             ["ls", "shedule"],
             "unknown kind 'shedule'; did you mean 'schedule'?",
-            f"kinds: {', '.join(KINDS)}",
+            f"kinds: {', '.join((*KINDS, 'recipe'))}",
         ),
         (["-p", "nowhere.py", "ls"], "-p nowhere.py: there is no such file", None),
     ],
