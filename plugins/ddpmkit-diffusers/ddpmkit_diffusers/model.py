@@ -59,7 +59,8 @@ class DdpmkitUNet2DModel(UNet2DModel):  # type: ignore[misc]
             if isinstance(module, Attention) and heads is not None:
                 module.heads, module.scale = heads, (module.inner_dim // heads) ** -0.5
         if octaves or patch > 1:
-            first, last = self.conv_in, self.conv_out
+            own: Any = self
+            first, last = own.conv_in, own.conv_out
             seen = first.in_channels * (1 + 2 * len(octaves)) * patch**2
             self.conv_in = _First(seen, first.out_channels, octaves, patch)
             self.conv_out = _Last(last.in_channels, last.out_channels * patch**2, patch)

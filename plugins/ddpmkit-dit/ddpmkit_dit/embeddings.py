@@ -30,9 +30,10 @@ class Time(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(WAVES, width), nn.SiLU(), nn.Linear(width, width))
-        for layer in (self.mlp[0], self.mlp[2]):
+        first, second = nn.Linear(WAVES, width), nn.Linear(width, width)
+        for layer in (first, second):
             nn.init.normal_(layer.weight, std=0.02)
+        self.mlp = nn.Sequential(first, nn.SiLU(), second)
 
     def forward(self, t: Tensor, dtype: torch.dtype) -> Tensor:
         """(B,) -> (B, width)."""
