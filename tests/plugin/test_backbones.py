@@ -346,6 +346,18 @@ def test_a_hint_for_images_that_do_not_fit_builds_a_network_that_does(text, size
     assert ddpmkit.build("backbone", hinted).build(**shape)(x, t).shape == x.shape
 
 
+@pytest.mark.parametrize(("patch", "side", "attention"), [(1, 8, 8), (2, 8, 4), (2, 16, 8), (4, 32, 4), (1, 8, 4)])
+def test_attention_of_patches_stands_where_the_resolution_is(patch, side, attention):
+    backbone = UNet(channels=8, mults=(1, 2), middle_attention=False, attention=(attention,), patch=patch)
+    net = backbone.build(in_channels=1, out_channels=1, image_size=side)
+    seen = []
+    for module in net.modules():
+        if type(module).__name__ == "Attention":
+            module.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[-1]))
+    net(torch.zeros(1, 1, side, side), torch.zeros(1))
+    assert seen == [attention] * 3  # one block on the way down, two on the way up
+
+
 def test_the_ho_network_on_mnist_is_hinted_attention_near_that_of_the_paper():
     with pytest.raises(DdpmkitError) as caught:
         UNet(size="ho-cifar10").build(in_channels=1, out_channels=1, image_size=28)

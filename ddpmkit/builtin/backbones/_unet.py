@@ -136,7 +136,7 @@ class UNetModule(nn.Module):
         def level_of(cin: int, cout: int, attends: bool) -> Level:
             return Level(cin, cout, width, heads if attends else None, time=time, details=details)
 
-        here, resolution, skips = channels, size // patch, [channels]
+        here, resolution, skips = channels, size, [channels]
         self.down = nn.ModuleList()
         for level, mult in enumerate(mults):
             for _ in range(blocks):
