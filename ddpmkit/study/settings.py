@@ -33,8 +33,8 @@ class Settings:
         "importance", "how the steps of a training batch are drawn"
     )
     train_steps: int = param(1200, "optimiser steps", ge=1)
-    batch_size: int = param(32, "images a step", ge=1)
-    learning_rate: float = param(8e-3, "AdamW's rate after warm-up", gt=0)
+    batch_size: int = param(48, "images a step", ge=1)
+    learning_rate: float = param(6e-3, "AdamW's rate after warm-up", gt=0)
     lr_decay: Literal["cosine", "constant", "cooldown"] = param(
         "cosine",
         "course of the rate after warm-up: cosine falls over all steps; with constant, lengths are one training; "
