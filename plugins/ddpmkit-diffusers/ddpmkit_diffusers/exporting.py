@@ -60,10 +60,11 @@ def _model(loaded: Loaded, backbone: Any) -> Any:
     outputs = int(shape[0]) * (2 if loaded.sigma.learned else 1)
     told = Told(int(shape[0]), outputs, size, loaded.classes, loaded.tables.full_T)
     if isinstance(backbone, Diffusers):
-        weights = {k: v.cpu() for k, v in network.unet.state_dict().items()}
-        config = {k: v for k, v in network.unet.config.items() if not k.startswith("_")}
+        inner: Any = network.unet
+        weights = {k: v.cpu() for k, v in inner.state_dict().items()}
+        config: dict[str, Any] = {k: v for k, v in inner.config.items() if not k.startswith("_")}
         plain = told.T == 1000 and told.classes is None
-        extra = {} if plain else {"time_scale": 1000 / told.T}
+        extra: dict[str, Any] = {} if plain else {"time_scale": 1000 / told.T}
     else:
         weights = to_diffusers({k: v.cpu() for k, v in network.state_dict().items()}, backbone)
         config, extra = configuration(backbone, network, told)

@@ -136,7 +136,8 @@ def pairs(unet: Any, at: list[bool]) -> tuple[list[tuple[str, str]], list[tuple[
 def to_diffusers(ours: Mapping[str, Tensor], unet: Any) -> dict[str, Tensor]:
     """Return a ``unet``'s weights under UNet2DModel's names: one 1x1 convolution is three linear maps there."""
     layers, attentions = pairs(unet, attends(unet, ours))
-    out, left = {}, dict(ours)
+    out: dict[str, Tensor] = {}
+    left = dict(ours)
     for kind in ("weight", "bias"):
         out |= {f"{a}.{kind}": left.pop(f"{b}.{kind}") for a, b in layers if f"{b}.{kind}" in left}
         for a, b in attentions:
@@ -152,7 +153,8 @@ def from_diffusers(theirs: Mapping[str, Tensor], unet: Any) -> dict[str, Tensor]
     import torch
 
     layers, attentions = pairs(unet, attends(unet, theirs))
-    out, left = {}, dict(theirs)
+    out: dict[str, Tensor] = {}
+    left = dict(theirs)
     for kind in ("weight", "bias"):
         out |= {f"{b}.{kind}": left.pop(f"{a}.{kind}") for a, b in layers if f"{a}.{kind}" in left}
         for a, b in attentions:
