@@ -5,6 +5,8 @@
 # make test-plugins   checks the packages in plugins/, in an environment of their own
 # make bench    times ddpmkit beside diffusers and denoising-diffusion-pytorch on one CPU thread, in their environment
 # make bench-gpu      the same on a GPU with what is installed, within eight minutes; DRY=1, or no GPU: a dry run on the CPU
+# make test-long      every case of what make test takes samples of: each kind of damage to each file of a store
+# make test-all       everything before a tag: test, test-plugins, test-browser, test-long, test-kernels, test-oracles
 # make release  builds the wheel, tries it in a fresh environment and tags; publishes nothing
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
 # make test-kernels   every Triton kernel against its eager twin, on a GPU or by Triton's interpreter
@@ -23,7 +25,7 @@ IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-tensorboard
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate bench bench-gpu release test test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean
+.PHONY: ablate bench bench-gpu release test test-all test-long test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -38,13 +40,18 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not browser and not oracles"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not browser and not oracles and not thorough"
 
 quick: $(READY)
-	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not browser and not oracles and not long"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not browser and not oracles and not thorough and not long"
 
 slow: $(READY)
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m slow
+
+test-long: $(READY)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m thorough
+
+test-all: test test-plugins test-browser test-long test-kernels test-oracles
 
 # Other people's code is no part of make test. denoising-diffusion-pytorch comes without its dependencies: of them only
 # the extra's are needed, and torchvision, which it asks for, may want another build of torch.
