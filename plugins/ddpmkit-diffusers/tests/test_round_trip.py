@@ -211,7 +211,7 @@ def cell_with(digits, **parts):
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ({"sigma": "beta"}, {"variance_type": "fixed_large", "prediction_type": "epsilon", "clip_sample": True}),
+        ({"sigma": "beta", "prediction": "eps"}, {"variance_type": "fixed_large", "prediction_type": "epsilon"}),
         ({"sigma": "learned-range"}, {"variance_type": "learned_range"}),
         ({"prediction": "v", "schedule": "cosine"}, {"prediction_type": "v_prediction"}),
         ({"prediction": "x0"}, {"prediction_type": "sample"}),
