@@ -7,6 +7,7 @@
 # make bench-gpu      the same on a GPU with what is installed, within eight minutes; DRY=1, or no GPU: a dry run on the CPU
 # make test-long      every case of what make test takes samples of: each kind of damage to each file of a store
 # make test-all       everything before a tag: test, test-plugins, test-browser, test-long, test-kernels, test-oracles
+# make docs     the site, in docs/_site, in an environment of its own; a warning is an error
 # make release  builds the wheel, tries it in a fresh environment and tags; publishes nothing
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
 # make test-kernels   every Triton kernel against its eager twin, on a GPU or by Triton's interpreter
@@ -20,12 +21,13 @@ ORACLES := .venv-oracles
 DISTANCES := .venv-distances
 PLUGINS := .venv-plugins
 KERNELS := .venv-kernels
+SITE := .venv-docs
 IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-tensorboard
 # A process a core. A file stays in one process, so that what its tests share is made once.
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate bench bench-gpu release test test-all test-long test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean
+.PHONY: ablate bench bench-gpu docs release test test-all test-long test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -129,6 +131,16 @@ $(KERNELS)/.ready: pyproject.toml constraints.txt
 		--editable ".[dev,kernels]"
 	touch $(KERNELS)/.ready
 
+# The site is made from docs/ and from the code; it needs Sphinx, which nothing else does.
+docs: $(SITE)/.ready
+	$(SITE)/bin/python -m sphinx -E -W --keep-going --quiet -b html docs docs/_site
+	@echo "docs/_site/index.html"
+
+$(SITE)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	touch $(SITE)/.ready
+
 # The committed study: run it, and copy its small outputs; never weights.
 reference: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid --name digits-schedules
@@ -166,4 +178,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) $(RELEASE) $(ORACLES) $(DISTANCES) $(PLUGINS) $(KERNELS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(RELEASE) $(ORACLES) $(DISTANCES) $(PLUGINS) $(KERNELS) $(SITE) docs/_site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -172,11 +172,16 @@ def test_a_name_of_another_kind_is_free(tmp_path: Path) -> None:
 def test_the_tutorial_leads_to_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys, forget: None
 ) -> None:
-    page = (SOURCE / "docs/plugins.md").read_text(encoding="utf-8")
-    tutorial = page.split("## From an empty folder to a row in a table")[1].split("\n## ")[0]
+    tutorial = (SOURCE / "docs/tutorial.md").read_text(encoding="utf-8")
     commands = [line.split() for line in tutorial.splitlines() if line.startswith("    ")]
-    start, _, _, ls, ablate = commands  # pip and pytest are for others: the test of all kinds, make test-plugins
+    clone, venv, here, *commands = commands  # need a network: for make test-plugins, which installs
+    assert (clone[0], venv[:3], here[:2]) == ("git", ["python3", "-m", "venv"], ["pip", "install"])
+    start, _, _, ls, check, show, plot, dry, ablate, _, plugins = (
+        commands  # pip and pytest likewise, and the whole study
+    )
     assert [c[:2] for c in commands[1:3]] == [["pip", "install"], ["pytest", "ddpmkit-my-power"]]
+    assert dry == [*ablate, "--dry-run"]
+    assert commands[-2] == ["ddpmkit", "report"]
     monkeypatch.chdir(tmp_path)
     assert main(start[1:]) == 0
     module = "ddpmkit-my-power/ddpmkit_my_power.py"
@@ -186,3 +191,10 @@ def test_the_tutorial_leads_to_a_row(
     assert "\tmy-power\t" in capsys.readouterr().out
     assert main(["--no-plugins", "-p", module, *ablate[1:], "--dry-run", "--no-probe"]) == 0
     assert "my-power" in capsys.readouterr().out
+    for words in (check, show, plugins):
+        assert main(["--no-plugins", "-p", module, *words[1:]]) == 0, words
+    out = capsys.readouterr().out
+    assert "0 failed" in out
+    assert "the power: larger ones destroy the image sooner" in out
+    assert main(["--no-plugins", "-p", module, *plot[1:], "--to", "curves.svg"]) == 0
+    assert "my-power" in Path("curves.svg").read_text()
