@@ -141,12 +141,13 @@ $(SITE)/.ready: pyproject.toml constraints.txt
 	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
 	touch $(SITE)/.ready
 
-# The committed study: run it, and copy its small outputs; never weights.
+# The committed studies of the README: run them, and copy their small outputs; never weights. The second shares nine
+# trainings with the first.
 reference: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid --name digits-schedules
-	mkdir -p results/reference/digits-schedules
-	cd results/studies/digits-schedules && cp -r study.toml results.csv report.* card.* figures \
-		../../reference/digits-schedules/
+	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid --weightings simple,vlb --name digits-weightings
+	for study in digits-schedules digits-weightings; do mkdir -p results/reference/$$study && \
+		(cd results/studies/$$study && cp -r study.toml results.csv report.* card.* figures ../../reference/$$study/); done
 
 # Builds what would be published, installs the wheel where nothing of this tree is, uses it from an empty folder, and tags.
 # The version stands in ddpmkit/__init__.py; CHANGELOG.md must have a section of it, and the tree must be clean. Nothing

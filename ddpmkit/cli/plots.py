@@ -128,7 +128,7 @@ def denoise(
     to: To = None,
     plugin: Plugins = None,
 ) -> None:
-    """Real images with noise on them, and what networks make of them.
+    """Real noised images, and what networks make of them.
 
     x_t above x0hat at several t, beside the truth; the same noise for each training of a study.
     """
