@@ -6,7 +6,7 @@
 # make bench    times ddpmkit beside diffusers and denoising-diffusion-pytorch on one CPU thread, in their environment
 # make bench-gpu      the same on a GPU with what is installed, within eight minutes; DRY=1, or no GPU: a dry run on the CPU
 # make test-long      every case of what make test takes samples of: each kind of damage to each file of a store
-# make test-all       everything before a tag: test, test-plugins, test-browser, test-long, test-kernels, test-oracles
+# make test-all       everything before a tag: test, test-plugins, test-browser, test-long, test-kernels, test-oracles, docs
 # make docs     the site, in docs/_site, in an environment of its own; a warning is an error
 # make release  builds the wheel, tries it in a fresh environment and tags; publishes nothing
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
@@ -53,7 +53,7 @@ slow: $(READY)
 test-long: $(READY)
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m thorough
 
-test-all: test test-plugins test-browser test-long test-kernels test-oracles
+test-all: test test-plugins test-browser test-long test-kernels test-oracles docs
 
 # Other people's code is no part of make test. denoising-diffusion-pytorch comes without its dependencies: of them only
 # the extra's are needed, and torchvision, which it asks for, may want another build of torch.
