@@ -267,6 +267,6 @@ def _result(at: Place) -> Result:
         train=at.one(Train).id,
         sample=sample.id if sample else None,
         scores=tuple((asked.text, score.id, ref.id) for asked, score, ref in scores),
-        nll=bounds.get("test"),
+        nll=bounds.get(at.settings.nll_split),
         nll_train=bounds.get("train"),
     )
