@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.tables import Tables
     from ddpmkit.study.loaded import load
     from ddpmkit.study.one import run_one, with_components
+    from ddpmkit.study.prepare import Prepared
     from ddpmkit.study.runner import Outcome
     from ddpmkit.text import inert
 
@@ -259,7 +260,7 @@ def ablate(
         canary: Run one cell first, and the others only if it ends well.
         on_event: Told everything that happens; by default a line now and then goes to stderr.
         options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``,
-            ``zip``, ``exclude``, ``only``, ``design``, ``baseline``;
+            ``zip``, ``exclude``, ``only``, ``design``, ``baseline``, ``tune``, ``tune_seeds``;
             ``study`` is one that is there, by name, or a .toml file, which the others override and add to.
 
     Raises:
@@ -271,12 +272,18 @@ def ablate(
     from ddpmkit.study.prepare import RunOptions, prepare
     from ddpmkit.study.progress import Monitor, PlainLines
     from ddpmkit.study.runner import run
+    from ddpmkit.study.tuning import tuned
     from ddpmkit.study.walks import walks
 
     faults: dict[str, Any] = {"yes": yes, "timeout": timeout, "retries": retries, "canary": canary}
     run_options = RunOptions(jobs, device, executor, checkpoint_every, steal, compile, **faults)
-    with working(prepare(options, out=out, registry=Registry(plugins), run_options=run_options)) as prepared:
-        outcome = run(prepared, on_event or PlainLines(Monitor(prepared)))
+
+    def runs(planned: Prepared) -> Outcome:
+        return run(planned, on_event or PlainLines(Monitor(planned)))
+
+    planned = prepare(options, out=out, registry=Registry(plugins), run_options=run_options)
+    with working(tuned(planned, lambda trials: write_report(runs(trials).folder))) as prepared:
+        outcome = runs(prepared)
         write_report(outcome.folder, walks(prepared))
     return outcome
 

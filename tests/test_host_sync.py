@@ -95,12 +95,13 @@ def run_training(
     backbone: str = "",
     classes: int | None = None,
     recorder=None,
+    **changes,
 ):
     """Run the real loop up to the step before its one report."""
     tables = tables_for(ddpmkit.build("schedule", "cosine"), 50)
     log_sigma2 = fixed_log_variance(ddpmkit.build("sigma", "beta"), tables)
     learned = None if sigma == "beta" else ddpmkit.build("sigma", sigma)
-    config = replace(CONFIG, timestep_sampling=timesteps)
+    config = replace(CONFIG, timestep_sampling=timesteps, **changes)
     weighing = ddpmkit.build("weighting", weighting)
     objective = build_objective(tables, weighing, log_sigma2, decoder_log_variance(tables), config, 17, META, learned)
     data = torch.empty(10, 1, 8, 8, dtype=torch.uint8, device=META)
@@ -133,6 +134,10 @@ def run_training(
 @pytest.mark.parametrize("timesteps", ["uniform", "stratified", "importance"])
 def test_training_steps_stay_on_the_device_and_never_wait_for_it(fake, weighting, sigma, timesteps):
     assert run_training(weighting, sigma=sigma, timesteps=timesteps) == 3
+
+
+def test_a_clip_that_remembers_stays_on_the_device_and_never_waits_for_it(fake):
+    assert run_training("simple", clip_ratio=2.0) == 3
 
 
 @pytest.mark.long

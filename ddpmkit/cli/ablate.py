@@ -14,6 +14,7 @@ from ddpmkit.cli.grid import Baseline, Design, Exclude, Only, Preset, Yes, Zip
 from ddpmkit.cli.options import PATH, Global, Json, Out, Plugins, setting
 from ddpmkit.cli.panels import AXES, BUDGET, OUTPUT, RUNNING, SEEDS, Paneled
 from ddpmkit.cli.streams import data, on_stdout
+from ddpmkit.cli.tune import Tune, TuneSeeds, tuned
 from ddpmkit.cli.until import MOST, Budget, Margin, MaxSeeds, Until, UntilMetric, check, check_names, run_until
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.study.settings import DEFAULT_METRICS, FIELDS
@@ -165,6 +166,8 @@ def ablate(
         str | None,
         typer.Option(help="What --confirm selects by; default the first", metavar="NAME", rich_help_panel=SEEDS),
     ] = None,
+    tune: Tune = None,
+    tune_seeds: TuneSeeds = None,
     until: Until = None,
     until_metric: UntilMetric = None,
     max_seeds: MaxSeeds = MOST,
@@ -210,7 +213,7 @@ def ablate(
         "nll_evals": nll_evals, "nll_se": nll_se, "nll_full": nll_full, "train_seeds": train_seeds,
         "sample_seeds": sample_seeds, "metrics": metrics, "features": features,
         "preset": preset, "name": name, "zip": zip, "exclude": exclude, "only": only, "design": design,
-        "baseline": baseline,
+        "baseline": baseline, "tune": tune, "tune_seeds": tune_seeds,
     }  # fmt: skip
     with ExitStack() as until_reported:
         try:
@@ -235,6 +238,7 @@ def ablate(
                 probe=not no_probe,
                 starting=until is not None,
             )
+            prepared = tuned(prepared, dry_run=dry_run, as_json=json)
             margins = check_names(prepared, until_metric, margin)
             if dry_run:
                 print_plan(prepared, as_json=json)

@@ -28,6 +28,7 @@ from ddpmkit.study.narrow import read_chosen, refuse_large
 from ddpmkit.study.ordering_files import ordering_toml, read_orderings
 from ddpmkit.study.orderings import Ordering
 from ddpmkit.study.settings import COMPONENTS, DEFAULT_METRICS, FIELDS, PLURALS, PRESETS, Settings, field_named
+from ddpmkit.study.tune import Tune, read_tune, refuse_clashes
 from ddpmkit.study.values import LARGEST, as_toml, check_text, read_seeds, read_setting, words
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -79,6 +80,7 @@ class Study:
     scored: tuple[tuple[str, tuple[str, ...]], ...] = ()  # see scored() below; empty unless metrics were added later
     stopped: dict[str, tuple[int, ...]] = field(default_factory=dict)  # label -> the seeds of a cell that has fewer
     orderings: tuple[Ordering, ...] = ()  # what is expected of its cells; part of no grid and no stage
+    tune: Tune | None = None  # what each cell gets its own best value of
 
     @property
     def by_default(self) -> bool:
@@ -89,15 +91,17 @@ class Study:
         """The grid's points, the last axis running fastest; without what is excluded, or is not of ``only``."""
         every = points(self.axes, [read_zip(text) for text in self.zips], self.design)
         cells = [Cell(replace(self.base, **point), point) for point in every]
-        if not self.only and not self.exclude:
+        if self.only or self.exclude:
+            some, out = conditions(self.only), conditions(self.exclude)
+            cells = [
+                c
+                for c in cells
+                if (not self.only or among(c.label, vars(c.settings), self.only, some))
+                and not among(c.label, vars(c.settings), self.exclude, out)
+            ]
+        if self.tune is None:
             return cells
-        some, out = conditions(self.only), conditions(self.exclude)
-        return [
-            c
-            for c in cells
-            if (not self.only or among(c.label, vars(c.settings), self.only, some))
-            and not among(c.label, vars(c.settings), self.exclude, out)
-        ]
+        return [replace(c, settings=replace(c.settings, **self.tune.of(c.label))) for c in cells]
 
     def seeds_of(self, cell: Cell) -> tuple[int, ...]:
         """The train seeds of a cell: those of the study, or fewer where it got no more once it was settled."""
@@ -114,6 +118,7 @@ class Study:
             "features": list(self.features),
             **({"only": list(self.only)} if self.only else {}),
             **shape_of(self.zips, self.exclude, self.design),
+            **({"tune": str(self.tune)} if self.tune else {}),
         }
 
     def toml(self) -> str:
@@ -133,6 +138,8 @@ class Study:
             lines.append(f"{key} = {as_toml(list(getattr(self, key)))}")
         shape = shape_of(self.zips, self.exclude, self.design)
         lines += [f"{key} = {as_toml(value)}" for key, value in shape.items()]
+        if self.tune:
+            lines += [f"tune = {as_toml(self.tune.texts())}", f"tune_seeds = {as_toml(list(self.tune.seeds))}"]
         if self.stopped:  # a table ends only with the file
             lines += ["", "[stopped]", *(f"{as_toml(c)} = {as_toml(list(s))}" for c, s in self.stopped.items())]
         return "\n".join(lines) + "\n" + "".join("\n" + ordering_toml(o) for o in self.orderings)
@@ -188,6 +195,7 @@ def make_study(options: Mapping[str, Any], registry: Registry, *, most: int | No
         raise DdpmkitError(f"unknown design '{design}'{did_you_mean(design, DESIGNS)}", f"one of {', '.join(DESIGNS)}")
     stopped = given.pop("stopped", {})
     orderings = given.pop("ordering", ())
+    tune = read_tune(given.pop("tune", ()), given.pop("tune_seeds", None), lambda f, text: _values(f, text, registry))
     axis = given.pop("axis", ())
     for text in [axis] if isinstance(axis, str) else axis:
         key, eq, values = text.partition("=")
@@ -235,7 +243,8 @@ def make_study(options: Mapping[str, Any], registry: Registry, *, most: int | No
         refuse_large(left, per_cell, most)
     settings = [vars(c.settings) for c in study.cells()] if orderings else []
     stated = read_orderings(orderings, settings, lambda field, value: _values(field, value, registry))
-    study = replace(study, stopped=_stopped(stopped, study), orderings=stated)
+    refuse_clashes(tune, ordered, study.train_seeds)
+    study = replace(study, stopped=_stopped(stopped, study), orderings=stated, tune=tune)
     dataset = re.sub(r"[^A-Za-z0-9._-]", "-", spec.parse(base.dataset)[0].rpartition("/")[2])[:60]
     default = f"{dataset}-{files.sha256(files.canonical(stated_grid(study.grid())).encode())[:8]}"
     return replace(study, name=check_name(default if name is None else name))

@@ -93,6 +93,8 @@ def _unwritable(prepared: Prepared, err: OSError) -> DdpmkitError:
 def _entered(prepared: Prepared, mark: str) -> Prepared:
     """Write a plan; nobody else does so now."""
     store, seen, now = prepared.store, prepared.there, There.read(prepared.store, prepared.study.name)
+    if prepared.study.tune and not prepared.study.tune.chosen:
+        raise DdpmkitError(f"the trials of study '{prepared.study.name}' come first", "study/tuning.py runs them")
     if now is not None and now != seen:
         if seen is None or lacking(seen.grid, now.grid):  # it has not grown, it is another study
             grown(prepared.study, now, store)

@@ -231,11 +231,11 @@ def _stopped(there: There, grown: Study, fewer: Mapping[str, tuple[int, ...]]) -
     base = replace(grown.base, **{name: values[0] for name, values in levels.items()})
     zips, exclude = (tuple(there.grid.get(key, ())) for key in ("zip", "exclude"))
     before = replace(grown, base=base, axes=levels, only=tuple(there.grid.get("only", ())), stopped=there.stopped)
-    before = replace(before, design=there.grid.get("design", FULL), zips=zips, exclude=exclude)
+    before = replace(before, design=there.grid.get("design", FULL), zips=zips, exclude=exclude, tune=None)
     # By its settings, not by its label: with one more axis the same cell has a longer one.
     has = {c.settings: there.stopped.get(c.label, there.grid.get("train_seeds", ())) for c in before.cells()}
     out = {}
-    for cell in grown.cells():
+    for cell in replace(grown, tune=None).cells():
         if cell.label in fewer:
             seeds = {*fewer[cell.label], *has.get(cell.settings, ())}
             if not seeds >= set(grown.train_seeds):

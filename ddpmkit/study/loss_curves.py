@@ -106,6 +106,7 @@ def _drawn(
             for s in stages.values():
                 if (
                     s["kind"] == Draw.kind
+                    and s["spec"]["split"] in SPLITS
                     and ["train", spec.train] in s["needs"]
                     and s["spec"]["weights"] == spec.weights
                 ):

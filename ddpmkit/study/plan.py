@@ -32,6 +32,7 @@ from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
 from ddpmkit.study.takeable import takeable
 from ddpmkit.study.trunks import along_trunks
+from ddpmkit.study.tune import refuse_clashes
 from ddpmkit.study.warmup import warmup_warning
 from ddpmkit.study.warnings import features_warning, seeds_warning
 
@@ -93,12 +94,13 @@ class Plan:
             **({"scored": [[f, list(taken)] for f, taken in self.study.scored]} if self.study.scored else {}),
             **({"stopped": {c: list(s) for c, s in self.study.stopped.items()}} if self.study.stopped else {}),
             **({"orderings": [o.json() for o in self.study.orderings]} if self.study.orderings else {}),
+            **({"tuned": self.study.tune.json()} if self.study.tune else {}),
             "cells": [
                 {"label": c.label, "slug": c.slug, "point": c.point, "settings": vars(c.settings)} for c in self.cells
             ],
             "excluded": [list(e) for e in self.excluded],
             "warnings": self.warnings,
-            "notes": self.notes,
+            "notes": [*self.notes, *(self.study.tune.warnings() if self.study.tune else [])],  # a report has no others
             "results": [
                 {
                     "cell": r.cell,
@@ -137,6 +139,10 @@ def make_plan(
     study, left_out = takeable(study, cells, data, registry, pixels=pixels)
     blind = ["one at a time: whether the effect of one choice depends on another can't be seen"]
     plan = Plan(study, data, notes=[*images.notes, *left_out, *(blind if study.design == ONE else [])])
+    if study.tune:
+        refuse_clashes(study.tune, study.axes, study.train_seeds)  # those of a study that grew
+        plan.notes += study.tune.notes()
+        plan.warnings += study.tune.warnings()
     scale = sliver(data.least, data.most, 0, images.levels - 1)
     if scale:
         plan.warn(f"data set '{study.base.dataset}': {scale}; has it fewer levels, or another range?")
@@ -267,6 +273,6 @@ def _result(at: Place) -> Result:
         train=at.one(Train).id,
         sample=sample.id if sample else None,
         scores=tuple((asked.text, score.id, ref.id) for asked, score, ref in scores),
-        nll=bounds.get("test"),
+        nll=bounds.get(at.settings.nll_split),
         nll_train=bounds.get("train"),
     )

@@ -208,7 +208,8 @@ def planned(
         print(text, file=sys.stderr)
     adds = tuple(added(there.grid, study.grid())) if there else ()
     said = [f"adds to study '{study.name}': {'; '.join(adds)}"] if adds else []
-    for text in [*plan.notes, *moved_since(plan, store), *said]:
+    moved = [] if study.tune and not study.tune.chosen else moved_since(plan, store)  # before its trials it is no plan
+    for text in [*plan.notes, *moved, *said]:
         print(f"note: {text}", file=sys.stderr)
     return Prepared(study, plan, store, registry, todo, run_options, there, adds, probed=probe)
 

@@ -46,6 +46,12 @@ class Settings:
     warmup: int = param(100, "steps of linear warm-up", ge=0)
     weight_decay: float = param(0.0, "AdamW's weight decay", ge=0)
     grad_clip: float = param(1.0, "largest global norm of the gradient", gt=0)
+    clip_ratio: float | None = param(
+        None,
+        "largest norm of the gradient, in running means of its norm, instead of grad_clip: it knows no scale of a loss",
+        gt=1,
+        before=None,
+    )
     ema: float = param(
         0.99, "rate of the weights' moving average; as an axis, all are kept in one training", ge=0, lt=1
     )
@@ -90,6 +96,9 @@ class Settings:
         "chain that the bound is of: all T steps, or those of the reverse walk, sampling_steps of them",
         before="full",
     )
+    nll_split: Literal["test", "validation"] = param(
+        "test", "images that the bound is of; validation to choose settings by, not to report", before="test"
+    )
     decoder_variance: Literal["tilde2", "beta1", "fitted"] = param("tilde2", "variance of the decoder p(x0 | x1)")
     fit_images: int = param(64, "training images at each step for a fitted sigma or decoder variance", ge=1)
 
@@ -124,9 +133,9 @@ def field_named(key: str) -> str:
 
 # Settings without a flag of their own: --axis NAME=VALUE sets them.
 AXIS_ONLY = (
-    "lr_decay", "cooldown_share", "warmup", "weight_decay", "grad_clip", "ema", "flip", "label_dropout",
-    "eval_precision", "micro_batch", "eval_batch", "sample_labels", "reference_split", "nll_chain", "decoder_variance",
-    "fit_images",
+    "lr_decay", "cooldown_share", "warmup", "weight_decay", "grad_clip", "clip_ratio", "ema", "flip", "label_dropout",
+    "eval_precision", "micro_batch", "eval_batch", "sample_labels", "reference_split", "nll_chain", "nll_split",
+    "decoder_variance", "fit_images",
 )  # fmt: skip
 
 NLL = "nll"  # asked for among the metrics, and a likelihood

@@ -150,7 +150,7 @@ def _grown(prepared: Prepared, found: Look, count: int) -> tuple[Prepared, list[
     unsaid = tuple(key for key in study.unsaid if key != "train_seeds")
     # Beside what this process knows of; what another one adds meanwhile is met where the plan is entered.
     known = There(study.grid(), study.scored, study.stopped)
-    return _planned(prepared, replace(study, train_seeds=seeds, stopped=stopped, unsaid=unsaid), known)
+    return replanned(prepared, replace(study, train_seeds=seeds, stopped=stopped, unsaid=unsaid), known)
 
 
 def _with_others(prepared: Prepared) -> tuple[Prepared, list[str]] | None:
@@ -163,19 +163,26 @@ def _with_others(prepared: Prepared) -> tuple[Prepared, list[str]] | None:
     if there is None or not added(study.grid(), there.grid):
         return None
     if lacking(study.grid(), there.grid):
-        return _planned(prepared, grown(study, there, prepared.store), there)
+        return replanned(prepared, grown(study, there, prepared.store), there)
     seeds_there = replace(study, unsaid=(*study.unsaid, "train_seeds"), stopped={})
-    more, lines = _planned(prepared, union(there, seeds_there), there)
+    more, lines = replanned(prepared, union(there, seeds_there), there)
     return more, [f"note: another process has grown study '{study.name}' meanwhile; both are run", *lines]
 
 
-def _planned(prepared: Prepared, study: Study, there: There) -> tuple[Prepared, list[str]]:
+def replanned(prepared: Prepared, study: Study, there: There | None) -> tuple[Prepared, list[str]]:
     """Plan another round, and return what is to be said of it too: a warning is said once, not once a round."""
     said = {*excluded_lines(prepared.plan), *(f"warning: {w}" for w in prepared.plan.warnings)}
     said |= {f"note: {n}" for n in prepared.plan.notes}
     lines = io.StringIO()
     with contextlib.redirect_stderr(lines):
-        more = planned(study, there, store=prepared.store, registry=prepared.registry, run_options=prepared.run_options)
+        more = planned(
+            study,
+            there,
+            store=prepared.store,
+            registry=prepared.registry,
+            run_options=prepared.run_options,
+            probe=prepared.probed,
+        )
     return more, [line for line in lines.getvalue().splitlines() if line not in said]
 
 

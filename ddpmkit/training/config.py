@@ -32,6 +32,7 @@ class TrainConfig:
         flip: whether half of the images, chosen anew each time, are mirrored left to right.
         label_dropout: share of images that a class-conditional network is shown without their label.
         cooldown: the last steps, over which the rate falls; of ``cooldown`` alone.
+        clip_ratio: gradients are scaled down to so many times their running norm, instead of to ``grad_clip``.
     """
 
     steps: int
@@ -51,6 +52,7 @@ class TrainConfig:
     flip: bool = False
     label_dropout: float = 0.0
     cooldown: int = 0
+    clip_ratio: float | None = None
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -30,6 +30,7 @@ from ddpmkit.randomness import normal, seed_libraries, stream_key, uniform
 from ddpmkit.recording import Recorder, recorder
 from ddpmkit.training import ema
 from ddpmkit.training.config import TrainConfig
+from ddpmkit.training.gradient_clip import GradientClip
 from ddpmkit.training.graph import Cut, Parts, recorded
 from ddpmkit.training.inputs import Inputs
 from ddpmkit.training.state import State
@@ -150,7 +151,8 @@ def train(
     sums = torch.zeros(3, device=device)  # weighted loss, eps-MSE, gradient norm, since the last report
     losses = torch.zeros(config.batch_size, device=device)
     healthy = torch.zeros((), dtype=torch.int64, device=device)  # steps since the last report before one is not finite
-    state = State(net, averages, optimizer, choice, sums)
+    clip = GradientClip(config.grad_clip, config.clip_ratio, device)
+    state = State(net, averages, optimizer, choice, clip, sums)
     start = state.restore(hooks.folder)
     hooks.on_resume(start)
     saved = time.monotonic()
@@ -184,7 +186,7 @@ def train(
 
     def finish() -> None:
         """Clip, step, average."""
-        sums[2] += nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip)
+        sums[2] += clip.clip(net.parameters())
         optimizer.step()
         healthy.add_(torch.isfinite(sums[::2]).all())  # what is not finite stays so in a sum
         for average, decay in zip(averages.values(), inputs.decays, strict=True):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ddpmkit.errors import Diverged
 from ddpmkit.training import checkpoint
+from ddpmkit.training.gradient_clip import GradientClip
 from ddpmkit.training.timesteps import Timesteps
 
 
@@ -22,6 +23,7 @@ class State:
         averages: of its weights, by the rate as text.
         optimizer: AdamW.
         timesteps: the choice of steps, which may learn.
+        clip: the gradient's, which may remember.
         sums: what is reported.
     """
 
@@ -29,6 +31,7 @@ class State:
     averages: dict[str, nn.Module]
     optimizer: torch.optim.Optimizer
     timesteps: Timesteps
+    clip: GradientClip
     sums: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
@@ -60,7 +63,8 @@ class State:
             net.load_state_dict(checkpoint.under(found.ema, rate))
         self.sums.copy_(found.optim.pop("sums/"))
         self.timesteps.restore(checkpoint.under(found.optim, "timesteps"))
-        optim = {k: v for k, v in found.optim.items() if not k.startswith("timesteps/")}
+        self.clip.restore(checkpoint.under(found.optim, "clip"))
+        optim = {k: v for k, v in found.optim.items() if not k.startswith(("timesteps/", "clip/"))}
         checkpoint.restore_optimizer(self.optimizer, self.net, optim)
         return found.step
 
@@ -72,6 +76,7 @@ class State:
 
     def _optim(self) -> dict[str, Tensor]:
         optim = {**checkpoint.optimizer_tensors(self.optimizer, self.net), "sums/": self.sums}
+        optim |= {f"clip/{k}": v for k, v in self.clip.state().items()}
         return optim | {f"timesteps/{k}": v for k, v in self.timesteps.state().items()}
 
 

@@ -78,6 +78,7 @@ CASES = {
     "one micro-batch": {"micro_batch": 8},
     "micro-batches that fit": {"micro_batch": 4, "timestep_sampling": "stratified"},
     "bf16": {"precision": "bf16", "lr_decay": "constant"},
+    "a clip that remembers": {"clip_ratio": 1.05, "micro_batch": 8},
 }
 
 

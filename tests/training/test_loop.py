@@ -109,8 +109,9 @@ VARIANTS = pytest.mark.parametrize(
         {"dropout": 0.3, "micro_batch": 3},
         {"timestep_sampling": "importance", "emas": (0.0, 0.5, 0.9), "micro_batch": 3},
         {"flip": True},
+        {"clip_ratio": 1.05},
     ],
-    ids=["plain", "dropout and micro-batches", "importance and three averages", "flips"],
+    ids=["plain", "dropout and micro-batches", "importance and three averages", "flips", "a clip that remembers"],
 )
 
 

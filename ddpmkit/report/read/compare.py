@@ -18,7 +18,8 @@ from ddpmkit.study.settings import FIELDS
 # Settings that a trained network is used with; the others shape the training.
 AFTER_TRAINING = (
     "sigma", "sampler", "sampling_steps", "eval_precision", "eval_batch", "samples", "guidance", "sample_labels",
-    "reference_split", "nll_evals", "nll_se", "nll_full", "nll_chain", "decoder_variance", "fit_images",
+    "reference_split", "nll_evals", "nll_se", "nll_full", "nll_chain", "nll_split",
+    "decoder_variance", "fit_images",
 )  # fmt: skip
 
 

@@ -46,10 +46,11 @@ class Draw(OfNetwork):
         """Give one for each split, where the NLL is asked for."""
         if "nll" not in at.context.study.metrics:
             return
-        s, train, count = at.settings, at.one(Train), len(at.context.images.test)
+        s, train, images = at.settings, at.one(Train), at.context.images
+        count = len(images.test if s.nll_split == "test" else images.validation)
         times = tuple(at.parts.strided) if s.nll_chain == "walk" else None
         work = (s.timesteps if times is None else len(times)) * count if s.nll_full else s.nll_evals
-        for split in ("test", "train"):
+        for split in ("test", "train") if s.nll_split == "test" else (s.nll_split,):
             spec = cls(
                 **asked(at, train),
                 data=at.context.data,
@@ -109,7 +110,7 @@ def answers(
     Args:
         network: The network.
         chain: Its full chain, or a strided one.
-        split: ``test`` or ``train``.
+        split: ``test``, ``validation`` or ``train``.
         evals: Evaluations for the middle sum, unless ``se`` or ``full``.
         se: Standard error to reach, bits/dim.
         full: Every image at every step.
@@ -210,9 +211,9 @@ def answers_about(
 
 
 def split_images(images: Images, split: str) -> np.ndarray[Any, Any]:
-    """Return the images of a split that are bounded: the whole test split, and as many of the training split."""
-    if split == "test":
-        return images.test
+    """Return the images of a split that are bounded: all of a held-out one, and of training as many as of test."""
+    if split != "train":
+        return images.test if split == "test" else images.validation
     chosen: np.ndarray[Any, Any] = images.train[bounded_of_training(images)]
     return chosen
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Axes that no training sees: cells that differ in these alone share theirs, and it is not named after one of them.
 AFTER_TRAINING = (
     "sampler", "sampling_steps", "samples", "ema", "eval_batch", "eval_precision", "reference_split",
-    "nll_evals", "nll_se", "nll_full", "nll_chain",
+    "nll_evals", "nll_se", "nll_full", "nll_chain", "nll_split",
     "decoder_variance", "fit_images", "guidance", "sample_labels",
 )  # fmt: skip
 
@@ -74,6 +74,7 @@ class Train(StageKind):
     label_dropout: float = added(0.0)
     # The last steps, over which the rate falls; of lr_decay "cooldown" alone.
     cooldown: int = added(0)
+    clip_ratio: float | None = added(None)
 
     @classmethod
     def planned(cls, at: Place) -> Iterable[Stage[Train]]:
@@ -103,6 +104,7 @@ class Train(StageKind):
             seed=at.train_seed,
             flip=s.flip,
             cooldown=cooldown_steps(s),
+            clip_ratio=s.clip_ratio,
         )
         if parts.weighting.uses_sigma or parts.sigma.learned:
             spec = replace(spec, sigma=parts.identities["sigma"], decoder_variance=s.decoder_variance)
