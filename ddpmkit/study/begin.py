@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=Spec)
 
 BEGAN = "began.json"
+NETWORK = "network.json"  # of study/out_of_memory.py
 PARTS = ("model.safetensors", "ema.safetensors", "optim.safetensors")
 
 
@@ -58,26 +59,29 @@ def seconds_in_all(store: Store, training: str) -> float | None:
     return own if own is None or before is None else float(own) + before.seconds
 
 
-def begin(w: Work, spec: S, shared: Callable[[S], int]) -> int:
+def begin(w: Work, spec: S, shared: Callable[[S], int], micro_batch: int) -> int:
     """Copy the furthest step that another training shares, unless this one is further; return where it began.
 
     Args:
         w: The training.
         spec: Its spec.
         shared: The number of first steps that it and a training of another spec have in common.
+        micro_batch: Images that it sees at once: fewer than asked for where memory ran out.
     """
     from ddpmkit.training import checkpoint
 
     if w.options.alone or not shared(spec):
         return 0
     own = checkpoint.newest(w.folder / "ckpt")
-    if own is None or not own.optim:
+    told = began(w.folder)
+    # The record is written before the checkpoint: a process that ended in between left it alone.
+    if own is None or not own.optim or (told is not None and told.step > own.step):
         (w.folder / BEGAN).unlink(missing_ok=True)
     if own is not None and not own.optim:  # the optimiser's state was let go: it starts again
         return 0
     reached = 0 if own is None else own.step
     for step, training in sorted(_left(w, spec, shared), reverse=True):
-        if step <= reached or _copied(w, training, step):
+        if step <= reached or _copied(w, training, step, micro_batch, begun=reached > 0):
             break
     found = began(w.folder)
     if found is None:
@@ -104,8 +108,12 @@ def _steps(store: Store, kind: str, training: str) -> list[int]:
     return sorted(int(p.name) for p in (store.folder(kind, training) / "ckpt").glob("[0-9]*") if p.name.isdecimal())
 
 
-def _copied(w: Work, training: str, step: int) -> bool:
-    """Copy a checkpoint, and the log up to it; False where it is damaged, gone, or not all of it is there."""
+def _copied(w: Work, training: str, step: int, micro_batch: int, *, begun: bool) -> bool:
+    """Copy a checkpoint, and the log up to it; False where it can't be gone on from.
+
+    It is damaged or gone then, not all of it is there, or it was not made as this training runs: with fewer images at
+    once, or, where this one has ``begun``, eager and not compiled.
+    """
     from safetensors.torch import load
 
     there = w.store.folder(w.stage.kind, training)
@@ -116,14 +124,24 @@ def _copied(w: Work, training: str, step: int) -> bool:
     except OSError:  # the optimiser's state was let go, or somebody has just dropped the checkpoint
         return False
     every = w.options.log_every
+    if step % every and step == w.stage.spec.steps:  # no step is left, and the losses of the last one are in no log
+        return False
     # Between two reports the sums since the last one are there, or the next one would be of too few steps.
     if meta is None or (step % every and not load(blobs["optim.safetensors"])["sums/"].any()):
         return False
+    network, own = files.read_sealed(there / NETWORK), files.read_sealed(w.folder / NETWORK)
+    if network is None and (there / NETWORK).exists():  # damaged: nobody knows how it ran
+        return False
+    asked = w.stage.spec.micro_batch
+    if (network or {}).get("micro_batch", asked) < micro_batch:
+        return False
+    if begun and network and own and network.get("network") != own.get("network"):
+        return False
     rows = [row for row in files.read_lines(there / "metrics.jsonl") if row["step"] <= step and not row["step"] % every]
     files.write_lines(w.folder / "metrics.jsonl", map(files.canonical, rows))
-    network = files.read_sealed(there / "network.json")
-    if network is not None:  # it goes on as it began: eager or compiled
-        files.write_sealed(w.folder / "network.json", network)
+    if network is not None:  # it goes on as it began, eager or compiled, and with no more images at once than it can
+        fewer = {"micro_batch": micro_batch} if micro_batch < asked else {}
+        files.write_sealed(w.folder / NETWORK, {**network, **fewer})
     fingerprint = w.store.status(w.stage.kind, training).get("fingerprint", {})
     told = Began(training, step, _seconds(w.store, w.stage.kind, training, step), fingerprint)
     files.write_sealed(w.folder / BEGAN, asdict(told))

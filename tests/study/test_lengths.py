@@ -201,6 +201,54 @@ def test_what_can_not_be_gone_on_from_is_passed_over(harm, planned, registry, al
     assert (found is None) == (harm == "another version")
 
 
+def test_only_a_training_that_was_cut_too_goes_on_from_one_whose_memory_ran_out(
+    planned, registry, alone, tmp_path
+) -> None:
+    store, stages = Store(tmp_path), planned("12,24")
+    made(stages[12, "constant"], store, registry)
+    short, long = (store.folder("train", stages[n, "constant"].id) for n in (12, 24))
+    cut = {"network": "eager", "micro_batch": 3}
+    files.write_sealed(short / begin.NETWORK, cut)
+    assert made(stages[24, "constant"], store, registry) == alone[24, "constant"]
+    assert begin.began(long) is None
+    shutil.rmtree(long)
+    files.write_sealed(long / begin.NETWORK, {**cut, "micro_batch": 4})
+    made(stages[24, "constant"], store, registry)
+    assert begin.began(long) is None  # 3 at once are fewer than 4
+    shutil.rmtree(long)
+    files.write_sealed(long / begin.NETWORK, cut)
+    made(stages[24, "constant"], store, registry)
+    assert begin.began(long).step == 12
+    assert store.result("train", long.name)["micro_batch"] == 3
+
+
+def test_no_training_ends_at_a_step_of_another_one_at_which_that_one_reports_nothing(
+    planned, registry, alone, tmp_path
+) -> None:
+    store, stages = Store(tmp_path), planned("12,24")
+    looks = iter(range(10**6))
+    execute(stages[24, "constant"], store, registry, CPU, lambda _: None, lambda: next(looks) >= 12)
+    assert checkpoint.newest(store.folder("train", stages[24, "constant"].id) / "ckpt").step == 12
+    assert made(stages[12, "constant"], store, registry) == alone[12, "constant"]
+    assert begin.began(store.folder("train", stages[12, "constant"].id)).step == 8
+
+
+def test_a_copy_that_was_cut_off_is_not_where_a_training_began(planned, registry, alone, tmp_path, monkeypatch) -> None:
+    store, stages = Store(tmp_path), planned("12,24")
+    short, long = (store.folder("train", stages[n, "constant"].id) for n in (12, 24))
+    looks = iter(range(10**6))
+    execute(stages[24, "constant"], store, registry, CPU, lambda _: None, lambda: next(looks) >= 5)
+    made(stages[12, "constant"], store, registry)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "commit_folder", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        assert execute(stages[24, "constant"], store, registry, CPU, lambda _: None) == "failed"
+    assert begin.began(long).step == 12
+    shutil.rmtree(short)
+    assert made(stages[24, "constant"], store, registry) == alone[24, "constant"]
+    assert begin.began(long) is None
+    assert store.status("train", long.name)["work"] == 24 * 8
+
+
 def test_no_other_training_is_gone_on_from(planned) -> None:
     constant = planned("30,60", "constant,cooldown,cosine", cooldown_share="0.5")
     short, long = constant[30, "constant"].spec, constant[60, "constant"].spec

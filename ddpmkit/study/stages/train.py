@@ -207,7 +207,7 @@ class Train(StageKind):
         learned = sigma if sigma is not None and sigma.learned else None
         backbone = w.component("backbone")
         told = self.classes(images)
-        before = begin(w, self, self.shared)
+        before = begin(w, self, self.shared, micro_batch)
         built = initialise(lambda: network(backbone, images, learned=learned is not None, classes=told), config.seed)
         net = placed(built, w, images.train.shape[1:], config.micro_batch, config.precision)
         if sigma is not None and self.sigma is not None:
