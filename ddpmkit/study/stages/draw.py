@@ -47,7 +47,8 @@ class Draw(OfNetwork):
         if "nll" not in at.context.study.metrics:
             return
         s, train, count = at.settings, at.one(Train), len(at.context.images.test)
-        times = tuple(at.parts.strided) if s.nll_chain == "walk" else None
+        # A walk of all steps has the full chain, and so its very bound: one id, drawn once.
+        times = tuple(at.parts.strided) if s.nll_chain == "walk" and len(at.parts.strided) < s.timesteps else None
         work = (s.timesteps if times is None else len(times)) * count if s.nll_full else s.nll_evals
         for split in ("test", "train"):
             spec = cls(
