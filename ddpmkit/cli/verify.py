@@ -31,8 +31,8 @@ def verify(
     """Compute stages drawn at random again, and compare.
 
     On the same hardware and libraries every byte must be the same. Elsewhere metrics and bounds are computed again from
-    the stored samples and draws (to 1e-4 of the number, or of 1 where it is smaller), and of a training the first
-    losses (to 1e-3). Nothing stored is changed.
+    the stored samples and draws (to 1e-4 of the number, of its standard error or of 0.001, whichever is largest), and
+    of a training the first losses (to 1e-3 of each). Nothing stored is changed.
 
     Exit code 1 where something differs.
     """
@@ -43,6 +43,7 @@ def verify(
 
     from ddpmkit import device as devices
     from ddpmkit.cli.console import print_rows, stderr_console
+    from ddpmkit.study.ending import stop_flag
     from ddpmkit.study.settings import StageOptions
     from ddpmkit.study.store import Store
     from ddpmkit.study.verify import choose
@@ -54,12 +55,18 @@ def verify(
         here = devices.fingerprint(devices.resolve(device))
     choice = choose(study, store, stages, seed=seed, fingerprint=here)
     console, found = stderr_console(), []
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with stop_flag() as stop, Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("verify", total=len(choice.stages))
         for stage, same_machine in choice.stages:
             bar.update(task, description=stage.label)
-            found.append(again(stage, store, registry, StageOptions(device=device), here=same_machine))
+            options = StageOptions(device=device)
+            one = again(stage, store, registry, options, here=same_machine, should_stop=stop.is_set)
+            if stop.is_set() and not one.same:  # it was cut short, which says nothing about it
+                break
+            found.append(one)
             bar.advance(task)
+            if stop.is_set():
+                break
     if json:
         record: dict[str, Any] = {"same": all(v.same for v in found), "seed": seed, "candidates": choice.candidates}
         record |= {"elsewhere": choice.elsewhere, "unfinished": choice.unfinished, "stages": [asdict(v) for v in found]}
@@ -69,13 +76,17 @@ def verify(
         print_rows("computed again", ("stage", "id", "compared", "outcome", "largest difference"), rows, prose=(4,))
     for count, why in (
         (choice.elsewhere, "ran on other hardware or libraries, and only those can give their bits back"),
-        (choice.unfinished, "are not done, or damaged (ddpmkit doctor)"),
+        (choice.unfinished, "are not done or damaged, or read one which is (ddpmkit doctor)"),
     ):
         if count:
             print(f"note: {count} stages were left out: they {why}", file=sys.stderr)
+    if stop.is_set():
+        print("note: it was stopped, and the stages behind these were not computed again", file=sys.stderr)
     differ = sum(not v.same for v in found)
     drawn = f"{len(found)} of {choice.candidates} stages, drawn with seed {seed}"
     print(f"{drawn}: {f'{differ} differ' if differ else 'all as stored'}", file=sys.stderr)
+    if stop.signal is not None:
+        raise typer.Exit(128 + stop.signal)
     if differ:
         raise typer.Exit(int(Exit.FAILED))
 

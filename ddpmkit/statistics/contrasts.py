@@ -159,6 +159,7 @@ def judge(
     margin: float | Mapping[K, float] | None = None,
     copies: Mapping[K, K] | None = None,
     grown: bool = False,
+    size: int = 0,
 ) -> dict[K, Contrast]:
     """Test every contrast of a family, adjust over the family, and say what may be said.
 
@@ -174,6 +175,7 @@ def judge(
         copies: key -> the key of the contrast that it is another name of, since both rest on the same results; it does
             not count, and has the p and the level of that one.
         grown: Whether seeds were added after a look, so that the anytime-valid verdicts stand.
+        size: How many contrasts were stated beforehand; those that can't be tested, or not yet, then count with p = 1.
     """
     p_values, first = {}, copies or {}
     if words is not None:
@@ -183,7 +185,7 @@ def judge(
             p = paired_p(pairs.differences, pairs.rounding)
             if p is not None and any(pairs.differences):
                 p_values[key] = p
-    p_holm, levels = _holm(p_values), holm_levels(p_values, alpha)
+    p_holm, levels = _holm(p_values, size), _levels(p_values, alpha, size)
     margins: dict[K, float | None] = {k: margin.get(k) if isinstance(margin, Mapping) else margin for k in family}
     equivalence = {
         key: equivalence_p(family[key].differences, gap, family[key].rounding)
@@ -191,8 +193,8 @@ def judge(
         if (gap := margins[key]) is not None
     }
     p_equivalence = {key: p for key, p in equivalence.items() if p is not None}
-    p_equivalence_holm, equivalence_levels = _holm(p_equivalence), holm_levels(p_equivalence, alpha)
-    needed = max(1, len(p_values)) / alpha  # of an e-value
+    p_equivalence_holm, equivalence_levels = _holm(p_equivalence, size), _levels(p_equivalence, alpha, size)
+    needed = max(1, size, len(p_values)) / alpha  # of an e-value
     out = {}
     for name, pairs in family.items():
         key, d = first.get(name, name), family[first.get(name, name)].differences
@@ -284,5 +286,12 @@ def _said(pairs: Pairs, word: str, differs: bool, equal: bool, margin: float | N
     return f"no gap larger than {margin:g}" if equal and whole else "inconclusive"
 
 
-def _holm(ps: Mapping[K, float]) -> dict[K, float]:
-    return dict(zip(ps, holm(list(ps.values())), strict=True))
+def _holm(ps: Mapping[K, float], size: int = 0) -> dict[K, float]:
+    """Holm's adjusted p-values in a family that is filled up to its size with p = 1."""
+    return dict(zip(ps, holm([*ps.values(), *[1.0] * (size - len(ps))]), strict=False))
+
+
+def _levels(ps: Mapping[K, float], alpha: float, size: int) -> dict[K, float]:
+    """Their levels in such a family."""
+    levels = holm_levels(dict(enumerate([*ps.values(), *[1.0] * (size - len(ps))])), alpha)
+    return {key: levels[index] for index, key in enumerate(ps)}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin import spec
 from ddpmkit.study.config import axis_fields
 from ddpmkit.study.design import zipped
-from ddpmkit.study.grids import There
+from ddpmkit.study.grids import There, flat, texts
 from ddpmkit.study.recipe import recipe_options
-from ddpmkit.study.settings import PLURALS
+from ddpmkit.study.settings import FIELDS, PLURALS
 from ddpmkit.study.store import Store
 from ddpmkit.study.study_file import study_file
 from ddpmkit.study.values import read_toml
@@ -47,4 +48,51 @@ def _beside(stored: dict[str, Any], given: dict[str, Any], there: There | None) 
     if "train_seeds" in given or (there and {*given} - {"name"}):
         overridden.add("stopped")
     kept = {k: v for k, v in stored.items() if k == "name" or PLURALS.get(k, k) not in overridden}
+    if isinstance(orderings := kept.get("ordering"), list):
+        kept["ordering"] = list(_in_more_axes(orderings, stored, given, there))
     return {**kept, **given}
+
+
+def _in_more_axes(
+    orderings: list[Any], stored: dict[str, Any], given: dict[str, Any], there: There | None
+) -> Iterator[Any]:
+    """The stored orderings in what is asked for: of an axis that is new, their cells have the one value of before.
+
+    Where that is none of the values that are asked for, an ordering of a study that is there is left to its plan: the
+    study is then refused in words about its grid, not about the ordering.
+    """
+    new: dict[str, list[str]] = {}
+    for key, value in (*given.items(), *(text.split("=", 1) for text in _listed(given.get("axis"), split=False))):
+        if (field := PLURALS.get(key, key)) in FIELDS:
+            new[field] = _listed(value)
+    before = {field: single for field in new if (single := _single(field, stored, given, there)) is not None}
+    known = {o.claim for o in there.orderings} if there and "name" not in given else set()
+    for one in orderings:
+        stated = [one.get("where", {}), one.get("cell"), one.get("baseline")] if isinstance(one, Mapping) else [None]
+        parts = [part for part in stated if isinstance(part, Mapping)]
+        if len(parts) < len(stated):  # whoever reads it says what is wrong
+            yield one
+            continue
+        where, (said, *both) = parts[0], [{PLURALS.get(k, k) for k in part} for part in parts]
+        fixed = {f: v for f, v in before.items() if f not in said | (both[0] & both[1])}
+        if one.get("claim") in known and any(v not in new[f] for f, v in fixed.items()):
+            continue
+        yield {**one, "where": {**{f: v for f, v in fixed.items() if len(new[f]) > 1}, **where}}
+
+
+def _single(field: str, stored: dict[str, Any], given: dict[str, Any], there: There | None) -> str | None:
+    """The one value of a setting before, as one types it; None where it had several, or a preset may have set it."""
+    named = [value for key, value in stored.items() if PLURALS.get(key, key) == field]
+    if not named and there is not None:
+        named = [flat(there.grid).get(field)]
+    elif not named and "preset" not in {*stored, *given}:
+        named = [FIELDS[field].default]
+    found = _listed(named[0]) if named else []
+    return found[0] if len(found) == 1 else None
+
+
+def _listed(value: Any, *, split: bool = True) -> list[str]:
+    """Values as one types them, from a list of them, one, or a text of several."""
+    if isinstance(value, str):
+        return spec.split(value) if split else [value]
+    return [] if value is None else texts(list(value) if isinstance(value, (list, tuple)) else value)

@@ -233,8 +233,8 @@ def make_study(options: Mapping[str, Any], registry: Registry, *, most: int | No
     study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, extractors, unsaid=unsaid)
     study = replace(study, zips=tuple(map(str, zips)), design=design)
     per_cell = len(study.train_seeds) * len(study.sample_seeds)
-    refuse_large(size(ordered, zips, design), per_cell, most, narrowed=bool(only or exclude))
-    if only or exclude:
+    refuse_large(size(ordered, zips, design), per_cell, most, narrowed=(narrowed := bool(only or exclude)))
+    if narrowed:
         cells = [(c.label, vars(c.settings)) for c in study.cells()]
         only, exclude = read_chosen("--only", only, cells, read), read_chosen("--exclude", exclude, cells, read)
         study = replace(study, only=only, exclude=exclude)
@@ -242,7 +242,8 @@ def make_study(options: Mapping[str, Any], registry: Registry, *, most: int | No
             raise DdpmkitError("--only and --exclude leave no cell of the grid", "ddpmkit ablate -n without them")
         refuse_large(left, per_cell, most)
     settings = [vars(c.settings) for c in study.cells()] if orderings else []
-    stated = read_orderings(orderings, settings, lambda field, value: _values(field, value, registry))
+    beyond = [vars(c.settings) for c in replace(study, only=(), exclude=()).cells()] if orderings and narrowed else []
+    stated = read_orderings(orderings, settings, lambda field, value: _values(field, value, registry), beyond)
     refuse_clashes(tune, ordered, study.train_seeds)
     study = replace(study, stopped=_stopped(stopped, study), orderings=stated, tune=tune)
     dataset = re.sub(r"[^A-Za-z0-9._-]", "-", spec.parse(base.dataset)[0].rpartition("/")[2])[:60]

@@ -92,6 +92,8 @@ def _execute_held(
         place = files.quarantine(folder / "out")
         print(f"warning: the output of {stage.label} is damaged; set aside as {place.name}", file=sys.stderr)
     before = store.status(stage.kind, stage.id)
+    # What earlier attempts ran on, where this one goes on from what they left; a killed one may not have said so.
+    earlier = [*before.get("earlier", ()), before.get("fingerprint", {})] if (folder / "ckpt").is_dir() else []
     status = {
         "state": "running",
         "attempt": before.get("attempt", 0) + 1,
@@ -101,6 +103,8 @@ def _execute_held(
         "how": stage.recipe,
         "ddpmkit": __version__,
     }
+    if earlier:
+        status["earlier"] = [one for i, one in enumerate(earlier) if one not in earlier[:i]]
     store.write_spec(stage)
     files.write_sealed(folder / "status.json", status)
     emit({"event": "attempt", "stage": stage.id})

@@ -17,13 +17,16 @@ HINT = "docs/statistics.md, 'Orderings', says what an [[ordering]] holds"
 ReadValue = Callable[[str, Any], tuple[Any, ...]]
 
 
-def read_orderings(given: Any, cells: Sequence[Mapping[str, Any]], value: ReadValue) -> tuple[Ordering, ...]:
+def read_orderings(
+    given: Any, cells: Sequence[Mapping[str, Any]], value: ReadValue, beyond: Sequence[Mapping[str, Any]] = ()
+) -> tuple[Ordering, ...]:
     """Read the orderings of a study file.
 
     Args:
         given: What stands in the file under ``ordering``.
         cells: The settings of each cell of the grid.
         value: Reads the values of a setting, each in its one form.
+        beyond: The settings of each cell that conditions leave out; an ordering may be about these and stays open.
 
     Raises:
         DdpmkitError: for what is missing or unknown, for sides that are not one cell each, for a claim made twice.
@@ -35,8 +38,8 @@ def read_orderings(given: Any, cells: Sequence[Mapping[str, Any]], value: ReadVa
         found = _read(one, f"ordering {index + 1}", value)
         if found.claim in out:
             raise DdpmkitError(f"two orderings claim '{found.claim}'", "a claim is an ordering's name; change one")
-        places = [_place(side, cells, f"ordering '{found.claim}': its {which}") for which, side in _named(found)]
-        if places[0] == places[1]:
+        at = [_place(side, cells, beyond, f"ordering '{found.claim}': its {which}") for which, side in _named(found)]
+        if at[0] == at[1]:
             raise DdpmkitError(f"ordering '{found.claim}': cell and baseline are the same cell", HINT)
         out[found.claim] = found
     return tuple(out.values())
@@ -121,21 +124,24 @@ def _named(o: Ordering) -> tuple[tuple[str, Point], tuple[str, Point]]:
     return ("cell", o.sides[0]), ("baseline", o.sides[1])
 
 
-def _place(side: Point, cells: Sequence[Mapping[str, Any]], at: str) -> int:
-    """Return which cell a side is.
+def _place(
+    side: Point, cells: Sequence[Mapping[str, Any]], beyond: Sequence[Mapping[str, Any]], at: str
+) -> tuple[bool, int]:
+    """Return whether a side is a cell of the grid, not one that is left out, and which of them.
 
     Raises:
         DdpmkitError: when it is none, or several.
     """
-    found = places(side, cells)
-    if not found:
+    inside = bool(found := places(side, cells))
+    cells = cells if inside else beyond
+    if not (found := found or places(side, beyond)):
         raise DdpmkitError(
             f"{at} is no cell of the grid: {as_text(side)}", "its axes have other values; ddpmkit ablate -n"
         )
     if len(found) > 1:
         open_axes = [k for k in cells[0] if len({as_text(cells[i][k]) for i in found}) > 1]
         raise DdpmkitError(f"{at} is {len(found)} cells: {as_text(side)}", f"say its {', '.join(open_axes)} in where")
-    return found[0]
+    return inside, found[0]
 
 
 def _number(value: Any) -> bool:

@@ -26,6 +26,15 @@ def with_columns(study: Study, registry: Registry) -> Study:
     return replace(study, orderings=tuple(_with_column(o, names, study) for o in study.orderings))
 
 
+def outside(plan: Plan) -> list[str]:
+    """Say which orderings are about cells that the study leaves out, a line for all of them."""
+    settings = [vars(c.settings) for c in plan.cells]
+    claims = [o.claim for o in plan.study.orderings if not all(places(side, settings) for side in o.sides)]
+    if not claims:
+        return []
+    return [f"{len(claims)} orderings stay open, since the study leaves out a cell of them: {'; '.join(claims)}"]
+
+
 def with_known(plan: Plan, store: Store) -> Study:
     """Return the study of a plan, its new orderings with the number of their results that are there already."""
     return replace(plan.study, orderings=tuple(_with_known(o, plan, store) for o in plan.study.orderings))

@@ -23,7 +23,7 @@ from ddpmkit.study.excluded import excluded_lines
 from ddpmkit.study.grids import There, added
 from ddpmkit.study.kept import keep
 from ddpmkit.study.missing import known_study
-from ddpmkit.study.orderings_planned import with_columns, with_known
+from ddpmkit.study.orderings_planned import outside, with_columns, with_known
 from ddpmkit.study.plan import Plan, Refused, make_plan
 from ddpmkit.study.settings import Compile
 from ddpmkit.study.stage import Stage
@@ -209,7 +209,7 @@ def planned(
     adds = tuple(added(there.grid, study.grid())) if there else ()
     said = [f"adds to study '{study.name}': {'; '.join(adds)}"] if adds else []
     moved = [] if study.tune and not study.tune.chosen else moved_since(plan, store)  # before its trials it is no plan
-    for text in [*plan.notes, *moved, *said]:
+    for text in [*plan.notes, *outside(plan), *moved, *said]:
         print(f"note: {text}", file=sys.stderr)
     return Prepared(study, plan, store, registry, todo, run_options, there, adds, probed=probe)
 

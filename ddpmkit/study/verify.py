@@ -6,10 +6,11 @@ there does not grow them: metrics and bounds from the stored samples and draws, 
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.compared import Found, newer, numbers
 from ddpmkit.study.execute import execute
 from ddpmkit.study.needs import Key
-from ddpmkit.study.records import RefRecord, TrainRecord
+from ddpmkit.study.records import TrainRecord
 from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import read_stage
@@ -29,8 +31,8 @@ from ddpmkit.study.stages.score import Score
 from ddpmkit.study.store import Store, find_study
 
 FROM_STORED = (Ref.kind, Nll.kind, Score.kind)  # arithmetic on what is stored: no walk, no training
-TOLERANCE, LOSS_TOLERANCE = 1e-4, 1e-3  # of numbers elsewhere: relative to the number, or to 1 where it is smaller
-RESULT = "result.json"
+TOLERANCE, LOSS_TOLERANCE = 1e-4, 1e-3  # of numbers elsewhere, as compared.py holds them; a loss to itself alone
+RESULT, OPTIMISER = "result.json", "optim.safetensors"
 FIRST_STEPS = 20  # of a training elsewhere; the losses are those of the first line of its log that reaches them
 
 Ask = Callable[[], bool]
@@ -46,7 +48,8 @@ class Verified:
         label: for people.
         how: ``whole`` where every byte was compared, ``numbers`` where those of the record were, ``first losses``.
         same: whether it is what the store has.
-        difference: the largest difference as a share of the number, or of 1 where that is smaller; 0 for equal bytes.
+        difference: the largest difference as a share of what its number is held to, see :func:`compared.numbers`; 0 for
+            equal bytes.
         where: what differs most, or how the stage ended; empty where nothing does.
     """
 
@@ -68,7 +71,7 @@ class Choice:
         candidates: how many there were to draw from.
         elsewhere: finished stages whose numbers other hardware or libraries can't give back: samples, draws, fits, and
             trainings for which memory ran out.
-        unfinished: stages that are not done, or damaged.
+        unfinished: stages that are not done or damaged, or that read one which is.
     """
 
     stages: tuple[tuple[Stage[Any], bool], ...]
@@ -106,15 +109,18 @@ def choose(study: str | None, store: Store, count: int, *, seed: int, fingerprin
     plan = files.read_sealed(folder / "plan.json") or {}
     can: list[tuple[Stage[Any], bool]] = []
     elsewhere = unfinished = 0
+    intact = functools.cache(store.intact)
     for record in sorted(plan["stages"], key=lambda r: str(r["id"])):
         kind, id = str(record["kind"]), str(record["id"])
-        if not store.intact(kind, id):
+        stage = read_stage(record)
+        # Whoever reads a damaged output sets it aside, and here nothing of the store is to move.
+        if not all(intact(*one) for one in ((kind, id), *stage.spec.needs)):
             unfinished += 1
             continue
-        here = _is_here(store.status(kind, id).get("fingerprint"), fingerprint)
+        here = _is_here(store.status(kind, id), fingerprint)
         cut = kind == TrainRecord.kind and (trained := store.record(TrainRecord, id)) and trained.micro_batch
         if not cut and (here or kind in (*FROM_STORED, TrainRecord.kind)):
-            can.append((read_stage(record), here))
+            can.append((stage, here))
         else:
             elsewhere += 1
     if not can:
@@ -161,12 +167,13 @@ def verify(
         again = Path(place) / "stage"
         beside = _Beside(store.out, (stage.kind, stage.id), again)
         # A training from its first step: one that goes on from a stored checkpoint would prove nothing about that.
-        state = execute(stage, beside, registry, replace(options, alone=True), emit, stop)
+        alone = replace(options, alone=True, compile=_compiles(store, stage) if here else options.compile)
+        state = execute(stage, beside, registry, alone, emit, stop)
         how = "first losses" if of_losses else "whole" if here else "numbers"
         if of_losses and state in ("done", "interrupted"):
             found = _losses(stored, again)
         elif state == "done":
-            found = _bytes(stored, again) if here else _numbers(_record(stored), _record(again), TOLERANCE)
+            found = _bytes(stored, again) if here else numbers(_record(stored), _record(again), TOLERANCE)
         else:
             error = (files.read_sealed(again / "status.json") or {}).get("error", "")
             found = (False, math.inf, f"{state}: {error}")
@@ -174,12 +181,25 @@ def verify(
     return Verified(stage.kind, stage.id, stage.label, how, same, difference, where)
 
 
-Found = tuple[bool, float, str]
+def _is_here(status: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether all of a stage ran on what is here, in whatever attempts, and in one way that can be asked for again.
+
+    A layout of images is found out again: a stage's own stands where the fingerprint of a machine has the usual one.
+    """
+    for then in (status.get("fingerprint"), *status.get("earlier", ())):
+        if not isinstance(then, dict) or any(then.get(key) != now[key] for key in now if key != "memory_format"):
+            return False
+        if then.get("began") or ", then " in str(then.get("network")):
+            return False
+    return True
 
 
-def _is_here(then: Any, now: Mapping[str, Any]) -> bool:
-    """Whether a stage ran on what is here; what it alone found out, how its network ran, is found out again."""
-    return isinstance(then, dict) and all(then.get(key) == value for key, value in now.items())
+def _compiles(store: Store, stage: Stage[Any]) -> str:
+    """What makes a network run as it did: somebody may have asked for it, or have gone on from another training."""
+    from ddpmkit.compiling import COMPILED, EAGER
+
+    ran = store.status(stage.kind, stage.id).get("fingerprint", {}).get("network")
+    return {COMPILED: "on", EAGER: "off"}.get(str(ran), "auto")
 
 
 def _bytes(stored: Path, again: Path) -> Found:
@@ -190,8 +210,10 @@ def _bytes(stored: Path, again: Path) -> Found:
         # ddpmkit gc takes the optimiser's state from finished trainings, and nothing else.
         for name in sorted(now if part == "out" else {*now} & {*then}):
             if then.get(name) != now[name]:
-                of = _numbers(_record(stored), _record(again), 0.0)
-                if name == RESULT and of[0] and _newer(_record(stored), _record(again)):
+                of = numbers(_record(stored), _record(again), 0.0)
+                if name == RESULT and of[0] and newer(_record(stored), _record(again)):
+                    continue
+                if name == OPTIMISER and _same_optimiser(stored / part / name, again / part / name):
                     continue
                 return False, of[1], of[2] or f"{part}/{name}"
     return True, 0.0, ""
@@ -200,6 +222,14 @@ def _bytes(stored: Path, again: Path) -> Found:
 def _hashes(folder: Path) -> dict[str, str]:
     commit = files.read_json(folder / files.COMMIT) or {}
     return {name: str(said["sha256"]) for name, said in commit.get("files", {}).items()}
+
+
+def _same_optimiser(then: Path, now: Path) -> bool:
+    """Whether two states are the same but for the sums of the log, which trainings of before lengths kept otherwise."""
+    from safetensors.torch import load
+
+    a, b = ({k: v for k, v in load(path.read_bytes()).items() if k != "sums/"} for path in (then, now))
+    return a.keys() == b.keys() and files.pack(a) == files.pack(b)
 
 
 def _record(folder: Path) -> Any:
@@ -213,35 +243,4 @@ def _losses(stored: Path, again: Path) -> Found:
     steps = sorted({*then} & {*now})
     if not steps:
         return False, math.inf, "the log of the training has no line of the first steps"
-    return _numbers({f"loss {s}": then[s] for s in steps}, {f"loss {s}": now[s] for s in steps}, LOSS_TOLERANCE)
-
-
-def _newer(then: Any, now: Any) -> list[str]:
-    """The fields that a stored record lacks since it is older than they are: what it does say is compared."""
-    both = isinstance(then, dict) and isinstance(now, dict)
-    return [name for name in RefRecord.later if name in now and name not in then] if both else []
-
-
-def _numbers(then: Any, now: Any, tolerance: float) -> Found:
-    """Compare two records: all that is no number exactly, numbers within a tolerance."""
-    worst, where = 0.0, ""
-    if newer := _newer(then, now):
-        now = {name: value for name, value in now.items() if name not in newer}
-    for path, a, b in _pairs(then, now):
-        off = 0.0 if a == b else math.inf
-        if all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b)) and a != b:
-            off = abs(a - b) / max(1.0, abs(a))
-        if off > worst:
-            worst, where = off, f"{path}: {a!r} stored, {b!r} now"
-    return worst <= tolerance, worst, where
-
-
-def _pairs(then: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in sorted({*then, *now}):
-            yield from _pairs(then.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        for i, (a, b) in enumerate(zip(then, now, strict=True)):
-            yield from _pairs(a, b, f"{path}[{i}]")
-    else:
-        yield path, then, now
+    return numbers({f"loss {s}": then[s] for s in steps}, {f"loss {s}": now[s] for s in steps}, LOSS_TOLERANCE, 0.0)

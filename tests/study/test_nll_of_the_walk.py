@@ -56,6 +56,18 @@ def test_the_bound_of_a_walk_of_all_steps_is_the_full_one_and_the_full_one_sees_
         assert full["clipped"]["total"] != found[sigma, "walk", 5]["clipped"]["total"]
 
 
+def test_the_full_chain_is_drawn_once_whatever_it_is_called(walked: Path) -> None:
+    results = json.loads((walked / "studies/walk/plan.json").read_text())["results"]
+    labels = {r["cell"]: r["nll"] for r in results}
+    for sigma in ("beta", "analytic"):
+        at = {steps: labels[f"{sigma} sampling_steps={steps} walk"] for steps in (5, 40)}
+        full = {labels[f"{sigma} sampling_steps={steps} full"] for steps in (5, 40)}
+        assert full == {at[40]}
+        assert at[5] not in full
+    # For either split: the full chain, and the walk of 5 steps; each one for both sigmas, whose fits look elsewhere.
+    assert len(Store(walked).stages("draw")) == 4
+
+
 def test_a_loaded_cell_gives_the_bound_of_its_walk_again(walked: Path) -> None:
     loaded = ddpmkit.load("walk", "analytic sampling_steps=5 walk", 0, out=walked, device="cpu")
     again = loaded.bits_per_dim(loaded.images.test)

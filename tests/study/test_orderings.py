@@ -11,9 +11,11 @@ import pytest
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.asked import _beside
 from ddpmkit.study.config import make_study
 from ddpmkit.study.enter import enter
 from ddpmkit.study.prepare import prepare
+from ddpmkit.study.recipe import recipe_options
 from ddpmkit.study.values import read_toml
 
 ORDERING: dict[str, Any] = {
@@ -146,3 +148,47 @@ def test_the_stated_questions_are_read_and_expect_what_was_published(path: Path)
         assert o.expected == ("lower" if o.paper[0] < o.paper[1] else "higher")
         assert o.seeds == study.train_seeds
         assert o.n == (797 if o.metric == "nll" else study.base.samples)
+
+
+def test_a_study_with_orderings_grows_by_an_axis_by_its_name(tmp_path: Path, prepare_small) -> None:
+    asked = {"schedules": "linear,cosine", "name": "demo", "metrics": "nll"}
+    enter(prepare_small(tmp_path, **asked, ordering=[one(where=...)]))
+    for more in ({"sampling_steps": "2,4"}, {"axis": ["sampling_steps=2,4"]}):
+        again = prepare({"study": "demo", **more}, out=tmp_path, registry=REGISTRY, probe=False).study
+        assert [(o.claim, o.where) for o in again.orderings] == [("cosine is lower", {"sampling_steps": 2})]
+    moved = {"study": "demo", "sampling_steps": "4"}
+    with pytest.raises(DdpmkitError, match="--sampling-steps 2 there, 4 now"):
+        prepare(moved, out=tmp_path, registry=REGISTRY, probe=False)
+    other = prepare({**moved, "name": "other"}, out=tmp_path, registry=REGISTRY, probe=False).study
+    assert [o.where for o in other.orderings] == [{}]  # a study of its own states it of its own cells
+
+
+def test_an_ordering_that_names_the_new_axis_is_left_as_it_is() -> None:
+    stored = {"sampling_steps": [2], "ordering": [one(where={"sampling_steps": 4}), one(where=...), 3]}
+    found = _beside(stored, {"sampling_steps": "2,4"}, None)["ordering"]
+    assert [o["where"] for o in found[:2]] == [{"sampling_steps": 4}, {"sampling_steps": "2"}]
+    assert found[2] == 3
+
+
+def test_an_ordering_about_a_cell_that_is_left_out_stays_open_and_is_named(
+    tmp_path: Path, prepare_small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    narrowed = {**GRID, "name": "demo", "metrics": "nll", "only": ["schedule=linear"]}
+    prepared = prepare_small(tmp_path, **narrowed, ordering=[one()])
+    assert [o.claim for o in prepared.study.orderings] == ["cosine is lower"]
+    assert (
+        "1 orderings stay open, since the study leaves out a cell of them: cosine is lower" in capsys.readouterr().err
+    )
+    enter(prepared)  # and its file is read again
+    assert prepare({"study": "demo"}, out=tmp_path, registry=REGISTRY, probe=False).study.orderings
+    with pytest.raises(DdpmkitError, match="is no cell of the grid"):
+        read(one(cell={"schedule": "sigmoid"}), only=["schedule=linear"])
+    with pytest.raises(DdpmkitError, match="its cell is 2 cells"):
+        read(one(where={}), only=["schedule=linear"])
+
+
+def test_a_recipe_is_narrowed_by_a_condition() -> None:
+    options = recipe_options("bao2022-sigma") | {"only": ["sigma=analytic"]}
+    study = make_study(options, REGISTRY)
+    assert {c.settings.sigma for c in study.cells()} == {"analytic"}
+    assert study.orderings

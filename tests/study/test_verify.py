@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,15 @@ from ddpmkit import DdpmkitError, files
 from ddpmkit.cli import main
 from ddpmkit.device import fingerprint
 from ddpmkit.plugin.registry import Registry
+from ddpmkit.study.compared import numbers
+from ddpmkit.study.execute import execute
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.records import RefRecord
 from ddpmkit.study.runner import run
 from ddpmkit.study.settings import StageOptions
+from ddpmkit.study.stages import read_stage
 from ddpmkit.study.store import Store
-from ddpmkit.study.verify import Verified, choose, verify
+from ddpmkit.study.verify import Verified, _same_optimiser, choose, verify
 
 TINY: dict[str, Any] = {
     "train_steps": 52, "samples": 4, "sampling_steps": 2, "nll_evals": 16, "timesteps": 24, "eval_batch": 32,
@@ -157,3 +163,121 @@ def test_nothing_to_compute_again_is_refused(out: Path) -> None:
         shutil.rmtree(out / "store" / kind)
     with pytest.raises(DdpmkitError, match="nothing of study 'one' can be computed again here"):
         choose("one", Store(out), 3, seed=0, fingerprint={})
+
+
+def status_of_training(out: Path, **changed: Any) -> None:
+    """Write other things into the status of the training."""
+    path = next((out / "store/train").glob("*/*/status.json"))
+    status = files.read_sealed(path)
+    assert status is not None
+    changed = {k: v(status["fingerprint"]) if callable(v) else v for k, v in changed.items()}
+    files.write_sealed(path, {**status, **changed})
+
+
+def how_chosen(out: Path) -> bool:
+    """Whether the training counts as run here."""
+    chosen = choose(None, Store(out), 99, seed=0, fingerprint=fingerprint(torch.device("cpu"))).stages
+    return next(here for stage, here in chosen if stage.kind == "train")
+
+
+def test_a_training_of_which_a_part_was_made_elsewhere_is_not_held_to_every_byte(out: Path) -> None:
+    assert how_chosen(out)
+    for odd in (
+        {"fingerprint": lambda f: {**f, "began": "torch 1.0"}},
+        {"fingerprint": lambda f: {**f, "began": None, "network": "compiled, then eager"}},
+        {"fingerprint": lambda f: {**f, "network": "eager"}, "earlier": lambda f: [f, {**f, "torch": "1.0"}]},
+        {"earlier": [{}]},
+    ):
+        status_of_training(out, **odd)
+        assert not how_chosen(out), odd
+    status_of_training(out, earlier=lambda f: [f])
+    assert how_chosen(out)
+    # The layout is the training's own finding; the fingerprint of a machine has the usual one.
+    status_of_training(out, fingerprint=lambda f: {**f, "memory_format": "contiguous"})
+    assert how_chosen(out)
+
+
+def test_a_resumed_training_remembers_what_its_earlier_attempts_ran_on(out: Path) -> None:
+    folder = next((out / "store/train").glob("*/*"))
+    shutil.rmtree(folder / "out")
+    status_of_training(out, state="interrupted", fingerprint=lambda f: {**f, "device_name": "another"})
+    plan = files.read_sealed(out / "studies/one/plan.json") or {}
+    training = next(read_stage(s) for s in plan["stages"] if s["kind"] == "train")
+    assert execute(training, Store(out), REGISTRY, StageOptions(device="cpu"), lambda _: None) == "done"
+    status = Store(out).status("train", folder.name)
+    assert [one["device_name"] for one in status["earlier"]] == ["another"]
+    assert status["fingerprint"]["device_name"] != "another"
+    assert not how_chosen(out)
+
+
+def test_a_network_runs_as_it_did_whatever_would_pay_now(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def executed(stage: Any, store: Any, registry: Any, options: StageOptions, *_: Any) -> str:
+        asked.append(options.compile)
+        return "failed"
+
+    monkeypatch.setattr("ddpmkit.study.verify.execute", executed)
+    for ran, compiles in (("compiled", "on"), ("eager", "off")):
+        status_of_training(out, fingerprint=lambda f, ran=ran: {**f, "network": ran})
+        chosen = choose(None, Store(out), 99, seed=0, fingerprint=fingerprint(torch.device("cpu"))).stages
+        training = next(stage for stage, _ in chosen if stage.kind == "train")
+        for here in (True, False):
+            verify(training, Store(out), REGISTRY, StageOptions(device="cpu"), here=here)
+        assert asked[-2:] == [compiles, "auto"]
+
+
+def test_the_sums_of_the_log_are_no_part_of_what_an_optimiser_is_held_to(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    for path, sums, moment in zip(paths, (0.0, 1.0, 1.0), (2.0, 2.0, 3.0), strict=True):
+        tensors = {"sums/": torch.full((2,), sums), "exp_avg/w": torch.full((2,), moment)}
+        path.write_bytes(files.pack(tensors))
+    assert _same_optimiser(paths[0], paths[1])
+    assert not _same_optimiser(paths[0], paths[2])
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "floor", "same"),
+    [
+        ({"loss 20": 0.03}, {"loss 20": 0.03002}, 0.0, True),
+        ({"loss 20": 0.03}, {"loss 20": 0.0301}, 0.0, False),
+        ({"kid": {"value": 1e-4}}, {"kid": {"value": 1.005e-4}}, 1e-3, True),
+        ({"kid": {"value": 1e-4}}, {"kid": {"value": 1.5e-4}}, 1e-3, False),
+        ({"fd": {"value": 0.1, "se": 2.0}}, {"fd": {"value": 0.101, "se": 2.0}}, 1e-3, True),
+        ({"fd": {"value": 0.1, "se": 0.1}}, {"fd": {"value": 0.101, "se": 0.1}}, 1e-3, False),
+        ({"fd": {"value": 0.1}}, {"fd": {"value": float("nan")}}, 1e-3, False),
+        ({"n": 3, "label": "a"}, {"n": 3, "label": "b"}, 1e-3, False),
+    ],
+)
+def test_numbers_are_held_to_their_own_size(then: Any, now: Any, floor: float, same: bool) -> None:
+    assert numbers(then, now, 1e-3, floor)[0] == same
+
+
+def test_what_reads_a_damaged_stage_is_left_out_and_the_damage_stays_where_it_is(out: Path) -> None:
+    next((out / "store/sample").glob("*/*/out/*.safetensors")).write_bytes(b"damaged")
+    next((out / "store/train").glob("*/*/ckpt/00000052/model.safetensors")).write_bytes(b"damaged")
+    before = tree(out)
+    found = verified(out)
+    assert set(found) == {"ref", "nll"}
+    after = tree(out)
+    assert {name: after.get(name) for name in before} == before
+
+
+def test_ctrl_c_ends_it_after_what_was_compared(
+    out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def pressed(stage: Any, *args: Any, should_stop: Callable[[], bool], **options: Any) -> Verified:
+        begun.append(stage.id)
+        if len(begun) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert should_stop()
+        return Verified(stage.kind, stage.id, stage.label, "whole", len(begun) < 2, 0.0)
+
+    monkeypatch.setattr("ddpmkit.study.verify.verify", pressed)
+    assert main(["--no-plugins", "verify", "one", "--stages", "5", "--out", str(out), "--json"]) == 130
+    assert len(begun) == 2
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)["stages"]) == 1
+    assert "it was stopped" in said.err

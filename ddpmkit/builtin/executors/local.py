@@ -175,6 +175,10 @@ class _Workers(Pool):
                 self.retired.append(worker)
                 if task is not None and self._again(worker, task):
                     return
+            elif worker.killed and self.slots.get(worker.number) is worker:
+                # It had said so before it was killed; what comes next is for one that lives.
+                del self.slots[worker.number]
+                self.retired.append(worker)
             self._end(worker, event["state"])
 
     def _again(self, worker: Process, task: Task) -> bool:

@@ -49,8 +49,9 @@ def outcomes(
     """Judge all orderings of a study as one family, whatever else is shown of it.
 
     The seeds were fixed beforehand, so the paired t test holds however the study grew; an ordering is open until all of
-    them are there. "lower" and "higher" agree when Holm rejects "no difference" on that side, and disagree when it does
-    on the other, or when the gap is shown to be within the margin; "equal" agrees when it is.
+    them are there, and counts in the family with p = 1: what is there first has no easier test. "lower" and "higher"
+    agree when Holm rejects "no difference" on that side, and disagree when it does on the other, or when the gap is
+    shown to be within the margin; "equal" agrees when it is.
 
     Args:
         records: Of one study, all its cells.
@@ -66,7 +67,7 @@ def outcomes(
         if pairs is not None:
             family[index] = pairs
     margins = {i: found[i].ordering.margin for i in family}
-    contrasts = judge(family, ("lower", "higher"), alpha=alpha, margin=margins)
+    contrasts = judge(family, ("lower", "higher"), alpha=alpha, margin=margins, size=len(found))
     return tuple(_decided(o, contrasts[i], alpha) if i in contrasts else o for i, o in enumerate(found))
 
 

@@ -48,7 +48,8 @@ class Draw(OfNetwork):
             return
         s, train, images = at.settings, at.one(Train), at.context.images
         count = len(images.test if s.nll_split == "test" else images.validation)
-        times = tuple(at.parts.strided) if s.nll_chain == "walk" else None
+        # A walk of all steps has the full chain, and so its very bound: one id, drawn once.
+        times = tuple(at.parts.strided) if s.nll_chain == "walk" and len(at.parts.strided) < s.timesteps else None
         work = (s.timesteps if times is None else len(times)) * count if s.nll_full else s.nll_evals
         for split in ("test", "train") if s.nll_split == "test" else (s.nll_split,):
             spec = cls(

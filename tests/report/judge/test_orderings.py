@@ -84,6 +84,25 @@ def test_holm_is_over_all_orderings_whatever_their_metric() -> None:
     assert ps != [o.contrast.p_holm for o in both if o.contrast]
 
 
+def test_an_ordering_without_numbers_counts_in_the_family_as_one_of_p_1() -> None:
+    asked = ordering("cosine", "linear", "lower"), ordering("sigmoid", "linear", "equal", margin=1.0)
+    later = [ordering("cosine", "linear", "lower", claim=f"later {i}", seeds=[0, 1, 2, 3]) for i in range(6)]
+    alone, first = of(*asked), of(*later, *asked)
+    for one, other in zip(alone, first[6:], strict=True):
+        assert one.contrast is not None
+        assert other.contrast is not None
+        assert other.contrast.p == one.contrast.p
+    ps = [o.contrast.p for o in alone if o.contrast and o.contrast.p is not None]
+    assert [o.contrast.p_holm for o in first[6:] if o.contrast] == pytest.approx(holm([*ps, *[1.0] * 6])[:2])
+    smallest = min((o.contrast for o in first[6:] if o.contrast), key=lambda c: c.p or 1.0)
+    assert smallest.p_holm == pytest.approx(8 * (smallest.p or 1.0))
+    assert smallest.level == pytest.approx(0.05 / 8)  # and its interval is at the level of that family
+    equal = first[7].contrast
+    assert equal is not None
+    assert equal.p_equivalence is not None
+    assert equal.p_equivalence_holm == pytest.approx(min(1.0, 8 * equal.p_equivalence))
+
+
 def test_each_ordering_has_its_own_margin() -> None:
     narrow, wide = of(
         ordering("sigmoid", "linear", "equal", claim="narrow", margin=0.0005), ordering("sigmoid", "linear", "equal")
