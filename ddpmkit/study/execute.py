@@ -76,15 +76,26 @@ def _execute_held(
 ) -> str | None:
     """Run a stage whose claim we hold; None where somebody took it over, who then writes everything of it."""
 
+    started, asked = time.perf_counter(), 0
+
     def stop_asked() -> bool:
         if held.lost():
             raise Interrupted("another process has taken the stage over")  # without a checkpoint: the folder is theirs
-        return should_stop() or late()
+        nonlocal asked
+        asked += 1  # the first time before anything was done: a limit shorter than what comes before still gets on
+        return should_stop() or (asked > 1 and late())
 
     def late() -> bool:
         return options.timeout is not None and time.perf_counter() - started > options.timeout
 
-    started, where = time.perf_counter(), None
+    def write(work: Work) -> None:
+        """Write on what the stage runs and what it took: another may go on from it, and this process be killed."""
+        if held.holds():
+            took = before_now + time.perf_counter() - started
+            now = {**status, "fingerprint": {**status["fingerprint"], **work.ran}, "seconds": took}
+            files.write_sealed(folder / "status.json", now)
+
+    where = None
     folder = store.folder(stage.kind, stage.id)
     if store.intact(stage.kind, stage.id):
         return "done"
@@ -105,6 +116,7 @@ def _execute_held(
     }
     if earlier:
         status["earlier"] = [one for i, one in enumerate(earlier) if one not in earlier[:i]]
+    before_now = status["seconds"]
     store.write_spec(stage)
     files.write_sealed(folder / "status.json", status)
     emit({"event": "attempt", "stage": stage.id})
@@ -114,7 +126,8 @@ def _execute_held(
         with devices.one_thread(), devices.reproducible(device), seeded_libraries(stage.id, "stage", 0):
             status["fingerprint"] = devices.fingerprint(device)
             _same_libraries(stage, registry)
-            work = Work(stage, store, registry, options, device, emit, stop_asked)
+            work = Work(stage, store, registry, options, device, emit, stop_asked, kept=lambda: write(work))
+            write(work)
             if _of_plugins(stage.recipe):
                 registry.plugins()  # all of them, so that what their imports change is there before the work begins
             with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
@@ -129,8 +142,10 @@ def _execute_held(
     except Interrupted as err:
         status.update(state="interrupted", error=str(err))
         if late() and not should_stop():
-            told = f"it took longer than {options.timeout:g} s; the same command goes on from its checkpoint"
-            status.update(state="timed out", error=told)
+            goes_on = any((folder / "ckpt").glob("[0-9]*"))
+            next_time = "goes on from its checkpoint" if goes_on else "begins it again: give it more with --timeout"
+            late_by = f"it took longer than {options.timeout:g} s; the same command {next_time}"
+            status.update(state="timed out", error=late_by)
     except Diverged as err:
         status.update(state="diverged", error=str(err))
     except DdpmkitError as err:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ddpmkit import files
 from ddpmkit.study.claim import Claim, claimed, holder
-from ddpmkit.study.needs import Needs, all_needs
+from ddpmkit.study.needs import Key, Needs, all_needs
 from ddpmkit.study.presence import collecting, let_go_of_claims
 from ddpmkit.study.records import TrainRecord
 from ddpmkit.study.stages import STAGE_KINDS
@@ -142,7 +142,7 @@ def _items(store: Store, needs: Needs, *, deep: bool) -> tuple[list[Item], int]:
             if not found:
                 found = [
                     Item(what, path, home, size_of(path), folder)
-                    for what, path in (*_left(folder), *_spare(store, kind, stage, deep=deep))
+                    for what, path in (*_left(folder), *_spare(store, kind, stage, needed, deep=deep))
                 ]
             if found and holder(folder) is not None:
                 busy += 1
@@ -151,7 +151,7 @@ def _items(store: Store, needs: Needs, *, deep: bool) -> tuple[list[Item], int]:
     return [*items, *_data(store, needs)], busy
 
 
-def _spare(store: Store, kind: str, stage: str, *, deep: bool) -> Iterator[tuple[str, Path]]:
+def _spare(store: Store, kind: str, stage: str, needed: Collection[Key], *, deep: bool) -> Iterator[tuple[str, Path]]:
     """What nothing reads any more of a finished training: later stages read its last weights, longer ones its trunk."""
     record = store.record(TrainRecord, stage) if kind == TrainRecord.kind else None
     if record is None:
@@ -160,7 +160,7 @@ def _spare(store: Store, kind: str, stage: str, *, deep: bool) -> Iterator[tuple
     last = folder / f"{record.steps:08d}"
     if files.verify_folder(last, contents=False) is None:
         return  # an earlier one may be all that there is
-    kept = (last, *(() if deep else needed_by_longer(store, stage)))
+    kept = (last, *(() if deep else needed_by_longer(store, stage, lambda other: (kind, other) in needed)))
     yield from ((EARLIER, path) for path in sorted(folder.glob("[0-9]*")) if path.is_dir() and path not in kept)
     if deep and (last / OPTIM).is_file():
         yield OPTIMISERS, last / OPTIM

@@ -7,7 +7,7 @@ the longest does. Haegele et al. 2024 (arXiv 2405.18392).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,12 @@ def along_trunks(stages: Mapping[str, Stage[Any]]) -> dict[str, Stage[Any]]:
     return out
 
 
-def needed_by_longer(store: Store, training: str) -> tuple[Path, ...]:
+def needed_by_longer(store: Store, training: str, stays: Callable[[str], bool] = lambda _: True) -> tuple[Path, ...]:
     """Return the checkpoints of a finished training from which a longer one goes on, and no other training has them.
 
     At a constant rate that is the last; of a branch, what it holds of its trunk where that is not there itself. None
-    where the rate falls over all steps: a longer one makes other steps from the first.
+    where the rate falls over all steps: a longer one makes other steps from the first. ``stays`` says of another
+    training whether it will still be there.
     """
     try:
         spec = store.read_spec(Train, training)
@@ -72,7 +73,8 @@ def needed_by_longer(store: Store, training: str) -> tuple[Path, ...]:
     step = int(whole[-1].name)
     other = Stage(spec.trunk(step), {}, "", 0.0).id
     there = store.folder(Train.kind, other) / "ckpt" / whole[-1].name
-    elsewhere = other != training and files.verify_folder(there, contents=False) is not None
+    whole_there = (there / "optim.safetensors").is_file() and files.verify_folder(there, contents=False) is not None
+    elsewhere = other != training and stays(other) and whole_there
     return () if elsewhere else (whole[-1],)
 
 

@@ -37,6 +37,7 @@ class Work:
     emit: Emit
     should_stop: Callable[[], bool]
     ran: dict[str, str] = field(default_factory=dict)  # what the stage adds to its fingerprint, as it finds it
+    kept: Callable[[], None] = lambda: None  # says that a checkpoint was written: what it took is written then too
 
     @property
     def folder(self) -> Path:

@@ -59,6 +59,7 @@ class Hooks:
     on_resume: Callable[[int], None] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
     recorder: Callable[[torch.device], Recorder | None] = recorder
+    on_saved: Callable[[], None] = lambda: None
     on_steps: Callable[[str], None] = lambda _: None  # where there is a recorder: "recorded", or "one by one" after all
 
 
@@ -222,6 +223,7 @@ def train(
         late = time.monotonic() - saved > hooks.checkpoint_seconds
         if hooks.folder is not None and (done % hooks.checkpoint_every == 0 or done == config.steps or late):
             state.save(hooks.folder, done)
+            hooks.on_saved()
             saved = time.monotonic()
     return averages
 

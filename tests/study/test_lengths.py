@@ -160,11 +160,18 @@ def test_a_branch_off_its_trunk_is_one_run_with_a_cooldown(planned, registry, al
     assert alone[24, "cooldown"]["out/result.json"] != alone[24, "constant"]["out/result.json"]
     # Of its two checkpoints the first is the trunk's, which has it; were that gone, a longer training would need it.
     assert needed_by_longer(store, branch.id) == ()
-    assert [p.name for _, p in _spare(store, "train", branch.id, deep=False)] == ["00000012"]
+    both = {("train", trunk.id), ("train", branch.id)}
+    assert [p.name for _, p in _spare(store, "train", branch.id, both, deep=False)] == ["00000012"]
+    # A trunk that no study needs goes at the same time, and one without its optimiser's state is no trunk.
+    assert list(_spare(store, "train", branch.id, {("train", branch.id)}, deep=False)) == []
+    last = store.folder("train", trunk.id) / "ckpt" / "00000012"
+    files.let_go(last, "optim.safetensors")
+    (last / "optim.safetensors").unlink()
+    assert [p.name for p in needed_by_longer(store, branch.id)] == ["00000012"]
     shutil.rmtree(store.folder("train", trunk.id))
     assert [p.name for p in needed_by_longer(store, branch.id)] == ["00000012"]
-    assert list(_spare(store, "train", branch.id, deep=False)) == []
-    assert [what for what, _ in _spare(store, "train", branch.id, deep=True)] == [EARLIER, OPTIMISERS]
+    assert list(_spare(store, "train", branch.id, both, deep=False)) == []
+    assert [what for what, _ in _spare(store, "train", branch.id, both, deep=True)] == [EARLIER, OPTIMISERS]
 
 
 @pytest.mark.parametrize("harm", ["damaged", "no optimiser", "no sums", "another version"])
@@ -231,6 +238,33 @@ def test_no_training_ends_at_a_step_of_another_one_at_which_that_one_reports_not
     assert checkpoint.newest(store.folder("train", stages[24, "constant"].id) / "ckpt").step == 12
     assert made(stages[12, "constant"], store, registry) == alone[12, "constant"]
     assert begin.began(store.folder("train", stages[12, "constant"].id)).step == 8
+
+
+def test_a_training_that_is_killed_has_said_on_what_it_ran_and_what_it_took(planned, registry, tmp_path) -> None:
+    store, stage = Store(tmp_path), planned("12")[12, "constant"]
+    path = store.folder("train", stage.id) / "status.json"
+    seen = {}
+
+    def look(event) -> None:
+        if event["event"] == "progress" and "step" in event:
+            seen[event["step"]] = files.read_sealed(path)
+
+    assert execute(stage, store, registry, CPU, look) == "done"
+    assert [record["state"] for record in seen.values()] == ["running"] * len(seen)
+    assert [record["fingerprint"]["device"] for record in seen.values()] == ["cpu"] * len(seen)
+    last = store.status("train", stage.id)
+    assert seen[10]["fingerprint"] == last["fingerprint"]  # after the checkpoint of step 8
+    assert 0 < seen[0]["seconds"] < seen[10]["seconds"] < last["seconds"]
+
+
+def test_a_limit_shorter_than_what_comes_before_the_first_step_still_gets_on(planned, registry, tmp_path) -> None:
+    store, stage = Store(tmp_path), planned("12")[12, "constant"]
+    hasty = replace(CPU, timeout=1e-9)
+    for step in (1, 2):
+        assert execute(stage, store, registry, hasty, lambda _: None) == "timed out"
+        assert checkpoint.newest(store.folder("train", stage.id) / "ckpt").step == step
+    assert store.status("train", stage.id)["error"].endswith("goes on from its checkpoint")
+    assert execute(stage, store, registry, hasty, lambda _: None, lambda: True) == "interrupted"
 
 
 def test_a_copy_that_was_cut_off_is_not_where_a_training_began(planned, registry, alone, tmp_path, monkeypatch) -> None:

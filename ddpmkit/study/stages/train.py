@@ -239,6 +239,7 @@ class Train(StageKind):
             on_progress,
             on_resume,
             w.should_stop,
+            on_saved=w.kept,
             on_steps=lambda how: w.ran.update(steps=how),
         )
         pixels = torch.from_numpy(images.train).to(w.device)
