@@ -24,7 +24,9 @@ def dispatch(
     *,
     retries: int = 0,
 ) -> None:
-    """Run every stage after the ones it needs; those behind a stage that has no output are left.
+    """Run every stage after the ones it needs; those that read a stage without output are left.
+
+    A training behind one that failed makes all steps itself; behind one that diverged it is left too.
 
     A stage that failed is handed out again, ``retries`` times at most; one that diverged would do so again.
 
@@ -55,7 +57,7 @@ def dispatch(
                 emit({"event": "log", "text": said})
                 event = {**event, "event": "requeued"}  # with the state and the error of the attempt
             if event["event"] == "end":
-                ready.finished(stage, ok=event["state"] == "done")
+                ready.finished(stage, ok=event["state"] == "done", diverged=event["state"] == "diverged")
             else:
                 ready.put_back(stage)
         emit(event)

@@ -75,7 +75,6 @@ def _execute_held(
     held: Held,
 ) -> str | None:
     """Run a stage whose claim we hold; None where somebody took it over, who then writes everything of it."""
-
     started, asked = time.perf_counter(), 0
 
     def stop_asked() -> bool:

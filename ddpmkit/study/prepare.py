@@ -30,6 +30,7 @@ from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
 from ddpmkit.study.study_name import grown, moved_since
 from ddpmkit.study.tried import keeps_its_own, try_parts
+from ddpmkit.study.trunks import spare_trunks
 from ddpmkit.study.values import LARGEST
 
 
@@ -237,6 +238,7 @@ def _todo(plan: Plan, store: Store, *, content: bool) -> tuple[Stage[Any], ...]:
     """Return the stages that are not done, and done ones whose output is damaged; of all of them where ``content``."""
     there = store.intact if content else store.done
     waiting = {i for i, s in plan.stages.items() if not there(s.kind, i)}
+    waiting -= spare_trunks(plan.stages, {r.train for r in plan.results}, waiting)
     for stage in reversed(plan.stages.values()):  # needs come first in the plan, so last here
         if stage.id in waiting:
             waiting |= {need for kind, need in stage.needs if need not in waiting and not store.intact(kind, need)}

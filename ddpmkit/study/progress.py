@@ -70,7 +70,7 @@ class Monitor:
                     activity.note = event.get("note", "")
         elif event["event"] == "end":
             stage = self.stages[event["stage"]]
-            self._drop(stage.id, with_dependents=event["state"] != "done")
+            self._drop(stage.id, event["state"])
             if event["state"] != "interrupted":
                 (self.finished if event["state"] == "done" else self.failed)[stage.kind] += 1
             ended = self.active.pop(event["worker"]) if event["worker"] in self.active else None
@@ -79,12 +79,12 @@ class Monitor:
                 spent[0] += time.monotonic() - ended.started
                 spent[1] += stage.work * (1 - (ended.base or 0.0))
 
-    def _drop(self, stage: str, *, with_dependents: bool) -> None:
-        """Take a stage off what is left, and all that needed it when it has no output."""
+    def _drop(self, stage: str, state: str) -> None:
+        """Take a stage off what is left, and all that can't run when it has no output."""
         self._left.pop(stage, None)
-        if with_dependents:
-            for other in [s for s in self._left.values() if any(need == stage for _, need in s.needs)]:
-                self._drop(other.id, with_dependents=True)
+        if state != "done":
+            for other in [s for s in self._left.values() if s.blocked_by(stage, diverged=state == "diverged")]:
+                self._drop(other.id, state)
 
     @property
     def nothing_left(self) -> bool:

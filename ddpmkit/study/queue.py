@@ -38,10 +38,11 @@ class ReadyQueue:
         self._place[stage.id] = next(self._behind)
         self._if_ready(stage.id)
 
-    def finished(self, stage: Stage[Any], *, ok: bool) -> None:
-        """Release what waited for a stage, or block it when the stage has no output."""
-        for follower in self._followers[stage.id] if ok else ():
-            if stage.id in self._unmet[follower]:
+    def finished(self, stage: Stage[Any], *, ok: bool, diverged: bool = False) -> None:
+        """Release what waited for a stage, or block it when the stage has no output that it can do without."""
+        for follower in self._followers[stage.id]:
+            blocked = not ok and self._stages[follower].blocked_by(stage.id, diverged=diverged)
+            if not blocked and stage.id in self._unmet[follower]:
                 self._unmet[follower].discard(stage.id)
                 self._if_ready(follower)
 

@@ -26,6 +26,7 @@ from ddpmkit.study.records import ScoreRecord
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
 from ddpmkit.study.takeover import to_steal
+from ddpmkit.study.trunks import spare_trunks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +146,9 @@ def _run(prepared: Prepared, name: str, on_event: Callable[[Event], None]) -> Ou
         for s in plan.stages.values()
         if s.kind == ScoreRecord.kind and (scored := store.record(ScoreRecord, s.id))
     )
-    code = Exit.DONE if states["done"] == len(plan.stages) and not short else Exit.FAILED
+    missing = {i for i, s in plan.stages.items() if not store.done(s.kind, i)}
+    missing -= spare_trunks(plan.stages, {r.train for r in plan.results}, missing)
+    code = Exit.FAILED if missing or short else Exit.DONE
     if stop.signal is not None:
         code = Exit.SIGINT if stop.signal == signal.SIGINT else Exit.SIGTERM
     return Outcome(prepared.folder, dict(states), sum(ended.values()), code)

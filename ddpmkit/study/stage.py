@@ -113,6 +113,10 @@ class Stage(Generic[S_co]):
         """(kind, id) of the stages whose output it reads, and of the one that it follows."""
         return self.spec.needs if self.follows is None else (*self.spec.needs, (self.kind, self.follows))
 
+    def blocked_by(self, other: str, *, diverged: bool) -> bool:
+        """Whether it can't run where another stage has no output: it reads that, or would diverge as that one did."""
+        return any(need == other for _, need in (self.needs if diverged else self.spec.needs))
+
     @functools.cached_property
     def id(self) -> str:
         """SHA-256 of the canonical JSON of kind, version and spec."""

@@ -7,7 +7,7 @@ the longest does. Haegele et al. 2024 (arXiv 2405.18392).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,24 @@ def along_trunks(stages: Mapping[str, Stage[Any]]) -> dict[str, Stage[Any]]:
         else:
             out[i] = stage
     return out
+
+
+def spare_trunks(stages: Mapping[str, Stage[Any]], asked: Collection[str], waiting: Collection[str]) -> set[str]:
+    """Return the trainings that only others go on from, none of which waits: nobody misses their output.
+
+    Args:
+        stages: Those of a plan.
+        asked: Ids of the trainings of its results.
+        waiting: Ids of the stages that have no output.
+    """
+    followed = {s.follows for s in stages.values() if s.follows is not None} - {*asked}
+    missed = {*waiting}
+    for stage in reversed([*stages.values()]):  # whoever follows stands behind
+        if stage.id in followed and stage.id in missed:
+            followers = [s.id for s in stages.values() if s.follows == stage.id]
+            if missed.isdisjoint(followers):
+                missed.discard(stage.id)
+    return {*waiting} - missed
 
 
 def needed_by_longer(store: Store, training: str, stays: Callable[[str], bool] = lambda _: True) -> tuple[Path, ...]:

@@ -19,11 +19,12 @@ from ddpmkit.study.config import make_study
 from ddpmkit.study.execute import execute
 from ddpmkit.study.garbage import EARLIER, OPTIMISERS, _spare, collect, find_garbage
 from ddpmkit.study.plan import make_plan
+from ddpmkit.study.queue import ReadyQueue
 from ddpmkit.study.runner import run
 from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
-from ddpmkit.study.trunks import needed_by_longer
+from ddpmkit.study.trunks import needed_by_longer, spare_trunks
 from ddpmkit.study.verify import verify
 from ddpmkit.training import checkpoint
 
@@ -364,6 +365,42 @@ def test_a_grid_of_lengths_runs_each_step_once_and_every_length_is_seen_decayed(
     assert begin.began(store.folder("train", long.id)) is None
     assert main(["doctor", "--quick", "--out", str(tmp_path)]) == 1
     assert "began.json" in capsys.readouterr().out
+
+
+def test_a_branch_is_blocked_by_no_trunk_but_one_that_diverged(planned) -> None:
+    trunk, branch = planned("24", "cooldown", cooldown_share="0.5").values()
+    for diverged in (False, True):
+        queue = ReadyQueue([trunk, branch])
+        assert queue.next() is trunk
+        queue.finished(trunk, ok=False, diverged=diverged)
+        assert queue.next() is (None if diverged else branch)
+    stages = {s.id: s for s in (trunk, branch)}
+    assert spare_trunks(stages, {branch.id}, {trunk.id}) == {trunk.id}
+    assert spare_trunks(stages, {branch.id}, {trunk.id, branch.id}) == set()
+    assert spare_trunks(stages, {branch.id, trunk.id}, {trunk.id}) == set()  # it has results of its own
+
+
+def test_a_trunk_that_fails_costs_no_result_and_is_not_tried_for_nobody(
+    registry, few_digits, tmp_path, monkeypatch
+) -> None:
+    from ddpmkit.study.prepare import RunOptions, prepare
+    from ddpmkit.study.stages.train import Train
+
+    whole = Train.run
+
+    def fails(self, w):
+        if not self.cooldown:
+            raise OSError("no trunk")
+        return whole(self, w)
+
+    monkeypatch.setattr(Train, "run", fails)
+    asked = {**COURSE, "dataset": few_digits, "train_steps": "6", "axis": ["lr_decay=cooldown"], "warmup": 1}
+    options = {"out": tmp_path, "registry": registry, "run_options": RunOptions(1, "cpu", "inline")}
+    outcome = run(prepare({**asked, "cooldown_share": "0.5"}, **options))
+    assert (outcome.code, outcome.states["failed"], outcome.states.get("blocked", 0)) == (0, 1, 0)
+    again = prepare({**asked, "cooldown_share": "0.5"}, **options, probe=False)
+    assert again.todo == ()
+    assert run(again).code == 0
 
 
 def _chain(store: Store, training: str) -> list[str]:
