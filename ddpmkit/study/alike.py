@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def signature(record: Mapping[str, Any]) -> str:
     """Return what two records of failed stages have in common where they failed alike: the trace, numbers left out.
 
-    Addresses, seeds and steps differ between stages that one mistake has broken.
+    Addresses, seeds, steps and ids differ between stages that one mistake has broken.
     """
     text = str(record.get("traceback") or record.get("error") or "")
-    return re.sub(r"0x[0-9a-fA-F]+|(?<![A-Za-z_])[0-9]+(\.[0-9]+)?", "#", text)
+    return re.sub(r"0x[0-9a-fA-F]+|\b[0-9a-f]{8,}\b(?!\.[0-9])|(?<![A-Za-z_])[0-9]+(\.[0-9]+)?", "#", text)
 
 
 def collapsed(problems: Iterable[tuple[str, str, str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
+from ddpmkit.plugin.parameters import optional
 from ddpmkit.study.settings import COMPONENTS, FIELDS, field_named
 
 ORDERS: dict[str, Callable[[Any, Any], bool]] = {
@@ -69,7 +71,7 @@ def is_condition(text: str) -> bool:
 
 
 def read_condition(text: str, read: Read = as_stored, *, flag: str = "--only") -> Condition:
-    """Read a condition; its values by ``read``.
+    """Read a condition; its values by ``read``, but for a bound: any number is one, also one that no cell could have.
 
     Raises:
         DdpmkitError: for a text that is none, an unknown setting or a bad value.
@@ -87,9 +89,20 @@ def read_condition(text: str, read: Read = as_stored, *, flag: str = "--only") -
             raise DdpmkitError(
                 f"{flag} '{text}': a condition knows only 'and'", f"for 'or' repeat {flag}, or list values: sigma=a,b"
             )
-        read_values = tuple(read(field, value) for value in spec.split(values))
+        listed = spec.split(values)
+        bound = _number(field, values) if sign in ORDERS else None
+        read_values = tuple(read(field, value) for value in listed) if bound is None else (bound,)
         numbers = all(type(v) in (int, float) for v in read_values)
         if sign in ORDERS and (len(read_values) != 1 or not numbers):
             raise DdpmkitError(f"{flag} '{text}': {sign} takes one number, got '{values}'", HINT)
         terms.append(Term(field, sign, tuple(dict.fromkeys(read_values))))
     return Condition(tuple(terms))
+
+
+def _number(field: str, text: str) -> float | None:
+    """A bound on a setting that is a number, as the setting's type where it fits; None where the text is none."""
+    kind = optional(FIELDS[field].type) or FIELDS[field].type
+    for tp in (kind, float) if kind in (int, float) else ():
+        with contextlib.suppress(ValueError):
+            return float(found) if isinstance(found := spec.decode(tp, text), float) else int(found)
+    return None

@@ -232,15 +232,16 @@ def make_study(options: Mapping[str, Any], registry: Registry, *, most: int | No
     )
     study = Study("", base, ordered, seeds["train_seeds"], seeds["sample_seeds"], metrics, extractors, unsaid=unsaid)
     study = replace(study, zips=tuple(map(str, zips)), design=design)
+    count = size(ordered, zips, design)
     per_cell = len(study.train_seeds) * len(study.sample_seeds)
-    refuse_large(size(ordered, zips, design), per_cell, most, narrowed=(narrowed := bool(only or exclude)))
+    refuse_large(count, count * per_cell, most, narrowed=(narrowed := bool(only or exclude)))
     if narrowed:
         cells = [(c.label, vars(c.settings)) for c in study.cells()]
         only, exclude = read_chosen("--only", only, cells, read), read_chosen("--exclude", exclude, cells, read)
         study = replace(study, only=only, exclude=exclude)
         if not (left := len(study.cells())):
             raise DdpmkitError("--only and --exclude leave no cell of the grid", "ddpmkit ablate -n without them")
-        refuse_large(left, per_cell, most)
+        refuse_large(left, left * per_cell, most)
     settings = [vars(c.settings) for c in study.cells()] if orderings else []
     beyond = [vars(c.settings) for c in replace(study, only=(), exclude=()).cells()] if orderings and narrowed else []
     stated = read_orderings(orderings, settings, lambda field, value: _values(field, value, registry), beyond)

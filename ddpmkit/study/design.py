@@ -87,12 +87,12 @@ def with_baseline(
 
     Args:
         texts: ``schedule=linear,sigma=beta``, or one such text a setting.
-        axes: Setting -> levels, those of zips too.
+        axes: Setting -> levels, those of zips too; any other has its default alone.
         zips: What varies together.
         read: Reads a value.
 
     Raises:
-        DdpmkitError: for a text that names no setting and value, or values that are no step of a zip.
+        DdpmkitError: for a text that names no setting and value, or values that are no level or no step of a zip.
     """
     wanted: dict[str, Any] = {}
     for text in texts:
@@ -104,6 +104,16 @@ def with_baseline(
             if field not in FIELDS:
                 raise DdpmkitError(f"--baseline: unknown setting '{name}'{did_you_mean(field, FIELDS)}", None)
             wanted[field] = read(field, value.strip())
+    together = {field for z in zips for field in z.fields}
+    for field, value in wanted.items():
+        levels = axes.get(field, (FIELDS[field].default,))
+        if value not in levels and field not in together:
+            said, there = (_shown(v) for v in ((value,), levels))
+            near = did_you_mean(said, there.split(","))
+            raise DdpmkitError(
+                f"--baseline {field}={said}: no level of the grid, which has {field} {there}{near}",
+                "it chooses among the levels that are asked for",
+            )
     moved = []
     for z in zips:
         first = [s for s in z.values if all(v == wanted.get(f, v) for f, v in zip(z.fields, s, strict=True))]
@@ -111,12 +121,16 @@ def with_baseline(
             said = ", ".join(f"{f}={spec.encode(wanted[f])}" for f in z.fields if f in wanted)
             raise DdpmkitError(f"--baseline: no step of --zip {z} has {said}", "name one of its steps")
         moved.append(Zip(z.fields, (*first, *(s for s in z.values if s not in first))))
-    levels = {
+    ordered = {
         f: (wanted[f], *(v for v in values if v != wanted[f])) if f in wanted else tuple(values)
-        for f, values in {**dict.fromkeys(wanted, ()), **axes}.items()
+        for f, values in axes.items()
     }
-    levels |= {f: tuple(dict.fromkeys(column)) for z in moved for f, column in z.columns().items()}
-    return {f: levels[f] for f in FIELDS if f in levels}, tuple(moved)
+    ordered |= {f: tuple(dict.fromkeys(column)) for z in moved for f, column in z.columns().items()}
+    return {f: ordered[f] for f in FIELDS if f in ordered}, tuple(moved)
+
+
+def _shown(values: Sequence[Any]) -> str:
+    return ",".join(v if isinstance(v, str) else spec.encode(v) for v in values)
 
 
 def together(axes: Mapping[str, Sequence[Any]], zips: Sequence[Zip]) -> list[tuple[tuple[str, ...], list[Any]]]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from ddpmkit import files
-from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
 from ddpmkit.study.config import Study, scored
-from ddpmkit.study.design import FULL, SHAPE, Zip, among, conditions, label_of, points, read_zip
+from ddpmkit.study.design import FULL, ONE, SHAPE, Zip, read_zip, size, together
+from ddpmkit.study.grid_cells import cells_of, gives_back
 from ddpmkit.study.metrics import of_images
+from ddpmkit.study.narrow import refuse_large
 from ddpmkit.study.orderings import Ordering, completed, merged
 from ddpmkit.study.settings import FIELDS, PLURALS
 from ddpmkit.study.store import Store
@@ -96,30 +97,14 @@ def lacking(there: Any, now: Any, unsaid: Sequence[str] = ()) -> list[str]:
     return out
 
 
-def cells_of(grid: Mapping[str, Any]) -> set[str]:
-    """Return the cells of a grid, those that ``only`` leaves out too, each as the canonical JSON of its settings.
-
-    Of a grid that can't be read there is one that no other grid has.
-    """
-    before = {p.name: p.before for p in FIELDS.values() if p.before is not dataclasses.MISSING}
-    settings, axes, out = {**before, **grid.get("settings", {})}, grid.get("axes", {}), set()
-    try:
-        zips = [read_zip(text) for text in grid.get("zip", ())]
-        left_out = conditions(grid.get("exclude", ()))
-        for point in points(axes, zips, grid.get("design", FULL)):
-            cell = {**settings, **point}
-            if not among(label_of(point), cell, grid.get("exclude", ()), left_out):
-                out.add(files.canonical(cell))
-    except (DdpmkitError, KeyError, TypeError, ValueError) as err:
-        return {f"not read: {err}"}
-    return out
-
-
 def union(there: There, now: Study) -> Study:
     """Return a study with all that is there and all that it asks for; what is there keeps its place, so the baseline.
 
     A list that was not asked for is the one that is there. Metrics alone keep being asked for by default, since which
     of them can be taken is known only when they are planned.
+
+    Raises:
+        DdpmkitError: where the shapes of both leave only the product of all levels, and that is too many points.
     """
     axes = {}
     for name in FIELDS:
@@ -141,6 +126,17 @@ def union(there: There, now: Study) -> Study:
     return replace(grown, scored=_scored(there, grown), stopped=stopped, orderings=_orderings(there, now, grown))
 
 
+def restarts(there: Mapping[str, Any], now: Study) -> dict[str, Any]:
+    """Return the first levels that a grid has of axes of which a study, one axis at a time, starts from others.
+
+    What is there keeps its place, so the baseline: such a study can't be had beside that grid.
+    """
+    if now.design != ONE or len(together(now.axes, [read_zip(text) for text in now.zips])) < 2:
+        return {}
+    first = {name: _levels(there, name, values)[0] for name, values in now.axes.items()}
+    return {name: value for name, value in first.items() if value != now.axes[name][0]}
+
+
 def added(there: Any, now: Any) -> list[str]:
     """Say what one grid has and the other lacks, a line each: ``train seeds 3-4``, ``schedules sigmoid``."""
     old, new, out = flat(there), flat(now), []
@@ -152,7 +148,7 @@ def added(there: Any, now: Any) -> list[str]:
             f" beside {short(before)}, so that cells are named by it too" if len(before) == 1 and key in FIELDS else ""
         )
         out.append(f"{word(key)} {short(in_ranges(more) if key in SEEDS else more)}{axis}")
-    if old.get("only", ALL) != new.get("only", ALL) or _back(there, now):
+    if old.get("only", ALL) != new.get("only", ALL) or gives_back(there, now):
         out.append("cells that were left out")
     return out
 
@@ -183,14 +179,6 @@ def short(values: Sequence[str] | None) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}.. ({len(values or ())} values)"
 
 
-def _back(there: Any, now: Mapping[str, Any]) -> bool:
-    """Whether a grid has a cell of another one's levels that the other leaves out."""
-    if not isinstance(there, Mapping) or not any(there.get(key) for key in SHAPE):
-        return False
-    every = cells_of({key: value for key, value in there.items() if key not in SHAPE})
-    return not cells_of(now).isdisjoint(every - cells_of(there))
-
-
 def _levels(grid: Mapping[str, Any], name: str, otherwise: Sequence[Any]) -> Sequence[Any]:
     """The values of a setting in a grid."""
     if name in grid.get("axes", {}):
@@ -216,6 +204,8 @@ def _shaped(there: There, now: Study, grown: Study) -> Study:
         shaped = replace(grown, zips=asked, exclude=exclude, design=now.design)
         if needed <= cells_of(shaped.grid()):
             return shaped
+    count = size(grown.axes, (), FULL)
+    refuse_large(count, count, None)
     return replace(grown, zips=(), exclude=(), design=FULL)
 
 

@@ -7,33 +7,29 @@ from typing import Any
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.study.condition import Condition, Read, is_condition, read_condition
-from ddpmkit.study.values import LARGEST
 
-MOST_POINTS = 100_000  # of a grid, before conditions leave some out: they are looked at one by one
+MOST_POINTS = 100_000  # of a grid, before conditions leave some out: they are looked at one by one, whoever says --yes
 
 Asked = Sequence[tuple[str, Mapping[str, Any]]]  # the label and the settings of each cell
 
 
-def refuse_large(cells: int, seeds: int, most: int | None, *, narrowed: bool = False) -> None:
-    """Refuse a grid that asks for too many results; one that is ``narrowed`` down later may have more points.
+def refuse_large(points: int, results: int, most: int | None, *, narrowed: bool = False) -> None:
+    """Refuse a grid of too many points or results; one that is ``narrowed`` down later may have more of the first.
 
     Args:
-        cells: The number of cells, or of points.
-        seeds: The number of train seeds times that of sample seeds.
+        points: The number of points, or of cells that are left.
+        results: That of their results, one for each train seed and sample seed.
         most: The most results; None for as many as asked.
         narrowed: Whether conditions will leave out some.
 
     Raises:
         DdpmkitError: with the number.
     """
-    asked = cells * seeds
-    if cells <= MOST_POINTS and (narrowed or most is None or asked <= most):
-        return
-    raise DdpmkitError(
-        f"the grid asks for {asked} results, more than {LARGEST if most is None else most}",
-        "split it into several studies, or take --design one-at-a-time"
-        + ("" if most is None else "; --yes runs it as it is"),
-    )
+    split = "split it into several studies, or take --design one-at-a-time"
+    if points > MOST_POINTS:
+        raise DdpmkitError(f"the grid has {points} points, more than {MOST_POINTS}", split)
+    if not narrowed and most is not None and results > most:
+        raise DdpmkitError(f"the grid asks for {results} results, more than {most}", f"{split}; --yes runs it as it is")
 
 
 def read_chosen(flag: str, texts: Sequence[str], cells: Asked, read: Read) -> tuple[str, ...]:

@@ -23,8 +23,10 @@ from ddpmkit.study.excluded import excluded_lines
 from ddpmkit.study.grids import There, added
 from ddpmkit.study.kept import keep
 from ddpmkit.study.missing import known_study
+from ddpmkit.study.narrow import refuse_large
 from ddpmkit.study.orderings_planned import outside, with_columns, with_known
 from ddpmkit.study.plan import Plan, Refused, make_plan
+from ddpmkit.study.precision import resolved
 from ddpmkit.study.settings import Compile
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.store import Store
@@ -191,17 +193,19 @@ def planned(
     Raises:
         DdpmkitError: when it would drop or change some of that, or can't be planned.
     """
-    for name in ("precision", "eval_precision"):
-        if {getattr(study.base, name), *study.axes.get(name, ())} != {"fp32"}:
-            study = _resolve_precision(study, name, run_options.device)
+    study = resolved(study, run_options.device)
     store.check_format()
+    most = None if run_options.yes else LARGEST
     study = with_columns(study, registry)
     with changes.left_alone() if registry.foreign() else contextlib.nullcontext():
-        plan = _grown_plan(study, there, registry, store, pixels=probe)
+        plan = _grown_plan(study, there, registry, store, pixels=probe, most=most)
         todo = _todo(plan, store, content=probe)
         if probe and (any(s.kind in ("train", "ref") for s in todo) or keeps_its_own(plan, registry)):
-            while refused := try_parts(plan, registry):  # what is left is tried again, for what is to be said of it
-                plan = _grown_plan(study, there, registry, store, pixels=probe, refused=refused)
+            # What is left is tried again, for what is to be said of it; what was refused once stays so, and this ends.
+            refused: dict[tuple[Any, ...], DdpmkitError] = {}
+            while found := try_parts(plan, registry):
+                refused |= found
+                plan = _grown_plan(study, there, registry, store, pixels=probe, most=most, refused=refused)
             todo = _todo(plan, store, content=probe)
         plan.study = study = with_known(plan, store)  # without metrics that nobody asked for, where data forbid them
     plan.data = keep(plan.data)  # of a plan that holds: what is refused leaves nothing behind
@@ -222,10 +226,14 @@ def _grown_plan(
     store: Store,
     *,
     pixels: bool,
+    most: int | None,
     refused: Refused | None = None,
 ) -> Plan:
-    """Plan a study with all that is there under its name."""
-    plan = make_plan(grown(study, there, store), registry, store, pixels=pixels, refused=refused)
+    """Plan a study with all that is there under its name; refuse one that has become too large."""
+    both = grown(study, there, store)
+    cells = both.cells()
+    refuse_large(len(cells), sum(len(both.seeds_of(c)) for c in cells) * len(both.sample_seeds), most)
+    plan = make_plan(both, registry, store, pixels=pixels, refused=refused)
     metrics = tuple(there.grid["metrics"]) if there else plan.study.metrics
     if not study.by_default or {*metrics} == {*plan.study.metrics}:
         return plan
@@ -243,18 +251,6 @@ def _todo(plan: Plan, store: Store, *, content: bool) -> tuple[Stage[Any], ...]:
         if stage.id in waiting:
             waiting |= {need for kind, need in stage.needs if need not in waiting and not store.intact(kind, need)}
     return tuple(s for i, s in plan.stages.items() if i in waiting)
-
-
-def _resolve_precision(study: Study, field: str, device: str) -> Study:
-    """Replace ``auto`` by what the device offers, and refuse what it does not."""
-    from ddpmkit import device as devices
-
-    where = devices.resolve(device.partition(",")[0])
-    axes, learns = dict(study.axes), field == "precision"
-    if field in axes:
-        axes[field] = tuple(dict.fromkeys(devices.precision(v, where, learns=learns) for v in axes[field]))
-    found: dict[str, Any] = {field: devices.precision(getattr(study.base, field), where, learns=learns)}
-    return replace(study, base=replace(study.base, **found), axes=axes)
 
 
 def device_names(name: str) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.study.config import Study, stated_grid
 from ddpmkit.study.design import SHAPE
-from ddpmkit.study.grids import IN_TRAINING, LISTS, SEEDS, There, flat, in_ranges, lacking, short, union
+from ddpmkit.study.grids import IN_TRAINING, LISTS, SEEDS, There, flat, in_ranges, lacking, restarts, short, union
+from ddpmkit.study.orderings import as_text
 from ddpmkit.study.plan import Plan
 from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
 from ddpmkit.study.store import Store
@@ -41,13 +42,18 @@ def grown(study: Study, there: There | None, store: Store) -> Study:
     if there is None:
         return study
     lacks = lacking(there.grid, study.grid(), study.unsaid)
-    if not lacks:
+    first = {} if lacks else restarts(there.grid, study)
+    if not lacks and not first:
         return union(there, study)
-    found = differences(there.grid, study.grid(), lacks)
-    said = "; ".join(found[:NAMED]) + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
+    if first:
+        start = ",".join(f"{name}={as_text(value)}" for name, value in first.items())
+        said = f"its baseline has {start}, one at a time would start from another; --baseline {start} keeps it"
+    else:
+        found = differences(there.grid, study.grid(), lacks)
+        said = "; ".join(found[:NAMED]) + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
+        said = f"{said or 'its plan is written in another way'}{ADDS if _could_add(there.grid, lacks) else ''}"
     raise NameTakenError(
-        f"the name '{study.name}' is already used by another grid, in {store.study(study.name)}: "
-        f"{said or 'its plan is written in another way'}{ADDS if _could_add(there.grid, lacks) else ''}",
+        f"the name '{study.name}' is already used by another grid, in {store.study(study.name)}: {said}",
         # One whose folder is empty, or holds this very grid, so that the same advice holds the next time.
         next(n for n in _numbered(study.name) if _goes_on(study, store, n) or not store.study(n).exists()),
     )

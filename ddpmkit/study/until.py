@@ -180,7 +180,8 @@ def replanned(prepared: Prepared, study: Study, there: There | None) -> tuple[Pr
             there,
             store=prepared.store,
             registry=prepared.registry,
-            run_options=prepared.run_options,
+            # How many results there may be is asked when a run begins; then it ends by its own limits.
+            run_options=replace(prepared.run_options, yes=True),
             probe=prepared.probed,
         )
     return more, [line for line in lines.getvalue().splitlines() if line not in said]

@@ -207,6 +207,12 @@ def test_a_training_that_runs_out_of_memory_goes_on_with_fewer_images_at_once_an
     assert any("Memory ran out while these trained" in note and f"{large} (1 seed)" in note for note in summary.notes)
 
 
+def test_ids_and_numbers_make_no_two_failures_of_one() -> None:
+    said = ("training 3fa9c2de of 12.5 s at 0x7f", "training 00e1bb42aa17 of 12345678.5 s at 0x8e")
+    assert {signature({"error": text}) for text in said} == {"training # of # s at #"}
+    assert signature({"error": "no bedded decade"}) == "no bedded decade"
+
+
 def test_failures_that_are_alike_are_said_once() -> None:
     problems = [(f"train a seed {n}", "failed", f"RuntimeError: no room at {n}") for n in range(4)]
     problems += [("sample b", "failed", "RuntimeError: other"), ("train c", "diverged", "the loss is nan at step 3")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import shlex
 from dataclasses import replace
@@ -16,10 +17,15 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.show.card import command
 from ddpmkit.study.condition import read_condition
 from ddpmkit.study.config import Study, make_study
+from ddpmkit.study.design import SHAPE
+from ddpmkit.study.grid_cells import cells_of, gives_back
 from ddpmkit.study.grids import There, added, lacking, union
 from ddpmkit.study.plan import make_plan
-from ddpmkit.study.prepare import prepare
-from ddpmkit.study.study_name import grown
+from ddpmkit.study.planning import network_of
+from ddpmkit.study.precision import resolved
+from ddpmkit.study.prepare import RunOptions, planned, prepare
+from ddpmkit.study.store import Store
+from ddpmkit.study.study_name import NameTakenError, grown
 from ddpmkit.study.values import read_toml
 
 REGISTRY = Registry(installed=False)
@@ -27,6 +33,7 @@ TINY = {
     "timesteps": "50", "sampling_steps": "10", "train_seeds": "0", "metrics": "nll", "name": "s",
     "backbones": "unet:channels=4:mults=1",
 }  # fmt: skip
+WHOLE = ["warmup", "train_steps", "batch_size", "samples", "nll_evals", "micro_batch", "eval_batch", "fit_images"]
 BOTH, NEW = "beta,beta-tilde", "schedule=constant and sigma=beta"
 ZIP = "schedule+learning_rate=cosine:s=0.01:4e-3,constant:1e-3"
 
@@ -63,6 +70,17 @@ def test_conditions_hold_by_value_by_number_and_by_all_their_parts() -> None:
         read = read_condition(text)
         assert read.holds(settings) == holds, text
         assert read_condition(str(read)) == read
+    # A bound is any number; of a setting's own type where it can be, so that what was stored is what is read.
+    bounds = {"timesteps<100.5": True, "nll_evals>=10": True, "timesteps>-1": True, "learning_rate<1": True}
+    for text, holds in bounds.items():
+        read = read_condition(text, lambda *_: pytest.fail("read as a setting"))
+        assert read.holds(settings) == holds, text
+        assert read_condition(str(read)) == read
+    assert str(read_condition("learning_rate<1 and timesteps<5 and dropout>0.50")) == (
+        "learning_rate<1.0 and timesteps<5 and dropout>0.5"
+    )
+    cells = study(axis="warmup=0,10,20", exclude="warmup<9.5", only="nll_evals>10").cells()
+    assert [c.settings.warmup for c in cells] == [10, 20]
 
 
 def test_only_and_exclude_choose_cells_by_conditions_and_labels() -> None:
@@ -91,18 +109,27 @@ def test_one_at_a_time_is_the_baseline_and_each_other_level_with_the_rest_of_it(
 
 @pytest.mark.parametrize("axes", [6, 8])
 def test_one_at_a_time_counts_its_cells_and_not_the_product(axes: int) -> None:
-    names = ["warmup", "train_steps", "batch_size", "samples", "nll_evals", "micro_batch", "eval_batch", "fit_images"]
     levels = ",".join(str(n) for n in range(16, 26))
-    options = {"axis": [f"{name}={levels}" for name in names[:axes]]}
+    options = {"axis": [f"{name}={levels}" for name in WHOLE[:axes]]}
     assert len(study(**options, design="one-at-a-time").cells()) == 9 * axes + 1
     for narrowed in ({}, {"only": "warmup=16"}):
-        with pytest.raises(DdpmkitError, match=r"0 results, more than 10000|1000000 results"):
-            study(**options, **narrowed)
+        with pytest.raises(DdpmkitError, match=rf"has 1{axes * '0'} points, more than 100000$") as caught:
+            make_study({**TINY, **options, **narrowed}, REGISTRY, most=None)
+        assert "--yes" not in str(caught.value.hint)
 
 
-def test_a_baseline_is_first_whether_it_was_a_level_or_not() -> None:
-    made = study(schedules="cosine,jsd", baseline=["schedule=constant"])
-    assert made.axes["schedule"] == ("constant", "cosine", "jsd")
+def test_a_baseline_chooses_among_the_levels_and_changes_none() -> None:
+    for text, said in {
+        "schedule=constant": "schedule=constant: no level of the grid, which has schedule cosine,jsd",
+        "schedule=cosine:s=0.01": "has schedule cosine,jsd; did you mean 'cosine'?",
+        "sigma=beta": "sigma=beta: no level of the grid, which has sigma beta-tilde",
+        "warmup=7": "warmup=7: no level of the grid, which has warmup 100",
+    }.items():
+        with pytest.raises(DdpmkitError) as caught:
+            study(schedules="cosine,jsd", baseline=[text])
+        assert said in caught.value.message
+    same = study(schedules="cosine,jsd", baseline="sigma=beta-tilde,warmup=100")
+    assert same == study(schedules="cosine,jsd")
     assert study(schedules="cosine,jsd", baseline="schedule=jsd").axes["schedule"] == ("jsd", "cosine")
 
 
@@ -223,8 +250,6 @@ def test_a_shape_that_drops_a_cell_is_refused_by_its_flag(
     before: dict[str, Any], now: dict[str, Any], told: str, tmp_path: Path
 ) -> None:
     axes = {"schedules": "jsd,cosine", "sigmas": "beta,beta-tilde"}
-    from ddpmkit.study.store import Store
-
     with pytest.raises(DdpmkitError) as caught:
         grown(study(**axes, **now), There(study(**axes, **before).grid()), Store(tmp_path))
     assert told in caught.value.message
@@ -247,7 +272,114 @@ def test_seeds_of_cells_that_stopped_follow_the_shape() -> None:
     assert union(seen, replace(study(**axes), unsaid=("train_seeds",))).stopped == {"jsd beta": (0,)}
 
 
+STAR = {"design": "one-at-a-time", "sigmas": "beta-tilde,beta", "axis": ["warmup=100,1", "fit_images=64,32"]}
+
+
+def test_one_at_a_time_from_another_baseline_does_not_become_the_product(tmp_path: Path) -> None:
+    there = There(study(schedules="linear,cosine").grid())
+    asked = study(schedules="cosine,linear", **STAR)
+    with pytest.raises(NameTakenError) as caught:
+        grown(asked, there, Store(tmp_path))
+    advice = "--baseline schedule=linear keeps it"
+    assert caught.value.message.endswith(
+        f"its baseline has schedule=linear, one at a time would start from another; {advice}"
+    )
+    kept = grown(study(schedules="cosine,linear", baseline="schedule=linear", **STAR), there, Store(tmp_path))
+    assert (len(kept.cells()), kept.design) == (5, "one-at-a-time")
+    # Where there is one axis it is all of them, wherever it starts.
+    alone = study(schedules="cosine,linear", design="one-at-a-time")
+    assert len(grown(alone, there, Store(tmp_path)).cells()) == 2
+
+
+def test_what_two_processes_make_of_a_study_has_its_limits_too(tmp_path: Path, monkeypatch: Any) -> None:
+    axes = [f"{name}={','.join(map(str, range(16, 21)))}" for name in WHOLE[:8]]
+    stars = [study(axis=axes, design="one-at-a-time", baseline=f"warmup={n}") for n in (16, 17)]
+    with pytest.raises(DdpmkitError, match="the grid has 390625 points, more than 100000"):
+        union(There(stars[0].grid()), stars[1])
+    monkeypatch.setattr("ddpmkit.study.prepare.LARGEST", 3)
+    there, asked = There(study(sample_seeds="0-3").grid()), make_study({**TINY, "sample_seeds": "0-4"}, REGISTRY)
+    given = {"store": Store(tmp_path), "registry": REGISTRY, "run_options": RunOptions(device="cpu"), "probe": False}
+    with pytest.raises(DdpmkitError, match="the grid asks for 5 results, more than 3"):
+        planned(asked, there, **given)
+
+
+def test_what_a_grid_gives_back_is_looked_up_and_no_product_is_made() -> None:
+    many = study(
+        axis=[f"{name}=16,17,18,19" for name in (*WHOLE, "weight_decay", "grad_clip")], design="one-at-a-time"
+    ).grid()
+    assert len(cells_of(many)) == 31  # of 4**10 points
+    assert added(many, many) == []
+    rng = random.Random(3)
+    options = {"schedules": "cosine,jsd", "axis": ["warmup=0,1,2"], "sigmas": BOTH}
+    shapes = (
+        {},
+        {"design": "one-at-a-time"},
+        {"exclude": ["sigma=beta and warmup>0"]},
+        {"exclude": "jsd beta warmup=1"},
+    )
+    for there, now in itertools.product(shapes, repeat=2):
+        more = rng.choice([{}, {"schedules": "cosine,jsd,linear"}])
+        a, b = study(**options, **there).grid(), study(**{**options, **more}, **now).grid()
+        every = cells_of({key: value for key, value in a.items() if key not in SHAPE})
+        assert gives_back(a, b) == bool(cells_of(b) & (every - cells_of(a)))
+    assert not gives_back({**many, "zip": ["x"]}, {**many, "zip": ["x"]})
+
+
+@pytest.fixture
+def with_bf16(monkeypatch: Any) -> None:
+    monkeypatch.setattr("ddpmkit.device.native_bf16", lambda device: True)
+
+
+AUTO = {"axis": ["precision=auto,fp32"], "schedules": "cosine,jsd"}
+
+
+@pytest.mark.usefixtures("with_bf16")
+def test_auto_is_resolved_wherever_a_study_says_it() -> None:
+    zipped = resolved(study(zip="precision+learning_rate=auto:1e-3,fp32:2e-3"), "cpu")
+    assert [(c.settings.precision, c.settings.learning_rate) for c in zipped.cells()] == [
+        ("bf16", 1e-3), ("fp32", 2e-3),
+    ]  # fmt: skip
+    assert zipped.zips == ("precision+learning_rate=bf16:0.001,fp32:0.002",)
+    for chosen in (
+        {"exclude": "precision=auto"},
+        {"only": "precision!=auto"},
+        {"exclude": ["cosine auto", "jsd auto"]},
+    ):
+        made = resolved(study(**AUTO, **chosen), "cpu")
+        assert {c.settings.precision for c in made.cells()} == {"fp32"}, chosen
+        assert "auto" not in str(made.grid())
+    made = resolved(study(**AUTO, train_seeds="0,1", stopped={"jsd auto": [0]}), "cpu")
+    assert made.stopped == {"jsd bf16": (0,)}
+
+
+def test_where_auto_is_another_level_the_two_are_one() -> None:
+    zipped = resolved(study(zip="precision+learning_rate=auto:1e-3,fp32:1e-3,fp32:2e-3"), "cpu")
+    assert [(c.settings.precision, c.settings.learning_rate) for c in zipped.cells()] == [
+        ("fp32", 1e-3), ("fp32", 2e-3),
+    ]  # fmt: skip
+    assert labels(resolved(study(**AUTO, only=["cosine auto", "cosine fp32"]), "cpu")) == ["cosine"]
+    with pytest.raises(DdpmkitError) as caught:
+        resolved(study(**AUTO, exclude="precision=auto"), "cpu")
+    assert caught.value.message == "precision auto is fp32 here, and --only or --exclude tell the two apart"
+
+
 # --- Cells that can't be ---
+
+
+def test_what_was_refused_once_stays_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    told: list[list[str]] = []
+
+    def now_and_then(plan: Any, registry: Any) -> dict[Any, DdpmkitError]:
+        told.append([c.label for c in plan.cells])
+        assert len(told) < 9
+        # The networks of a plan without the refused ones: the first is refused, until one is left.
+        return {network_of(plan.cells[0].settings): DdpmkitError("no", None)} if len(plan.cells) > 1 else {}
+
+    monkeypatch.setattr("ddpmkit.study.prepare.try_parts", now_and_then)
+    nets = ",".join(f"unet:channels={n}:mults=1" for n in (4, 8, 12))
+    ready = prepare({**TINY, "backbones": nets}, out=tmp_path, registry=REGISTRY)
+    assert [len(labels) for labels in told] == [3, 2, 1]
+    assert [c.label for c in ready.plan.cells] == ["unet:channels=12:mults=1"]
 
 
 @pytest.mark.long
