@@ -62,8 +62,8 @@ def _in_more_axes(
     study is then refused in words about its grid, not about the ordering.
     """
     new: dict[str, list[str]] = {}
-    for key, value in (*given.items(), *(text.split("=", 1) for text in _listed(given.get("axis"), split=False))):
-        if (field := PLURALS.get(key, key)) in FIELDS:
+    for key, value in (*given.items(), *(text.partition("=")[::2] for text in _listed(given.get("axis"), split=False))):
+        if (field := PLURALS.get(key, key).replace("-", "_")) in FIELDS and value != "":
             new[field] = _listed(value)
     before = {field: single for field in new if (single := _single(field, stored, given, there)) is not None}
     known = {o.claim for o in there.orderings} if there and "name" not in given else set()
