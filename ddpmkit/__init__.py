@@ -241,9 +241,8 @@ def ablate(
 ) -> Outcome:
     """Run a study, as ``ddpmkit ablate`` does; the keywords are the flags with underscores.
 
-    ``ablate(schedules=["linear", "cosine"], train_seeds=[0, 1, 2])``. Lists and comma text are both understood.
-    Returns the outcome: the study's folder, the number of stages in each state, ``.results()`` as a data frame. The
-    folder holds results.csv, the report and the figures.
+    ``ablate(schedules=["linear", "cosine"], train_seeds=[0, 1, 2])``. Lists and comma text are both understood. Returns
+    the outcome: the study's folder, the number of stages in each state, ``.results()`` as a data frame.
 
     Args:
         out: The results folder.
@@ -252,16 +251,15 @@ def ablate(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         executor: Spec of the executor; ``inline`` runs everything in this process.
         checkpoint_every: Steps between two checkpoints of a training.
-        steal: Take over what stands claimed now, by processes that are not seen to live, as of a lost machine.
+        steal: Take over what is claimed now by processes that are not seen to live, as of a lost machine.
         compile: Whether networks are compiled: ``auto`` where that pays, ``on`` or ``off``; the fingerprint says which.
         yes: Run more than 10,000 results too.
         timeout: Seconds that one attempt at a stage may take.
         retries: How often a stage that failed is tried again.
         canary: Run one cell first, and the others only if it ends well.
         on_event: Told everything that happens; by default a line now and then goes to stderr.
-        options: Any setting, axis, ``train_seeds``, ``sample_seeds``, ``metrics``, ``features``, ``preset``, ``name``,
-            ``zip``, ``exclude``, ``only``, ``design``, ``baseline``, ``tune``, ``tune_seeds``;
-            ``study`` is one that is there, by name, or a .toml file, which the others override and add to.
+        options: Any setting, axis, or other key of a study's file (docs/commands.md); ``study`` is one that is there,
+            by name, or a .toml file, which the others override and add to.
 
     Raises:
         DdpmkitError: when the request is wrong; nothing has run then.
