@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Features, Sigma, Weighting, kind_of
 from ddpmkit.plugin.registry import Registry
@@ -90,10 +91,9 @@ def _images(component: Any, out: Path, registry: Registry) -> str:
 
     shape, levels = (component.made_for if isinstance(component, Features) else None) or IMAGES
     rng = np.random.default_rng(0)
-    out.mkdir(parents=True, exist_ok=True)
     path = (out / "tiny.npz").resolve()
     axes = shape[1:] if shape[0] == 1 else shape  # two need no telling apart
     train, test = (rng.integers(0, levels, (n, *axes), dtype=np.uint8) for n in COUNTS)
-    np.savez(path, train_images=train, test_images=test)
+    files.write_bytes(path, files.pack_npz({"train_images": train, "test_images": test}))
     npz = registry.find("dataset", "npz").cls
     return str(npz(path=str(path), levels=levels, validation=20))

@@ -133,9 +133,9 @@ def test_a_run_says_that_it_is_at_work(two_studies: Path, monkeypatch, run_small
     seen = []
     real = runner.dispatch
 
-    def looking(*given):
+    def looking(*given, **more):
         seen.append(len(runs_of(two_studies / "studies" / "third")))
-        return real(*given)
+        return real(*given, **more)
 
     monkeypatch.setattr(runner, "dispatch", looking)
     run_small(two_studies, schedules="linear", name="third", samples=3)

@@ -149,7 +149,7 @@ def test_what_was_damaged_is_named_and_mended(store: Path, tmp_path: Path, capfd
     for name in ("spec.json", "status.json"):
         for path in out.glob(f"store/*/*/*/{name}"):
             whole = path.read_bytes()
-            other = whole.replace(b"linear", b"linaer").replace(b'"state"', b'"stote"')
+            other = whole.replace(b'"kind"', b'"kint"').replace(b'"state"', b'"stote"')
             assert other != whole
             for damaged in (b"", b"[]", whole[:-5], other):
                 path.write_bytes(damaged)

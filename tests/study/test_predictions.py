@@ -101,6 +101,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory, few_digits: str) -> tuple[
     folder = tmp_path_factory.mktemp("predictions")
     plugin = write(folder, PLUGIN)
     options = {**TINY, "dataset": few_digits, "predictions": "eps,times,times:k=2,f", "name": "mine"}
+    options["axis"] = ["warmup=0"]  # so that six steps make networks that differ
     prepared = prepare(options, out=folder / "out", registry=Registry([plugin], installed=False), run_options=INLINE)
     assert run(prepared).code == 0
     return prepared, plugin
