@@ -23,8 +23,9 @@ PLUGINS := .venv-plugins
 KERNELS := .venv-kernels
 SITE := .venv-docs
 IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-tensorboard
-# A process a core. A file stays in one process, so that what its tests share is made once.
-SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
+# A process a core. A file stays in one process, so that what its tests share is made once; tests/conftest.py has the files
+# of long tests first, so that no core is idle at the end.
+SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
 .PHONY: ablate bench bench-gpu docs release test test-all test-long test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 
 import pytest
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ[_name] = "1"
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files with the most long tests first, since a long one that is handed out last is waited for.
+
+    The tests of a file stay together and in their order.
+    """
+    long = Counter(item.path for item in items if {"long", "slow"} & {mark.name for mark in item.iter_markers()})
+    items.sort(key=lambda item: -long[item.path])
 
 
 @pytest.fixture
