@@ -105,7 +105,7 @@ test-plugins: $(PLUGINS)/.ready
 	$(PLUGINS)/bin/ruff format --check plugins
 	$(PLUGINS)/bin/mypy --config-file plugins/mypy.ini plugins/ddpmkit-diffusers/ddpmkit_diffusers \
 		plugins/ddpmkit-dit/ddpmkit_dit plugins/ddpmkit-p2/ddpmkit_p2.py plugins/ddpmkit-tensorboard/ddpmkit_tensorboard
-	$(PLUGINS)/bin/pytest $(SIDE_BY_SIDE) plugins
+	$(PLUGINS)/bin/pytest $(SIDE_BY_SIDE) plugins/tests $(addprefix plugins/,$(IN_PLUGINS))  # the longest first
 	rm -rf $(PLUGINS)/new && mkdir $(PLUGINS)/new && cd $(PLUGINS)/new && ../bin/ddpmkit new-plugin tried --kind schedule
 	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		$(PLUGINS)/new/ddpmkit-tried
