@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Draw schedules, noising, denoising, losses, learning, classes.", no_args_is_help=True)
 
+Study = Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")]
 To = Annotated[Path | None, typer.Option("--to", help="File to write, .png, .svg or .pdf", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
 Schedules = Annotated[str, typer.Argument(help="Comma list of schedules")]
@@ -100,7 +101,7 @@ def forward(
 @app.command()
 def reverse(
     context: typer.Context,
-    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    study: Study = None,
     out: Out = Path("results"),
     to: To = None,
     plugin: Plugins = None,
@@ -122,7 +123,7 @@ def reverse(
 @app.command()
 def denoise(
     context: typer.Context,
-    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    study: Study = None,
     images: Annotated[str, typer.Option(help="Comma list of test images")] = "5",
     out: Out = Path("results"),
     to: To = None,
@@ -149,7 +150,7 @@ def denoise(
 @app.command()
 def loss(
     context: typer.Context,
-    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    study: Study = None,
     out: Out = Path("results"),
     to: To = None,
     plugin: Plugins = None,
@@ -170,7 +171,7 @@ def loss(
 
 @app.command()
 def learning(
-    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    study: Study = None,
     out: Out = Path("results"),
     to: To = None,
 ) -> None:
@@ -198,7 +199,7 @@ def learning(
 @app.command()
 def classes(
     context: typer.Context,
-    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    study: Study = None,
     where: Annotated[
         list[str] | None,
         typer.Option("--where", help="Condition on the cells, as schedule=linear. Repeatable.", metavar="AXIS=VALUE"),
@@ -222,7 +223,7 @@ def classes(
 
 @app.command()
 def evaluations(
-    study: Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")] = None,
+    study: Study = None,
     metric: Annotated[str | None, typer.Option(help="Metric to draw, FD-digits; default: the first of samples")] = None,
     where: Annotated[
         list[str] | None,

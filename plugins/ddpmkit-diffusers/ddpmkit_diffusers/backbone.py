@@ -81,6 +81,7 @@ class Diffusers(Backbone):
         }  # fmt: skip
         try:
             return Told(config)
+        # It checks little, and says of most configurations what its own code stumbled over.
         except (ValueError, TypeError, RuntimeError, NotImplementedError, ZeroDivisionError, IndexError) as err:
             told = " ".join(str(err).split()) or type(err).__name__
             raise DdpmkitError(f"UNet2DModel takes no such configuration: {told}", "ddpmkit show diffusers") from err

@@ -11,7 +11,7 @@ import pytest
 import torch
 from ddpmkit import DdpmkitError
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.testing import NotAsked, checks
+from ddpmkit.testing import checks
 from diffusers import UNet2DModel
 
 from ddpmkit_diffusers import Diffusers, spec_of
@@ -41,10 +41,7 @@ def test_it_is_found_by_its_name_and_loads_nothing_heavy():
 
 @pytest.mark.parametrize("check", checks("backbone"), ids=str)
 def test_it_satisfies_its_kind(check):
-    try:
-        check(build("backbone", "diffusers:block_out_channels=8/8:norm_num_groups=4:attention_head_dim=4"))
-    except NotAsked as why:
-        pytest.skip(str(why))
+    check(build("backbone", "diffusers:block_out_channels=8/8:norm_num_groups=4:attention_head_dim=4"))
 
 
 def test_every_entry_of_the_configuration_is_a_parameter_or_told():

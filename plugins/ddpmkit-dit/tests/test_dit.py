@@ -6,7 +6,7 @@ import pytest
 import torch
 from ddpmkit import DdpmkitError
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.testing import NotAsked, checks
+from ddpmkit.testing import checks
 
 from ddpmkit_dit.embeddings import position_table
 
@@ -37,10 +37,7 @@ def test_it_is_found_by_its_name_and_nothing_is_wrong_with_it() -> None:
 
 @pytest.mark.parametrize("check", checks("backbone"), ids=str)
 def test_it_satisfies_its_kind(check) -> None:
-    try:
-        check(build("backbone", "dit:width=16:depth=2"))
-    except NotAsked as why:
-        pytest.skip(str(why))
+    check(build("backbone", "dit:width=16:depth=2"))
 
 
 @pytest.mark.parametrize("size", MILLIONS)
