@@ -224,7 +224,7 @@ def classes(
 @app.command()
 def evaluations(
     study: Study = None,
-    metric: Annotated[str | None, typer.Option(help="Metric to draw, FD-digits; default: the first of samples")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric to draw, FD-digits; default: the first that has a line")] = None,
     where: Annotated[
         list[str] | None,
         typer.Option("--where", help="Condition on the cells, as schedule=linear. Repeatable.", metavar="AXIS=VALUE"),
@@ -234,7 +234,8 @@ def evaluations(
 ) -> None:
     """A distance against network evaluations, a line a cell.
 
-    Means over train seeds, with their intervals as bands, of a study that varies its sampling steps.
+    Means over train seeds, with their intervals as bands, of a study that varies its sampling steps. The NLL has a line
+    where it is that of the walk's own chain (nll_chain=walk).
     """
     from ddpmkit.report.draw.evaluations import evaluations_figure
     from ddpmkit.report.judge.by_evaluations import the_lines

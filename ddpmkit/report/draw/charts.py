@@ -46,7 +46,7 @@ def charts(records: Records, summary: Summary) -> Iterator[Chart]:
             )
     for lines_of in lines_by_evaluations(records, summary):
         metric, number = lines_of.metric, summary.metrics.index(lines_of.metric)
-        alt = f"{metric} by evaluations of the network for one image, a line a cell, a band over train seeds."
+        alt = f"{metric} by {lines_of.along}, a line a cell, a band over train seeds."
         figure = evaluations_figure(lines_of, summary)
         yield Chart(f"evaluations-{_stem(metric, number)}", "evaluations", summary.head(metric), alt, figure)
     axes = varying_in_order(records)

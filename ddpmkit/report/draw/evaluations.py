@@ -1,4 +1,4 @@
-"""A distance against network evaluations: a line a cell, a band over train seeds, beside real images and noise."""
+"""A metric against network evaluations or steps: a line a cell, a band over train seeds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ddpmkit.report.draw.labels import plain, short
 from ddpmkit.report.draw.palette import DASHES, INK, MUTED, series
 from ddpmkit.report.draw.panel import finish, legend, panel
+from ddpmkit.report.draw.scales import logarithmic, spans
 from ddpmkit.report.judge.by_evaluations import Lines
 from ddpmkit.report.judge.near_noise import NOISE
 from ddpmkit.report.judge.summary import Summary
@@ -18,12 +19,11 @@ if TYPE_CHECKING:
 
 Style = tuple[str, Any]  # a colour and matplotlib's dashes
 WIDE = 5.6  # inches
-LOG = 8.0  # largest over smallest value beyond which the scale is logarithmic
 
 
 def evaluations_figure(lines: Lines, summary: Summary) -> Figure:
     """Draw one metric; where two things vary beside the steps, the first has the colours and the second the dashes."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import NullLocator
 
     figure, axis = panel(3.2, WIDE)
     metric = lines.metric
@@ -31,14 +31,14 @@ def evaluations_figure(lines: Lines, summary: Summary) -> Figure:
     least, largest = bounds(summary.originals.get(metric, metric))
     references = _references(summary, metric, means)
     every_height = [*means, *references.values()]
-    logarithmic = min(every_height) > 0 and max(every_height) > LOG * min(every_height)
+    steep = spans(every_height)
     styles, names = _styles(lines)
     for at, line in lines.points.items():
         colour, dashes = styles[at]
         x, mean = [v for v, _ in line], [i.mean for _, i in line]
         axis.plot(x, mean, "o", ls=dashes, color=colour, lw=1.3, ms=3.5)
         # Student's t knows no bound, and a metric and a logarithm do.
-        floor = max(least, min(means) / 3) if logarithmic else least
+        floor = max(least, min(means) / 3) if steep else least
         low = [max(i.mean if i.low is None else i.low, floor) for _, i in line]
         high = [min(i.mean if i.high is None else i.high, largest) for _, i in line]
         axis.fill_between(x, low, high, color=colour, alpha=0.14, lw=0)
@@ -46,11 +46,8 @@ def evaluations_figure(lines: Lines, summary: Summary) -> Figure:
     every = sorted({round(v, 6) for line in lines.points.values() for v, _ in line})
     axis.set_xticks(every, [f"{v:g}" for v in every])
     axis.xaxis.set_minor_locator(NullLocator())
-    if logarithmic:
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axis.yaxis.set_minor_formatter(NullFormatter())
+    if steep:
+        logarithmic(axis, "y", every_height)
     for name, value in references.items():
         axis.axhline(value, color=MUTED, lw=1, ls=":")
         axis.annotate(
@@ -59,7 +56,7 @@ def evaluations_figure(lines: Lines, summary: Summary) -> Figure:
         )  # fmt: skip
     for name, (colour, dashes) in names.items():
         axis.plot([], [], color=colour, ls=dashes, lw=1.5, label=short(name, 34))
-    axis.set_xlabel("evaluations of the network for one image")
+    axis.set_xlabel(lines.along)
     axis.set_ylabel(plain(metric) + summary.unit(metric))
     legend(axis)
     return finish(figure, axis, "y")

@@ -34,7 +34,16 @@ def lines(
             # What is grey is named once.
             named = short(name, 38) if not many or i == 0 else f"{len(curves) - 1} others" if i == 1 else None
             label = named if n == 0 else None
-            axis.plot(at, values, color=colour, lw=1.1, alpha=0.85, label=label)
+            grey = many and i > 0
+            axis.plot(
+                at,
+                values,
+                color=colour,
+                lw=0.5 if grey else 1.1,
+                alpha=0.5 if grey else 0.85,
+                label=label,
+                zorder=2.0 if grey else 2.5,
+            )
     axis.set_yscale(yscale)
     axis.set_xscale(xscale)
     if yscale == "log":

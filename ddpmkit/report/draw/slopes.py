@@ -10,6 +10,7 @@ import numpy as np
 from ddpmkit.report.draw.labels import plain, short
 from ddpmkit.report.draw.palette import MUTED, SERIES
 from ddpmkit.report.draw.panel import WIDTH, finish, legend, panel
+from ddpmkit.report.draw.scales import MANY_TIMES, logarithmic, spans
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +25,9 @@ def slopes(values: Mapping[str, Mapping[int, float]], label: str) -> Figure:
         line = [values[c].get(seed, np.nan) for c in cells]
         colour = SERIES[i] if len(seeds) <= len(SERIES) else MUTED
         axis.plot(range(len(cells)), line, "-o", color=colour, ms=4, lw=1.3, alpha=0.9, label=f"seed {seed}")
+    every = [v for by_seed in values.values() for v in by_seed.values()]
+    if spans(every, MANY_TIMES):
+        logarithmic(axis, "y", every)
     axis.set_ylabel(plain(label))
     axis.set_xlim(-0.35, len(cells) - 0.65)
     steep = len(cells) > 4 or max(map(len, cells)) > 14

@@ -1,4 +1,8 @@
-"""A metric of samples against what they cost: a line a cell but for its number of steps, a point each number."""
+"""A metric against what it costs: a line a cell but for its number of steps, a point each number.
+
+Of drawn samples the cost is network evaluations. The bound has one where it is that of the walk's own chain
+(``nll_chain = walk``): the chain's steps, for its terms are asked at random and their number says nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BITS
 from ddpmkit.statistics import Interval
 
+EVALUATIONS = "evaluations of the network for one image"
+CHAIN = "steps of the chain"
+
 
 @dataclass(frozen=True)
 class Lines:
@@ -19,38 +26,51 @@ class Lines:
     Attributes:
         metric: the metric.
         axes: what else than the number of steps varies among the cells.
-        points: the levels on these axes -> (evaluations of the network for one image, mean with its interval over train
-            seeds), the fewest first.
+        points: the levels on these axes -> (evaluations or steps, mean with its interval over train seeds), the
+            fewest first.
+        along: what is counted.
     """
 
     metric: str
     axes: tuple[str, ...]
     points: dict[tuple[str, ...], list[tuple[float, Interval]]]
+    along: str
 
 
 def lines_by_evaluations(records: Records, summary: Summary) -> list[Lines]:
-    """Return the lines of every metric of drawn samples; none where no cells differ in their number of steps."""
+    """Return the lines of every metric that has a cost; none where no cells differ in their number of steps."""
     axes = varying_in_order(records)
     if STEPS not in axes:
         return []
     rest = tuple(a for a in axes if a != STEPS)
-    frame = records.results
     out = []
     for metric in summary.metrics:
-        if summary.originals.get(metric, metric) in BITS:
-            continue
-        rows = frame[(frame["metric"] == metric) & frame["evaluations"].notna() & (frame["n"] > 0)]
-        cost = (rows["evaluations"] / rows["n"]).groupby(rows["cell"]).mean()
+        bits = summary.originals.get(metric, metric) in BITS
+        cost = _steps(records) if bits else _evaluations(records, metric)
         points: dict[tuple[str, ...], list[tuple[float, Interval]]] = {}
         for cell in records.plan["cells"]:
             interval = summary.intervals[metric].get(cell["label"])
-            if interval is not None and cell["label"] in cost.index:
+            if interval is not None and cell["label"] in cost:
                 at = tuple(setting_text(settings_of(cell).get(a)) for a in rest)
-                points.setdefault(at, []).append((float(cost[cell["label"]]), interval))
+                points.setdefault(at, []).append((cost[cell["label"]], interval))
         points = {at: sorted(line, key=lambda point: point[0]) for at, line in points.items()}
         if any(len(line) > 1 for line in points.values()):
-            out.append(Lines(metric, rest, points))
+            out.append(Lines(metric, rest, points, CHAIN if bits else EVALUATIONS))
     return out
+
+
+def _evaluations(records: Records, metric: str) -> dict[str, float]:
+    """Cell -> evaluations of the network for one image."""
+    frame = records.results
+    rows = frame[(frame["metric"] == metric) & frame["evaluations"].notna() & (frame["n"] > 0)]
+    cost = (rows["evaluations"] / rows["n"]).groupby(rows["cell"]).mean()
+    return {str(cell): float(value) for cell, value in cost.items()}
+
+
+def _steps(records: Records) -> dict[str, float]:
+    """Cell -> steps of the chain whose bound it is, of cells whose bound is the walk's."""
+    every = {cell["label"]: settings_of(cell) for cell in records.plan["cells"]}
+    return {label: float(s[STEPS]) for label, s in every.items() if s.get("nll_chain") == "walk" and s.get(STEPS)}
 
 
 def the_lines(records: Records, summary: Summary, metric: str | None) -> Lines:
@@ -62,7 +82,7 @@ def the_lines(records: Records, summary: Summary, metric: str | None) -> Lines:
     found = {lines.metric: lines for lines in lines_by_evaluations(records, summary)}
     if not found:
         raise DdpmkitError(
-            f"study '{summary.study}' has no samples of one cell with two numbers of steps",
+            f"study '{summary.study}' has no number of one cell at two numbers of steps",
             f"ddpmkit ablate {summary.study} --axis sampling_steps=10,20,50",
         )
     if metric is not None and metric not in found:

@@ -17,6 +17,7 @@ from ddpmkit.report.draw.grid import shaded
 from ddpmkit.report.draw.labels import short
 from ddpmkit.report.draw.lines import lines
 from ddpmkit.report.draw.metrics import metrics_figure
+from ddpmkit.report.judge.by_evaluations import lines_by_evaluations
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.bounds import bounds
@@ -77,6 +78,57 @@ def test_shades_of_two_panels_are_one_scale():
     assert one["2.00"] == other["2.00"]
     assert one["1.00"] != other["9.00"]
     assert faces(shaded(low, "r", "c", "m"))["2.00"] != one["2.00"]  # alone it is the darkest
+
+
+def test_numbers_that_span_much_keep_their_digits_and_their_shades():
+    grid = {"linear": {"beta-tilde": 251.54, "beta": 5.353, "analytic": 4.741}}
+    shades = faces(shaded(grid, "r", "c", "m"))
+    assert list(shades) == ["252", "5.35", "4.74"]
+    assert shades["5.35"] != shades["4.74"]
+    assert list(faces(shaded({"a": {"x": -1.0, "y": 90.0}}, "r", "c", "m"))) == ["-1.0", "90.0"], (
+        "no logarithm below zero"
+    )
+
+
+@pytest.mark.parametrize("means", [(4.7, 5.4, 251.5), (0.2, 0.5, 251.5)])
+def test_a_metric_that_spans_much_has_a_logarithmic_axis_and_no_interval_leaves_it(means):
+    intervals = {c: Interval(m, m - 1.0, m + 1.0, 3) for c, m in zip("abc", means, strict=True)}
+    figure = metrics_figure(summary_of("NLL", intervals))
+    assert figure.axes[0].get_xscale() == "log"
+    assert drawn_ends(figure)[0] >= means[0] / 3 - 1e-12
+    said = " ".join(t.get_text() for t in figure.texts)
+    assert ("arrow: the interval goes on beyond what is drawn" in said) == (means[0] < 1)
+    flat = {c: Interval(m, m - 1.0, m + 1.0, 3) for c, m in zip("abc", (4.0, 5.0, 60.0), strict=True)}
+    assert metrics_figure(summary_of("NLL", flat)).axes[0].get_xscale() == "linear"
+
+
+def test_no_room_is_kept_for_a_reference_that_is_too_far_to_be_drawn():
+    intervals = {c: Interval(m, m - 1.0, m + 1.0, 3) for c, m in {"a": 5.0, "b": 6.0}.items()}
+    alone, far, near = (
+        metrics_figure(summary_of("FD-x", intervals, {"noise": {"FD-x": at}} if at else {})).axes[0].get_ylim()[1]
+        for at in (None, 400.0, 5.5)
+    )
+    assert alone == far < near
+
+
+@pytest.mark.parametrize(("chain", "drawn"), [("walk", True), ("full", False)])
+def test_the_bound_of_the_walks_chain_has_a_line_by_steps_and_that_of_the_full_chain_none(chain, drawn):
+    cells, intervals = [], {}
+    for n, (sigma, steps) in enumerate(itertools.product(("beta-tilde", "beta"), (50, 10))):
+        label = f"{sigma} sampling_steps={steps}"
+        settings = {"sigma": sigma, "sampling_steps": steps, "nll_chain": chain}
+        cells.append({"label": label, "slug": f"c{n}", "settings": settings})
+        intervals[label] = Interval(float(n + 1), n + 0.5, n + 1.5, 3)
+    # The evaluations that a bound took are those of its Monte Carlo, and no cost of the chain.
+    rows = [{"metric": "NLL", "cell": c["label"], "evaluations": 8192, "n": 797} for c in cells]
+    plan = {"study": "s", "cells": cells, "results": [], "stages": []}
+    records = Records(Path("s"), plan, pd.DataFrame(rows), [], [])
+    found = lines_by_evaluations(records, summary_of("NLL", intervals))
+    assert bool(found) == drawn
+    for line in found:
+        assert (line.along, line.axes) == ("steps of the chain", ("sigma",))
+        steps = {at: [(cost, i.mean) for cost, i in points] for at, points in line.points.items()}
+        assert steps == {("beta-tilde",): [(10.0, 2.0), (50.0, 1.0)], ("beta",): [(10.0, 4.0), (50.0, 3.0)]}
 
 
 def test_every_grid_of_a_metric_is_drawn_on_the_scale_of_all(monkeypatch):
