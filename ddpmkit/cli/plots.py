@@ -224,7 +224,9 @@ def classes(
 @app.command()
 def evaluations(
     study: Study = None,
-    metric: Annotated[str | None, typer.Option(help="Metric to draw, FD-digits; default: the first that has a line")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Metric to draw, FD-digits; default: the first that has a line")
+    ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option("--where", help="Condition on the cells, as schedule=linear. Repeatable.", metavar="AXIS=VALUE"),

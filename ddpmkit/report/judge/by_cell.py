@@ -20,13 +20,13 @@ def named(cells: Sequence[str], among: int) -> str:
 
 
 def by_cell(texts: Mapping[str, str]) -> str:
-    """Return ``cell text, cell text``; of many cells, those of one text together, or what lies between two ends.
+    """Return ``cell text, cell text``; one text of all cells once; of many, those of one text together, or two ends.
 
     Args:
         texts: Cell -> what is said of it. Where the cells are many it begins with a number, and the ends are the least
             and the largest.
     """
-    if len(texts) <= FEW:
+    if len(texts) <= FEW and (len(texts) < 3 or len(set(texts.values())) > 1):
         return ", ".join(f"{cell} {text}" for cell, text in texts.items())
     groups: dict[str, list[str]] = {}
     for cell, text in texts.items():

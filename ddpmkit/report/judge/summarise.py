@@ -104,7 +104,7 @@ def summarise(
             notes.append(f"{m}: train seeds left out because sample seeds are missing: {'; '.join(short)}.")
     notes += unfair(frame[frame["metric"].isin(metrics)], {m: known[m] for m in metrics if m in known}, base)
     intervals = {m: {c: _interval(list(v.values())) for c, v in values[m].items() if v} for m in metrics}
-    notes += rows_note(records, metrics)
+    notes += rows_note(records, [m for m in metrics if intervals.get(m)])
     notes += beyond(intervals, own)
     notes += contrast_notes(differences, crossed, points, len(seeds))
     notes += copy_notes(base, {m: j.copies for m, j in contrasts.items()}, differences)

@@ -71,7 +71,9 @@ def _brief(table: Table) -> Table:
     if not counts:
         return table
     listed = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    note = f"{table.title}: {len(rows)} of {len(table.rows)} are listed; {listed} are not, and --table {table.name} lists all."
+    note = (
+        f"{table.title}: {len(rows)} of {len(table.rows)} are listed; {listed} are not: --table {table.name} has all."
+    )
     note = note[0].upper() + note[1:]
     return replace(table, rows=rows, note=" ".join(filter(None, (table.note, note))))
 

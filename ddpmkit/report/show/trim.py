@@ -22,26 +22,33 @@ def trimmed(tables: Sequence[Table]) -> list[Table]:
     kept: list[Table] = []
     gone: list[str] = []
     of_main: list[str] = []
+    alike: dict[str, list[Table]] = {}  # what went -> the tables that it went from
     for table in tables:
         if not _has_number(table):
             gone.append(f"{table.title} ({_verdicts(table)})")
             continue
         narrowed, columns = _without_empty(table)
         said = [f"{_count(len(columns), 'column')}, {', '.join(columns)}"] if columns else []
-        kept.append(replace(narrowed, note=_note(table, said) or table.note))
+        kept.append(narrowed)
         if table.name == MAIN:
             of_main = said
+            kept[-1] = replace(narrowed, note=_note(said) or table.note)
+        elif said:
+            alike.setdefault(said[0], []).append(table)
+    for what, those in alike.items():  # said once, under the first of them
+        first = next(i for i, table in enumerate(kept) if table.name == those[0].name)
+        kept[first] = replace(kept[first], note=_note([what], those))
     if gone and kept:
         tables_gone = f"{_count(len(gone), 'table')}, {'; '.join(gone)}"
-        kept[0] = replace(kept[0], note=_note(kept[0], [*of_main, tables_gone]))
+        kept[0] = replace(kept[0], note=_note([*of_main, tables_gone], [] if kept[0].name == MAIN else kept[:1]))
     return kept
 
 
-def _note(table: Table, left_out: Sequence[str]) -> str:
-    """What was left out of a table, in a sentence; nothing where nothing was."""
+def _note(left_out: Sequence[str], tables: Sequence[Table] = ()) -> str:
+    """What was left out of the main table, or of some others, in a sentence; nothing where nothing was."""
     if not left_out:
         return ""
-    of = "" if table.name == MAIN else f"{table.title}: "
+    of = f"{', '.join(t.name for t in tables) if len(tables) > 1 else tables[0].title}: " if tables else ""
     said = f"{of}left out for want of a number: {'; '.join(left_out)}".rstrip(".")
     return f"{said[0].upper()}{said[1:]}."
 

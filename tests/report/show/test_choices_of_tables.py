@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -123,6 +124,11 @@ def test_the_columns_that_are_read_first_keep_their_place():
     (kept,) = trimmed([table])
     assert [kept.columns[i] for i in kept.lead] == ["difference", "verdict"]
     assert kept.note == "D: left out for want of a number: 2 columns, Holm p, seed corr."
+    effects = dataclasses.replace(table, title="e", name="effects")
+    assert [t.note for t in trimmed([table, effects])] == [
+        "Differences, effects: left out for want of a number: 2 columns, Holm p, seed corr.",
+        "",
+    ]
 
 
 def test_a_baseline_may_be_typed_with_another_zero():
@@ -154,7 +160,9 @@ def test_single_numbers_have_their_digits_at_any_size(scale):
 
 def test_many_cells_are_named_together():
     cells = [f"{a} x={i}" for a in ("u v", "w v") for i in range(4)]
-    assert by_cell(dict.fromkeys(cells[:6], "1.5")).count("1.5") == 6  # a few are listed
+    assert by_cell({c: f"1.{i}" for i, c in enumerate(cells[:6])}).count("1.") == 6  # a few are listed
+    assert by_cell(dict.fromkeys(cells[:6], "1.5")) == "all 6 cells 1.5"
+    assert by_cell(dict.fromkeys(cells[:2], "1.5")).count("1.5") == 2
     assert by_cell(dict.fromkeys(cells, "1.5")) == "all 8 cells 1.5"
     assert by_cell({c: "1" if c[0] == "u" else "2" for c in cells}) == "u v (4 cells) 1, w v (4 cells) 2"
     ends = by_cell({c: f"{i}.5 s" for i, c in enumerate(cells)})

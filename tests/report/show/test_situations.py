@@ -186,7 +186,7 @@ def test_a_long_table_lists_what_is_settled_and_counts_the_rest(situations):
     assert 0 < len(settled) < 20
     said = " ".join(text.split())
     assert f"{len(settled)} of {len(differences.rows)} are listed; " in said
-    assert "--table differences lists all" in said
+    assert "--table differences has all" in said
     block = text.split("paired by seed\n")[1].split("\n\n")[0]
     assert len(block.splitlines()) == 2 + len(settled)
 
