@@ -7,6 +7,7 @@
 # make bench-gpu      the same on a GPU with what is installed, within eight minutes; DRY=1, or no GPU: a dry run on the CPU
 # make test-long      every case of what make test takes samples of: each kind of damage to each file of a store
 # make test-all       everything before a tag: test, test-plugins, test-browser, test-long, test-kernels, test-oracles, docs
+# make papers   runs the studies of docs/papers.md and docs/matched-betas.md again, an hour, into results/reference
 # make docs     the site, in docs/_site, in an environment of its own; a warning is an error
 # make release  builds the wheel, tries it in a fresh environment and tags; publishes nothing
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
@@ -28,7 +29,7 @@ IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-tensorboard
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate bench bench-gpu docs release test test-all test-long test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install reference clean
+.PHONY: ablate bench bench-gpu docs release test test-all test-long test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install papers reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -147,8 +148,22 @@ $(SITE)/.ready: pyproject.toml constraints.txt
 reference: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid --name digits-schedules
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid --weightings simple,vlb --name digits-weightings
-	for study in digits-schedules digits-weightings; do mkdir -p results/reference/$$study && \
-		(cd results/studies/$$study && cp -r study.toml results.csv report.* card.* figures ../../reference/$$study/); done
+	$(call keep,digits-schedules,digits-schedules)
+	$(call keep,digits-weightings,digits-weightings)
+
+# What docs/papers.md and docs/matched-betas.md show: about an hour on two cores.
+ORDERINGS := few-steps-nll few-steps-fd full-weight cosine-linear
+papers: $(READY)
+	for study in $(ORDERINGS); do $(BIN)/ddpmkit ablate results/reference/orderings/$$study.toml || exit 1; done
+	$(BIN)/ddpmkit ablate --recipe matched-betas
+	$(BIN)/ddpmkit ablate --recipe matched-betas --train-steps 25 --train-seeds 0 --name matched-betas-undertrained
+	$(foreach study,$(ORDERINGS),$(call keep,$(study),orderings/$(study)) &&) true
+	$(call keep,matched-betas-digits,matched-betas)
+	$(call keep,matched-betas-undertrained,matched-betas-undertrained)
+
+# Puts what a study wrote into results/reference, without its store.
+keep = rm -rf results/reference/$(2) && mkdir -p results/reference/$(2) && \
+	(cd results/studies/$(1) && cp -r study.toml results.csv report.* card.* figures $(CURDIR)/results/reference/$(2)/)
 
 # Builds what would be published, installs the wheel where nothing of this tree is, uses it from an empty folder, and tags.
 # The version stands in ddpmkit/__init__.py; CHANGELOG.md must have a section of it, and the tree must be clean. Nothing
