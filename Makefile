@@ -160,6 +160,8 @@ papers: $(READY)
 	$(foreach study,$(ORDERINGS),$(call keep,$(study),orderings/$(study)) &&) true
 	$(call keep,matched-betas-digits,matched-betas)
 	$(call keep,matched-betas-undertrained,matched-betas-undertrained)
+	$(BIN)/ddpmkit plot denoise matched-betas-digits --to results/reference/matched-betas/figures/denoise.png
+	$(BIN)/ddpmkit plot denoise matched-betas-undertrained --to results/reference/matched-betas-undertrained/figures/denoise.png
 
 # Puts what a study wrote into results/reference, without its store.
 keep = rm -rf results/reference/$(2) && mkdir -p results/reference/$(2) && \

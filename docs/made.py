@@ -26,6 +26,9 @@ FIGURES = {
     "classes": "a row a class, a column a strength of guidance",
     "forward": "an image dissolving under each schedule",
     "reverse": "a sample appearing",
+    "denoise": "x0hat of a test image at several t, beside the truth",
+    "evaluations-FD-digits": "a distance against network evaluations",
+    "evaluations-NLL": "the bound of a walk's chain against its steps",
 }
 
 
@@ -170,11 +173,11 @@ def module(name: str) -> str:
 def gallery() -> str:
     """Return the figures of the committed studies."""
     out = []
-    for folder in sorted((ROOT / "results/reference").iterdir()):
-        figures = [(f, told) for start, told in FIGURES.items() for f in [folder / "figures" / f"{start}.png"]]
+    for folder in sorted((ROOT / "results/reference").rglob("figures")):
+        figures = [(folder / f"{name}.png", told) for name, told in FIGURES.items()]
         figures = [(f, told) for f, told in figures if f.is_file()]
         if figures:
-            out.append(f"## {folder.name}")
+            out.append(f"## {folder.parent.name}")
             out += [f"![{told}](../{f.relative_to(ROOT).as_posix()})\n\n*{f.stem}: {told}.*" for f, told in figures]
     return "\n\n".join(out)
 

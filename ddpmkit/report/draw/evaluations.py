@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Style = tuple[str, Any]  # a colour and matplotlib's dashes
 WIDE = 5.6  # inches
+FEW = 4  # lines, beyond which their bands are fainter
 
 
 def evaluations_figure(lines: Lines, summary: Summary) -> Figure:
@@ -41,7 +42,7 @@ def evaluations_figure(lines: Lines, summary: Summary) -> Figure:
         floor = max(least, min(means) / 3) if steep else least
         low = [max(i.mean if i.low is None else i.low, floor) for _, i in line]
         high = [min(i.mean if i.high is None else i.high, largest) for _, i in line]
-        axis.fill_between(x, low, high, color=colour, alpha=0.14, lw=0)
+        axis.fill_between(x, low, high, color=colour, alpha=0.14 if len(lines.points) <= FEW else 0.07, lw=0)
     axis.set_xscale("log")
     every = sorted({round(v, 6) for line in lines.points.values() for v, _ in line})
     axis.set_xticks(every, [f"{v:g}" for v in every])
