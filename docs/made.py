@@ -23,6 +23,7 @@ FIGURES = {
     "metrics": "the metrics seed by seed",
     "training": "the loss over the training",
     "bits-by-step": "which steps of the chain cost how many bits",
+    "split": "where over log SNR the cells spend more or fewer bits than the baseline",
     "classes": "a row a class, a column a strength of guidance",
     "forward": "an image dissolving under each schedule",
     "reverse": "a sample appearing",

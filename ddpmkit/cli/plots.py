@@ -1,4 +1,4 @@
-"""``plot``: schedules, an image dissolving, a sample appearing, losses, learning curves, samples by class, costs."""
+"""``plot``: schedules, an image dissolving or appearing, losses, learning, samples by class, costs, splits of NLL."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ app = typer.Typer(help="Draw schedules, noising, denoising, losses, learning, cl
 Study = Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")]
 To = Annotated[Path | None, typer.Option("--to", help="File to write, .png, .svg or .pdf", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", help="Condition on the cells, as schedule=linear. Repeatable.", metavar="AXIS=VALUE"),
+]
 Schedules = Annotated[str, typer.Argument(help="Comma list of schedules")]
 
 
@@ -200,10 +204,7 @@ def learning(
 def classes(
     context: typer.Context,
     study: Study = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", help="Condition on the cells, as schedule=linear. Repeatable.", metavar="AXIS=VALUE"),
-    ] = None,
+    where: Where = None,
     out: Out = Path("results"),
     to: To = None,
 ) -> None:
@@ -227,10 +228,7 @@ def evaluations(
     metric: Annotated[
         str | None, typer.Option(help="Metric to draw, FD-digits; default: the first that has a line")
     ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", help="Condition on the cells, as schedule=linear. Repeatable.", metavar="AXIS=VALUE"),
-    ] = None,
+    where: Where = None,
     out: Out = Path("results"),
     to: To = None,
 ) -> None:
@@ -249,6 +247,28 @@ def evaluations(
     records = select(read_study(find_study(study, out)), where or [])
     summary = summarise(records)
     _write(evaluations_figure(the_lines(records, summary, metric), summary), to or Path("evaluations.png"))
+
+
+@app.command()
+def split(
+    study: Study = None,
+    baseline: Annotated[str | None, typer.Option(help="Cell to compare with; default: the first")] = None,
+    where: Where = None,
+    out: Out = Path("results"),
+    to: To = None,
+) -> None:
+    """What sets the NLL of cells apart, by log-SNR.
+
+    Differences from the baseline in bins of log-SNR and summed from noise to the image, from the study's records.
+    """
+    from ddpmkit.report.draw.split import split_figure
+    from ddpmkit.report.show.split_table import the_splits
+    from ddpmkit.report.show.views import View
+    from ddpmkit.report.write import make
+    from ddpmkit.study.store import find_study
+
+    _, summary, _ = make([find_study(study, out)], View(where=tuple(where or ())), baseline=baseline)
+    _write(split_figure(the_splits(summary), summary.baseline), to or Path("split.png"))
 
 
 def _tables(registry: Any, names: str, timesteps: int) -> dict[str, Tables]:

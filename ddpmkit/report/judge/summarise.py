@@ -20,6 +20,7 @@ from ddpmkit.report.judge.orderings import outcomes
 from ddpmkit.report.judge.overrides import read_directions, read_margin
 from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
+from ddpmkit.report.judge.split import splits
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.by_class import HELD_OUT, NEAR, classes_in
 from ddpmkit.report.read.frames import Records
@@ -137,6 +138,7 @@ def summarise(
         by_class=_by_class(records, of_one_class, everything),
         classes=tuple(records.plan.get("classes", ())),
         grown=grown,
+        splits=splits(records, base, differences, {m: j.copies for m, j in contrasts.items()}, own),
         orderings=outcomes(records, everything, known, alpha),
         caution=caution(records, metrics, intervals),
     )

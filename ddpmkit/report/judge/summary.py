@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ddpmkit.report.judge.orderings import Outcome
+from ddpmkit.report.judge.split import Split
 from ddpmkit.report.read.directions import arrow, direction
 from ddpmkit.report.read.reference import BITS
 from ddpmkit.statistics import ALPHA, Components, Contrast, Effect, Interaction, Interval
@@ -48,6 +49,7 @@ class Summary:
         by_class: metric -> cell -> class -> mean over train seeds, and samples of that class in the mean.
         grown: whether train seeds were added after a look, so that the anytime-valid verdicts stand.
         orderings: what was expected of the cells beforehand, and what came of it.
+        splits: metric -> cell -> its difference in bits/dim from the baseline, split by log SNR, where records tell.
         caution: what stands above everything else, that samples are near to noise; empty where there is nothing.
     """
 
@@ -80,6 +82,7 @@ class Summary:
     classes: tuple[str, ...] = ()
     grown: bool = False
     orderings: tuple[Outcome, ...] = ()
+    splits: dict[str, dict[str, Split]] = field(default_factory=dict)
     caution: str = ""
 
     def way(self, metric: str) -> str:
@@ -102,6 +105,8 @@ class Summary:
             del out["by_class"]
         if not self.orderings:
             del out["orderings"]
+        if not any(self.splits.values()):
+            del out["splits"]
         if not self.caution:
             del out["caution"]
         if not self.copies:

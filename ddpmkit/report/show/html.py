@@ -61,7 +61,11 @@ SECTIONS = (
     ("grid", "Two axes", "Means over train seeds; the darker, the larger, on one scale for all grids of a metric."),
     ("classes", "Classes", "The first samples of each class, none chosen; one place is one noise at every guidance."),
     ("training", "Training", "A thin line a seed; a training that cells share is drawn once."),
-    ("bits", "Bits/dim by step", "Where in the chain the bound is spent."),
+    (
+        "bits",
+        "Bits/dim by step",
+        "Where in the chain the bound is spent, and by log SNR where a cell spends more or less than the baseline.",
+    ),
     ("schedules", "Schedules", "As the run recorded them."),
 )
 

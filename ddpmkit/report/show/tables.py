@@ -20,6 +20,7 @@ from ddpmkit.report.show.numbers import (
     p_text,
 )
 from ddpmkit.report.show.ordering_table import ordering_table
+from ddpmkit.report.show.split_table import split_table
 from ddpmkit.report.show.table import Table
 from ddpmkit.report.show.trim import trimmed
 from ddpmkit.statistics import Contrast, Interval
@@ -164,6 +165,7 @@ def all_tables(s: Summary) -> list[Table]:
     more = (
         ordering_table(s),
         contrast_table(s),
+        split_table(s),
         effect_table(s),
         interaction_table(s),
         class_table(s),

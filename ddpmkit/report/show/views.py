@@ -69,6 +69,7 @@ def shown(records: Records, summary: Summary, view: View, *, total: int | None =
         intervals={m: _in_order(summary.intervals[m], cells) for m in metrics},
         differences={m: _in_order(summary.differences[m], cells) for m in metrics},
         values={m: _in_order(summary.values[m], cells) for m in metrics if m in summary.values},
+        splits={m: _in_order(summary.splits[m], cells) for m in metrics if m in summary.splits},
     )
     if view.rows is None and view.cols is None:
         return narrowed_summary, _chosen(all_tables(narrowed_summary), view.tables)
