@@ -6,7 +6,7 @@ import json as json_module
 
 from ddpmkit.cli.console import print_rows
 from ddpmkit.cli.streams import data, on_stdout
-from ddpmkit.study.recipe import recipe_file, recipes, scales
+from ddpmkit.study.recipe import of_bench, recipe_file, recipes, scales
 
 KIND = "recipe"
 
@@ -17,7 +17,10 @@ def list_recipes(*, json: bool) -> None:
         told = [{"kind": KIND, "name": n, "scales": list(scales(n)), "summary": s} for n, s in recipes().items()]
         print(json_module.dumps(told, indent=1), file=data())
         return
-    rows = [(n, ", ".join(scales(n)) or "of ddpmkit bench", summary) for n, summary in recipes().items()]
+    rows = [
+        (n, "of ddpmkit bench" if of_bench(n) else ", ".join(scales(n)) or "one", summary)
+        for n, summary in recipes().items()
+    ]
     print_rows("recipes", ("recipe", "scales", "asks"), rows, prose=(2,))
 
 
@@ -30,6 +33,7 @@ def show_recipe(name: str, *, json: bool) -> None:
         return
     with on_stdout():
         found = scales(name)
-        command = f"ablate --recipe {name} --scale {'|'.join(found)}" if found else f"bench {name}"
+        command = f"bench {name}" if of_bench(name) else f"ablate --recipe {name}"
+        command += f" --scale {'|'.join(found)}" if found else ""
         print(f"recipe {name}   type: ddpmkit {command}\n")
         print(text, end="")

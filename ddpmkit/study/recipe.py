@@ -2,7 +2,7 @@
 
 A recipe is a study file with a table of settings for each scale, ``[scale.digits]``, which stand beside its own and go
 before them. Its orderings take their seeds and their number of samples from the scale where they say none. A recipe
-without scales is that of a bench: settings of one training.
+without scales is one study; that of a bench, settings of one training, says how often it is looked at.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ def recipe_file(name: str) -> Path:
 def scales(name: str) -> tuple[str, ...]:
     """Return the scales of a recipe."""
     return tuple(read_toml(recipe_file(name)).get("scale", {}))
+
+
+def of_bench(name: str) -> bool:
+    """Return whether a recipe is the training of a bench."""
+    return LOOK in read_toml(recipe_file(name))
 
 
 def recipe_options(name: str, scale: str | None = None, dataset: str | None = None) -> dict[str, Any]:

@@ -106,15 +106,21 @@ def test_a_scale_goes_before_the_recipe_and_an_ordering_before_the_scale(tmp_pat
     assert options["ordering"] == [{"seeds": [4], "n": 5, "metric": "fd"}]
 
 
-def test_the_recipe_of_a_bench_is_a_study_of_one_cell(tmp_path: Path) -> None:
-    options, _, _ = asked_for({"recipe": "digits"}, Store(tmp_path))
-    assert len(make_study(options, REGISTRY).cells()) == 1
+@pytest.mark.parametrize(("name", "steps"), [("digits", 1200), ("digits-likelihood", 3000)])
+def test_a_recipe_without_scales_is_a_study_of_one_cell(name: str, steps: int, tmp_path: Path) -> None:
+    options, _, _ = asked_for({"recipe": name}, Store(tmp_path))
+    (cell,) = make_study(options, REGISTRY).cells()
+    assert cell.settings.train_steps == steps
 
 
 def test_recipes_are_listed_and_shown(capsys) -> None:
     assert main(["ls", "recipe"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in STUDIES)
+    kinds = {line.split("\t")[0]: line.split("\t")[1] for line in out.splitlines()}
+    assert (kinds["digits"], kinds["digits-likelihood"]) == ("of ddpmkit bench", "one")
+    assert main(["show", "digits-likelihood"]) == 0
+    assert "type: ddpmkit ablate --recipe digits-likelihood\n" in capsys.readouterr().out
     assert main(["ls", "recipes", "--json"]) == 0
     assert {r["name"]: r["scales"] for r in json.loads(capsys.readouterr().out)}["bao2022-sigma"][0] == "digits"
     assert main(["show", "bao2022-sigma"]) == 0
