@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 import types
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -309,7 +308,9 @@ def test_the_results_folder_goes_to_nodes_by_its_whole_name(monkeypatch: pytest.
     [
         (Share(1, 0, 0), {"CPU": 3.0}, 3),
         (Share(1, 0.1, 0), {"CPU": 64.0, "GPU": 2.0}, 20),
-        (Share(1, 0.3, 0), {"CPU": 64.0, "GPU": 1.0}, 3),
+        (Share(1, 0.4, 0), {"CPU": 64.0, "GPU": 2.0}, 4),
+        (Share(1, 2, 0), {"CPU": 64.0, "GPU": 5.0}, 2),
+        (Share(0.28, 0, 0), {"CPU": 7.0}, 25),
         (Share(1, 1, 0), {"CPU": 64.0}, 0),
         (Share(1, 0, 2), {"CPU": 64.0, "memory": 5.0 * (1 << 30)}, 2),
         (Share(4, 0, 0), {"CPU": 3.0}, 0),
@@ -465,19 +466,31 @@ def test_what_ray_raises_is_a_loss_or_an_error(
 # --- the other end -------------------------------------------------------------------------------------------------
 
 
+class Clock:
+    """Time that passes where somebody waits, and nowhere else."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 class Quick(Pool):
     """A pool that says what it was told to."""
 
     places = 1
 
-    def __init__(self, job: Job, emit: Any, script: list[Event]) -> None:
-        self.job, self.emit, self.script = job, emit, script
+    def __init__(self, job: Job, emit: Any, script: list[Event], clock: Clock) -> None:
+        self.job, self.emit, self.script, self.clock = job, emit, script, clock
 
     def submit(self, place: int, task: Task) -> None:
         self.task = task
 
     def poll(self, seconds: float) -> None:
-        self.emit(self.script.pop(0)) if self.script else time.sleep(seconds)
+        self.emit(self.script.pop(0)) if self.script else self.clock.sleep(seconds)
 
     def stop(self) -> None:
         self.emit({"event": "log", "text": "stopping"})
@@ -488,6 +501,8 @@ class Quick(Pool):
 def seat(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """seat(script, plugins, files): a seat whose pool follows a script, and the pools that it made."""
     made: list[Quick] = []
+    clock = Clock()
+    monkeypatch.setattr("ddpmkit.builtin.executors._ray_seat.time", clock)
 
     def make(script: list[Event], plugins: tuple[str, ...] = (), files: dict[str, str] | None = None) -> Seat:
         class Scripted(Inline):
@@ -495,11 +510,10 @@ def seat(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
                 pass
 
             def open(self, job: Job, emit: Any, should_stop: Any) -> Pool:
-                made.append(Quick(job, emit, script))
+                made.append(Quick(job, emit, script, clock))
                 return made[-1]
 
         monkeypatch.setattr("ddpmkit.builtin.executors._ray_seat.Local", Scripted)
-        monkeypatch.setattr("ddpmkit.builtin.executors._ray_seat.EVERY", 0.05)
         job = Job(str(tmp_path), plugins, False, ("cpu",), 1, 500)
         mark = tmp_path / "mark"
         mark.touch()
@@ -528,10 +542,7 @@ def test_a_seat_that_is_stopped_tells_the_end_and_not_who_is_waited_for(seat: An
     assert [e["event"] for e in json.loads(found.news())["events"]] == ["end"]
 
 
-def test_a_seat_that_does_not_see_the_results_refuses(
-    seat: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("ddpmkit.builtin.executors._ray_seat.PATIENCE", 0.1)
+def test_a_seat_that_does_not_see_the_results_refuses(seat: Any, tmp_path: Path) -> None:
     found = seat[0]([])
     (tmp_path / "mark").unlink()
     assert json.loads(found.begin(BEGIN)) == {"refused": f"does not see the results folder '{tmp_path}'"}
@@ -561,13 +572,13 @@ def test_files_are_brought_with_their_text_unless_their_folder_is(
     inside, outside = tmp_path / "folder/in.py", tmp_path / "out.py"
     inside.parent.mkdir()
     for path in (inside, outside):
-        path.write_text("# é\n", encoding="utf-8")
+        path.write_bytes("# é\r\n".encode())
     world = World(monkeypatch, tmp_path, spec=Ray(working_dir="folder"))
     world.job = replace(world.job, plugins=("folder/in.py", "out.py", "no:x", "module"))
     world.open().submit(0, task("a"))
     (told,) = world.cluster.made
     assert told["job"]["plugins"] == ["in.py", str(outside), "no:x", "module"]
-    assert told["files"] == {str(outside): "# é\n"}
+    assert told["files"] == {str(outside): "# é\r\n"}
 
 
 # --- a whole study -------------------------------------------------------------------------------------------------

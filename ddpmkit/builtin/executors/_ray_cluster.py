@@ -43,14 +43,23 @@ class Share:
 
     def fits(self, node: dict[str, float]) -> int:
         """Return how often it fits into the resources of a node."""
-        wanted = (("CPU", self.cpus), ("GPU", self.gpus), ("memory", self.memory * GIB))
-        # A tenth of a GPU is there ten times, whatever a float makes of it.
-        return min(math.floor(node.get(name, 0.0) / share + 1e-9) for name, share in wanted if share)
+        found = [times(self.cpus, node.get("CPU", 0.0))]
+        if self.gpus:  # a share is of one GPU, and never of two
+            whole = max(self.gpus, 1.0)
+            found.append(times(whole, node.get("GPU", 0.0)) * times(self.gpus, whole))
+        if self.memory:
+            found.append(times(self.memory * GIB, node.get("memory", 0.0)))
+        return min(found)
 
     def __str__(self) -> str:
         """The share, for people."""
         memory = f", {self.memory:g} GiB" if self.memory else ""
         return f"{self.cpus:g} CPU" + (f", {self.gpus:g} GPU" if self.gpus else "") + memory
+
+
+def times(share: float, whole: float) -> int:
+    """Return how often a share goes into a whole; 0.28 goes 25 times into 7, whatever floats make of it."""
+    return math.floor(whole / share + 1e-9)
 
 
 class Cluster:
