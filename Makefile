@@ -6,11 +6,12 @@
 # make bench    times ddpmkit beside diffusers and denoising-diffusion-pytorch on one CPU thread, in their environment
 # make bench-gpu      the same on a GPU with what is installed, within eight minutes; DRY=1, or no GPU: a dry run on the CPU
 # make test-long      every case of what make test takes samples of: each kind of damage to each file of a store
-# make test-all       everything before a tag: test, test-plugins, test-browser, test-long, test-kernels, test-oracles, docs
+# make test-all       everything before a tag: test, test-plugins, test-browser, test-long, test-kernels, test-ray, test-oracles, docs
 # make papers   runs the studies of docs/papers.md and docs/matched-betas.md again, an hour, into results/reference
 # make docs     the site, in docs/_site, in an environment of its own; a warning is an error
 # make release  builds the wheel, tries it in a fresh environment and tags; publishes nothing
 # make test-oracles   compares with diffusers, denoising-diffusion-pytorch and statsmodels, in an environment of its own
+# make test-ray       studies on a Ray cluster of several nodes on this machine, one of which is lost, in an environment of its own
 # make test-kernels   every Triton kernel against its eager twin, on a GPU or by Triton's interpreter
 # make test-oracles-distances   compares with torch-fidelity, pytorch-fid, torchmetrics and prdc; several GB
 
@@ -22,6 +23,7 @@ ORACLES := .venv-oracles
 DISTANCES := .venv-distances
 PLUGINS := .venv-plugins
 KERNELS := .venv-kernels
+RAY := .venv-ray
 SITE := .venv-docs
 IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-tensorboard
 # A process a core. A file stays in one process, so that what its tests share is made once; tests/conftest.py has the files
@@ -29,7 +31,7 @@ IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-tensorboard
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate bench bench-gpu docs release test test-all test-long test-browser test-plugins test-kernels test-oracles test-oracles-distances lint types unit quick slow install papers reference clean
+.PHONY: ablate bench bench-gpu docs release test test-all test-long test-browser test-plugins test-kernels test-ray test-oracles test-oracles-distances lint types unit quick slow install papers reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
@@ -55,7 +57,7 @@ slow: $(READY)
 test-long: $(READY)
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m thorough
 
-test-all: test test-plugins test-browser test-long test-kernels test-oracles docs
+test-all: test test-plugins test-browser test-long test-kernels test-ray test-oracles docs
 
 # Other people's code is no part of make test. denoising-diffusion-pytorch comes without its dependencies: of them only
 # the extra's are needed, and torchvision, which it asks for, may want another build of torch.
@@ -133,6 +135,16 @@ $(KERNELS)/.ready: pyproject.toml constraints.txt
 		--editable ".[dev,kernels]"
 	touch $(KERNELS)/.ready
 
+# Studies on a head and nodes of Ray on this machine, which take half a GB each; ddpmkit itself needs no Ray.
+test-ray: $(RAY)/.ready
+	$(RAY)/bin/pytest $(ALL_TESTS) -m ray tests/ray
+
+$(RAY)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable ".[dev,ray]"
+	touch $(RAY)/.ready
+
 # The site is made from docs/ and from the code; it needs Sphinx, which nothing else does.
 docs: $(SITE)/.ready
 	$(SITE)/bin/python -m sphinx -E -W --keep-going --quiet -b html docs docs/_site
@@ -199,4 +211,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) $(RELEASE) $(ORACLES) $(DISTANCES) $(PLUGINS) $(KERNELS) $(SITE) docs/_site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(RELEASE) $(ORACLES) $(DISTANCES) $(PLUGINS) $(KERNELS) $(RAY) $(SITE) docs/_site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -15,6 +15,7 @@ from ddpmkit.builtin.datasets.npz import Npz
 from ddpmkit.builtin.datasets.two_point import TwoPoint
 from ddpmkit.builtin.executors.inline import Inline
 from ddpmkit.builtin.executors.local import Local
+from ddpmkit.builtin.executors.ray import Ray
 from ddpmkit.builtin.features.digits import DigitsNet
 from ddpmkit.builtin.features.dinov2 import DinoV2
 from ddpmkit.builtin.features.inception import Inception
@@ -141,4 +142,4 @@ def ddpmkit_register_metrics() -> list[type]:
 @hookimpl
 def ddpmkit_register_executors() -> list[type]:
     """Where stages run."""
-    return [Local, Inline]
+    return [Local, Inline, Ray]

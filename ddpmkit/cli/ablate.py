@@ -129,7 +129,7 @@ def ablate(
     per_device: PerDevice = None,
     executor: Annotated[
         str,
-        typer.Option(help="Where stages run: local, inline, or a plugin's", metavar="SPEC", rich_help_panel=RUNNING),
+        typer.Option(help="Where stages run: local, inline, ray, a plugin's", metavar="SPEC", rich_help_panel=RUNNING),
     ] = "local",
     checkpoint_every: Annotated[
         int, typer.Option(help="Steps between checkpoints", metavar="INT", rich_help_panel=RUNNING)

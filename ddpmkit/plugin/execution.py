@@ -34,6 +34,9 @@ class Job:
         compile: whether networks are compiled: ``auto``, ``on`` or ``off``.
         timeout: seconds that one attempt at a stage may take; None for no limit. A stage that asks whether to stop ends
             by itself then, with a checkpoint; one that does not ask is the executor's to end.
+        asked_jobs: how many stages at once the user asked for; None where nothing was said. ``places`` and ``devices``
+            are made of it and of what this machine has; an engine of other machines looks at theirs.
+        asked_device: what the user said of the device, in the same way.
         registry: the components, in the process that planned the study; another process makes its own.
     """
 
@@ -47,6 +50,8 @@ class Job:
     steal: tuple[str, ...] = ()
     compile: str = "auto"
     timeout: float | None = None
+    asked_jobs: int | None = None
+    asked_device: str = "auto"
     registry: Any = field(default=None, compare=False, repr=False)
 
     def json(self) -> dict[str, Any]:

@@ -84,6 +84,10 @@ class RunOptions:
             return self.jobs or len(devices) * self.per_device
         return self.jobs or (cores() if devices == ("cpu",) else len(devices))
 
+    def asked_jobs(self) -> int | None:
+        """Return the number of workers that was asked for; None where this machine alone says how many."""
+        return self.jobs if self.per_device is None else self.workers()
+
     def check(self, registry: Registry) -> None:
         """Refuse what can't run.
 

@@ -123,6 +123,8 @@ def _run(prepared: Prepared, name: str, on_event: Callable[[Event], None]) -> Ou
                 steal=steal,
                 compile=run_options.compile,
                 timeout=run_options.timeout,
+                asked_jobs=run_options.asked_jobs(),
+                asked_device=run_options.device,
                 registry=registry,
             )
             first = canary(plan, todo) if run_options.canary else ()
