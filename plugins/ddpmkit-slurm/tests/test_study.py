@@ -100,7 +100,7 @@ def test_pickles_hold_text_and_lie_where_nobody_else_looks_and_nothing_is_left(r
         for op, arg, _ in pickletools.genops(pickled):
             strings += [arg] if op.name.endswith("UNICODE") else []
             if op.name == "STACK_GLOBAL":
-                names.add(tuple(s for s in strings if s.isidentifier() or "." in s)[-2:])
+                names.add(tuple(strings[-2:]))
             assert not op.name.endswith(("BYTES", "BYTES8", "BYTEARRAY8"))  # no code
         assert names <= {("submitit.core.utils", "DelayedSubmission"), ("ddpmkit_slurm.attempt", "Attempt")}
     assert {p.name for p in out.iterdir()} == {"store", "studies"}
