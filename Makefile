@@ -25,7 +25,7 @@ PLUGINS := .venv-plugins
 KERNELS := .venv-kernels
 RAY := .venv-ray
 SITE := .venv-docs
-IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-tensorboard
+IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-slurm ddpmkit-tensorboard
 # A process a core. A file stays in one process, so that what its tests share is made once; tests/conftest.py has the files
 # of long tests first, so that no core is idle at the end.
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
@@ -107,7 +107,8 @@ test-plugins: $(PLUGINS)/.ready
 	$(PLUGINS)/bin/ruff check plugins
 	$(PLUGINS)/bin/ruff format --check plugins
 	$(PLUGINS)/bin/mypy --config-file plugins/mypy.ini plugins/ddpmkit-diffusers/ddpmkit_diffusers \
-		plugins/ddpmkit-dit/ddpmkit_dit plugins/ddpmkit-p2/ddpmkit_p2.py plugins/ddpmkit-tensorboard/ddpmkit_tensorboard
+		plugins/ddpmkit-dit/ddpmkit_dit plugins/ddpmkit-p2/ddpmkit_p2.py plugins/ddpmkit-slurm/ddpmkit_slurm \
+		plugins/ddpmkit-tensorboard/ddpmkit_tensorboard
 	$(PLUGINS)/bin/pytest $(SIDE_BY_SIDE) plugins/tests $(addprefix plugins/,$(IN_PLUGINS))  # the longest first
 	rm -rf $(PLUGINS)/new && mkdir $(PLUGINS)/new && cd $(PLUGINS)/new && ../bin/ddpmkit new-plugin tried --kind schedule
 	$(PLUGINS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \

@@ -1,4 +1,4 @@
-"""One stage, for executors: ``run_one`` in this process, ``python -m ddpmkit.study.one FILE`` in another one."""
+"""One stage, for executors: ``run_one`` in this process, ``python -m ddpmkit.study.one FILE [NEWS]`` in another one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import json
 import signal
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
+from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.execution import Emit, Job, ShouldStop, Task
+from ddpmkit.plugin.execution import Emit, Event, Job, ShouldStop, Task
+
+NEWS_EVERY = 2.0  # seconds between two writings of a stage's news
 
 
 def with_components(job: Job) -> Job:
@@ -62,10 +66,26 @@ def run_one(
     return execute(read_stage(task.record), Store(Path(job.out)), registry, options, emit, should_stop)
 
 
-def main(file: str) -> int:
+def _kept_in(path: Path) -> Emit:
+    """Return what keeps the last event in a file: ``{"begun": whether the work has begun, "event": ..}``."""
+    begun, last = False, 0.0
+
+    def emit(event: Event) -> None:
+        nonlocal begun, last
+        first = event["event"] == "attempt" and not begun
+        begun = begun or first
+        if first or time.monotonic() - last > NEWS_EVERY:
+            last = time.monotonic()
+            with contextlib.suppress(OSError):  # it costs the news, and not the stage
+                files.write_text(path, json.dumps({"begun": begun, "event": event}) + "\n")
+
+    return emit
+
+
+def main(file: str, news: str | None = None) -> int:
     """Run the stage of a file ``{"job": .., "task": ..}`` and print its state; 0 when it is done, else 1.
 
-    SIGTERM and SIGINT ask for a checkpoint and the end.
+    SIGTERM and SIGINT ask for a checkpoint and the end. Where ``news`` names a file, it holds the stage's last event.
     """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,7 +93,9 @@ def main(file: str) -> int:
     given = json.loads(Path(file).read_text(encoding="utf-8"))
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a component prints is no state
-            state = run_one(Job.from_json(given["job"]), Task(**given["task"]), should_stop=stopping.is_set)
+            job, task = Job.from_json(given["job"]), Task(**given["task"])
+            emit: Emit = _kept_in(Path(news)) if news is not None else lambda _: None
+            state = run_one(job, task, emit, stopping.is_set)
     except DdpmkitError as err:
         print(f"error: {err.message}", file=sys.stderr)
         state = "failed"
@@ -82,4 +104,4 @@ def main(file: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:3]))

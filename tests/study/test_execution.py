@@ -253,7 +253,7 @@ def test_one_stage_in_a_process_of_its_own_stops_with_a_checkpoint(tmp_path: Pat
     job = dataclasses.replace(JOB, out=str(tmp_path), devices=("cpu",))
     task = Task(train.id, train.kind, train.label, train.json())
     file.write_text(json.dumps({"job": job.json(), "task": dataclasses.asdict(task)}))
-    command = [sys.executable, "-P", "-m", "ddpmkit.study.one", str(file)]
+    command = [sys.executable, "-P", "-m", "ddpmkit.study.one", str(file), str(tmp_path / "news")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         folder = prepared.store.folder("train", train.id)
         until = time.monotonic() + 120
@@ -264,3 +264,32 @@ def test_one_stage_in_a_process_of_its_own_stops_with_a_checkpoint(tmp_path: Pat
         assert process.stdout is not None
         assert process.stdout.read() == "interrupted\n"
     assert list((folder / "ckpt").glob("*/COMMIT.json"))
+    news = json.loads((tmp_path / "news").read_text())
+    assert news["begun"] is True
+    assert news["event"]["stage"] == train.id
+
+
+def test_news_of_a_stage_are_its_last_event_and_whether_its_work_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddpmkit.study import one
+
+    def told() -> Any:
+        return json.loads((tmp_path / "news").read_text())
+
+    emit = one._kept_in(tmp_path / "news")
+    emit({"event": "progress", "stage": "a", "done": 0.0, "note": "another process runs it"})
+    assert told() == {
+        "begun": False,
+        "event": {"event": "progress", "stage": "a", "done": 0.0, "note": "another process runs it"},
+    }
+    emit({"event": "attempt", "stage": "a"})  # is written at once
+    assert told() == {"begun": True, "event": {"event": "attempt", "stage": "a"}}
+    emit({"event": "progress", "stage": "a", "done": 0.1})  # is too soon
+    assert told()["event"] == {"event": "attempt", "stage": "a"}
+    monkeypatch.setattr(one, "NEWS_EVERY", 0.0)
+    emit({"event": "progress", "stage": "a", "done": 0.2, "loss": float("nan")})
+    assert told()["begun"] is True
+    assert told()["event"]["done"] == 0.2
+    monkeypatch.setattr("ddpmkit.files.write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    emit({"event": "progress", "stage": "a", "done": 0.3})  # a full disk costs the news alone
