@@ -22,7 +22,7 @@ HEAVY = ("torch", "numpy", "pandas", "scipy", "matplotlib", "sklearn", "safetens
 
 # Rows from the bottom to the top: a module imports from its own row or from below, never up.
 ROWS: list[set[str]] = [
-    {"errors", "damage", "text", "files", "places"},
+    {"errors", "arrays", "damage", "text", "files", "places"},
     {"plugin"},
     {
         "diffusion",
