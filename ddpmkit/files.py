@@ -6,20 +6,23 @@ A reader sees a file whole or not at all, after a kill and after a power cut. No
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
-import io
 import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.arrays import pack as pack
+from ddpmkit.arrays import pack_npz as pack_npz
 
 COMMIT = "COMMIT.json"
 CHECK = 16  # hex digits of a line's hash
+MOST_RECORD = 2**30  # bytes of a record that are read; the plan of a hundred thousand results has a quarter of that
 Chunk: TypeAlias = "bytes | memoryview"  # a piece of a file; a view counts bytes
 SEAL = "seal"  # of a JSON object: the hash of everything else in it
 
@@ -48,36 +51,49 @@ def sha256(data: bytes) -> str:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that it is whole or absent at every moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
-    try:
-        _write_synced(staged, data)
-        os.replace(staged, path)
-    except BaseException:
-        staged.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with _said_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_synced(staged, data)
+            os.replace(staged, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what failed first is what is said
+                staged.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
 
 
 def make_bytes(path: Path, data: bytes) -> bool:
     """Make a file that is whole and new, and stays so after a power cut; False where there is one of that name."""
     staged = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
-    try:
-        _write_synced(staged, data)
+    with _said_of(path):
         try:
-            os.link(staged, path)
-        except FileExistsError:  # NFS says so too of a link that it made, when its first answer was lost; link(2)
-            if staged.stat().st_nlink != 2:
+            _write_synced(staged, data)
+            if not _linked(staged, path):
                 return False
-        except OSError:  # a file system without links: an empty file first, so that of two makers one fails
-            try:
-                path.touch(exist_ok=False)
-            except FileExistsError:
-                return False
+        finally:
+            staged.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    return True
+
+
+def _linked(staged: Path, path: Path) -> bool:
+    """Give a file its name; False where another one has it."""
+    try:
+        os.link(staged, path)
+    except FileExistsError:  # NFS says so too of a link that it made, when its first answer was lost; link(2)
+        return staged.stat().st_nlink == 2
+    except OSError:  # a file system without links: an empty file first, so that of two makers one fails
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        try:
             staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
     return True
 
 
@@ -105,57 +121,35 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
     seal = record.pop(SEAL, None)
     try:
         return record if seal is None or seal == sha256(canonical(record).encode()) else None
-    except ValueError:  # a number that became infinite
+    except (ValueError, RecursionError):  # a number that became infinite; lists in lists without end
         return None
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; None when there is no such file or it is no JSON."""
+    """Read JSON; None when there is no such file, it is no JSON, or none that anybody here has written."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json.loads(read_record(path))
+    except (OSError, ValueError, RecursionError):
         return None
 
 
-def pack(arrays: Mapping[str, Any], meta: Mapping[str, str] | None = None) -> bytes:
-    """Return named NumPy arrays or torch tensors as a .safetensors file that reads back with the same values.
-
-    The one place where arrays become bytes. The format knows C order and little-endian numbers alone, and its writer
-    takes the memory as it lies: a view, a transposed, channels-last, byte-swapped or lazily negated array would be
-    read back as other numbers. Shapes stay, 0-d and empty ones too, and so do dtypes, bfloat16 of tensors included.
-
-    Args:
-        arrays: Name -> array of any layout, on any device; all arrays or all tensors.
-        meta: Text that goes with them.
+def read_record(path: Path, most: int = MOST_RECORD) -> bytes:
+    """Read a file that is one, and no larger: what else a name may lead to, as a pipe or a device, has no end.
 
     Raises:
-        DdpmkitError: for an array of a dtype that has no place in the format.
+        OSError: when it can't be read, is none, or is larger.
     """
-    import numpy as np
-    import safetensors.numpy
-
-    try:
-        if any(hasattr(a, "detach") for a in arrays.values()):  # known without importing torch
-            import safetensors.torch
-
-            # clone: tied weights share memory, which the format has no word for.
-            plain = {k: a.detach().resolve_conj().resolve_neg().cpu().contiguous().clone() for k, a in arrays.items()}
-            return safetensors.torch.save(plain, dict(meta) if meta else None)
-        ordered = {k: np.asarray(a, order="C") for k, a in arrays.items()}  # ascontiguousarray makes 0-d arrays 1-d
-        native = {k: a.astype(a.dtype.newbyteorder("="), copy=False) for k, a in ordered.items()}
-        return safetensors.numpy.save(native, dict(meta) if meta else None)
-    except (TypeError, ValueError, KeyError, safetensors.SafetensorError) as err:
-        held = ", ".join(f"{k} {a.dtype}" for k, a in arrays.items())
-        raise DdpmkitError(f"arrays that can't be stored ({held}): {err}", "use floats, integers or booleans") from None
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "is no file", str(path))
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"has {found.st_size} bytes, and no more than {most} are read", str(path))
+    return path.read_bytes()
 
 
-def pack_npz(arrays: Mapping[str, Any]) -> bytes:
-    """Return arrays as a compressed .npz archive, for who reads them elsewhere; nothing of the store is one."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
+def plain(name: Any) -> bool:
+    """Whether a name that a record gives is one in a folder, and leads nowhere else."""
+    return isinstance(name, str) and name not in ("", ".", "..") and {*name}.isdisjoint("/\\\0")
 
 
 def commit_folder(target: Path, files: Mapping[str, bytes | Iterable[Chunk]], meta: dict[str, Any]) -> None:
@@ -164,26 +158,27 @@ def commit_folder(target: Path, files: Mapping[str, bytes | Iterable[Chunk]], me
     A file may be given piece by piece; it is hashed while it is written, and never whole in memory.
     A folder that is already there is left as it is: the same id always holds the same content.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     staged = target.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
-    staged.mkdir()
-    try:
-        listing = {}
-        for name, data in files.items():
-            size, digest = _write_synced(staged / name, data)
-            listing[name] = {"bytes": size, "sha256": digest}
-        content = {"files": listing, "meta": meta}
-        whole = {**content, "sha256": sha256(canonical(content).encode())}
-        _write_synced(staged / COMMIT, (canonical(whole) + "\n").encode())
-        _sync_folder(staged)
+    with _said_of(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.rename(staged, target)
-        except OSError:
-            if not target.is_dir():
-                raise
-        _sync_folder(target.parent)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir()
+            listing = {}
+            for name, data in files.items():
+                size, digest = _write_synced(staged / name, data)
+                listing[name] = {"bytes": size, "sha256": digest}
+            content = {"files": listing, "meta": meta}
+            whole = {**content, "sha256": sha256(canonical(content).encode())}
+            _write_synced(staged / COMMIT, (canonical(whole) + "\n").encode())
+            _sync_folder(staged)
+            try:
+                os.rename(staged, target)
+            except OSError:
+                if not target.is_dir():
+                    raise
+            _sync_folder(target.parent)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def let_go(folder: Path, name: str) -> bytes:
@@ -225,9 +220,9 @@ def _verified(folder: Path, commit: Any, *, contents: bool) -> dict[str, Any] | 
     for name, expected in commit["files"].items():
         try:
             path = folder / name
+            if not plain(name) or not path.is_file() or path.stat().st_size != expected["bytes"]:
+                return None
             if not contents:
-                if path.stat().st_size != expected["bytes"]:
-                    return None
                 continue
             data = path.read_bytes()
         except (OSError, ValueError, KeyError, TypeError):
@@ -247,7 +242,7 @@ def quarantine(path: Path) -> Path:
 
 def append_line(path: Path, line: str) -> None:
     """Append one line of JSON, and behind a tab the beginning of its hash, in one write."""
-    with path.open("ab") as file:
+    with _said_of(path), path.open("ab") as file:
         file.write(_checked_line(line))
 
 
@@ -263,14 +258,23 @@ def _checked_line(line: str) -> bytes:
 def read_lines(path: Path) -> Iterator[Any]:
     """Yield the JSON value of each whole line; a torn last line, or one that does not fit its hash, is passed over."""
     try:
-        raw = path.read_bytes()
+        raw = read_record(path)
     except OSError:
         return
     for line in raw.split(b"\n")[:-1]:
         text, tab, check = line.partition(b"\t")
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             if not tab or check.decode() == sha256(text)[:CHECK]:
                 yield json.loads(text)
+
+
+@contextlib.contextmanager
+def _said_of(path: Path) -> Iterator[None]:
+    """Name the file in what the system says: of a write that fails it names none, of a staged one another."""
+    try:
+        yield
+    except OSError as err:
+        raise OSError(err.errno, err.strerror or str(err), str(path)) from err
 
 
 def _write_synced(path: Path, data: bytes | Iterable[Chunk]) -> tuple[int, str]:

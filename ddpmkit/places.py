@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ddpmkit.errors import DdpmkitError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 MOST_READ = 8 * 2**30  # bytes of one file or folder; what it declares is looked at before anything is read
 
 
@@ -46,6 +47,41 @@ def names_in(folder: str | Path) -> list[str]:
 def unread(path: str | Path, err: OSError) -> DdpmkitError:
     """Return the error that a file or folder can't be read."""
     return DdpmkitError(f"can't read '{path}': {err.strerror or err}", "check its permissions, and the disk")
+
+
+def unwritten(err: OSError, place: str | Path | None = None) -> DdpmkitError:
+    """Return the error that a file can't be written, or read: which, why, and what to do about that.
+
+    Args:
+        err: What the system says.
+        place: The folder that somebody chose: named where the disk is not to blame, since another would do.
+    """
+    where, why, again = err.filename or place, err.strerror or str(err), "then the same command goes on from here"
+    if err.errno in FULL:
+        hint = f"free some space, ddpmkit gc -n says what a store can do without; {again}"
+        return DdpmkitError(f"can't write '{where}': {why}", hint)
+    if err.errno == errno.EIO or place is None:
+        hint = f"check the disk, and the permissions of the folder; {again}"
+        return DdpmkitError(f"can't read or write '{where}': {why}" if where else f"can't read or write: {why}", hint)
+    return DdpmkitError(f"can't write to '{place}': {why}", "choose another --out")
+
+
+def refuse_outside(root: Path, *paths: Path) -> None:
+    """Refuse paths below a folder that a link leads out of it: what is changed there would be somebody else's.
+
+    The folder itself may be a link.
+
+    Raises:
+        DdpmkitError: with where it leads.
+    """
+    base = os.path.realpath(root)
+    for path in paths:
+        real = os.path.realpath(path)
+        if real != base and not real.startswith(base.rstrip(os.sep) + os.sep):
+            raise DdpmkitError(
+                f"'{path}' is, or lies behind, a link that leads out of '{root}', to '{real}'",
+                "put the files themselves there; only the folders 'store' and 'studies' may be links",
+            )
 
 
 def file_stamp(paths: Iterable[str | Path]) -> list[list[Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ddpmkit.cli.streams import data, open_closed_ones, take_stdout
 from ddpmkit.errors import DdpmkitError, Exit
+from ddpmkit.places import unwritten
 from ddpmkit.text import one_line
 from ddpmkit.text.plain import speakable
 
@@ -111,7 +112,8 @@ def _unforeseen(err: BaseException, options: Global) -> int:
         hint = "ddpmkit -v COMMAND shows the traceback; it is for the plugin's author"
         return _fail(f"{where} failed: {told}", hint, Exit.FAILED, options.verbose)
     if isinstance(err, OSError):
-        return _fail(f"can't read or write: {err}", "check the disk and the permissions", Exit.FAILED, options.verbose)
+        disk = unwritten(err)
+        return _fail(disk.message, disk.hint, Exit.FAILED, options.verbose)
     traceback.print_exc()
     return _fail(f"internal error: {told}", "please report it", Exit.INTERNAL, False)
 

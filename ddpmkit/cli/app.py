@@ -25,6 +25,7 @@ COMMANDS = {
     "plot": ("plots", "Draw schedules, noising, denoising, losses, learning, classes."),
     "sample": ("sample", "Draw images from a trained cell of a study."),
     "export": ("export", "Write a trained cell in the format of another library."),
+    "import-checkpoint": ("import_checkpoint", "Take weights from a .pt file of elsewhere, as safetensors."),
     "studies": ("manage", "List studies; rename one, throw one away, take one back."),
     "gc": ("manage", "Move what no study needs to the trash, and empty old trash."),
     "why": ("ask", "What a stage is, who needs it, what its id is made of."),

@@ -23,6 +23,10 @@ Levels = np.ndarray[Any, np.dtype[np.uint8]]
 Colour = Literal["auto", "grey", "rgb"]
 
 MOST_PIXELS = 2**26  # of one image; a small file can declare more than memory holds
+MOST_BYTES = 2**29  # of one file; so many pixels, uncompressed, have no more
+# What is decoded, whatever a name ends in: Pillow reads forty other formats too, and hands one of them, PostScript, to
+# a program that runs it.
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")  # a phone's MPO is a JPEG
 BITS_PER_SAMPLE = 258  # TIFF 6.0: one number a channel; where it is left out, one bit
 
 
@@ -98,9 +102,14 @@ def _read_file(
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
+        if (size_of_file := path.stat().st_size) > MOST_BYTES:
+            raise DdpmkitError(
+                f"'{path}' has {size_of_file / 2**30:.1f} GiB, and images are read up to {MOST_BYTES >> 20} MiB",
+                "write it again without what is attached to it, or take it out",
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; the size is checked below
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
                 kept = width * height if size is None else size**2
                 if width * height > MOST_PIXELS:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from ddpmkit.errors import DdpmkitError
+
 # {"event": "progress", "stage": id, "done": 0.5}, {"event": "end", "stage": id, "state": "done"}, {"event": "log",
 # "text": ..}; states are done, failed, diverged, interrupted, timed out. docs/executors.md has them all.
 Event = dict[str, Any]
@@ -74,7 +76,13 @@ class Job:
 
 
 def stage_folder(out: Path, kind: str, stage: str) -> Path:
-    """Return the folder of a stage in a results folder."""
+    """Return the folder of a stage in a results folder.
+
+    Raises:
+        DdpmkitError: for a kind or an id that is no name in a folder: some record was made up.
+    """
+    if not (kind.isalnum() and stage.isalnum()):
+        raise DdpmkitError(f"'{kind} {stage[:80]}' is no stage", "ddpmkit doctor names the files that are damaged")
     return out.joinpath("store", kind, stage[:2], stage)
 
 

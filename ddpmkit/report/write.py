@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.places import refuse_outside
 from ddpmkit.report.isolated import isolated
 from ddpmkit.report.judge.overrides import measured
 from ddpmkit.report.judge.summarise import summarise
@@ -164,6 +165,7 @@ def _write(folder: Path, records: Records, summary: Summary, strips: Mapping[str
     for name, text in texts.items():
         files.write_text(folder / name, text)
     files.write_json(folder / "card.json", finite(card(records)))
+    refuse_outside(folder, folder / "figures")
     # From here on it is pictures: one that can't be drawn is said and left out, and costs nothing else.
     for name, walk in strips.items():
         with isolated(f"the strips {name}"):

@@ -250,7 +250,7 @@ def _closed(folder: Path, claim: Claim, last: Claim) -> bool:
 def _alone(folder: Path, claim: Claim) -> bool:
     """Whether a claim is the whole chain."""
     try:
-        content = (folder / FIRST).read_bytes()
+        content = files.read_record(folder / FIRST)
     except OSError:
         return False
     return _read(content) == claim and not any(folder.glob("claim-*.json"))
@@ -273,7 +273,7 @@ def _walk(folder: Path) -> tuple[list[Claim], str]:
     name = FIRST
     while True:
         try:
-            content = (folder / name).read_bytes()
+            content = files.read_record(folder / name)
         except FileNotFoundError:
             return chain, name
         chain.append(_read(content))
@@ -284,10 +284,11 @@ def _read(content: bytes) -> Claim:
     """Read a claim; an empty one where it can't be read: nobody knows that its owner is dead."""
     try:
         record = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Claim()
     kinds = {f.name: int if f.name == "pid" else str for f in fields(Claim)}
     whole = isinstance(record, dict) and all(type(record.get(name)) is kind for name, kind in kinds.items())
+    whole = whole and 0 <= record["pid"] < 2**31  # what no system has given would be no question to it
     return Claim(**{name: record[name] for name in kinds}) if whole else Claim()
 
 

@@ -113,7 +113,9 @@ def _of_stage(store: Store, key: Key, *, quick: bool) -> Iterator[Looked]:
     folder = store.folder(kind, id)
     status, said = record(folder / "status.json")
     finished = (folder / "out").exists() or (said or {}).get("state") == "done"
-    if not finished and status.why == MISSING and not (folder / "spec.json").exists():
+    if not finished and status.why == MISSING and not (folder / "ckpt").exists():
+        if (folder / "spec.json").exists():  # its process ended between the two
+            yield named_by(folder / "spec.json", id), "writes it again from the plan, when the stage runs"
         return  # it was claimed, and never began
     ends = "" if finished else ", when the stage runs"
     lost = "; when it ran, for how long and on what is lost" if finished else ""
@@ -182,7 +184,7 @@ def _of_store(store: Store, *, quick: bool) -> Iterator[Looked]:
             f"is refused, until {FORMAT} is written into it",
         )
     except OSError:
-        if store.root.is_dir():
+        if any((store.root / kind).is_dir() for kind in STAGE_KINDS):  # a plan that was not run leaves its data alone
             yield File(mark, 0, MISSING), "writes it again"
     home = store.root / "data"
     decoded = "decodes the data set again from its source, in the first stage that reads its pixels"

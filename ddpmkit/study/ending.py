@@ -12,6 +12,7 @@ from typing import Any
 
 from ddpmkit import __version__, files
 from ddpmkit.errors import DdpmkitError, Exit
+from ddpmkit.places import unwritten
 from ddpmkit.plugin.blame import note_press
 from ddpmkit.plugin.culprit import culprit
 from ddpmkit.plugin.execution import ShouldStop
@@ -126,7 +127,6 @@ def settle(store: Store, stage: Stage[Any], event: dict[str, Any], run: str) -> 
     The executor knows that its process has ended, wherever that was; so the run's claim on the stage is taken back.
     """
     path = store.folder(stage.kind, stage.id) / "status.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     free(path.parent, run)
     if event["state"] == "done" or store.held(stage.kind, stage.id) or store.done(stage.kind, stage.id):
         return  # whoever holds it writes how it ends
@@ -139,4 +139,4 @@ def settle(store: Store, stage: Stage[Any], event: dict[str, Any], run: str) -> 
         try:
             files.write_sealed(path, record)
         except OSError as err:  # a full disk costs the record, not the stages that still run
-            print(f"warning: {stage.label}: how it ended could not be written: {err.strerror}", file=sys.stderr)
+            print(f"warning: {stage.label}: how it ended: {unwritten(err).message}", file=sys.stderr)

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.places import refuse_outside, unwritten
 from ddpmkit.study import growth
 from ddpmkit.study.grids import There, added, in_ranges, lacking, union
 from ddpmkit.study.prepare import Prepared, planned
-from ddpmkit.study.presence import alone, at_work
+from ddpmkit.study.presence import RUNS, alone, at_work
 from ddpmkit.study.sharing import register
 from ddpmkit.study.study_file import FILE
 from ddpmkit.study.study_name import grown
@@ -42,6 +43,7 @@ def working(prepared: Prepared, run: str = "", *, enters: bool = True) -> Iterat
     with ExitStack() as stack:
         stack.callback(_leave, prepared.folder)
         prepared.store.prepare()
+        refuse_outside(prepared.folder.parent, prepared.folder / RUNS)
         try:
             stack.enter_context(at_work(prepared.folder, run or secrets.token_hex(8)))
         except OSError as err:
@@ -87,7 +89,7 @@ def enter(prepared: Prepared, *, mark: str = "") -> Prepared:
 
 
 def _unwritable(prepared: Prepared, err: OSError) -> DdpmkitError:
-    return DdpmkitError(f"can't write to '{prepared.folder}': {err.strerror}", "choose another --out")
+    return unwritten(err, prepared.folder)
 
 
 def _entered(prepared: Prepared, mark: str) -> Prepared:

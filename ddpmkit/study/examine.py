@@ -67,12 +67,17 @@ def _committed(folder: Path, commit: Any, *, quick: bool) -> Iterator[File]:
     same = raw == (files.canonical(commit) + "\n").encode()
     yield File(path, len(raw), "" if same else SAME)
     for name, expected in content["files"].items():
-        yield _listed(folder / name, expected, quick=quick)
+        if files.plain(name):  # else it is no name of a file here, and whoever wrote it wants another one read
+            yield _listed(folder / name, expected, quick=quick)
+        else:
+            yield File(path, len(raw), f"names a file that is none in its folder: {name[:80]!r}")
 
 
 def _listed(path: Path, expected: dict[str, Any], *, quick: bool) -> File:
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            return File(path, 0, CHANGED)
         if size != expected["bytes"]:
             return File(path, size, f"has {size} bytes, and {expected['bytes']} were written")
         if quick:
@@ -145,13 +150,13 @@ def _written(said: Any) -> bytes:
 def _hashes_to(said: Any, digest: Any) -> bool:
     try:
         return bool(files.sha256(files.canonical(said).encode()) == digest)
-    except ValueError:  # a number that became infinite
+    except (ValueError, RecursionError):  # a number that became infinite; lists in lists without end
         return False
 
 
 def _bytes(path: Path) -> bytes | File:
     try:
-        return path.read_bytes()
+        return files.read_record(path)
     except FileNotFoundError:
         return File(path, 0, MISSING)
     except OSError as err:

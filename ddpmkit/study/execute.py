@@ -13,6 +13,7 @@ from typing import Any
 from ddpmkit import __version__, files
 from ddpmkit import device as devices
 from ddpmkit.errors import DdpmkitError, Diverged, Interrupted
+from ddpmkit.places import refuse_outside, unwritten
 from ddpmkit.plugin import changes
 from ddpmkit.plugin.culprit import culprit
 from ddpmkit.plugin.execution import Emit
@@ -43,6 +44,30 @@ def execute(
     Whatever goes wrong stays in the stage: done, failed, diverged, interrupted or timed out. Another process that runs
     the same stage is waited for, unless its stages are to be taken over.
     """
+    folder = store.folder(stage.kind, stage.id)
+    try:
+        refuse_outside(store.root, folder, folder / "ckpt")
+    except DdpmkitError as err:
+        why = err
+    else:
+        try:
+            return _execute(stage, store, registry, options, emit, should_stop)
+        except OSError as err:  # a disk that refuses its claim, its spec or its status: others may have more luck
+            if not str(err.filename).startswith(str(store.out)):  # not the disk's: whoever hears of it has left
+                raise
+            why = unwritten(err)
+    print(f"warning: {stage.label}: failed: {why.message}; {why.hint}", file=sys.stderr)
+    return "failed"
+
+
+def _execute(
+    stage: Stage[Any],
+    store: Store,
+    registry: Registry,
+    options: StageOptions,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+) -> str:
     folder, over, waited = store.folder(stage.kind, stage.id), TakeOver(options.steal, options.run), False
     while True:
         if store.intact(stage.kind, stage.id):  # whoever claims it may have ended between its output and its claim
@@ -153,13 +178,19 @@ def _execute_held(
         # Whatever a plugin raises stays in its own cell, an exit too. A second Ctrl-C reaches a stage of this process
         # as an exception; one that nobody typed is the plugin's.
         state = "interrupted" if isinstance(err, KeyboardInterrupt) and should_stop() else "failed"
-        status.update(state=state, error=f"{type(err).__name__}: {err}", traceback=traceback.format_exc())
-        where = culprit(err, registry)
+        where, said = culprit(err, registry), f"{type(err).__name__}: {err}"
+        if isinstance(err, OSError) and where is None:  # the disk's, and no plugin's
+            disk = unwritten(err)
+            said = f"{disk.message}; {disk.hint}"
+        status.update(state=state, error=said, traceback=traceback.format_exc())
     status["seconds"] += time.perf_counter() - started
     if not held.holds():  # whoever has it writes how it ends
         print(f"warning: {stage.label}: another process has taken it over, and this one left it", file=sys.stderr)
         return None
-    files.write_sealed(folder / "status.json", status)
+    try:
+        files.write_sealed(folder / "status.json", status)
+    except OSError as err:  # what is committed counts, and the next run writes how it ended
+        print(f"warning: {stage.label}: how it ended: {unwritten(err).message}", file=sys.stderr)
     if status["state"] in ("failed", "diverged", "timed out"):
         of = f" [{where}]" if where else ""
         print(f"warning: {stage.label}: {status['state']}: {one_line(status['error'])}{of}", file=sys.stderr)

@@ -16,8 +16,9 @@ from pathlib import Path
 from ddpmkit import files
 from ddpmkit.study.claim import Claim, claimed, holder
 from ddpmkit.study.needs import Key, Needs, all_needs
-from ddpmkit.study.presence import collecting, let_go_of_claims
+from ddpmkit.study.presence import COLLECTION, collecting, let_go_of_claims
 from ddpmkit.study.records import TrainRecord
+from ddpmkit.study.sharing import SHARED
 from ddpmkit.study.stages import STAGE_KINDS
 from ddpmkit.study.store import Store
 from ddpmkit.study.trash import Batch, batches, delete, new_batch, size_of, throw_away
@@ -78,8 +79,8 @@ class Garbage:
 
 
 def homes(store: Store) -> list[Path]:
-    """Return the folders that have a trash: those of the kinds of stage, of the data and of the studies."""
-    return [*(store.root / kind for kind in STAGE_KINDS), store.root / "data", store.out / "studies"]
+    """Return the folders that have a trash: those of the kinds of stage, of data, of other records, of the studies."""
+    return [*(store.root / kind for kind in STAGE_KINDS), store.root / "data", store.root, store.out / "studies"]
 
 
 def find_garbage(store: Store, *, deep: bool = False, days: float = 14, everything: bool = False) -> Garbage:
@@ -148,7 +149,7 @@ def _items(store: Store, needs: Needs, *, deep: bool) -> tuple[list[Item], int]:
                 busy += 1
                 continue
             items += found
-    return [*items, *_data(store, needs)], busy
+    return [*items, *_data(store, needs), *_strays(store)], busy
 
 
 def _spare(store: Store, kind: str, stage: str, needed: Collection[Key], *, deep: bool) -> Iterator[tuple[str, Path]]:
@@ -180,6 +181,18 @@ def _data(store: Store, needs: Needs) -> Iterator[Item]:
             yield Item(LEFT, path, home, size_of(path))
         elif (path / files.COMMIT).exists() and path.name not in needed:
             yield Item(DATA, path, home, size_of(path))
+
+
+def _strays(store: Store) -> Iterator[Item]:
+    """What was staged for a record that is no stage's and never got its name, since its process was killed."""
+    root, studies = store.root, store.out / "studies"
+    data = [root / "data" / name for name in ("stamps", "answers")]
+    of_store = [root, *(root / name for name in ("paces", "layouts", SHARED, COLLECTION))]
+    of_studies = [place for study in studies.glob("*/") for place in (study, study / "figures")]
+    for home, places in ((root / "data", data), (root, of_store), (studies, of_studies)):
+        for path in sorted(path for place in places for path in place.glob(".tmp-*")):
+            if _forgotten(path):
+                yield Item(LEFT, path, home, size_of(path))
 
 
 def _forgotten(path: Path) -> bool:

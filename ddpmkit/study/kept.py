@@ -30,6 +30,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.store import Store
 
 TICK = 2 * 10**9  # ns; the coarsest clock of file systems in use, FAT's
+ARRAYS = {*SPLITS, *(f"labels-{split}" for split in SPLITS)}
 CHUNK = 2**22  # pixels that are counted, or bytes that are written, at once
 
 
@@ -254,7 +255,7 @@ def _opened(root: Path, content: str) -> Data | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     meta = files.verify_folder(place, contents=False)
-    if meta is None or meta.get("fingerprint") != content:
+    if meta is None or meta.get("fingerprint") != content or not ARRAYS.issuperset(meta.get("shapes", ())):
         return None
     try:
         # Copy-on-write: torch wants to be able to write, and nothing that is written reaches the file.

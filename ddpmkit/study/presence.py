@@ -86,8 +86,9 @@ def _age(path: Path) -> float:
 
 
 def _places(folder: Path) -> list[Path]:
+    place = folder / RUNS
     try:
-        return sorted((folder / RUNS).iterdir())
+        return [] if place.is_symlink() else sorted(place.iterdir())  # what a link leads to is nobody's run
     except OSError:
         return []
 

@@ -15,7 +15,7 @@ from ddpmkit.errors import Exit
 from ddpmkit.plugin.execution import Event, Job
 from ddpmkit.study.alike import Alike
 from ddpmkit.study.canary import canary, sick
-from ddpmkit.study.claim import free
+from ddpmkit.study.claim import FIRST, claimed, free, holder
 from ddpmkit.study.dispatch import dispatch
 from ddpmkit.study.ending import blamed, not_run, settle, stop_flag, told
 from ddpmkit.study.enter import working
@@ -77,7 +77,7 @@ def _run(prepared: Prepared, name: str, on_event: Callable[[Event], None]) -> Ou
     if collected_lately(store):
         missing = {s.id for s in waiting}
         waiting = tuple(s for s in plan.stages.values() if s.id in missing or not store.done(s.kind, s.id))
-    for mended in _mend_records(plan, store, waiting):
+    for mended in _mend_records(plan, store, waiting, name):
         on_event({"event": "log", "text": mended})
     before = {s.id: store.status(s.kind, s.id) for s in waiting}
     blocked = _downstream(plan, {i for i, record in before.items() if record.get("state") == "diverged"})
@@ -156,10 +156,10 @@ def _run(prepared: Prepared, name: str, on_event: Callable[[Event], None]) -> Ou
     return Outcome(prepared.folder, dict(states), sum(ended.values()), code)
 
 
-def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage[Any]]) -> Iterator[str]:
+def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage[Any]], run: str) -> Iterator[str]:
     """Write the spec and the status of finished stages again where they are lost or damaged: the plan knows them.
 
-    Says so, a line each.
+    Says so, a line each. What a process has left of its claim that ended behind what it found is taken back.
     """
     told = "was damaged or lost, and is written again from the plan"
     waiting = {s.id for s in todo}
@@ -167,13 +167,21 @@ def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage[Any]]) -> Itera
         folder = store.folder(stage.kind, stage.id)
         if stage.id in waiting or not folder.is_dir():
             continue
+        if (folder / FIRST).exists() and holder(folder) is None:
+            with claimed(folder, run):
+                pass
         if files.read_json(folder / "spec.json") != stage.named:
             store.write_spec(stage)
             yield f"warning: spec.json of {stage.label} {told}"
-        if not store.status(stage.kind, stage.id):
+        found = store.status(stage.kind, stage.id)
+        if not found:
             record = {"state": "done", "attempt": 1, "work": stage.work, "label": stage.label, "how": stage.recipe}
             files.write_sealed(folder / "status.json", {**record, "note": "written again from the plan"})
             yield f"warning: status.json of {stage.label} {told}"
+        elif found.get("state") != "done" and not store.held(stage.kind, stage.id):
+            # Its process ended, or its disk failed, between what it found and the word that it is done.
+            whole = {key: value for key, value in found.items() if key not in ("error", "traceback")}
+            files.write_sealed(folder / "status.json", {**whole, "state": "done"})
 
 
 def _downstream(plan: Plan, ids: set[str]) -> set[str]:

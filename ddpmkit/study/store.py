@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.places import refuse_outside, unwritten
 from ddpmkit.plugin.execution import stage_folder
 from ddpmkit.study.claim import holder
 from ddpmkit.study.records import Record, TrainRecord
@@ -46,14 +47,15 @@ class Store:
         """Create the store, or check that an existing one is of this format.
 
         Raises:
-            DdpmkitError: for a store of another format, or a place that can't be written.
+            DdpmkitError: for a store of another format, a place that can't be written, or one behind a link.
         """
         try:
+            refuse_outside(self.root, *(self.root.iterdir() if self.root.is_dir() else ()))
             if not self._mark.exists():
                 files.write_text(self._mark, f"{FORMAT}\n")
             self.check_format()
         except OSError as err:
-            raise DdpmkitError(f"can't write to '{self.out}': {err.strerror}", "choose another --out") from None
+            raise unwritten(err, self.out) from None
 
     def check_format(self) -> None:
         """Refuse a store of another format; writes nothing.
@@ -108,7 +110,7 @@ class Store:
         named = files.read_json(path)
         try:
             whole = files.sha256(files.canonical(named).encode()) == stage
-        except ValueError:  # a number that became infinite
+        except (ValueError, RecursionError):  # a number that became infinite; lists in lists without end
             whole = False
         if not whole:
             raise DdpmkitError(
@@ -168,10 +170,10 @@ class Store:
         out = folder / "out"
         commit = files.read_json(out / files.COMMIT)
         try:
-            text = (out / "result.json").read_bytes()
+            text = files.read_record(out / "result.json")
             expected = commit["files"]["result.json"]["sha256"]
             result: dict[str, Any] = json.loads(text)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return result if files.sha256(text) == expected else None
 

@@ -8,6 +8,7 @@ A move is a rename within one file system, so it is whole or has not happened, t
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -15,6 +16,9 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from ddpmkit.errors import DdpmkitError
+from ddpmkit.places import refuse_outside
 
 TRASH = ".trash"
 STAMP = "%Y%m%dT%H%M%SZ"  # of a batch, in UTC; the times of what lies in it say nothing of when it was thrown away
@@ -54,6 +58,8 @@ def throw_away(path: Path, home: Path, batch: str) -> Path:
         OSError: when it can't be moved; it then is where it was.
     """
     to = home / TRASH / batch / path.relative_to(home)
+    if not _inside(home, path.parent, home / TRASH):
+        raise OSError(errno.ELOOP, "a link leads out of the store", str(path))
     to.parent.mkdir(parents=True, exist_ok=True)
     os.rename(path, to)
     return to
@@ -77,7 +83,7 @@ def take_back(path: Path, batch: Batch) -> bool:
 def batches(home: Path) -> list[Batch]:
     """Return what was thrown away of a place, the latest last."""
     try:
-        names = sorted(p.name for p in (home / TRASH).iterdir())
+        names = sorted(p.name for p in (home / TRASH).iterdir()) if _inside(home, home / TRASH) else []
     except OSError:
         return []
     return [Batch(home, name) for name in names]
@@ -99,6 +105,15 @@ def size_of(path: Path) -> int:
     if path.is_symlink() or path.is_file():
         return _bytes(path)
     return sum(_bytes(Path(root) / name) for root, _, names in os.walk(path) for name in names)
+
+
+def _inside(home: Path, *paths: Path) -> bool:
+    """Whether no link leads out of a folder, so that what is moved or deleted is its own."""
+    try:
+        refuse_outside(home, *paths)
+    except DdpmkitError:
+        return False
+    return True
 
 
 def _bytes(path: Path) -> int:

@@ -17,6 +17,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.settings import COMPONENTS, FIELDS, Settings
 
 LARGEST = 10_000  # results a study may ask for
+MOST_TOML = 2**24  # bytes of a study's file that are read
 
 
 def canonical(kind: str, text: str, registry: Registry) -> str:
@@ -55,11 +56,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         DdpmkitError: when it is missing or no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(files.read_record(path, MOST_TOML).decode("utf-8"))
     except OSError as err:
         raise DdpmkitError(f"can't read '{path}': {err.strerror}", "give the path of a study's .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise DdpmkitError(f"'{path}' is no valid TOML: {err}", "ddpmkit ablate --help lists the settings") from None
+    except RecursionError:
+        raise DdpmkitError(f"'{path}' nests lists without end", "ddpmkit ablate --help lists the settings") from None
 
 
 def check_text(key: str, value: Any, *, single: bool) -> None:

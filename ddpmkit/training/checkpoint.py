@@ -92,4 +92,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, net: nn.Module, tensors:
 
 
 def _steps(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("[0-9]*") if p.is_dir()) if folder.is_dir() else []
+    # What a link leads to is no checkpoint of ours, to be dropped later.
+    found = folder.glob("[0-9]*") if folder.is_dir() else ()
+    return sorted(p for p in found if p.name.isdecimal() and p.is_dir() and not p.is_symlink())

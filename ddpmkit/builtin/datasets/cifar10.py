@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, names_in, param, unread, what_is_at
+from ddpmkit import DAMAGE, MOST_READ, Dataset, DdpmkitError, Images, file_stamp, names_in, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +139,9 @@ def _of_archive(place: Path) -> Iterator[tuple[str, Sized]]:
                     file = archive.extractfile(member) if member.size == RECORD * RECORDS else None
                     yield name, (member.size, file.read() if file is not None else b"")
             while stream.read(2**20):
-                pass
+                if stream.tell() > MOST_READ:  # a small file can unpack to more than anybody waits for
+                    told = f"'{place}' unpacks to more than {MOST_READ >> 30} GiB"
+                    raise DdpmkitError(told, f"fetch it again: {WHERE}")
     except PermissionError as err:
         raise unread(place, err) from None
     except (OSError, tarfile.TarError, *DAMAGE) as err:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpmkit import SPLITS, Dataset, DdpmkitError, Images, names_in, param, unread, what_is_at
+from ddpmkit import MOST_READ, SPLITS, Dataset, DdpmkitError, Images, names_in, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OTHERS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 MEANT = {**{split: split for split in SPLITS}, **OTHERS}
 LEAST = {"train": 1, "validation": 1, "test": 2}
+PIECE = 2**20  # bytes that are read at once
 NAMED = 12  # classes that are named in a note
 HINT = "make them alike: folder:...:size=32 gives them one size, colour=grey or colour=rgb one number of channels"
 
@@ -142,10 +143,10 @@ class Folder(Dataset):
         for place, paths in found.items():
             class_of = {path: name for name, held in classes[place].items() for path in held}
             for path in paths:
-                content = _content(path)
-                split = self._split_of(place, content, "validation" in found)
+                keyed, digest = _digests(path, f"ddpmkit/{self.seed}/split/".encode())
+                split = self._split_of(place, keyed, "validation" in found)
                 placed[split].append((path, class_of[path]))
-                prints[split].add(hashlib.sha256(content).digest())
+                prints[split].add(digest)
         if "" in found:
             counts = ", ".join(f"{len(placed[split])} {split}" for split in SPLITS)
             notes.append(f"split by the content of the files, seed {self.seed}: {counts}")
@@ -153,10 +154,9 @@ class Folder(Dataset):
             notes.append(f"test images that are training images too, byte for byte: {twice}")
         return placed
 
-    def _split_of(self, place: str, content: bytes, has_validation: bool) -> str:
+    def _split_of(self, place: str, digest: bytes, has_validation: bool) -> str:
         if place in ("test", "validation") or (place == "train" and has_validation):
             return place
-        digest = hashlib.sha256(f"ddpmkit/{self.seed}/split/".encode() + content).digest()
         u = int.from_bytes(digest[:8], "big") / 2**64
         test = self.test if place == "" else 0.0
         return "test" if u < test else "validation" if u < test + self.validation else "train"
@@ -216,8 +216,20 @@ def _labels(
     return labels
 
 
-def _content(path: Path) -> bytes:
+def _digests(path: Path, key: bytes) -> tuple[bytes, bytes]:
+    """SHA-256 of a key and a file, and of the file alone; piece by piece, since a small image may have much behind it.
+
+    Raises:
+        DdpmkitError: when it can't be read, or is larger than any image.
+    """
+    keyed, alone = hashlib.sha256(key), hashlib.sha256()
     try:
-        return path.read_bytes()
+        if path.stat().st_size > MOST_READ:
+            raise DdpmkitError(f"'{path}' has more than {MOST_READ >> 30} GiB", "take it out of the folder")
+        with path.open("rb") as file:
+            while piece := file.read(PIECE):
+                keyed.update(piece)
+                alone.update(piece)
     except OSError as err:
         raise unread(path, err) from None
+    return keyed.digest(), alone.digest()

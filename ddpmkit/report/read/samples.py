@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,7 @@ def samples_of(records: Records) -> list[CellSamples]:
         with isolated(f"the samples of {cell['label']}"):
             blob = (store.folder("sample", id) / "out" / "samples.safetensors").read_bytes()
             arrays = load(blob)
-            found = CellSamples(cell["label"], cell["slug"], arrays["levels"], levels, *seeds, usual=seeds == usual)
+            slug = re.sub(r"[^A-Za-z0-9._-]+", "-", cell["slug"])  # it becomes a file's name
+            found = CellSamples(cell["label"], slug, arrays["levels"], levels, *seeds, usual=seeds == usual)
             out.append(replace(found, labels=arrays.get("labels")))
     return out
