@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from ddpmkit.cli.ending import dont_wait_for_ever
 from ddpmkit.cli.streams import data, open_closed_ones, take_stdout
 from ddpmkit.errors import DdpmkitError, Exit
 from ddpmkit.places import unwritten
@@ -37,6 +38,7 @@ def entry() -> None:
     except KeyboardInterrupt:  # before there was a command that could take it
         code = _interrupted()
     sys.stdout = sys.stderr
+    dont_wait_for_ever(code)
     sys.exit(code)
 
 

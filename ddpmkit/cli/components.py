@@ -28,6 +28,7 @@ from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
 if TYPE_CHECKING:
     from ddpmkit.plugin.loader import Entry, Loaded
 
+SLOW = 2000.0  # milliseconds of an import that ls speaks of
 # Which stages of a study a choice reaches: what it leaves alone is computed once and shared.
 ENTERS = {
     "schedule": "training, and so everything after it",
@@ -68,12 +69,17 @@ def ls(
                 f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}", f"kinds: {', '.join((*KINDS, shipped.KIND))}"
             )
     global_options: Global = context.obj
-    entries = global_options.registry(plugin).entries(kind)
+    registry = global_options.registry(plugin)
+    entries = registry.entries(kind)
     if json:
         print(json_module.dumps([_describe(e) for e in entries], indent=1), file=data())
         return
     rows = [(e.kind, e.name, _parameters(e), e.cls.summary(), e.plugin) for e in entries]
     print_rows("components", ("kind", "name", "parameters", "summary", "from"), rows, keys=(0, 1), prose=(2, 3))
+    for p in registry.plugins():
+        if p.milliseconds > SLOW:
+            told = f"plugin {p.name} {p.version}".rstrip() + f" took {p.milliseconds / 1e3:.1f} s to import"
+            print(f"note: {told}; -p no:{p.name} leaves it out", file=sys.stderr)
 
 
 def show(

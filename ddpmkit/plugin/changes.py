@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.plugin.filters import of_others_kept
 
 LIBRARIES = ("torch", "numpy", "scipy", "ddpmkit")
 
@@ -54,14 +55,16 @@ def made() -> dict[str, tuple[str, ...]]:
 def watched(plugin: str) -> Iterator[None]:
     """Note what is replaced in the libraries while the context is open, as changes of ``plugin``.
 
-    The default dtype is put back: it is a setting that a plugin may want for itself and nobody else expects.
+    The default dtype is put back: it is a setting that a plugin may want for itself and nobody else expects. So are
+    filters of all warnings.
     """
     before = snapshot()
     finder = _Arrival(before)
     sys.meta_path.insert(0, finder)
     dtype = _default_dtype()
     try:
-        yield
+        with of_others_kept():
+            yield
     finally:
         sys.meta_path.remove(finder)
         torch, now = sys.modules.get("torch"), _default_dtype()

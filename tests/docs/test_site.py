@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -168,37 +167,22 @@ def test_every_page_is_reached_and_every_link_leads_somewhere(site: dict[str, st
             assert "://" in target or (DOCS / name).parent.joinpath(target).exists(), f"{name}: {target}"
 
 
-def lines() -> list[tuple[str, list[str]]]:
-    """Every command of ddpmkit in the documents, with the page that it stands on."""
-    found = []
-    for name, text in {**PAGES, "README": (ROOT / "README.md").read_text(encoding="utf-8")}.items():
-        for line in re.findall(r"^    (ddpmkit .*)$", text, re.MULTILINE):
-            words: list[str] = []
-            for word in [*shlex.split(line.split(" > ")[0], comments=True), "&&"]:
-                if word == "&&":
-                    found.append((name, words))
-                    words = []
-                else:
-                    words.append(word)
-    return [(name, words[1:]) for name, words in found if words[:1] == ["ddpmkit"]]
-
-
 @pytest.mark.long
-def test_every_command_of_the_documents_is_one(tmp_path: Path) -> None:
+def test_every_command_of_the_documents_is_one(tmp_path: Path, pages: dict[str, str], written: list[Any]) -> None:
     """Each is parsed by the application itself, and the components that it names are built.
 
     They are not run here: most want a study that was trained, files, or minutes. The tutorial's are, beside new-plugin.
     """
     top: Any = typer.main.get_command(application(tuple(COMMANDS)))
-    written = [("my-power", package("my-power", "schedule")["ddpmkit_my_power.py"])]
-    for text in (*PAGES.values(), (ROOT / "README.md").read_text(encoding="utf-8")):
+    plugins = [("my-power", package("my-power", "schedule")["ddpmkit_my_power.py"])]
+    for text in pages.values():
         for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
             if "@hookimpl" in block:
-                written.append((re.findall(r'name = "(.*)"', block)[0], block))
-    for name, block in written:
+                plugins.append((re.findall(r'name = "(.*)"', block)[0], block))
+    for name, block in plugins:
         (tmp_path / f"{name}.py").write_text(block)
-    registry = Registry([str(tmp_path / f"{name}.py") for name, _ in written], installed=False)
-    found = lines()
+    registry = Registry([str(tmp_path / f"{name}.py") for name, _ in plugins], installed=False)
+    found = [(c.page, c.words[1:]) for c in written if c.words[0] == "ddpmkit"]
     assert len(found) > 60
     for page, words in found:
         context = top.make_context("ddpmkit", list(words), obj=Global(argv=tuple(words)))

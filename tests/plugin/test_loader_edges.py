@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpmkit.cli import main
+from ddpmkit.cli import components, main
 from ddpmkit.plugin.loader import Loaded, load_installed
 
 HEAD = """
@@ -165,3 +166,14 @@ def test_a_class_without_a_docstring_is_shown_to_have_none(put, capsys, field: s
     assert main(["show", "edge-x", "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert (record["doc"], record["summary"]) == ("", "")
+
+
+def test_ls_names_what_took_long_to_import(put, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(components, "SLOW", 50.0)
+    dist = put("import time\ntime.sleep(0.1)\n" + CLASS.format(cls="A", name="edge-slow") + HOOK.format(classes="A"))
+    assert main(["ls", "schedule"]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if dist in line]
+    assert re.fullmatch(rf"note: plugin {dist} 1\.0 took \d+\.\d s to import; -p no:{dist} leaves it out", line)
+    monkeypatch.setattr(components, "SLOW", 1e9)
+    assert main(["ls", "schedule"]) == 0
+    assert dist not in capsys.readouterr().err
