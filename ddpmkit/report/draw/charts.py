@@ -66,7 +66,7 @@ def charts(records: Records, summary: Summary) -> Iterator[Chart]:
         figure = learning_figure(curves, {metric: summary.head(metric) for metric in curves})
         yield Chart("learning", "training", "Learned by steps and by seconds", alt, figure)
     yield from _along_the_way(records)
-    for number, (metric, found) in enumerate((m, s) for m, s in summary.splits.items() if s):
+    for number, (metric, found) in enumerate((m, s) for m, s in summary.splits.items() if 0 < len(s) <= MANY):
         alt = f"Difference in {metric} from {summary.baseline} by log SNR, in bins and summed; the table has the same."
         stem = "split" + (f"-{number + 1}" if number else "")
         title = f"Difference in {metric} from {summary.baseline} by log SNR"

@@ -99,10 +99,10 @@ def _aside(axis: Any, places: tuple[float, float], shift: float, values: Any, ha
 def _heading(figure: Figure, axis: Any, said: str, cells: int) -> None:
     """What is drawn, and the cells' colours, above both panels."""
     handles, names = axis.get_legend_handles_labels()
-    columns = min(cells, max(1, int(96 / (8 + max(map(len, names))))))
-    rows = -(-cells // columns)
-    figure.text(0.01, 1.0 + 0.06 * rows + 0.02, said, fontsize=8, color=MUTED, va="bottom")
-    figure.legend(
+    columns = min(cells, max(1, int(112 / (8 + max(map(len, names))))))
+    legend = figure.legend(
         handles, names, loc="lower left", bbox_to_anchor=(0.0, 0.99), ncols=columns, fontsize=7.5, frameon=False,
-        labelcolor=INK, handlelength=1.4, columnspacing=1.4, borderaxespad=0.2,
+        labelcolor=INK, handlelength=1.4, columnspacing=1.4, borderaxespad=0.2, title=said, title_fontsize=8,
+        alignment="left",
     )  # fmt: skip
+    legend.get_title().set_color(MUTED)

@@ -44,11 +44,11 @@ class Spent:
 
 def spent(records: Records, cells: Collection[str]) -> dict[tuple[str, int], Spent]:
     """Return (cell, train seed) -> its bound, of those cells whose records hold terms by step; older ones have none."""
-    stages = {s["id"]: s for s in records.plan["stages"]}
+    stages = {s["id"]: s for s in records.plan.get("stages", ())}  # numbers from elsewhere have none
     out: dict[tuple[str, int], Spent] = {}
     known: dict[str, Spent | None] = {}
     chains: dict[str, Array | None] = {}
-    for r in records.plan["results"]:
+    for r in records.plan.get("results", ()):
         stage = r.get("nll")
         if not stage or r["cell"] not in cells:
             continue

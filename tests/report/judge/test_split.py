@@ -96,7 +96,8 @@ def test_of_one_seed_there_is_no_interval_but_the_error(maker) -> None:
     assert max(split.along.standard_error) > 0
     assert split.parts[1].difference.mean == pytest.approx(-0.3)  # a step that nothing was drawn at is nothing
     assert "there is one train seed" in table.note
-    text = split_figure(summary.splits["NLL"], summary.baseline).texts[0].get_text()
+    (legend,) = split_figure(summary.splits["NLL"], summary.baseline).legends
+    text = legend.get_title().get_text()
     assert text == "difference from linear; bands: 95 % of the Monte-Carlo error, one train seed"
 
 
