@@ -16,6 +16,7 @@ from ddpmkit.report.draw.grid import shaded
 from ddpmkit.report.draw.labels import short
 from ddpmkit.report.draw.learning import learning_figure
 from ddpmkit.report.draw.lines import lines
+from ddpmkit.report.draw.palette import SERIES
 from ddpmkit.report.draw.slopes import slopes
 from ddpmkit.report.draw.split import split_figure
 from ddpmkit.report.judge.by_evaluations import lines_by_evaluations
@@ -66,7 +67,7 @@ def charts(records: Records, summary: Summary) -> Iterator[Chart]:
         figure = learning_figure(curves, {metric: summary.head(metric) for metric in curves})
         yield Chart("learning", "training", "Learned by steps and by seconds", alt, figure)
     yield from _along_the_way(records)
-    for number, (metric, found) in enumerate((m, s) for m, s in summary.splits.items() if 0 < len(s) <= MANY):
+    for number, (metric, found) in enumerate((m, s) for m, s in summary.splits.items() if 0 < len(s) <= len(SERIES)):
         alt = f"Difference in {metric} from {summary.baseline} by log SNR, in bins and summed; the table has the same."
         stem = "split" + (f"-{number + 1}" if number else "")
         title = f"Difference in {metric} from {summary.baseline} by log SNR"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.report.judge.split import Split
@@ -14,6 +15,7 @@ from ddpmkit.text.numbers import fixed
 
 HEADS = ("cell", "part of the bound", "its bits/dim", "baseline's", "difference", "Monte-Carlo error")
 FEWEST, MOST = 3, 5  # decimals
+MANY = 8  # cells, beyond which each has one row, and no figure tells their lines apart
 
 
 def split_table(s: Summary) -> Table | None:
@@ -23,6 +25,8 @@ def split_table(s: Summary) -> Table | None:
         return None
     # Every number has the same decimals, so that a reader can add the parts up.
     digits = min(MOST, max(FEWEST, decimals([split.parts[-1].difference for _, split in found])))
+    if len(found) > MANY:
+        return _wide(s, found, digits)
     rows = []
     for cell, split in found:
         for part in split.parts:
@@ -38,6 +42,18 @@ def split_table(s: Summary) -> Table | None:
     seeds = {len(split.seeds) for _, split in found}
     title = f"differences in bits/dim from {s.baseline}, split by log SNR"
     return Table(title, HEADS, tuple(rows), detail=True, keys=(0, 1), lead=(4,), name="split", note=_note(max(seeds)))
+
+
+def _wide(s: Summary, found: Sequence[tuple[str, Split]], digits: int) -> Table:
+    """A row a cell and a column a part, the differences alone."""
+    heads = ("cell", *(part.name for part in found[0][1].parts))
+    rows = [(cell, *(fixed(part.difference.mean, digits, "+") for part in split.parts)) for cell, split in found]
+    note = _note(max(len(split.seeds) for _, split in found)).partition(";")[0]
+    note += (
+        f"; the differences alone of {len(found)} cells; ddpmkit plot split {s.study} --where AXIS=VALUE has intervals."
+    )
+    title = f"differences in bits/dim from {s.baseline}, split by log SNR"
+    return Table(title, heads, tuple(rows), detail=True, keys=(0,), lead=(len(heads) - 1,), name="split", note=note)
 
 
 def the_splits(s: Summary) -> dict[str, Split]:

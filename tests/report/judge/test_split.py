@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from ddpmkit.cli import main
+from ddpmkit.report.draw.charts import charts
 from ddpmkit.report.draw.split import split_figure
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.frames import read_study
@@ -38,7 +40,8 @@ def bounded(maker, cells: dict[str, list[tuple[float, list[float]]]], *, chain=C
         nll = {"clipped": bound, "unclipped": bound, "reported": "clipped", "decoder": "cdf", "decoder_variance": "b"}
         nll |= {"T": T, "split": "test", "images": 9, "evaluations": 9}
         maker.stage("nll", f"{r['cell']} {r['train_seed']}", nll)
-        draw = {"kind": "draw", "id": f"draw {r['cell']} {r['train_seed']}", "label": "draw", "spec": {"times": times}}
+        id = hashlib.sha256(f"draw {r['cell']} {r['train_seed']}".encode()).hexdigest()
+        draw = {"kind": "draw", "id": id, "label": "draw", "spec": {"times": times}}
         next(s for s in plan["stages"] if s["id"] == r["nll"])["spec"] = {"draw": draw["id"]}
         plan["stages"].append(draw)
     (folder / "plan.json").write_text(json.dumps(plan))
@@ -49,6 +52,23 @@ def three_seeds(maker, **more: Any):
     linear = [(0.01, [0.5, 1.0 + s / 100, 0.6, 0.3]) for s in GAINS]
     cosine = [(0.00, [0.4, 1.0 + s / 100 + gain, 0.9, 0.3]) for s, gain in GAINS.items()]
     return bounded(maker, {"linear": linear, "cosine": cosine}, **more)
+
+
+def test_many_cells_have_a_row_each_and_no_figure(maker) -> None:
+    seeds = {f"c{i}": [(0.01, [0.5, 1.0 + s / 100 + i / 10, 0.6, 0.3]) for s in GAINS] for i in range(10)}
+    folder = bounded(maker, seeds)
+    text = to_markdown(summarise(read_study(folder)))
+    block = text.split("split by log SNR**")[1].split("\n\n")[1].splitlines()
+    assert (
+        block[0]
+        == "| cell | L\\_T | log SNR below 0 | log SNR 0 to 4 | log SNR 4 to 8 | log SNR above 8 | L\\_0 | total |"
+    )
+    parts = [float(x) for x in block[-1].strip("|").split("|")[1:]]
+    assert block[-1].startswith("| c9 |")
+    assert len(block) == 2 + 9
+    assert sum(parts[:-1]) == pytest.approx(parts[-1], abs=2e-3) == pytest.approx(0.9, abs=2e-3)
+    records = read_study(folder)
+    assert "split" not in {chart.stem for chart in charts(records, summarise(records))}
 
 
 def test_each_part_is_its_steps_share_and_they_sum_to_the_difference(maker) -> None:
