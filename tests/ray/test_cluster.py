@@ -244,7 +244,7 @@ def test_stop_writes_checkpoints_and_the_same_command_goes_on(
 
 
 PLUGIN = """
-import ctypes
+import ctypes, sys
 from dataclasses import dataclass
 from ddpmkit import Backbone, hookimpl, param
 
@@ -255,7 +255,8 @@ class Acts(Backbone):
 
     def build(self, *, in_channels, out_channels, image_size, num_classes=None):
         from torch import nn
-        how = self.how
+        # A plan times a step of each network in the command's own process, which is to live.
+        how = self.how if "ddpmkit.builtin.executors._worker" in sys.orig_argv else "quiet"
 
         class Net(nn.Module):
             def __init__(self):
@@ -263,9 +264,9 @@ class Acts(Backbone):
                 self.layer = nn.Conv2d(in_channels, out_channels, 1)
 
             def forward(self, x, t, y=None):
-                if x.device.type != "meta" and how == "crash":
+                if how == "crash":
                     ctypes.string_at(0)
-                if x.device.type != "meta" and how == "raise":
+                if how == "raise":
                     raise RuntimeError("as it was told to, in " + __file__)
                 return self.layer(x)
 
