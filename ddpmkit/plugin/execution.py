@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 
 # {"event": "progress", "stage": id, "done": 0.5}, {"event": "end", "stage": id, "state": "done"}, {"event": "log",
@@ -81,7 +82,7 @@ def stage_folder(out: Path, kind: str, stage: str) -> Path:
     Raises:
         DdpmkitError: for a kind or an id that is no name in a folder: some record was made up.
     """
-    if not (kind.isalnum() and stage.isalnum()):
+    if not (files.plain(kind) and files.plain(stage)):
         raise DdpmkitError(f"'{kind} {stage[:80]}' is no stage", "ddpmkit doctor names the files that are damaged")
     return out.joinpath("store", kind, stage[:2], stage)
 

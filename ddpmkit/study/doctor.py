@@ -113,14 +113,14 @@ def _of_stage(store: Store, key: Key, *, quick: bool) -> Iterator[Looked]:
     folder = store.folder(kind, id)
     status, said = record(folder / "status.json")
     finished = (folder / "out").exists() or (said or {}).get("state") == "done"
-    if not finished and status.why == MISSING and not (folder / "ckpt").exists():
-        if (folder / "spec.json").exists():  # its process ended between the two
-            yield named_by(folder / "spec.json", id), "writes it again from the plan, when the stage runs"
-        return  # it was claimed, and never began
+    spec, begun = named_by(folder / "spec.json", id), finished or (folder / "ckpt").exists()
     ends = "" if finished else ", when the stage runs"
     lost = "; when it ran, for how long and on what is lost" if finished else ""
-    yield named_by(folder / "spec.json", id), f"writes it again from the plan{ends}"
-    yield status, f"writes it again{ends}{lost}"
+    for file, then in ((spec, f"writes it again from the plan{ends}"), (status, f"writes it again{ends}{lost}")):
+        if begun or file.why != MISSING:  # else it was claimed, and its process or the disk failed as it began
+            yield file, then
+    if not begun and MISSING in (spec.why, status.why):
+        return
     training = kind == TrainRecord.kind
     steps = {path: committed(path, quick=quick) for path in _checkpoints(folder)} if training else {}
     again = "computes the stage again"

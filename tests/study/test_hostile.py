@@ -186,8 +186,15 @@ def test_kept_data_run_nothing(store: Store, tmp_path: Path) -> None:
     array = np.array([Bomb(mark)], dtype=object)
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, array, allow_pickle=True)
-    meta = {"fingerprint": ID, "shapes": {"train": [1]}, "levels": 2, "least": 0, "most": 1, "second_moment": 1.0}
-    files.commit_folder(place, {"train.npy": buffer.getvalue()}, meta)
+    meta = {
+        "fingerprint": ID,
+        "shapes": {"labels-train": [1]},
+        "levels": 2,
+        "least": 0,
+        "most": 1,
+        "second_moment": 1.0,
+    }
+    files.commit_folder(place, {"labels-train.npy": buffer.getvalue()}, meta)
     assert find_kept(store, ID) is None
     assert not mark.exists()
     assert pickle.loads(pickle.dumps(Bomb(mark))) is None
@@ -195,8 +202,8 @@ def test_kept_data_run_nothing(store: Store, tmp_path: Path) -> None:
 
 
 def test_kept_data_are_read_of_their_own_folder(store: Store, tmp_path: Path) -> None:
-    np.save(tmp_path / "secret.npy", np.zeros((1, 1, 2, 2), np.uint8))
-    shapes = {name: [1, 1, 2, 2] for name in ("train", "validation", "test", f"{tmp_path}/secret")}
+    np.save(tmp_path / "secret.npy", np.zeros(1, np.int64))
+    shapes = {name: [1, 1, 2, 2] for name in ("train", "validation", "test")} | {f"{tmp_path}/secret": [1]}
     meta = {"fingerprint": ID, "shapes": shapes, "levels": 2, "least": 0, "most": 1, "second_moment": 1.0}
     buffer = io.BytesIO()
     np.save(buffer, np.zeros((1, 1, 2, 2), np.uint8))
