@@ -5,7 +5,8 @@
 # make test-plugins   checks the packages in plugins/, in an environment of their own
 # make bench    times ddpmkit beside diffusers and denoising-diffusion-pytorch on one CPU thread, in their environment
 # make bench-gpu      the same on a GPU with what is installed, within eight minutes; DRY=1, or no GPU: a dry run on the CPU
-# make test-long      every case of what make test takes samples of: each kind of damage to each file of a store
+# make test-long      every case of what make test takes samples of: each kind of damage to each file of a store, each command
+#                     of the documents, wheels of plugins that are broken in each way
 # make test-all       everything before a tag: test, test-plugins, test-browser, test-long, test-kernels, test-ray, test-oracles, docs
 # make papers   runs the studies of docs/papers.md and docs/matched-betas.md again, an hour, into results/reference
 # make docs     the site, in docs/_site, in an environment of its own; a warning is an error

@@ -47,6 +47,12 @@ def no_pictures_in_module():
         yield
 
 
+@pytest.fixture(scope="session")
+def leave_out_pictures():
+    """What does the same by a patch of one's own, for tests that look at some pictures."""
+    return _leave_out_pictures
+
+
 def _leave_out_pictures(patch):
     from ddpmkit.report.draw import charts, figures
     from ddpmkit.report.show import html

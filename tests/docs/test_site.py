@@ -171,7 +171,7 @@ def test_every_page_is_reached_and_every_link_leads_somewhere(site: dict[str, st
 def test_every_command_of_the_documents_is_one(tmp_path: Path, pages: dict[str, str], written: list[Any]) -> None:
     """Each is parsed by the application itself, and the components that it names are built.
 
-    They are not run here: most want a study that was trained, files, or minutes. The tutorial's are, beside new-plugin.
+    They are not run here, but before a tag: test_commands_run.py.
     """
     top: Any = typer.main.get_command(application(tuple(COMMANDS)))
     plugins = [("my-power", package("my-power", "schedule")["ddpmkit_my_power.py"])]
