@@ -283,7 +283,7 @@ def test_a_file_is_brought_to_nodes_and_what_its_cells_do_is_typed(nodes: Nodes,
     plugin.write_text(PLUGIN)
     cells = "acts:how=quiet,acts:how=crash,acts:how=raise"
     run = begin(out, digits, "-p", plugin.name, "--backbones", cells, "--train-steps", "3", nodes=nodes)
-    wait_for(lambda: list(out.glob("studies/on-ray/.runs/*")), run)
+    wait_for(lambda: list(out.glob(".ray-*")), run)
     plugin.unlink()  # the run has read it; what nodes read is a copy
     _, err = finish(run, 1)
     states = [files.read_sealed(p) or {} for p in out.glob("store/train/*/*/status.json")]

@@ -581,6 +581,16 @@ def test_files_are_brought_with_their_text_unless_their_folder_is(
     assert told["files"] == {str(outside): "# é\r\n"}
 
 
+def test_a_file_that_is_gone_or_no_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    world = World(monkeypatch, tmp_path)
+    world.job = replace(world.job, plugins=(str(tmp_path / "gone.py"),))
+    with pytest.raises(DdpmkitError, match=r"gone\.py can't be brought to a node: No such file"):
+        world.open()
+    (tmp_path / "gone.py").write_bytes(b"\xff\xfe")
+    with pytest.raises(DdpmkitError, match=r"gone\.py is no UTF-8"):
+        world.open()
+
+
 # --- a whole study -------------------------------------------------------------------------------------------------
 
 

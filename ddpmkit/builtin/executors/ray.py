@@ -73,7 +73,7 @@ def _plugin_files(plugins: tuple[str, ...], working_dir: str | None) -> dict[str
     """Return what ``-p`` takes on a node, with the text of what is brought there.
 
     Raises:
-        DdpmkitError: for a file that is no text.
+        DdpmkitError: for a file that is no text, or is gone by now.
     """
     found: dict[str, str | None] = {}
     for plugin in plugins:
@@ -89,6 +89,8 @@ def _plugin_files(plugins: tuple[str, ...], working_dir: str | None) -> dict[str
             found[str(path)] = path.read_bytes().decode()
         except UnicodeDecodeError:
             raise DdpmkitError(f"-p {plugin} is no UTF-8, and can't be brought to a node", "save it as UTF-8") from None
+        except OSError as err:
+            raise DdpmkitError(f"-p {plugin} can't be brought to a node: {err.strerror}", "put it back") from None
     return found
 
 
