@@ -256,6 +256,23 @@ def test_a_stage_that_waits_for_a_node_says_so_once(world: World) -> None:
     assert said["text"] == "warning: no node of the Ray cluster has 1 CPU; stages wait until one has"
 
 
+def test_a_stage_that_waits_long_for_a_node_has_the_first_place_that_is_free(world: World) -> None:
+    world.pool.submit(0, task("a"))
+    world.cluster.says[0] = {"events": []}
+    world.pool.poll(0.0)
+    world.pool.submit(1, task("b"))
+    world.now += ray.SLOW + 1
+    world.pool.poll(0.0)
+    world.take()
+    world.cluster.says[world.cluster.last(0, "news")] = end("a", "done")
+    world.pool.poll(0.0)
+    assert world.cluster.ended == [1], "the actor that no node has"
+    assert world.cluster.asked[-1][:2] == (0, "begin")
+    world.cluster.says[world.cluster.last(0, "begin")] = end("b", "done")
+    world.pool.poll(0.0)
+    assert [(e["stage"], e["worker"]) for e in world.take() if e["event"] == "end"] == [("a", 0), ("b", 1)]
+
+
 def test_a_node_without_the_results_folder_is_an_error_and_no_end(world: World) -> None:
     world.pool.submit(0, task("a"))
     world.cluster.says[0] = {"refused": "does not see the results folder '/x'"}

@@ -183,6 +183,9 @@ class _Places(Pool):
             seat.answer = self.cluster.ask(seat.actor, "news")
         for event in events:
             self.emit({**event, "worker": place})
+        waits = next((p for p, other in self.running.items() if other.told and not other.up), None)
+        if ended and waits is not None and self.deadline is None:  # what waits comes before what is new
+            self.submit(waits, self._drop(waits))
 
     def _lose(self, place: int, why: str) -> None:
         """Hand a stage out again whose actor is gone; whoever still has it will see that somebody else does."""
