@@ -331,6 +331,8 @@ def test_the_commands_of_a_page_run(
         capfd.readouterr()
         code = ran(words, monkeypatch)
         out, err = capfd.readouterr()
+        if code in (130, 143):  # the command has taken the signal, and the next one is not wanted either
+            pytest.exit(f"interrupted in {command}")
         if command.to:
             Path(command.to).write_text(shorter(out) if command.to.endswith(".toml") else out, encoding="utf-8")
         expected, says = ENDS.get(starts(typed(command.words), ENDS) or "", (0, ""))
