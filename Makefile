@@ -176,6 +176,8 @@ papers: $(READY)
 	$(call keep,matched-betas-undertrained,matched-betas-undertrained)
 	$(BIN)/ddpmkit plot split cosine-linear --where backbone=unet --where weighting=simple \
 		--to results/reference/orderings/cosine-linear/figures/split-plain.png
+	$(BIN)/ddpmkit plot split cosine-linear --where backbone=unet:fourier=true --where weighting=simple \
+		--to results/reference/orderings/cosine-linear/figures/split-fourier.png
 	$(BIN)/ddpmkit plot denoise matched-betas-digits --to results/reference/matched-betas/figures/denoise.png
 	$(BIN)/ddpmkit plot denoise matched-betas-undertrained --to results/reference/matched-betas-undertrained/figures/denoise.png
 
