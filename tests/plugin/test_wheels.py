@@ -64,7 +64,8 @@ ODD = {
     "dtype": "import torch\ntorch.set_default_dtype(torch.float64)\n",
     "seeds": "import random, numpy, torch\nrandom.seed(0)\nnumpy.random.seed(0)\ntorch.manual_seed(0)\n",
     "filters": "import warnings\nwarnings.simplefilter('error')\n",
-    "thread": "import threading\nthreading.Thread(target=threading.Event().wait, name='for ever').start()\n",
+    "thread": "import threading\ndef wait():\n    threading.Event().wait()\n"
+    "threading.Thread(target=wait, name='for ever').start()\n",
     "good": "",
 }
 STUDY = ["--timesteps", "40", "--train-steps", "2", "--batch-size", "8", "--samples", "8", "--sampling-steps", "2"]
