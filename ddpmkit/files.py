@@ -139,12 +139,14 @@ def read_record(path: Path, most: int = MOST_RECORD) -> bytes:
     Raises:
         OSError: when it can't be read, is none, or is larger.
     """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "is no file", str(path))
-    if found.st_size > most:
-        raise OSError(errno.EFBIG, f"has {found.st_size} bytes, and no more than {most} are read", str(path))
-    return path.read_bytes()
+    # Opened once, so that what is looked at is what is read; a pipe does not hold that up.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is no file", str(path))
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, f"has {found.st_size} bytes, and no more than {most} are read", str(path))
+        return file.read(found.st_size)
 
 
 def plain(name: Any) -> bool:

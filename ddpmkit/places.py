@@ -84,6 +84,15 @@ def refuse_outside(root: Path, *paths: Path) -> None:
             )
 
 
+def inside(root: Path, *paths: Path) -> bool:
+    """Whether no link leads out of a folder at any of these paths below it, so that what is changed is its own."""
+    try:
+        refuse_outside(root, *paths)
+    except DdpmkitError:
+        return False
+    return True
+
+
 def file_stamp(paths: Iterable[str | Path]) -> list[list[Any]]:
     """Return for each file its path, size and times of change: what is another where its content is.
 

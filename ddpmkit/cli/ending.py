@@ -22,11 +22,13 @@ def dont_wait_for_ever(code: int) -> None:
 
 def _end(code: int) -> None:
     time.sleep(PATIENCE)
+    left = [thread for thread in threading.enumerate() if _waited_for(thread)]
+    if not left:  # Python is at its end by itself, where others may still have something to write
+        return
     frames = sys._current_frames()
-    for thread in threading.enumerate():
-        if _waited_for(thread):
-            where = _began(frames.get(thread.ident or 0))
-            print(f"warning: the thread '{thread.name}'{where} is still running and is not waited for", file=sys.stderr)
+    for thread in left:
+        where = _began(frames.get(thread.ident or 0))
+        print(f"warning: the thread '{thread.name}'{where} is still running and is not waited for", file=sys.stderr)
     sys.stderr.flush()
     os._exit(code)
 

@@ -41,6 +41,7 @@ def import_checkpoint(
     import json as json_module
 
     from ddpmkit.study import imported
+    from ddpmkit.text import inert
 
     given: Global = context.obj
     registry = given.registry(plugin)
@@ -49,6 +50,6 @@ def import_checkpoint(
     if json:
         print(json_module.dumps(found, indent=1), file=data())
         return
-    where = f" under '{found['key']}'" if found["key"] else ""
+    where = f" under '{inert(found['key'])}'" if found["key"] else ""
     print(f"took {found['tensors']} tensors{where}, {found['numbers']:,} numbers", file=sys.stderr)
     print(to, file=data())

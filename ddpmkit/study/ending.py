@@ -12,7 +12,7 @@ from typing import Any
 
 from ddpmkit import __version__, files
 from ddpmkit.errors import DdpmkitError, Exit
-from ddpmkit.places import unwritten
+from ddpmkit.places import inside, unwritten
 from ddpmkit.plugin.blame import note_press
 from ddpmkit.plugin.culprit import culprit
 from ddpmkit.plugin.execution import ShouldStop
@@ -125,8 +125,11 @@ def settle(store: Store, stage: Stage[Any], event: dict[str, Any], run: str) -> 
     """Write how a stage ended where its worker could not: none that has ended is left as running, or without a word.
 
     The executor knows that its process has ended, wherever that was; so the run's claim on the stage is taken back.
+    Of a stage behind a link that leads out of the store, which was refused, nothing is written.
     """
     path = store.folder(stage.kind, stage.id) / "status.json"
+    if not inside(store.root, path.parent):
+        return
     free(path.parent, run)
     if event["state"] == "done" or store.held(stage.kind, stage.id) or store.done(stage.kind, stage.id):
         return  # whoever holds it writes how it ends

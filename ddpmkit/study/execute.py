@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ddpmkit import __version__, files
@@ -53,11 +54,16 @@ def execute(
         try:
             return _execute(stage, store, registry, options, emit, should_stop)
         except OSError as err:  # a disk that refuses its claim, its spec or its status: others may have more luck
-            if not str(err.filename).startswith(str(store.out)):  # not the disk's: whoever hears of it has left
+            if not _below(store.out, err.filename):  # not the disk's: whoever hears of it has left
                 raise
             why = unwritten(err)
     print(f"warning: {stage.label}: failed: {why.message}; {why.hint}", file=sys.stderr)
     return "failed"
+
+
+def _below(out: Path, name: Any) -> bool:
+    """Whether what an error of the system names lies in the results folder; one of a pipe names nothing."""
+    return isinstance(name, str) and Path(name).is_relative_to(out)
 
 
 def _execute(

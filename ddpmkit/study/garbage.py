@@ -93,8 +93,9 @@ def find_garbage(store: Store, *, deep: bool = False, days: float = 14, everythi
         everything: Whatever is in the trash can be.
 
     Raises:
-        DdpmkitError: when it can't be known what the studies need.
+        DdpmkitError: when it can't be known what the studies need, or a folder of the store leads out of it.
     """
+    store.check_links()
     items, busy = _items(store, all_needs(store), deep=deep)
     thrown = [batch for home in homes(store) for batch in batches(home)]
     old = [b for b in thrown if everything or (b.days is not None and b.days > days)]
@@ -107,7 +108,8 @@ def collect(store: Store, found: Garbage, *, deep: bool = False, on_done: Callab
     What has come to be needed or used since it was found stays, and so does what can't be moved.
 
     Raises:
-        DdpmkitError: when another collection is at work, or it can't be known any more what the studies need.
+        DdpmkitError: when another collection is at work, a folder of the store leads out of it, or it can't be known
+            any more what the studies need.
     """
     run, batch = secrets.token_hex(8), new_batch()
     moved, deleted, failed, busy = list[Item](), list[Batch](), list[str](), 0

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 READER = Path(__file__).with_name("unpickled.py")
 PATIENCE = 900  # seconds for the reader, which ends itself sooner
 NAMED = 3  # tensors that are named in a line
+SIDE = 4096  # the most of an image's height, width and channels
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,28 @@ class Network:
             DdpmkitError: for a shape that is none, or a spec that is none.
         """
         sides = shape.split("/")
-        if len(sides) != 3 or not all(side.isascii() and side.isdecimal() and 0 < int(side) <= 4096 for side in sides):
+        if len(sides) != 3 or not all(side.isascii() and side.isdecimal() and 0 < int(side) <= SIDE for side in sides):
             raise DdpmkitError(f"'{shape}' is no shape of an image", "--shape 1/28/28: channels, height and width")
         stated = spec.format(registry.build("backbone", backbone), called=registry.called)
         channels, height, width = map(int, sides)
         return cls(stated, channels, height, width, classes, learned)
+
+    @classmethod
+    def from_json(cls, record: Any) -> Network:
+        """Read what a file says.
+
+        Raises:
+            ValueError: when that is no network's.
+        """
+        sides = ("channels", "height", "width")
+        if not isinstance(record, dict) or record.keys() != cls.__dataclass_fields__.keys():
+            raise ValueError("its network has other fields")
+        classes, learned = record["classes"], record["learned"]
+        whole = isinstance(record["backbone"], str) and isinstance(learned, bool)
+        whole = whole and all(type(record[side]) is int and 0 < record[side] <= SIDE for side in sides)
+        if not whole or not (classes is None or (type(classes) is int and 0 < classes)):
+            raise ValueError("its network has a field that is none")
+        return cls(**record)
 
     def build(self, registry: Registry, *, meta: bool) -> nn.Module:
         """Build it, on torch's meta device where that will do.
@@ -108,7 +126,7 @@ def import_checkpoint(
         raise DdpmkitError(f"'{source}' has more than {MOST_READ >> 30} GiB", "save the weights alone")
     wanted = network.build(registry, meta=True).state_dict()
     with tempfile.TemporaryDirectory(prefix="ddpmkit-import-") as folder:
-        at, tensors = _read(source.resolve(), Path(folder) / "weights.safetensors", key)
+        at, tensors = _read(source.resolve(), Path(folder) / "weights.safetensors", key, _most(source, wanted))
     fitted = fit(tensors, wanted, prefix, f"'{source}'", network.backbone)
     meta = {"network": json.dumps(asdict(network)), "source": files.sha256(source.read_bytes())}
     files.write_bytes(to, files.pack(fitted, meta))
@@ -131,15 +149,18 @@ def open_weights(path: str | Path, *, registry: Registry | None = None) -> nn.Mo
         if what_is_at(path) != "file":
             raise DdpmkitError(f"'{path}' is no file", "ddpmkit import-checkpoint writes one")
         with safe_open(path, framework="pt") as file:
-            network = Network(**json.loads((file.metadata() or {})["network"]))
+            network = Network.from_json(json.loads((file.metadata() or {})["network"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as err:
         said = " ".join(str(err).split())
         raise DdpmkitError(
             f"'{path}' holds no imported weights: {said}", "ddpmkit import-checkpoint writes it"
         ) from None
+    # First on the meta device: what a stranger's file asks for may be larger than any memory, and what it holds is not.
+    wanted = network.build(registry, meta=True).state_dict()
+    fitted = fit(tensors, wanted, "", f"'{path}'", network.backbone)
     net = network.build(registry, meta=False)
-    net.load_state_dict(fit(tensors, net.state_dict(), "", f"'{path}'", network.backbone))
+    net.load_state_dict(fitted)
     return net.eval()
 
 
@@ -187,12 +208,17 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
 
 
-def _read(source: Path, target: Path, key: str) -> tuple[str, dict[str, Tensor]]:
+def _most(source: Path, wanted: Mapping[str, Tensor]) -> int:
+    """Bytes that weights may take: a network's in the largest of types, or, of another network's, what the file has."""
+    return max(8 * sum(value.numel() for value in wanted.values()), source.stat().st_size)
+
+
+def _read(source: Path, target: Path, key: str, most: int) -> tuple[str, dict[str, Tensor]]:
     """Let the reader read; what it leaves is looked at as if it were the file itself."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    command = [sys.executable, "-I", str(READER), str(source), str(target), key]
+    command = [sys.executable, "-I", str(READER), str(source), str(target), key, str(most)]
     # Nothing that this process knows: a variable may hold a secret.
     known = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     known |= {"HOME": str(target.parent), "TMPDIR": str(target.parent), "OMP_NUM_THREADS": "1"}

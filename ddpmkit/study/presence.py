@@ -110,8 +110,9 @@ def collecting(store: Store, run: str, again: str = "ddpmkit gc") -> Iterator[No
     """Claim the place of a collection for the length of the block; ``again`` is the command to try later.
 
     Raises:
-        DdpmkitError: when another one is at work.
+        DdpmkitError: when another one is at work, or a folder of the store leads out of it.
     """
+    store.check_links()
     place = store.root / COLLECTION
     # One that has been silent for long is taken over: it moves whole folders, and leaves nothing half.
     with claimed(place, run, over=lambda _: silent_for(place) > SILENT) as held:

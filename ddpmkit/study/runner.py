@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmkit import files
 from ddpmkit.errors import Exit
+from ddpmkit.places import inside
 from ddpmkit.plugin.execution import Event, Job
 from ddpmkit.study.alike import Alike
 from ddpmkit.study.canary import canary, sick
@@ -94,7 +95,8 @@ def _run(prepared: Prepared, name: str, on_event: Callable[[Event], None]) -> Ou
             stage = plan.stages[event["stage"]]
             if "state" in event:
                 settle(store, stage, event, name)
-            free(store.folder(stage.kind, stage.id), name)
+            elif inside(store.root, folder := store.folder(stage.kind, stage.id)):
+                free(folder, name)
         on_event(event)
         if event["event"] == "end" and event["state"] == "failed" and (said := alike.take(event["stage"])):
             on_event({"event": "log", "text": said})
@@ -165,7 +167,7 @@ def _mend_records(plan: Plan, store: Store, todo: Iterable[Stage[Any]], run: str
     waiting = {s.id for s in todo}
     for stage in plan.stages.values():
         folder = store.folder(stage.kind, stage.id)
-        if stage.id in waiting or not folder.is_dir():
+        if stage.id in waiting or not folder.is_dir() or not inside(store.root, folder):
             continue
         if (folder / FIRST).exists() and holder(folder) is None:
             with claimed(folder, run):

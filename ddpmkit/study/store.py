@@ -50,12 +50,20 @@ class Store:
             DdpmkitError: for a store of another format, a place that can't be written, or one behind a link.
         """
         try:
-            refuse_outside(self.root, *(self.root.iterdir() if self.root.is_dir() else ()))
+            self.check_links()
             if not self._mark.exists():
                 files.write_text(self._mark, f"{FORMAT}\n")
             self.check_format()
         except OSError as err:
             raise unwritten(err, self.out) from None
+
+    def check_links(self) -> None:
+        """Refuse a store with a folder that leads out of it: all that is below one would be somebody else's.
+
+        Raises:
+            DdpmkitError: with where it leads.
+        """
+        refuse_outside(self.root, *(self.root.iterdir() if self.root.is_dir() else ()))
 
     def check_format(self) -> None:
         """Refuse a store of another format; writes nothing.

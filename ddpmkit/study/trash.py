@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ddpmkit.errors import DdpmkitError
-from ddpmkit.places import refuse_outside
+from ddpmkit.places import inside
 
 TRASH = ".trash"
 STAMP = "%Y%m%dT%H%M%SZ"  # of a batch, in UTC; the times of what lies in it say nothing of when it was thrown away
@@ -58,20 +57,20 @@ def throw_away(path: Path, home: Path, batch: str) -> Path:
         OSError: when it can't be moved; it then is where it was.
     """
     to = home / TRASH / batch / path.relative_to(home)
-    if not _inside(home, path.parent, home / TRASH):
-        raise OSError(errno.ELOOP, "a link leads out of the store", str(path))
-    to.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(path, to)
+    _move(home, path, to)
     return to
 
 
 def take_back(path: Path, batch: Batch) -> bool:
-    """Move a path of a batch back to where it was; False where something is there again."""
+    """Move a path of a batch back to where it was; False where something is there again.
+
+    Raises:
+        OSError: when it can't be moved; it then is where it was.
+    """
     to = batch.home / path.relative_to(batch.folder)
     if to.exists():
         return False
-    to.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(path, to)
+    _move(batch.home, path, to)
     for parent in path.parents:  # what is empty now, up to the batch
         if parent == batch.home / TRASH:
             break
@@ -83,7 +82,7 @@ def take_back(path: Path, batch: Batch) -> bool:
 def batches(home: Path) -> list[Batch]:
     """Return what was thrown away of a place, the latest last."""
     try:
-        names = sorted(p.name for p in (home / TRASH).iterdir()) if _inside(home, home / TRASH) else []
+        names = sorted(p.name for p in (home / TRASH).iterdir()) if inside(home, home / TRASH) else []
     except OSError:
         return []
     return [Batch(home, name) for name in names]
@@ -107,13 +106,12 @@ def size_of(path: Path) -> int:
     return sum(_bytes(Path(root) / name) for root, _, names in os.walk(path) for name in names)
 
 
-def _inside(home: Path, *paths: Path) -> bool:
-    """Whether no link leads out of a folder, so that what is moved or deleted is its own."""
-    try:
-        refuse_outside(home, *paths)
-    except DdpmkitError:
-        return False
-    return True
+def _move(home: Path, path: Path, to: Path) -> None:
+    """Rename within a folder, where no link leads out of it on either way."""
+    if not inside(home, path.parent, to.parent, home / TRASH):
+        raise OSError(errno.ELOOP, "a link leads out of the store", str(path))
+    to.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(path, to)
 
 
 def _bytes(path: Path) -> int:

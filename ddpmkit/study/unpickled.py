@@ -1,10 +1,11 @@
 """Read a checkpoint that some torch wrote, and write its tensors as safetensors: a script, in a process of its own.
 
-    python -I unpickled.py FILE TARGET KEY
+    python -I unpickled.py FILE TARGET KEY BYTES
 
 A pickle is a program. torch's reader of weights alone builds tensors, plain containers and nothing else of it; this
-process has no plugin, nothing of ddpmkit, bounded memory and time, and once torch is loaded it may start no process,
-open no socket, load no library and write no file but the target. It prints a line of JSON: what was taken, or why not.
+process has no plugin, nothing of ddpmkit, bounded memory and time, and once torch is loaded a tripwire ends what starts
+a process, opens a socket, loads a library or writes a file but the target. It prints a line of JSON: what was taken, or
+why not. BYTES is the most that the tensors may take.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 
 SECONDS = 600
 MEMORY = 8 * 2**30  # bytes beside four times the file's
-MOST = 8 * 2**30  # bytes of all tensors
+MOST = 8 * 2**30  # bytes of all tensors, whatever is asked for
+SINCE = (2, 6)  # the first torch whose reader of weights alone can't be made to run more: CVE-2025-32434
 MOST_KEYS = 100_000
 ROOT = "."  # the key of what the file holds itself
 SAVE = "where it was made, save the numbers alone: torch.save(net.state_dict(), file)"
@@ -38,20 +40,26 @@ class NotTakenError(Exception):
 
 
 def guard(target: str) -> None:
-    """Refuse from now on whatever reading a file of weights does not need; there is no way back."""
+    """Refuse from now on whatever reading a file of weights does not need.
+
+    A tripwire and no second line of defence: code that runs in this process could take it out of its way.
+    """
     sys.addaudithook(forbid(target))
 
 
 def forbid(target: str) -> Any:
     """Return what refuses an event of this interpreter but for those that reading needs."""
+    # Its own, since a name of the module is whatever the code that it watches sets it to.
+    forbidden, harmless, refused = FORBIDDEN, HARMLESS, PermissionError
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND
 
     def heard(event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = args
-            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND) and path != target:
-                raise PermissionError(f"reading weights opens '{path}' to write")
-        elif event.startswith(FORBIDDEN) and event not in HARMLESS:
-            raise PermissionError(f"reading weights asks for {event}")
+            if flags & writing and path != target:
+                raise refused(f"reading weights opens '{path}' to write")
+        elif event.startswith(forbidden) and event not in harmless:
+            raise refused(f"reading weights asks for {event}")
 
     return heard
 
@@ -85,7 +93,21 @@ def chosen(found: Any, key: str) -> tuple[str, dict[str, Any]]:
     return (key, every[key]) if key else next(iter(every.items()))
 
 
-def plain(tensors: Mapping[str, Any]) -> dict[str, Any]:
+def refuse_old(version: str) -> None:
+    """Refuse a torch whose reader of weights alone can be made to run more.
+
+    Raises:
+        NotTakenError: for one before 2.6.
+    """
+    if tuple(int(part) for part in version.split(".")[:2]) < SINCE:
+        wanted = ".".join(map(str, SINCE))
+        raise NotTakenError(
+            f"torch {version} can be made to run what stands in a file, also where it reads weights alone",
+            f"pip install 'torch>={wanted}'; CVE-2025-32434",
+        )
+
+
+def plain(tensors: Mapping[str, Any], most: int = MOST) -> dict[str, Any]:
     """Return tensors as they can be stored.
 
     Raises:
@@ -99,12 +121,15 @@ def plain(tensors: Mapping[str, Any]) -> dict[str, Any]:
         if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu" or value.is_complex():
             raise NotTakenError(f"'{name}' is no plain tensor", "save its numbers: tensor.dequantize() or .to_dense()")
     size = sum(value.numel() * value.element_size() for value in tensors.values())
-    if size > MOST:  # a view may be larger than what it looks at
-        raise NotTakenError(f"its tensors take {size / 2**30:.1f} GiB, and {MOST >> 30} are read", "use fewer")
+    if size > most:  # a view may be larger than what it looks at
+        raise NotTakenError(
+            f"its tensors take {size:,} bytes, more than the file and more than the network's, {most:,}",
+            "name the --backbone that they are of, with its parameters",
+        )
     return {name: value.detach().contiguous().clone() for name, value in tensors.items()}
 
 
-def read(source: str, key: str) -> tuple[str, dict[str, Any]]:
+def read(source: str, key: str, most: int = MOST) -> tuple[str, dict[str, Any]]:
     """Return the weights in a file, and the keys that lead to them.
 
     Raises:
@@ -121,18 +146,22 @@ def read(source: str, key: str) -> tuple[str, dict[str, Any]]:
         told = what.partition("GLOBAL ")[2].split(" was not")[0] or "it is no file of weights"
         raise NotTakenError(f"reading it would run more than builds tensors: {told[:120]}", SAVE) from None
     at, tensors = chosen(found, key)
-    return at, plain(tensors)
+    return at, plain(tensors, most)
 
 
-def main(source: str, target: str, key: str) -> dict[str, Any]:
+def main(source: str, target: str, key: str, most: str) -> dict[str, Any]:
     """Read, write, and return what there is to say."""
     import safetensors.torch
     import torch
 
+    try:
+        refuse_old(torch.__version__)
+    except NotTakenError as err:
+        return {"error": err.message, "hint": err.hint}
     torch.load(_nothing(torch), weights_only=True)  # noqa: TID251 - so that all that it imports is there before the guard
     guard(target)
     try:
-        at, tensors = read(source, key)
+        at, tensors = read(source, key, min(int(most), MOST))
         safetensors.torch.save_file(tensors, target)
     except NotTakenError as err:
         return {"error": err.message, "hint": err.hint}
@@ -156,4 +185,4 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (4 * size + MEMORY, 4 * size + MEMORY))
-    print(json.dumps(main(*sys.argv[1:4])))
+    print(json.dumps(main(*sys.argv[1:5])))

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import ddpmkit
+from ddpmkit.cli import ending
 
 PLUGIN = """
 import threading
@@ -54,6 +57,15 @@ def test_a_thread_that_never_ends_is_named_and_not_waited_for(tmp_path: Path) ->
     (line,) = done.stderr.splitlines()
     assert line.startswith("warning: the thread 'waits' (")
     assert line.endswith("plugin.py line 17) is still running and is not waited for")
+
+
+def test_where_no_thread_is_left_nothing_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(ending, "PATIENCE", 0.0)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(ending.threading, "enumerate", lambda: [ending.threading.main_thread()])
+    ending._end(3)
+    assert not ended
 
 
 def test_a_thread_that_ends_in_time_is_waited_for(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,48 @@ def test_a_damaged_archive_is_refused_and_never_a_crash(tmp_path: Path) -> None:
         else:
             assert images.fingerprint() == expected
     assert refused > 40
+
+
+def bomb(path: Path, kind: bytes, size: int) -> Path:
+    """A small archive with one member, or header that goes on, of many zeros."""
+    with tarfile.open(path, "w:gz") as tar:
+        info = tarfile.TarInfo("zeros")
+        info.type, info.size = kind, size
+        tar.addfile(info, io.BytesIO(bytes(size)))
+    return path
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_SPARSE])
+def test_a_header_that_goes_on_and_on_is_not_read(tmp_path: Path, kind: bytes) -> None:
+    path, size = bomb(tmp_path / "a.tar.gz", kind, 4 * 2**20), 2**20
+    tracemalloc.start()
+    try:
+        err = refusal("cifar10", path)
+        assert tracemalloc.get_traced_memory()[1] < size
+    finally:
+        tracemalloc.stop()
+    assert "a header of type" in err.message
+    assert "fetch it again" in str(err.hint)
+
+
+def test_an_archive_that_unpacks_to_more_than_the_published_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bomb(tmp_path / "a.tar.gz", tarfile.REGTYPE, 2 * 2**20)
+    monkeypatch.setattr(cifar10, "UNPACKED", 2**20)
+    assert "it unpacks to more than 1048576 bytes" in refusal("cifar10", path).message
+    path.write_bytes(gzip.compress(b"".join([tar_of(cifar_files()), bytes(2**20)])))  # behind the end of it
+    assert "it unpacks to more than 1048576 bytes" in refusal("cifar10", path).message
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return whole.getvalue()
 
 
 @pytest.mark.parametrize("name", ["cifar10", "idx"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.frames import read_study
 from ddpmkit.study.alike import collapsed, signature
+from ddpmkit.study.execute import execute
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
+from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.store import Store
 from ddpmkit.study.verify import choose
 
@@ -259,3 +262,22 @@ def test_no_stage_holds_up_or_spoils_another(study: Any, tmp_path: Path) -> None
     assert found["hangs"]["error"] == "it took longer than 12 s, did not stop, and was killed"
     assert found["closes"]["error"].startswith("RuntimeError: nobody hears this")
     assert any("hangs" in text and "timed out" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"), [("out/store/x", True), ("out2/x", False), ("out", True), (None, False), (3, False)]
+)
+def test_an_error_of_another_disk_is_no_stage_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any, ours: bool
+) -> None:
+    def refuse(*_: Any) -> str:
+        raise OSError(5, "Input/output error", str(tmp_path / name) if isinstance(name, str) else name)
+
+    monkeypatch.setattr("ddpmkit.study.execute._execute", refuse)
+    stage: Any = SimpleNamespace(kind="train", id="ab" * 32, label="one")
+    asked: Any = (stage, Store(tmp_path / "out"), None, StageOptions(device="cpu"), lambda _: None)
+    if ours:
+        assert execute(*asked) == "failed"
+        return
+    with pytest.raises(OSError, match="Input/output"):
+        execute(*asked)

@@ -211,5 +211,33 @@ def test_no_number_that_is_not_finite_enters_the_store(tmp_path, value):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_record_is_what_was_looked_at(tmp_path, monkeypatch):
+    """Between a look and a second opening another file could have come: one that has no end, or is larger."""
+    small, large = tmp_path / "a", tmp_path / "b"
+    small.write_bytes(b"small")
+    large.write_bytes(bytes(100))
+    look = os.fstat, Path.stat
+    swapped = []
+
+    def swap(*of):
+        found = look[0](*of) if isinstance(of[0], int) else look[1](*of)
+        if not swapped:
+            swapped.append(os.replace(large, small))
+        return found
+
+    monkeypatch.setattr(os, "fstat", swap)
+    monkeypatch.setattr(Path, "stat", lambda path: swap(path))
+    assert files.read_record(small, 10) == b"small"
+    assert swapped
+
+
+def test_a_folder_that_is_no_record_leaves_nothing_open(tmp_path):
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(3):
+        with pytest.raises(OSError, match="directory"):
+            files.read_record(tmp_path)
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
 def test_canonical_json_does_not_depend_on_the_order_of_keys():
     assert files.canonical({"b": 1, "a": [1.5, "é"]}) == '{"a":[1.5,"\\u00e9"],"b":1}'

@@ -9,6 +9,7 @@ import pickle  # noqa: TID251 - what is refused is made first
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +18,13 @@ import numpy as np
 import pytest
 
 from ddpmkit import files
+from ddpmkit.builtin.executors._log import Log
+from ddpmkit.builtin.executors._process import Process
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.read.samples import samples_of
-from ddpmkit.study.claim import Claim, holder
+from ddpmkit.study.claim import FIRST, Claim, holder
+from ddpmkit.study.ending import settle
 from ddpmkit.study.enter import working
 from ddpmkit.study.examine import committed, record
 from ddpmkit.study.execute import execute
@@ -29,8 +33,10 @@ from ddpmkit.study.kept import find_kept
 from ddpmkit.study.prepare import prepare
 from ddpmkit.study.presence import at_work
 from ddpmkit.study.records import NllRecord
+from ddpmkit.study.runner import _mend_records
 from ddpmkit.study.settings import COMPONENTS, StageOptions
 from ddpmkit.study.store import Store
+from ddpmkit.study.trash import Batch, take_back
 from ddpmkit.study.values import read_toml
 from ddpmkit.training import checkpoint
 
@@ -237,6 +243,44 @@ def test_checkpoints_behind_a_link_are_nobodys_to_drop(
     assert whole(outside)
 
 
+@pytest.fixture
+def linked(prepare_small: Any, tmp_path: Path, outside: Path) -> tuple[Any, Any, Path]:
+    """A prepared study, a training of it whose folder is a link to somebody's own, and what is in there."""
+    ready = prepare_small(tmp_path / "results", name="s", metrics="nll")
+    train = next(s for s in ready.todo if s.kind == "train")
+    (folder := ready.store.folder("train", train.id)).parent.mkdir(parents=True)
+    folder.symlink_to(outside, target_is_directory=True)
+    for name in ("log.txt", "status.json", "spec.json"):
+        (outside / name).write_text("mine")
+    (outside / FIRST).write_text(json.dumps(asdict(Claim("elsewhere", pid=1, run="run"))))
+    return ready, train, outside
+
+
+def left(outside: Path) -> dict[str, str]:
+    return {p.name: p.read_text() for p in outside.iterdir() if p.is_file()}
+
+
+def test_of_a_stage_behind_a_link_no_end_is_written(linked: tuple[Any, Any, Path]) -> None:
+    ready, train, outside = linked
+    before = left(outside)
+    event = {"event": "end", "stage": train.id, "state": "failed", "error": "x"}
+    settle(ready.store, train, event, "run")
+    assert left(outside) == before
+    assert [*_mend_records(ready.plan, ready.store, (), "run")] == []
+    assert left(outside) == before
+
+
+def test_of_a_stage_that_was_not_begun_no_log_is_replaced(linked: tuple[Any, Any, Path]) -> None:
+    ready, train, outside = linked
+    before = left(outside)
+    worker = object.__new__(Process)
+    worker._log, worker.last_lines = Log(ready.store.folder("train", train.id) / "log.txt"), []
+    worker._log.write(b"refused\n")
+    worker._finish_log(failed=True)
+    assert worker.last_lines == ["refused"]
+    assert left(outside) == before
+
+
 def test_runs_behind_a_link_are_nobodys_to_clear(prepare_small: Any, tmp_path: Path, outside: Path) -> None:
     ready = prepare_small(tmp_path / "results", name="s", metrics="nll")
     ready.folder.mkdir(parents=True)
@@ -258,6 +302,36 @@ def test_the_trash_is_no_link(store: Store, outside: Path) -> None:
     assert "a link leads out of the store" in found.failed[0]
     assert folder.exists()
     assert whole(outside)
+
+
+def test_a_kind_behind_a_link_is_not_collected(store: Store, outside: Path) -> None:
+    found = find_garbage(store, everything=True)
+    (outside / ID[:2] / ID).mkdir(parents=True)
+    (outside / ".trash" / "20190101T000000Z-aa").mkdir(parents=True)
+    (store.root / "train").symlink_to(outside, target_is_directory=True)
+    with pytest.raises(DdpmkitError, match="leads out of"):
+        find_garbage(store, everything=True)
+    with pytest.raises(DdpmkitError, match="leads out of"):
+        collect(store, found)
+    assert (outside / ID[:2] / ID).is_dir()
+    assert (outside / ".trash" / "20190101T000000Z-aa").is_dir()
+
+
+@pytest.mark.parametrize("at", ["batch", "place"])
+def test_nothing_is_taken_back_through_a_link(tmp_path: Path, outside: Path, at: str) -> None:
+    batch = Batch(tmp_path / "home", "20190101T000000Z-aa")
+    batch.folder.parent.mkdir(parents=True)
+    if at == "batch":
+        batch.folder.symlink_to(outside, target_is_directory=True)
+    else:
+        (batch.folder / "ab" / "00002022").mkdir(parents=True)
+        (batch.home / "ab").symlink_to(outside, target_is_directory=True)
+    path = batch.folder / ("00002019" if at == "batch" else "ab/00002022")
+    with pytest.raises(OSError, match="leads out of the store"):
+        take_back(path, batch)
+    assert whole(outside)
+    assert not (outside / "00002022").exists()
+    assert path.is_dir()
 
 
 def test_a_stage_behind_a_link_is_not_taken_apart(store: Store, outside: Path) -> None:

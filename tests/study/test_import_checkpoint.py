@@ -6,6 +6,7 @@ import json
 import os
 import pickle  # noqa: TID251 - what is refused is made first
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,93 @@ def test_the_reader_writes_its_target_alone() -> None:
     heard("os.listdir", ("/t",))
     with pytest.raises(PermissionError, match="to write"):
         heard("open", ("/t/other", "w", os.O_WRONLY | os.O_CREAT))
+
+
+def test_what_the_reader_watches_for_is_no_name_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = forbid("/t/weights")
+    for name, value in (("FORBIDDEN", ()), ("HARMLESS", ("os.system",)), ("PermissionError", Warning)):
+        monkeypatch.setattr(unpickled, name, value, raising=False)
+    monkeypatch.setattr(os, "O_WRONLY", 0)
+    with pytest.raises(PermissionError):
+        heard("os.system", ("x",))
+    with pytest.raises(PermissionError):
+        heard("open", ("/t/other", "w", 1))
+
+
+@pytest.mark.parametrize("version", ["2.4.0", "2.5.1+cu121", "1.13.1"])
+def test_a_torch_whose_reader_runs_more_is_refused(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for sound in ("2.6.0", "2.10.0+cpu", "3.0.0a0+git1"):
+        unpickled.refuse_old(sound)
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(unpickled, "guard", lambda _: None)  # which there is no way back from
+    said = unpickled.main("nowhere", "/nowhere", "", "1")
+    assert said["error"].startswith(f"torch {version} can be made to run")
+    assert "2.6" in said["hint"]
+
+
+def test_tensors_take_no_more_than_the_network_does_or_the_file(tmp_path: Path) -> None:
+    wide = {"a": torch.zeros(1).expand(1000)}
+    assert plain(wide, 4000).keys() == {"a"}
+    with pytest.raises(NotTakenError, match="4,000 bytes, more than the file"):
+        plain(wide, 3999)
+    file, wanted = tmp_path / "x.pt", network().build(REGISTRY, meta=True).state_dict()
+    file.write_bytes(b"1")
+    assert imported._most(file, wanted) == 8 * sum(value.numel() for value in wanted.values())
+    torch.save({"a": torch.zeros(10_000)}, file)  # another network's, whose names and shapes are to be told
+    assert imported._most(file, wanted) >= 40_000
+
+
+def test_the_reader_is_told_how_much_it_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = tmp_path / "reader.py"
+    reader.write_text("import json, sys\nprint(json.dumps({'error': sys.argv[4]}))\n")
+    monkeypatch.setattr(imported, "READER", reader)
+    (tmp_path / "x.pt").write_bytes(b"1")
+    with pytest.raises(DdpmkitError) as caught:
+        import_checkpoint(tmp_path / "x.pt", tmp_path / "x.safetensors", network(), registry=REGISTRY)
+    numbers = sum(value.numel() for value in made().state_dict().values())
+    assert caught.value.message.endswith(f": {8 * numbers}")
+
+
+def test_a_network_larger_than_what_the_file_holds_is_never_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[bool] = []
+    build = Network.build
+
+    def seen(self: Network, registry: Registry, *, meta: bool) -> torch.nn.Module:
+        built.append(meta)
+        return build(self, registry, meta=meta)
+
+    monkeypatch.setattr(Network, "build", seen)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(files.pack({"a": torch.zeros(1)}, {"network": json.dumps(asdict(network()))}))
+    with pytest.raises(DdpmkitError, match="is not of"):
+        open_weights(path, registry=REGISTRY)
+    assert built == [True]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": 1}, {"channels": "1"}, {"channels": True}, {"height": 0}, {"width": 10**9}, {"classes": 0},
+        {"classes": 1.5}, {"learned": 1}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_network_with_a_field_that_is_none_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(files.pack(dict(made().state_dict()), {"network": json.dumps({**asdict(network()), **change})}))
+    with pytest.raises(DdpmkitError, match="holds no imported weights: its network has"):
+        open_weights(path, registry=REGISTRY)
+
+
+def test_the_key_of_a_file_is_printed_harmless(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(imported, "import_checkpoint", lambda *_, **__: {"key": "\x1b[2J", "tensors": 1, "numbers": 2})
+    assert main([*WORDS, "x.pt", "--backbone", SPEC, "--shape", "1/2/3", "--to", str(tmp_path / "x.safetensors")]) == 0
+    said = capsys.readouterr().err
+    assert "took 1 tensors under '" in said
+    assert "\x1b" not in said
 
 
 def test_the_reader_is_a_process_that_knows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpmkit import DAMAGE, MOST_READ, Dataset, DdpmkitError, Images, file_stamp, names_in, param, unread, what_is_at
+from ddpmkit import DAMAGE, Dataset, DdpmkitError, Images, file_stamp, names_in, param, unread, what_is_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, the green and the blue plane
 RECORDS = 10_000  # in each file
 CLASSES = 10
+UNPACKED = 2**28  # bytes that the archive may unpack to; its six files have 184 million
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # batches.meta.txt
 Sized = tuple[int, bytes]  # the size of a file, and its bytes if that is the one it must have
 TRAIN = tuple(f"data_batch_{k}.bin" for k in range(1, 6))
@@ -129,19 +130,21 @@ def _of_archive(place: Path) -> Iterator[tuple[str, Sized]]:
     import gzip
     import tarfile
 
+    from ddpmkit.builtin.datasets._tar import Counted, Header
+
     try:
-        # gzip's own reader, to its end: tarfile's leaves out the checksum.
-        with gzip.open(place) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                name = Path(member.name).name
-                _refuse_pickles(str(place), [name])
-                if name in (*TRAIN, TEST) and member.isreg():
-                    file = archive.extractfile(member) if member.size == RECORD * RECORDS else None
-                    yield name, (member.size, file.read() if file is not None else b"")
-            while stream.read(2**20):
-                if stream.tell() > MOST_READ:  # a small file can unpack to more than anybody waits for
-                    told = f"'{place}' unpacks to more than {MOST_READ >> 30} GiB"
-                    raise DdpmkitError(told, f"fetch it again: {WHERE}")
+        # gzip's own reader, to its end: tarfile's leaves out the checksum, and counts nothing.
+        with gzip.open(place) as stream:
+            counted = Counted(stream, UNPACKED)
+            with tarfile.open(fileobj=counted, mode="r|", tarinfo=Header) as archive:
+                for member in archive:
+                    name = Path(member.name).name
+                    _refuse_pickles(str(place), [name])
+                    if name in (*TRAIN, TEST) and member.isreg():
+                        file = archive.extractfile(member) if member.size == RECORD * RECORDS else None
+                        yield name, (member.size, file.read() if file is not None else b"")
+            while counted.read(2**20):
+                continue
     except PermissionError as err:
         raise unread(place, err) from None
     except (OSError, tarfile.TarError, *DAMAGE) as err:

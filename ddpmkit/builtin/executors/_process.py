@@ -213,12 +213,11 @@ class Process:
         return bool(data)
 
     def _finish_log(self, *, failed: bool) -> None:
+        """End the log; of a stage that was refused, or that another has, none was begun and its file is left alone."""
         log, self._log = self._log, None
         if log is None:
             return
         if failed:
-            if not log.begun:
-                log.begin()
             self.last_lines = log.last_lines()
         log.finish()
 

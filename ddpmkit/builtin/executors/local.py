@@ -196,7 +196,8 @@ class _Workers(Pool):
         from ddpmkit.builtin.executors._process import BAD
 
         if state in BAD and worker.last_lines:
-            self._say(f"the last lines it printed, of {worker.log_path(task)}:")
+            of = f", of {worker.log_path(task)}" if worker.begun else ""  # else no log of it is kept
+            self._say(f"the last lines it printed{of}:")
             for line in worker.last_lines:
                 self._say(f"  | {line}")
         event = {"event": "end", "stage": task.id, "state": state, "worker": worker.number}
