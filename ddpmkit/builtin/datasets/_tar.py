@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
-from typing import IO, Any
+from typing import Any
 
 EXTENSION = 2**16  # bytes of a header that holds a long name or other words
 # What tarfile reads whole, and copies, before it says that there is a member.
@@ -29,7 +30,7 @@ class Header(tarfile.TarInfo):
 class Counted:
     """A stream that says so when it has given more than there may be: a small file can unpack to any size."""
 
-    def __init__(self, stream: IO[bytes], most: int) -> None:
+    def __init__(self, stream: gzip.GzipFile, most: int) -> None:
         self._stream, self._most, self._given = stream, most, 0
 
     def read(self, size: int) -> bytes:

@@ -135,7 +135,7 @@ def _of_archive(place: Path) -> Iterator[tuple[str, Sized]]:
     try:
         # gzip's own reader, to its end: tarfile's leaves out the checksum, and counts nothing.
         with gzip.open(place) as stream:
-            counted = Counted(stream, UNPACKED)
+            counted: Any = Counted(stream, UNPACKED)  # a stream that reads is all that tarfile asks for
             with tarfile.open(fileobj=counted, mode="r|", tarinfo=Header) as archive:
                 for member in archive:
                     name = Path(member.name).name
