@@ -148,6 +148,56 @@ def test_what_a_lost_node_had_is_handed_out_again_so_often_and_then_fails(world:
     }  # fmt: skip
 
 
+def test_idle_actors_of_a_lost_node_are_no_losses_of_the_stage_that_is_given_to_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = World(monkeypatch, tmp_path, spec=Ray(losses=0))
+    world.open()
+    for place, name in enumerate("abcd"):
+        world.pool.submit(place, task(name))
+        world.cluster.says[place] = end(name, "done")
+    for _ in "abcd":
+        world.pool.poll(0.0)
+    world.pool.submit(0, task("e"))
+    world.cluster.says[4] = Lost("its node has died")
+    world.take()
+    world.pool.poll(0.0)
+    assert world.take()[-1] == {"event": "requeued", "stage": "e", "worker": 0}
+    assert sorted(world.cluster.ended) == [0, 1, 2, 3], "the idle ones may be lost too"
+    world.pool.submit(0, task("e"))
+    assert len(world.cluster.made) == 5
+    world.cluster.says[world.cluster.last(4, "begin")] = Lost("its node has died")
+    world.pool.poll(0.0)
+    assert world.take()[-1]["state"] == "failed", "a new actor had it"
+
+
+def test_a_stage_that_an_actor_had_for_long_is_lost_with_it_whatever_that_had_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = World(monkeypatch, tmp_path, spec=Ray(losses=0))
+    world.open()
+    for number, name in enumerate("ab"):
+        world.pool.submit(0, task(name))
+        world.cluster.says[number] = end("a", "done") if name == "a" else {"events": []}
+        world.pool.poll(0.0)
+    world.cluster.says[world.cluster.last(0, "news")] = Lost("its node has died")
+    world.pool.poll(0.0)
+    assert world.take()[-1]["state"] == "failed"
+
+
+def test_an_error_about_an_actor_that_was_at_work_ends_the_run_with_that_error(world: World) -> None:
+    world.pool.submit(0, task("a"))
+    world.cluster.says[0] = {"events": []}
+    world.pool.poll(0.0)
+    world.take()
+    world.cluster.says[1] = DdpmkitError("Ray can't go on", "why")
+    with pytest.raises(DdpmkitError, match="Ray can't go on"):
+        world.pool.poll(0.0)
+    assert [(e["stage"], e["state"]) for e in world.take()] == [("a", "interrupted")]
+    world.pool.close(now=False)  # nobody is left who is waited for
+    assert (world.cluster.ended, world.cluster.closed) == ([0], 1)
+
+
 def test_losses_are_counted_by_stage(world: World) -> None:
     for name in "abcdef":
         world.pool.submit(0, task(name))
@@ -442,7 +492,15 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tm
     assert list(tmp_path.iterdir()) == []
 
 
-class Died(Exception):
+class AnyOfRay(Exception):
+    pass
+
+
+class Full(AnyOfRay):
+    pass
+
+
+class Died(AnyOfRay):
     actor_init_failed = False
 
 
@@ -454,20 +512,25 @@ class Unmade(Died):
     ("error", "kind", "said"),
     [
         (Died("The actor died.\n\tip: 10.0.0.1\nIts node has died.\n"), Lost, "Its node has died."),
+        (
+            AnyOfRay("ray::Seat.begin()\n  line\nOSError: [Errno 28] No space left"),
+            Lost,
+            r"^OSError: \[Errno 28\] No space",
+        ),
+        (Full("The node is low on memory.\nTo set the threshold, say so.\n"), Lost, "^The node is low on memory.$"),
         (Unmade("Trace\nModuleNotFoundError: No module named 'ddpmkit'"), DdpmkitError, "No module named 'ddpmkit'"),
     ],
 )
 def test_what_ray_raises_is_a_loss_or_an_error(
     monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], said: str
 ) -> None:
-    names = (
-        "RuntimeEnvSetupError",
-        "ActorUnschedulableError",
-        "ObjectLostError",
-        "NodeDiedError",
-        "WorkerCrashedError",
+    names = ("RuntimeEnvSetupError", "ActorUnschedulableError")
+    kinds = types.SimpleNamespace(
+        **{name: type(name, (AnyOfRay,), {}) for name in names},
+        RayActorError=Died,
+        OutOfMemoryError=Full,
+        RayError=AnyOfRay,
     )
-    kinds = types.SimpleNamespace(**{name: type(name, (Exception,), {}) for name in names}, RayActorError=Died)
 
     def get(answer: Any) -> str:
         raise error

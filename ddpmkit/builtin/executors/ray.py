@@ -103,6 +103,7 @@ class _Seat:
     task: Task | None = None
     answer: Any = None  # what Ray will say of it
     up: bool = False  # it has answered once
+    begun: bool = True  # it has had the stage, as far as is known: it has answered of it, or is new
     told: bool = False  # that it waits
 
 
@@ -140,7 +141,7 @@ class _Places(Pool):
     def submit(self, place: int, task: Task) -> None:
         """Give a stage to an actor that has none, or to a new one."""
         seat = self.idle.pop() if self.idle else _Seat(self.cluster.seat(self.share, self.told), 0.0)
-        seat.task, seat.since = task, time.monotonic()
+        seat.task, seat.since, seat.begun = task, time.monotonic(), not seat.up
         seat.answer = self.cluster.ask(seat.actor, "begin", json.dumps(asdict(task)))
         self.running[place] = seat
 
@@ -163,18 +164,22 @@ class _Places(Pool):
         place = next(p for p, seat in self.running.items() if seat.answer == answer)
         try:
             said = self.cluster.read(answer)
+            if "refused" in said:
+                raise DdpmkitError(
+                    f"a node of the Ray cluster {said['refused']}", "--out must name a folder that all nodes share"
+                )
         except Lost as err:
             self._lose(place, str(err))
             return
-        if "refused" in said:
-            raise DdpmkitError(
-                f"a node of the Ray cluster {said['refused']}", "--out must name a folder that all nodes share"
-            )
+        except DdpmkitError:
+            self._cut_off(place, "it had not begun")  # or the end of the run would hear the same answer again
+            raise
         self._take(place, said["events"])
 
     def _take(self, place: int, events: list[Event]) -> None:
         seat = self.running[place]
-        seat.up, ended = True, any(e["event"] in ("end", "requeued") for e in events)
+        seat.up, seat.begun = True, True
+        ended = any(e["event"] in ("end", "requeued") for e in events)
         if ended:
             del self.running[place]
             seat.task, seat.since = None, time.monotonic()
@@ -189,15 +194,16 @@ class _Places(Pool):
 
     def _lose(self, place: int, why: str) -> None:
         """Hand a stage out again whose actor is gone; whoever still has it will see that somebody else does."""
-        task = self._drop(place)
+        begun, task = self.running[place].begun, self._drop(place)
+        self._part(list(self.idle))  # they may be on the same node, and none of them would say so before its next stage
         if self.deadline is not None:
             self._end(place, task, "interrupted", f"it was lost: {why}")
-        elif self.lost[task.id] >= self.losses:
+        elif begun and self.lost[task.id] >= self.losses:
             error = f"it was lost {self.losses + 1} times: {why}"
             self._say(f"warning: {task.label}: {error}")
             self._end(place, task, "failed", error)
         else:
-            self.lost[task.id] += 1
+            self.lost[task.id] += begun  # an actor that was gone before is no loss of this stage
             self._say(f"warning: {task.label}: it was lost, and begins again elsewhere: {why}")
             self.emit({"event": "requeued", "stage": task.id, "worker": place})
 
