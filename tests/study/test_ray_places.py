@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ddpmkit.builtin.executors import _ray_cluster, ray
+from ddpmkit.builtin.executors import _ray_cluster, _ray_seat, ray
 from ddpmkit.builtin.executors._ray_cluster import Cluster, Lost, Share, connect, with_port
 from ddpmkit.builtin.executors._ray_seat import Seat
 from ddpmkit.builtin.executors.inline import Inline
@@ -22,7 +22,7 @@ from ddpmkit.builtin.executors.ray import Ray
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.execution import Event, Job, Pool, Task
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.prepare import RunOptions, prepare
+from ddpmkit.study.prepare import RunOptions, device_names, prepare
 from ddpmkit.study.runner import run
 
 
@@ -258,6 +258,61 @@ def test_a_second_signal_cuts_all_off_and_leaves_nothing(world: World, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_cut_off_takes_away_what_was_brought_to_its_node(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "p.py").touch()
+    world = World(monkeypatch, tmp_path)
+    world.job = replace(world.job, plugins=(str(tmp_path / "p.py"),))
+    world.open()
+    for place, name in enumerate("abc"):
+        world.pool.submit(place, task(name))
+    for place in (0, 1):
+        world.cluster.says[place] = {"events": []}
+        world.pool.poll(0.0)
+    world.pool.close(now=True)
+    assert [a for a, w, _ in world.cluster.asked if w == "leave"] == [0, 1], "the third has no node yet"
+
+
+def test_a_run_that_can_tell_nobody_of_its_end_leaves_the_cluster_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = World(monkeypatch, tmp_path)
+
+    def emit(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    pool = world.spec.open(world.job, emit, lambda: False)
+    pool.submit(0, task("a"))
+    pool.submit(1, task("b"))
+    with pytest.raises(KeyboardInterrupt):
+        pool.close(now=True)
+    assert (sorted(world.cluster.ended), world.cluster.closed, list(tmp_path.iterdir())) == ([0, 1], 1, [])
+
+
+def test_a_run_that_can_leave_no_mark_leaves_the_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    world = World(monkeypatch, tmp_path / "gone")
+    with pytest.raises(FileNotFoundError):
+        world.open()
+    assert world.cluster.closed == 1
+
+
+def test_marks_of_runs_that_were_killed_are_swept_and_those_of_others_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = World(monkeypatch, tmp_path)
+    old, other = tmp_path / ".ray-old", tmp_path / ".ray-other"
+    old.touch()
+    other.touch()
+    os.utime(old, (0, 0))
+    world.open()
+    assert {p.name for p in tmp_path.iterdir()} == {".ray-other", ".ray-r"}
+    os.utime(tmp_path / ".ray-r", (0, 0))
+    world.now += ray.LOOK + 1
+    world.pool.poll(0.0)
+    assert (tmp_path / ".ray-r").stat().st_mtime > 0, "whoever is at work shows it"
+
+
 def test_a_close_that_may_wait_asks_for_checkpoints(world: World) -> None:
     world.pool.submit(0, task("a"))
     world.cluster.says[0] = {"events": []}
@@ -291,6 +346,10 @@ def test_places_follow_the_nodes_unless_a_number_was_asked_for(
         world.pool.poll(0.0)
         assert world.pool.places == places
     assert World(monkeypatch, tmp_path, asked_jobs=7).open().places == 7
+
+
+def test_a_node_that_waits_for_the_results_folder_is_not_said_to_be_waited_for() -> None:
+    assert ray.SLOW > _ray_seat.PATIENCE
 
 
 def test_a_stage_that_waits_for_a_node_says_so_once(world: World) -> None:
@@ -360,6 +419,16 @@ def test_gpus_that_are_asked_for_and_ruled_out_are_refused(monkeypatch: pytest.M
         World(monkeypatch, tmp_path, spec=Ray(gpus=0.0), asked_device="cuda").open()
     with pytest.raises(DdpmkitError, match="a share of one or a whole number"):
         Registry(installed=False).build("executor", "ray:gpus=1.5")
+
+
+def test_gpus_of_nodes_can_be_asked_for_where_this_machine_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    registry = Registry(installed=False)
+    found = RunOptions(None, "cuda:0,cuda:1", "ray").check(registry)
+    assert (found.devices(), found.asked_jobs(), found.device) == (device_names("auto"), None, "cuda:0,cuda:1")
+    for device, executor in (("cuda", "local"), ("nothing", "ray")):
+        with pytest.raises(DdpmkitError, match="device"):
+            RunOptions(None, device, executor).check(registry)
 
 
 def test_the_results_folder_goes_to_nodes_by_its_whole_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -659,6 +728,19 @@ def test_files_are_brought_with_their_text_unless_their_folder_is(
     (told,) = world.cluster.made
     assert told["job"]["plugins"] == ["in.py", str(outside), "no:x", "module"]
     assert told["files"] == {str(outside): "# é\r\n"}
+
+
+def test_a_file_above_the_folder_that_is_copied_is_brought_however_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "out.py").touch()
+    monkeypatch.chdir(tmp_path / "folder")
+    world = World(monkeypatch, tmp_path, spec=Ray(working_dir="."))
+    world.job = replace(world.job, plugins=("../out.py", "../folder/in.py"))
+    world.open().submit(0, task("a"))
+    assert world.cluster.made[0]["files"] == {str(tmp_path / "out.py"): ""}
+    assert world.cluster.made[0]["job"]["plugins"] == [str(tmp_path / "out.py"), "in.py"]
 
 
 def test_a_file_that_is_gone_or_no_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
