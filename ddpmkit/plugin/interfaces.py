@@ -331,6 +331,8 @@ class Features(Component):
 class Executor(Component):
     """Where stages run."""
 
+    elsewhere: ClassVar[bool] = False  # True: it finds devices on other machines; --device cuda need not be here
+
     @abstractmethod
     def open(self, job: Job, emit: Emit, should_stop: ShouldStop) -> Pool:
         """Return the places in which the stages of a study run, until the pool is closed.

@@ -54,6 +54,7 @@ class RunOptions:
         retries: how often a stage that failed is tried again.
         canary: whether the first cell runs before all others, and these only if it ends well.
         stop_after: how many stages may fail in the same way before the run stops.
+        elsewhere: whether the executor finds GPUs on other machines; :func:`prepare` asks it.
     """
 
     jobs: int | None = None
@@ -68,14 +69,20 @@ class RunOptions:
     retries: int = field(default=0, kw_only=True)
     canary: bool = field(default=False, kw_only=True)
     stop_after: int | None = field(default=None, kw_only=True)
+    elsewhere: bool = field(default=False, kw_only=True)
 
     def devices(self) -> tuple[str, ...]:
-        """Return the devices to spread workers over.
+        """Return the devices to spread workers over; what this machine has, where GPUs are asked for and elsewhere.
 
         Raises:
             DdpmkitError: when the device is not here.
         """
-        return device_names(self.device)
+        try:
+            return device_names(self.device)
+        except DdpmkitError:
+            if not (self.elsewhere and self.device.startswith("cuda")):
+                raise
+            return device_names("auto")
 
     def workers(self) -> int:
         """Return the number of workers."""
@@ -88,8 +95,8 @@ class RunOptions:
         """Return the number of workers that was asked for; None where this machine alone says how many."""
         return self.jobs if self.per_device is None else self.workers()
 
-    def check(self, registry: Registry) -> None:
-        """Refuse what can't run.
+    def check(self, registry: Registry) -> RunOptions:
+        """Return the options, with what the executor says of itself; refuse what can't run.
 
         Raises:
             DdpmkitError: for a number below 1, an unknown executor or choice, or a device that is not here.
@@ -104,8 +111,9 @@ class RunOptions:
             raise DdpmkitError("--retries can't be below 0, nor --timeout 0 or below", "ddpmkit ablate --help")
         if self.compile not in (choices := get_args(Compile)):
             raise DdpmkitError(f"--compile can't be '{self.compile}'", f"one of {', '.join(choices)}")
-        registry.build("executor", self.executor)
-        self.devices()
+        found = replace(self, elsewhere=registry.build("executor", self.executor).elsewhere)
+        found.devices()
+        return found
 
 
 @dataclass(frozen=True)
@@ -153,9 +161,8 @@ def prepare(
     Raises:
         DdpmkitError: when anything about the request is wrong.
     """
-    run_options = run_options or RunOptions()
     registry = registry or Registry()
-    run_options.check(registry)
+    run_options = (run_options or RunOptions()).check(registry)
     store = Store(files.home(out))
     given, there, place = asked_for(options, store)
     study = known_study(given, registry, store, most=None if run_options.yes else LARGEST)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ddpmkit.builtin.executors import _ray_cluster, ray
+from ddpmkit.builtin.executors import _ray_cluster, _ray_seat, ray
 from ddpmkit.builtin.executors._ray_cluster import Cluster, Lost, Share, connect, with_port
 from ddpmkit.builtin.executors._ray_seat import Seat
 from ddpmkit.builtin.executors.inline import Inline
@@ -22,7 +22,7 @@ from ddpmkit.builtin.executors.ray import Ray
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.execution import Event, Job, Pool, Task
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.prepare import RunOptions, prepare
+from ddpmkit.study.prepare import RunOptions, device_names, prepare
 from ddpmkit.study.runner import run
 
 
@@ -148,6 +148,56 @@ def test_what_a_lost_node_had_is_handed_out_again_so_often_and_then_fails(world:
     }  # fmt: skip
 
 
+def test_idle_actors_of_a_lost_node_are_no_losses_of_the_stage_that_is_given_to_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = World(monkeypatch, tmp_path, spec=Ray(losses=0))
+    world.open()
+    for place, name in enumerate("abcd"):
+        world.pool.submit(place, task(name))
+        world.cluster.says[place] = end(name, "done")
+    for _ in "abcd":
+        world.pool.poll(0.0)
+    world.pool.submit(0, task("e"))
+    world.cluster.says[4] = Lost("its node has died")
+    world.take()
+    world.pool.poll(0.0)
+    assert world.take()[-1] == {"event": "requeued", "stage": "e", "worker": 0}
+    assert sorted(world.cluster.ended) == [0, 1, 2, 3], "the idle ones may be lost too"
+    world.pool.submit(0, task("e"))
+    assert len(world.cluster.made) == 5
+    world.cluster.says[world.cluster.last(4, "begin")] = Lost("its node has died")
+    world.pool.poll(0.0)
+    assert world.take()[-1]["state"] == "failed", "a new actor had it"
+
+
+def test_a_stage_that_an_actor_had_for_long_is_lost_with_it_whatever_that_had_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = World(monkeypatch, tmp_path, spec=Ray(losses=0))
+    world.open()
+    for number, name in enumerate("ab"):
+        world.pool.submit(0, task(name))
+        world.cluster.says[number] = end("a", "done") if name == "a" else {"events": []}
+        world.pool.poll(0.0)
+    world.cluster.says[world.cluster.last(0, "news")] = Lost("its node has died")
+    world.pool.poll(0.0)
+    assert world.take()[-1]["state"] == "failed"
+
+
+def test_an_error_about_an_actor_that_was_at_work_ends_the_run_with_that_error(world: World) -> None:
+    world.pool.submit(0, task("a"))
+    world.cluster.says[0] = {"events": []}
+    world.pool.poll(0.0)
+    world.take()
+    world.cluster.says[1] = DdpmkitError("Ray can't go on", "why")
+    with pytest.raises(DdpmkitError, match="Ray can't go on"):
+        world.pool.poll(0.0)
+    assert [(e["stage"], e["state"]) for e in world.take()] == [("a", "interrupted")]
+    world.pool.close(now=False)  # nobody is left who is waited for
+    assert (world.cluster.ended, world.cluster.closed) == ([0], 1)
+
+
 def test_losses_are_counted_by_stage(world: World) -> None:
     for name in "abcdef":
         world.pool.submit(0, task(name))
@@ -208,6 +258,61 @@ def test_a_second_signal_cuts_all_off_and_leaves_nothing(world: World, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_cut_off_takes_away_what_was_brought_to_its_node(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "p.py").touch()
+    world = World(monkeypatch, tmp_path)
+    world.job = replace(world.job, plugins=(str(tmp_path / "p.py"),))
+    world.open()
+    for place, name in enumerate("abc"):
+        world.pool.submit(place, task(name))
+    for place in (0, 1):
+        world.cluster.says[place] = {"events": []}
+        world.pool.poll(0.0)
+    world.pool.close(now=True)
+    assert [a for a, w, _ in world.cluster.asked if w == "leave"] == [0, 1], "the third has no node yet"
+
+
+def test_a_run_that_can_tell_nobody_of_its_end_leaves_the_cluster_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = World(monkeypatch, tmp_path)
+
+    def emit(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    pool = world.spec.open(world.job, emit, lambda: False)
+    pool.submit(0, task("a"))
+    pool.submit(1, task("b"))
+    with pytest.raises(KeyboardInterrupt):
+        pool.close(now=True)
+    assert (sorted(world.cluster.ended), world.cluster.closed, list(tmp_path.iterdir())) == ([0, 1], 1, [])
+
+
+def test_a_run_that_can_leave_no_mark_leaves_the_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    world = World(monkeypatch, tmp_path / "gone")
+    with pytest.raises(FileNotFoundError):
+        world.open()
+    assert world.cluster.closed == 1
+
+
+def test_marks_of_runs_that_were_killed_are_swept_and_those_of_others_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = World(monkeypatch, tmp_path)
+    old, other = tmp_path / ".ray-old", tmp_path / ".ray-other"
+    old.touch()
+    other.touch()
+    os.utime(old, (0, 0))
+    world.open()
+    assert {p.name for p in tmp_path.iterdir()} == {".ray-other", ".ray-r"}
+    os.utime(tmp_path / ".ray-r", (0, 0))
+    world.now += ray.LOOK + 1
+    world.pool.poll(0.0)
+    assert (tmp_path / ".ray-r").stat().st_mtime > 0, "whoever is at work shows it"
+
+
 def test_a_close_that_may_wait_asks_for_checkpoints(world: World) -> None:
     world.pool.submit(0, task("a"))
     world.cluster.says[0] = {"events": []}
@@ -241,6 +346,10 @@ def test_places_follow_the_nodes_unless_a_number_was_asked_for(
         world.pool.poll(0.0)
         assert world.pool.places == places
     assert World(monkeypatch, tmp_path, asked_jobs=7).open().places == 7
+
+
+def test_a_node_that_waits_for_the_results_folder_is_not_said_to_be_waited_for() -> None:
+    assert ray.SLOW > _ray_seat.PATIENCE
 
 
 def test_a_stage_that_waits_for_a_node_says_so_once(world: World) -> None:
@@ -310,6 +419,16 @@ def test_gpus_that_are_asked_for_and_ruled_out_are_refused(monkeypatch: pytest.M
         World(monkeypatch, tmp_path, spec=Ray(gpus=0.0), asked_device="cuda").open()
     with pytest.raises(DdpmkitError, match="a share of one or a whole number"):
         Registry(installed=False).build("executor", "ray:gpus=1.5")
+
+
+def test_gpus_of_nodes_can_be_asked_for_where_this_machine_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    registry = Registry(installed=False)
+    found = RunOptions(None, "cuda:0,cuda:1", "ray").check(registry)
+    assert (found.devices(), found.asked_jobs(), found.device) == (device_names("auto"), None, "cuda:0,cuda:1")
+    for device, executor in (("cuda", "local"), ("nothing", "ray")):
+        with pytest.raises(DdpmkitError, match="device"):
+            RunOptions(None, device, executor).check(registry)
 
 
 def test_the_results_folder_goes_to_nodes_by_its_whole_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -442,7 +561,15 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tm
     assert list(tmp_path.iterdir()) == []
 
 
-class Died(Exception):
+class AnyOfRay(Exception):
+    pass
+
+
+class Full(AnyOfRay):
+    pass
+
+
+class Died(AnyOfRay):
     actor_init_failed = False
 
 
@@ -454,20 +581,25 @@ class Unmade(Died):
     ("error", "kind", "said"),
     [
         (Died("The actor died.\n\tip: 10.0.0.1\nIts node has died.\n"), Lost, "Its node has died."),
+        (
+            AnyOfRay("ray::Seat.begin()\n  line\nOSError: [Errno 28] No space left"),
+            Lost,
+            r"^OSError: \[Errno 28\] No space",
+        ),
+        (Full("The node is low on memory.\nTo set the threshold, say so.\n"), Lost, "^The node is low on memory.$"),
         (Unmade("Trace\nModuleNotFoundError: No module named 'ddpmkit'"), DdpmkitError, "No module named 'ddpmkit'"),
     ],
 )
 def test_what_ray_raises_is_a_loss_or_an_error(
     monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], said: str
 ) -> None:
-    names = (
-        "RuntimeEnvSetupError",
-        "ActorUnschedulableError",
-        "ObjectLostError",
-        "NodeDiedError",
-        "WorkerCrashedError",
+    names = ("RuntimeEnvSetupError", "ActorUnschedulableError")
+    kinds = types.SimpleNamespace(
+        **{name: type(name, (AnyOfRay,), {}) for name in names},
+        RayActorError=Died,
+        OutOfMemoryError=Full,
+        RayError=AnyOfRay,
     )
-    kinds = types.SimpleNamespace(**{name: type(name, (Exception,), {}) for name in names}, RayActorError=Died)
 
     def get(answer: Any) -> str:
         raise error
@@ -596,6 +728,19 @@ def test_files_are_brought_with_their_text_unless_their_folder_is(
     (told,) = world.cluster.made
     assert told["job"]["plugins"] == ["in.py", str(outside), "no:x", "module"]
     assert told["files"] == {str(outside): "# é\r\n"}
+
+
+def test_a_file_above_the_folder_that_is_copied_is_brought_however_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "out.py").touch()
+    monkeypatch.chdir(tmp_path / "folder")
+    world = World(monkeypatch, tmp_path, spec=Ray(working_dir="."))
+    world.job = replace(world.job, plugins=("../out.py", "../folder/in.py"))
+    world.open().submit(0, task("a"))
+    assert world.cluster.made[0]["files"] == {str(tmp_path / "out.py"): ""}
+    assert world.cluster.made[0]["job"]["plugins"] == [str(tmp_path / "out.py"), "in.py"]
 
 
 def test_a_file_that_is_gone_or_no_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ GIB = 1 << 30
 
 
 class Lost(Exception):  # noqa: N818 - what happened to an actor, not a defect
-    """An actor is gone, and its stage with it: the node, or Ray's process on it."""
+    """An actor is gone, and its stage with it: the node, or Ray's process on it; or it can't begin a stage there."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Cluster:
         """Return an answer that is there.
 
         Raises:
-            Lost: when the actor is gone.
+            Lost: when the actor is gone, or has failed at what it was asked for.
             DdpmkitError: when no actor can be made.
         """
         from ray import exceptions
@@ -117,7 +117,9 @@ class Cluster:
                     "every node needs the same Python, torch, ddpmkit and plugins",
                 ) from err
             raise Lost(_last_line(err)) from err
-        except (exceptions.ObjectLostError, exceptions.NodeDiedError, exceptions.WorkerCrashedError) as err:
+        except exceptions.OutOfMemoryError as err:
+            raise Lost(_first_line(err)) from err  # behind it is Ray's advice
+        except exceptions.RayError as err:  # a lost object or node, or what the actor itself has raised: a full disk
             raise Lost(_last_line(err)) from err
         return said
 

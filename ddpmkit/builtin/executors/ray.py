@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 PARTING = 2.0  # seconds for actors to take away what was brought to their nodes
 IDLE = 30.0  # seconds without a stage after which a place goes back to Ray
 LOOK = 10.0  # seconds between two looks at how much room there is
-SLOW = 20.0  # seconds after which a stage that Ray has found no node for is worth a note
+STALE = 86400.0  # seconds after which a mark that nobody has touched is that of a run that was killed
+SLOW = 40.0  # seconds after which a stage that Ray has found no node for is worth a note; a node looks 30 s for --out
 SLACK = 15.0  # seconds beyond the grace in which a node must have said how a stage ended
 
 
@@ -33,6 +35,7 @@ class Ray(Executor):
 
     name = "ray"
     reference = "Moritz et al. 2018, Ray: a distributed framework for emerging AI applications, OSDI"
+    elsewhere = True
     address: str | None = param(None, "host of the cluster, or host%3Aport; else RAY_ADDRESS, else this machine")
     cpus: float = param(1.0, "CPUs that Ray sets aside for a stage", gt=0)
     gpus: float | None = param(None, "GPUs likewise, 0.5 for two stages on each; else 1 where any node has one", ge=0)
@@ -52,12 +55,22 @@ class Ray(Executor):
         Raises:
             DdpmkitError: without Ray or a cluster, or where GPUs are asked for and ruled out.
         """
-        from ddpmkit.builtin.executors._ray_cluster import Share, connect
+        from ddpmkit.builtin.executors._ray_cluster import connect
+        from ddpmkit.builtin.executors._ray_files import plugin_files
 
         if job.asked_device.startswith("cuda") and self.gpus == 0:
             raise DdpmkitError(f"--device {job.asked_device} with ray:gpus=0", "leave one of the two out")
-        files = _plugin_files(job.plugins, self.working_dir)
+        files = plugin_files(job.plugins, self.working_dir)
         cluster = connect(self.address, self.working_dir, lambda text: emit({"event": "log", "text": text}))
+        with contextlib.ExitStack() as undo:
+            undo.callback(cluster.close)
+            places = self._places(job, files, cluster, emit)
+            undo.pop_all()
+        return places
+
+    def _places(self, job: Job, files: dict[str, str | None], cluster: Cluster, emit: Emit) -> _Places:
+        from ddpmkit.builtin.executors._ray_cluster import Share
+
         gpus = self.gpus
         if gpus is None:
             wanted = job.asked_device.startswith("cuda") or (job.asked_device == "auto" and cluster.has_gpus)
@@ -69,31 +82,6 @@ class Ray(Executor):
         return _Places(there, texts, share, emit, cluster, losses=self.losses, grace=self.grace)
 
 
-def _plugin_files(plugins: tuple[str, ...], working_dir: str | None) -> dict[str, str | None]:
-    """Return what ``-p`` takes on a node, with the text of what is brought there.
-
-    Raises:
-        DdpmkitError: for a file that is no text, or is gone by now.
-    """
-    found: dict[str, str | None] = {}
-    for plugin in plugins:
-        if not plugin.endswith(".py"):
-            found[plugin] = None
-            continue
-        path = Path(plugin).absolute()
-        inside = working_dir is not None and path.is_relative_to(Path(working_dir).absolute())
-        if inside and working_dir is not None:
-            found[str(path.relative_to(Path(working_dir).absolute()))] = None  # it goes there with what is beside it
-            continue
-        try:
-            found[str(path)] = path.read_bytes().decode()
-        except UnicodeDecodeError:
-            raise DdpmkitError(f"-p {plugin} is no UTF-8, and can't be brought to a node", "save it as UTF-8") from None
-        except OSError as err:
-            raise DdpmkitError(f"-p {plugin} can't be brought to a node: {err.strerror}", "put it back") from None
-    return found
-
-
 @dataclass(eq=False)
 class _Seat:
     """An actor, and the stage that it has."""
@@ -103,6 +91,7 @@ class _Seat:
     task: Task | None = None
     answer: Any = None  # what Ray will say of it
     up: bool = False  # it has answered once
+    begun: bool = True  # it has had the stage, as far as is known: it has answered of it, or is new
     told: bool = False  # that it waits
 
 
@@ -127,20 +116,23 @@ class _Places(Pool):
     def __post_init__(self) -> None:
         self.mark = Path(self.job.out, f".ray-{self.job.run or id(self)}")
         self.mark.touch()
+        _sweep(self.mark)
         told = {"job": self.job.json(), "files": self.files, "mark": str(self.mark), "grace": self.grace}
         self.told = json.dumps(told)
         self._look()
 
     def _look(self) -> None:
-        """Count the places: nodes come and go."""
+        """Count the places, for nodes come and go, and show that the mark is somebody's."""
         if time.monotonic() - self.looked > LOOK:
             self.looked = time.monotonic()
+            with contextlib.suppress(OSError):  # a file system that stumbles
+                self.mark.touch()
             self.places = self.job.asked_jobs or max(self.cluster.room(self.share), 1)
 
     def submit(self, place: int, task: Task) -> None:
         """Give a stage to an actor that has none, or to a new one."""
         seat = self.idle.pop() if self.idle else _Seat(self.cluster.seat(self.share, self.told), 0.0)
-        seat.task, seat.since = task, time.monotonic()
+        seat.task, seat.since, seat.begun = task, time.monotonic(), not seat.up
         seat.answer = self.cluster.ask(seat.actor, "begin", json.dumps(asdict(task)))
         self.running[place] = seat
 
@@ -149,8 +141,7 @@ class _Places(Pool):
         self._look()
         self._let_idle_ones_go()
         if self.deadline is not None and time.monotonic() > self.deadline:
-            for place in list(self.running):
-                self._cut_off(place, f"it had not ended {self.grace:g} s after the stop")
+            self._cut_off(f"it had not ended {self.grace:g} s after the stop", *self.running)
         if not self.running:
             time.sleep(0 if self.deadline is not None else seconds)
             return
@@ -163,18 +154,22 @@ class _Places(Pool):
         place = next(p for p, seat in self.running.items() if seat.answer == answer)
         try:
             said = self.cluster.read(answer)
+            if "refused" in said:
+                raise DdpmkitError(
+                    f"a node of the Ray cluster {said['refused']}", "--out must name a folder that all nodes share"
+                )
         except Lost as err:
             self._lose(place, str(err))
             return
-        if "refused" in said:
-            raise DdpmkitError(
-                f"a node of the Ray cluster {said['refused']}", "--out must name a folder that all nodes share"
-            )
+        except DdpmkitError:
+            self._cut_off("it had not begun", place)  # or the end of the run would hear the same answer again
+            raise
         self._take(place, said["events"])
 
     def _take(self, place: int, events: list[Event]) -> None:
         seat = self.running[place]
-        seat.up, ended = True, any(e["event"] in ("end", "requeued") for e in events)
+        seat.up, seat.begun = True, True
+        ended = any(e["event"] in ("end", "requeued") for e in events)
         if ended:
             del self.running[place]
             seat.task, seat.since = None, time.monotonic()
@@ -189,20 +184,23 @@ class _Places(Pool):
 
     def _lose(self, place: int, why: str) -> None:
         """Hand a stage out again whose actor is gone; whoever still has it will see that somebody else does."""
-        task = self._drop(place)
+        begun, task = self.running[place].begun, self._drop(place)
+        self._part(list(self.idle))  # they may be on the same node, and none of them would say so before its next stage
         if self.deadline is not None:
             self._end(place, task, "interrupted", f"it was lost: {why}")
-        elif self.lost[task.id] >= self.losses:
+        elif begun and self.lost[task.id] >= self.losses:
             error = f"it was lost {self.losses + 1} times: {why}"
             self._say(f"warning: {task.label}: {error}")
             self._end(place, task, "failed", error)
         else:
-            self.lost[task.id] += 1
+            self.lost[task.id] += begun  # an actor that was gone before is no loss of this stage
             self._say(f"warning: {task.label}: it was lost, and begins again elsewhere: {why}")
             self.emit({"event": "requeued", "stage": task.id, "worker": place})
 
-    def _cut_off(self, place: int, why: str) -> None:
-        self._end(place, self._drop(place), "interrupted", f"it was killed: {why}")
+    def _cut_off(self, why: str, *places: int) -> None:
+        self._clear([seat for place in places if (seat := self.running[place]).up])
+        for place, task in [(place, self._drop(place)) for place in places]:
+            self._end(place, task, "interrupted", f"it was killed: {why}")
 
     def _drop(self, place: int) -> Task:
         seat = self.running.pop(place)
@@ -219,14 +217,18 @@ class _Places(Pool):
 
     def _part(self, seats: list[_Seat]) -> None:
         """Give places back to Ray."""
+        self._clear(seats)
+        for seat in seats:
+            self.idle.remove(seat)
+            self.cluster.end(seat.actor)
+
+    def _clear(self, seats: list[_Seat]) -> None:
+        """Have actors take away what was brought to their nodes."""
         answers = [self.cluster.ask(seat.actor, "leave") for seat in seats if self.files]
         until = time.monotonic() + PARTING
         while answers and (left := until - time.monotonic()) > 0:
             gone = self.cluster.heard(answers, left)
             answers = [answer for answer in answers if gone is not None and answer != gone]
-        for seat in seats:
-            self.idle.remove(seat)
-            self.cluster.end(seat.actor)
 
     def _tell_who_waits(self) -> None:
         now = time.monotonic()
@@ -245,7 +247,7 @@ class _Places(Pool):
             if seat.up:
                 self.cluster.ask(seat.actor, "stop")
             else:
-                self._cut_off(place, "it had not begun")
+                self._cut_off("it had not begun", place)
         labels = [seat.task.label for seat in self.running.values() if seat.task is not None]
         if labels:
             self._say(
@@ -263,11 +265,22 @@ class _Places(Pool):
                     self.poll(1.0)
         finally:
             why = "a second signal" if now else "the run ended before it did"
-            for place in list(self.running):
-                self._cut_off(place, why)
-            self._part(list(self.idle))
-            self.cluster.close()
-            self.mark.unlink(missing_ok=True)
+            with (
+                contextlib.ExitStack() as last
+            ):  # each of these, from the last to the first, whatever becomes of others
+                last.callback(self.mark.unlink, missing_ok=True)
+                last.callback(self.cluster.close)
+                last.callback(self._part, list(self.idle))
+                last.callback(self._cut_off, why, *self.running)
 
     def _say(self, text: str) -> None:
         self.emit({"event": "log", "text": text})
+
+
+def _sweep(mark: Path) -> None:
+    """Remove marks that runs have left which were killed: whoever is at work touches its own, by the same clock."""
+    now = mark.stat().st_mtime
+    for other in mark.parent.glob(".ray-*"):
+        with contextlib.suppress(OSError):  # somebody else removes it, or owns it
+            if now - other.lstat().st_mtime > STALE:
+                other.unlink()
