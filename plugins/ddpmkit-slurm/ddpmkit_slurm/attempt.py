@@ -153,7 +153,13 @@ class Attempt:
         if Path(self.file).with_name(STOP).exists():
             return "interrupted", "it was stopped before it had begun"
         Path(f"{self.file}{NEWS}").unlink(missing_ok=True)  # of the attempt before a requeue
-        child = _running[self.file] = Child(Path(self.file))
+        try:
+            child = _running[self.file] = Child(Path(self.file))
+        except (
+            FileNotFoundError,
+            PermissionError,
+        ) as err:  # no shell, or none that we may run: another job has no better
+            return "failed", f"its process could not be started: {err}"
         # Slurm sends it to the stage too; where it reaches us alone, we pass it on.
         signal.signal(signal.SIGTERM, lambda *_: child.ask())
         begun_at, late = None, False

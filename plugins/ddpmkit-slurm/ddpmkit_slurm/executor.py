@@ -8,7 +8,13 @@ from typing import Any
 from ddpmkit import Emit, Executor, Job, Pool, ShouldStop, param
 
 # What this executor or submitit says itself; by another value jobs would be lost, or not stop with a checkpoint.
-OURS = ("array", "error", "open-mode", "output", "parsable", "requeue", "no-requeue", "signal", "test-only", "wrap")
+# Of these each stage has one task on one node, with the time that its warning is counted from; a word of sbatch other
+# than the id of a job, or another cluster, and the job would be in nobody's list.
+OURS = (
+    "array", "clusters", "error", "nodes", "no-requeue", "ntasks", "ntasks-per-core", "ntasks-per-gpu",
+    "ntasks-per-node", "ntasks-per-socket", "open-mode", "output", "parsable", "quiet", "requeue", "signal",
+    "tasks-per-node", "test-only", "time", "wait", "wrap",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Slurm(Executor):
     python: str | None = param(None, "Python on the nodes, as a shell would call it; by default the launcher's own")
     device: str | None = param(None, "device of a stage; by default cuda where GPUs are asked for, else cpu")
     job_name: str = param("ddpmkit", "name of the jobs in squeue")
-    places: int | None = param(None, "jobs at once, in the queue or at work; by default --jobs", ge=1, le=1000)
+    places: int | None = param(None, "jobs at once, in the queue or at work; by default --jobs, else 50", ge=1, le=1000)
     requeues: int = param(10, "time limits, lost nodes and the like after which a stage goes on in a job again", ge=0)
     notice: int = param(120, "seconds before the time limit at which a stage is asked for its checkpoint", ge=1)
     grace: float = param(120.0, "seconds for a checkpoint, once stopped or over --timeout; then it is cancelled", ge=0)
@@ -49,12 +55,17 @@ class Slurm(Executor):
         """Check what sbatch is told.
 
         Raises:
-            ValueError: for an option that has a parameter of its own, or that is ours.
+            ValueError: for an option that this executor sets, or a warning that comes before there is anything to stop.
         """
+        if self.notice >= 60 * self.minutes:
+            raise ValueError(
+                f"notice={self.notice} s is all of minutes={self.minutes}: a stage would be asked for its checkpoint "
+                "as it begins; make minutes longer or notice shorter"
+            )
         if self.gpus and self.gres:
             raise ValueError("gpus and gres both ask for GPUs; keep one of the two")
         for key in self.more():
-            if key in OURS:
+            if any(ours.startswith(key.replace("_", "-")) for ours in OURS):  # sbatch takes shortened names too
                 raise ValueError(f"the option {key} is set by this executor")
 
     def more(self) -> dict[str, str | bool]:

@@ -16,7 +16,10 @@ def keep_log(log: Path, kept: Path) -> None:
     """Copy the last MiB of a job's log to a stage's log.txt; a full disk costs the log and nothing else."""
     with contextlib.suppress(OSError):
         half = kept.with_name(f"{kept.name}.half")
-        half.write_bytes(_end_of(log))
+        data = _end_of(log)
+        half.unlink(missing_ok=True)
+        with half.open("xb") as file:  # a file of its own: a link that somebody put there leads elsewhere
+            file.write(data)
         half.replace(kept)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit import DdpmkitError, Emit, Job, Pool, Task, event_problem
 
 from ddpmkit_slurm.output import keep_log, last_lines
-from ddpmkit_slurm.states import GONE, UNDERWAY, Seen, SilentError, ask, ask_controller, verdict
-from ddpmkit_slurm.submission import RefusedError, Submissions, cancel
+from ddpmkit_slurm.signals import held_back
+from ddpmkit_slurm.states import GONE, UNDERWAY, Seen, SilentError, ask, ask_controller, cancel, verdict
+from ddpmkit_slurm.submission import RefusedError, Submissions
+from ddpmkit_slurm.submitted import Submitted
 
 if TYPE_CHECKING:
     from ddpmkit_slurm.executor import Slurm
@@ -21,21 +23,10 @@ if TYPE_CHECKING:
 LOOK = 1.0  # seconds between two looks at the files of jobs
 LINGER = 45.0  # seconds for a job that has ended to be seen to say how, or to be in the queue again
 UNKNOWN = 120.0  # seconds after which a job that the accounting has no word of is asked of the controller
+QUIET = 900.0  # the same where it has a word, but neither the accounting nor the job itself another one since
+PLACES, MOST_PLACES = 50, 1000  # where nobody says how many; an array of Slurm has 1000 tasks at most (MaxArraySize)
 REFUSALS = 5  # refusals in a row, once jobs have been taken, after which the run ends
 BAD = ("failed", "diverged", "timed out")
-
-
-@dataclass
-class Submitted:
-    """A stage and its job."""
-
-    task: Task
-    job: str
-    file: Path
-    seen: Seen = field(default_factory=lambda: Seen("SUBMITTED"))
-    since: float = field(default_factory=time.monotonic)  # when Slurm last had another word of it
-    begun: bool = False
-    news: str = ""
 
 
 @dataclass
@@ -54,7 +45,8 @@ class Jobs(Pool):
     cancelled: bool = False
 
     def __post_init__(self) -> None:
-        self.places = self.executor.places or self.job.places
+        # The cores of the login node, of which job.places is made, say nothing of the cluster.
+        self.places = min(self.executor.places or self.job.asked_jobs or PLACES, MOST_PLACES)
         self._not_before = self._look_at = self._ask_at = 0.0
         self._refusals, self._taken, self._silent, self._news = 0, False, False, False
 
@@ -123,15 +115,17 @@ class Jobs(Pool):
                     "what is done is not done again; scancel them if nobody wants them"
                 )
         try:
-            taken = self.submissions.submit(self.waiting)
+            with held_back():  # a job that Slurm has taken is in our list, whoever presses Ctrl-C, and can be cancelled
+                taken = self.submissions.submit(self.waiting)
+                begun = [Submitted(task, *one) for task, one in zip(self.waiting, taken, strict=True)]
+                self.jobs |= {one.task.id: one for one in begun}
+                self.waiting = []
         except RefusedError as err:
             self._refused(str(err))
             return
         self._refusals, self._taken = 0, True
-        for task, (job, file) in zip(self.waiting, taken, strict=True):
-            self.jobs[task.id] = Submitted(task, job, file)
-            self._note(self.jobs[task.id], f"job {job}: submitted")
-        self.waiting = []
+        for one in begun:
+            self._note(one, f"job {one.job}: submitted")
         self._ask_at = 0.0
 
     def _refused(self, words: str) -> None:
@@ -142,19 +136,21 @@ class Jobs(Pool):
         """
         self._refusals += 1
         if not self._taken or self._refusals > REFUSALS:
-            hint = "ddpmkit show slurm lists what sbatch can be told: slurm:partition=..:account=..:options=.."
+            hint = (
+                "ddpmkit show slurm lists what sbatch can be told: slurm:partition=..:account=..:places=..:options=.."
+            )
             raise DdpmkitError(f"sbatch refuses: {words}", hint)
         delay = self.executor.every * 2**self._refusals
         self._not_before = time.monotonic() + delay
         self._say(f"warning: sbatch refuses: {words}; tried again in {delay:g} s")
 
     def _look_at_files(self) -> None:
-        if self.jobs and self.submissions is not None:
+        if self.submissions is not None:
             self.submissions.touch()
         for one in list(self.jobs.values()):
-            ended = _read(one.file, ".end")
-            if (news := _read(one.file, ".news")) is not None and news != one.news:
-                one.news = news
+            ended = one.said(".end")
+            if (news := one.said(".news")) is not None and news != one.news:
+                one.news, one.heard = news, time.monotonic()
                 self._take_news(one, news)
             if ended is not None:
                 state, _, error = ended.partition("\n")
@@ -190,19 +186,22 @@ class Jobs(Pool):
             return
         now = time.monotonic()
         for one in list(self.jobs.values()):
-            seen = found.get(one.job, one.seen if one.seen.state in ("SUBMITTED", GONE) else Seen("UNKNOWN"))
-            if seen.state != one.seen.state:
-                one.seen, one.since = seen, now
-                if seen.state in UNDERWAY and not one.news:
-                    self._note(one, f"job {one.job}: {seen.state.lower()}")
+            new, seen = one.take(found.get(one.job), now), one.seen
+            if new and seen.state in UNDERWAY and not one.news:
+                self._note(one, f"job {one.job}: {seen.state.lower()}")
             if seen.state == "PENDING" and self.stopped_at is not None:
                 cancel([one.job])  # it was being requeued when the others were stopped
-            if seen.state in UNDERWAY or _read(one.file, ".end") is not None:
+            if seen.state in UNDERWAY and one.silent_for(now) > QUIET:
+                self._ask_for(one)
+            if seen.state in UNDERWAY or one.said(".end") is not None:
                 continue
             if seen.state in ("SUBMITTED", "UNKNOWN"):
                 if now - one.since > UNKNOWN:
                     self._ask_for(one)
             elif now - one.since > (LINGER if self.stopped_at is None else min(LINGER, LOOK)):
+                if self._committed(one):  # its word was lost, in a folder that is no more, say
+                    self._end(one, "done", "")
+                    continue
                 state, why = verdict(one.job, seen, self.executor.memory, self.executor.minutes)
                 if self.stopped_at is not None and seen.state not in ("OUT_OF_MEMORY", "TIMEOUT"):
                     self._end(one, "interrupted", why)  # we have ended it, before it could say so
@@ -212,11 +211,14 @@ class Jobs(Pool):
                     self._again(one, why)
 
     def _ask_for(self, one: Submitted) -> None:
-        """Ask the controller for a job that the accounting has no word of."""
-        try:
-            one.seen, one.since = ask_controller(one.job), time.monotonic()
-        except SilentError:
-            return
+        """Ask the controller for a job that the accounting has no word of, or none that is new."""
+        one.heard = time.monotonic()  # where it does not answer too: each question may take a minute then
+        with contextlib.suppress(SilentError):
+            one.take_from_controller(ask_controller(one.job), time.monotonic())
+
+    def _committed(self, one: Submitted) -> bool:
+        """Whether the output of a stage is there; its COMMIT.json is what is written last."""
+        return (self.job.folder(one.task) / "out" / "COMMIT.json").is_file()
 
     def _end_late_ones(self, late: float) -> None:
         if late > 0 and not self.cancelled:
@@ -234,7 +236,7 @@ class Jobs(Pool):
 
     def _unfinished(self) -> list[str]:
         """The jobs that have not said how they ended, and that Slurm still has."""
-        quiet = [one for one in self.jobs.values() if _read(one.file, ".end") is None]
+        quiet = [one for one in self.jobs.values() if one.said(".end") is None]
         try:
             found = ask(one.job for one in quiet)
         except SilentError:
@@ -284,11 +286,3 @@ class Jobs(Pool):
     def _emit(self, event: dict[str, Any]) -> None:
         self._news = True
         self.emit(event)
-
-
-def _read(file: Path, ending: str) -> str | None:
-    """Read what a job has written beside its file; None where there is nothing."""
-    try:
-        return Path(f"{file}{ending}").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 PATIENCE = 60.0  # seconds for an answer; a controller with much to do takes its time
@@ -82,6 +83,13 @@ def ask_controller(job: str) -> Seen:
     return Seen(values["JobState"], values.get("ExitCode", ""), values.get("NodeList", "").replace("(null)", ""))
 
 
+def cancel(ids: Sequence[str], *options: str) -> None:
+    """Run scancel, whose answer says nothing that the next question to Slurm would not."""
+    if ids:
+        with contextlib.suppress(SilentError):
+            _said("scancel", *options, *ids)
+
+
 def _read(table: str) -> dict[str, Seen]:
     """Read sacct's table; ``12_[3-5]`` are the tasks of an array that wait."""
     from submitit.slurm.slurm import SlurmInfoWatcher
@@ -95,7 +103,10 @@ def _read(table: str) -> dict[str, Seen]:
 
 def _said(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False,
+            start_new_session=True,  # a terminal's Ctrl-C is ours alone
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as err:
         raise SilentError(f"{command[0]}: {err}") from None
     if done.returncode:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 NEEDED = ("sbatch", "srun", "scancel", "scontrol")
 PREFIX = ".slurm-"
+PICKLE = re.compile(r"([0-9]+(?:_[0-9]+)?)_submitted\.pkl")  # of a job's id; others may put any name there
 SILENT = 3600.0  # seconds without a sign of life after which a run is one that did not get to remove its folder
 
 
@@ -52,14 +54,17 @@ class Submissions:
                 )
         self._executor = executor
         self._job = replace(job, out=str(Path(job.out).resolve()), devices=(executor.on_device(),))
-        place = Path(executor.folder or job.out).resolve()
+        self._place = Path(executor.folder or job.out).resolve()
+        self.folder = self._made()
+        self._count = 0
+
+    def _made(self) -> Path:
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))  # of mode 0700
+            self._place.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._place))  # of mode 0700
         except OSError as err:
             hint = "a folder that the nodes see too: slurm:folder=PATH"
-            raise DdpmkitError(f"can't write to '{place}': {err.strerror}", hint) from None
-        self._count = 0
+            raise DdpmkitError(f"can't write to '{self._place}': {err.strerror}", hint) from None
 
     def submit(self, tasks: Sequence[Task]) -> list[tuple[str, Path]]:
         """Submit stages, several as one array, and return the id and the file of each one's job.
@@ -72,6 +77,8 @@ class Submissions:
 
         from ddpmkit_slurm.attempt import Attempt
 
+        if not self.folder.is_dir():  # we stood still, Ctrl-Z say, for so long that another run took this one for dead
+            self.folder = self._made()
         slurm = SlurmExecutor(self.folder, max_num_timeout=self._executor.requeues, python=self._executor.python)
         slurm.update_parameters(**self._executor.parameters())
         files = [self._write(task) for task in tasks]
@@ -122,19 +129,12 @@ class Submissions:
             with contextlib.suppress(OSError, SilentError):  # it has just gone, or nothing is known of its jobs
                 if other == self.folder or time.time() - other.stat().st_mtime < SILENT:
                     continue
-                ids = [path.name.removesuffix("_submitted.pkl") for path in other.glob("*_submitted.pkl")]
+                ids = [found[1] for path in other.iterdir() if (found := PICKLE.fullmatch(path.name))]
                 at_work = sorted(one for one, seen in ask(ids).items() if seen.state in UNDERWAY)
                 left += at_work
                 if not at_work:
                     shutil.rmtree(other, ignore_errors=True)
         return left
-
-
-def cancel(ids: Sequence[str], *options: str) -> None:
-    """Run scancel, whose answer says nothing that the next question to Slurm would not."""
-    if ids:
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(["scancel", *options, *ids], capture_output=True, timeout=60, check=False)
 
 
 @contextlib.contextmanager

@@ -178,3 +178,13 @@ def test_what_begins_after_the_stop_ends_at_once(made, tmp_path):
     one = made("raise SystemExit(9)")
     (tmp_path / attempt.STOP).touch()
     assert one() == "interrupted"
+
+
+def test_where_there_is_no_shell_the_stage_has_failed(made, monkeypatch):
+    def popen(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory", "/bin/sh")
+
+    one = made("print('done')")
+    monkeypatch.setattr(attempt.subprocess, "Popen", popen)
+    assert one() == "failed"
+    assert "could not be started: [Errno 2]" in ended(one)[1]

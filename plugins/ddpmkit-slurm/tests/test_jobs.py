@@ -25,7 +25,7 @@ def opened(cluster, tmp_path, monkeypatch):
 
     def make(**parameters):
         events = []
-        job = Job(str(tmp_path / "out"), (), False, ("cpu",), 2, 500, run="r")
+        job = Job(str(tmp_path / "out"), (), False, ("cpu",), 64, 500, run="r", asked_jobs=2)
         made = Slurm(**{"every": 0.02, "grace": 0.0, **parameters}).open(job, events.append, lambda: False)
         pools.append(made)
         return made, events

@@ -64,6 +64,12 @@ def test_a_stage_is_on_a_gpu_where_one_was_asked_for(spec, device):
         ("slurm:gpus=1:gres=gpu", "gpus and gres both ask for GPUs"),
         ("slurm:options=output=x", "the option output is set by this executor"),
         ("slurm:options=--signal=x", "the option signal is set by this executor"),
+        ("slurm:options=ntasks-per-node=2", "the option ntasks-per-node is set by this executor"),
+        ("slurm:options=ntasks_per_node=2", "the option ntasks_per_node is set by this executor"),
+        ("slurm:options=nice=1/time=5", "the option time is set by this executor"),
+        ("slurm:options=nodes=2", "the option nodes is set by this executor"),
+        ("slurm:options=qui", "the option qui is set by this executor"),  # as sbatch understands it
+        ("slurm:minutes=2", "notice=120 s is all of minutes=2"),
         ("slurm:minutes=0", "minutes"),
         ("slurm:partitions=x", "did you mean 'partition'"),
     ],
