@@ -25,11 +25,21 @@ def shares(log_snr: Array, edges: Array) -> Array:
     """
     low, high = log_snr[1:], log_snr[:-1]
     wide = np.isfinite(low) & (high > low)
-    width = np.where(wide, high - low, 1.0)
+    width = np.where(wide, high, 1.0) - np.where(wide, low, 0.0)
     start = np.where(wide, low, high)
     below = np.where(wide, np.clip((edges[:, None] - start) / width, 0.0, 1.0), edges[:, None] > high)
     none, all_ = np.zeros((1, len(high))), np.ones((1, len(high)))
     return np.hstack([np.zeros((len(edges) + 1, 1)), np.diff(np.vstack([none, below, all_]), axis=0)])
+
+
+def widest(log_snr: Array, edges: Array) -> float:
+    """Return how wide in log SNR the widest step is of those that reach between the first edge and the last, or 0.
+
+    A step from no signal at all has no width. Arguments as of :func:`shares`.
+    """
+    low, high = log_snr[1:], log_snr[:-1]
+    reach = np.isfinite(low) & (high > edges[0]) & (low < edges[-1])
+    return float((high[reach] - low[reach]).max(initial=0.0))
 
 
 def each_step(last: Array, bits: Array) -> Array:

@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ddpmkit.diffusion.by_log_snr import each_step, shares
+from ddpmkit.diffusion.by_log_snr import each_step, shares, widest
+from ddpmkit.diffusion.log_snr_between import log_snr_between
 from ddpmkit.diffusion.tables_for import Array, Tables, tables_for
 from ddpmkit.likelihood.draws import blocks
 from ddpmkit.plugin.registry import Registry
@@ -113,3 +114,55 @@ def test_what_a_record_keeps_of_the_steps_is_enough(name: str) -> None:
     )
     assert np.abs(found - exact).max() < 1e-3
     assert np.abs(found - exact).max() < np.abs(even - exact).max() / 2
+
+
+def recorded(name: str, T: int) -> tuple[Array, Array, Array]:
+    """ln SNR of every step from 101 of them, as old records have them, and as it is."""
+    with np.errstate(divide="ignore"):
+        exact = np.log(chain(name, T).snr)
+    t = np.unique(np.linspace(0, T - 1, 101).round().astype(int))
+    t = t[np.isfinite(exact[t])]
+    return log_snr_between(t + 1.0, exact[t], np.arange(1.0, T + 1), T), exact, t + 1.0
+
+
+@pytest.mark.parametrize("T", [50, 1000, 4000])
+@pytest.mark.parametrize(
+    "name",
+    ["linear", "cosine", "sigmoid", "quadratic", "constant", "cosine-gamma", "sigmoid-gamma", "jsd", "laplace",
+     "one-minus-t", "random-walk", "rescaled", "warmup", "zero-snr:base=linear", "zero-snr:base=cosine"],
+)  # fmt: skip
+def test_the_log_snr_of_each_step_is_near_enough_where_the_bits_are(name: str, T: int) -> None:
+    found, exact, known = recorded(name, T)
+    inside = np.arange(1, T + 1) <= known[-1]
+    off = np.abs(np.subtract(found, exact, where=inside, out=np.zeros(T)))
+    assert off[exact >= 0].max(initial=0.0) < (0.045 if name == "random-walk" else 0.004)
+    assert off[: int(0.97 * T)].max() < 0.06
+    assert (np.diff(found[inside]) < 0).all()
+    assert off[known.astype(int) - 1].max() < 1e-6
+    if T == 50:
+        assert off.max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["zero-snr:base=linear", "jsd"])
+def test_one_step_alone_has_no_signal_at_the_end(name: str) -> None:
+    found, exact, known = recorded(name, 1000)
+    assert known[-1] == 990
+    assert np.isneginf(found).tolist() == np.isneginf(exact).tolist() == [False] * 999 + [True]
+    assert (np.diff(found[989:]) < 0).all()
+    assert np.abs(found[989:999] - exact[989:999]).max() < 0.25
+
+
+def test_chains_of_one_step_and_of_two() -> None:
+    assert log_snr_between(np.array([1.0]), np.array([3.0]), np.array([1.0, 2.0]), 2).tolist() == [
+        pytest.approx(3.0),
+        -np.inf,
+    ]
+    assert log_snr_between(np.array([1.0]), np.array([3.0]), np.array([1.0]), 1) == pytest.approx([3.0])
+    assert np.isneginf(log_snr_between(np.zeros(0), np.zeros(0), np.array([1.0]), 1)).all()
+    assert shares(np.array([3.0]), np.array([0.0, 4.0])).tolist() == [[0.0], [0.0], [0.0]]
+
+
+def test_the_widest_step_is_of_those_that_reach_between_the_edges() -> None:
+    edges = np.array([0.0, 4.0, 8.0])
+    assert widest(np.array([20.0, 9.0, 6.0, 1.0, -0.5, -30.0, -np.inf]), edges) == 5.0
+    assert widest(np.array([3.0]), edges) == 0.0

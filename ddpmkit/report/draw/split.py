@@ -75,10 +75,10 @@ def split_figure(splits: Mapping[str, Split], baseline: str) -> Figure:
     return figure
 
 
-def _half(seeds: Sequence[float | None], errors: Sequence[float]) -> Array:
-    """Half of each band."""
+def _half(seeds: Sequence[float | None], errors: Sequence[float | None]) -> Array:
+    """Half of each band; NaN, which is not drawn, where the error is not known."""
     if all(h is None for h in seeds):
-        return np.asarray(STANDARD_ERRORS * np.nan_to_num(np.array(errors)))
+        return np.asarray(STANDARD_ERRORS * np.array(errors, np.float64))
     return np.array([0.0 if h is None else h for h in seeds])
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ddpmkit.diffusion.by_log_snr import each_step, shares
+from ddpmkit.diffusion.by_log_snr import each_step, shares, widest
 from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BITS
@@ -31,8 +31,10 @@ class Part:
         name: L_T, a range of log SNR, L_0, or the total.
         cell: the cell's, a mean over the seeds.
         baseline: the baseline's.
-        difference: cell less baseline, with its 95 % Student-t interval over train seeds, not adjusted.
-        standard_error: Monte-Carlo error of the difference given the images, as of two independent draws.
+        difference: cell less baseline, with its 95 % Student-t interval over train seeds, not adjusted; the total's is
+            that of the table of differences, which agrees with the verdict.
+        standard_error: Monte-Carlo error of the difference given the images, as of two independent draws; None where a
+            block of steps in it has none.
     """
 
     name: str
@@ -49,8 +51,8 @@ class Along:
     Attributes:
         edges: between the bins.
         difference: cell less baseline, (len(edges) + 3,).
-        half: half of its interval over train seeds; None where there is none.
-        standard_error: its Monte-Carlo error.
+        half: half of its interval over train seeds, not adjusted; None where there is none.
+        standard_error: its Monte-Carlo error; None where it is not known.
         cumulative: the sum of the differences from L_T up to here; the last one is the difference of the bounds.
         cumulative_half: half of its own interval.
         cumulative_error: its Monte-Carlo error.
@@ -59,10 +61,10 @@ class Along:
     edges: tuple[float, ...]
     difference: tuple[float, ...]
     half: tuple[float | None, ...]
-    standard_error: tuple[float, ...]
+    standard_error: tuple[float | None, ...]
     cumulative: tuple[float, ...]
     cumulative_half: tuple[float | None, ...]
-    cumulative_error: tuple[float, ...]
+    cumulative_error: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,15 @@ class Split:
         seeds: the train seeds that both have.
         parts: L_T, ranges of log SNR from noise to the image, L_0, the total.
         along: the same in finer bins.
+        widest: how wide in log SNR the widest step of the cell is that reaches into the table's inner bins.
+        baseline_widest: the same of the baseline.
     """
 
     seeds: tuple[int, ...]
     parts: tuple[Part, ...]
     along: Along
+    widest: float
+    baseline_widest: float
 
 
 def splits(
@@ -112,13 +118,16 @@ def splits(
         }
         sides = {c: tuple([found[one, s] for s in seeds] for one in (c, baseline)) for c, seeds in whole.items()}
         fine = _bins(laid, [s for both in sides.values() for side in both for s in side])
-        made = {c: Split(whole[c], _parts(laid, *both), _along(laid, fine, *both)) for c, both in sides.items()}
+        made = {
+            c: Split(whole[c], _parts(laid, *both, whole=by_cell[c]), _along(laid, fine, *both), *map(_widest, both))
+            for c, both in sides.items()
+        }
         if made:
             out[metric] = made
     return out
 
 
-def _parts(laid: Laid, cell: Sequence[Spent], base: Sequence[Spent]) -> tuple[Part, ...]:
+def _parts(laid: Laid, cell: Sequence[Spent], base: Sequence[Spent], *, whole: Contrast) -> tuple[Part, ...]:
     """The rows of the table."""
     # A column a part, and the bounds as their records have them: what is in the table of differences.
     ours, theirs = (np.stack([np.c_[laid(s, EDGES), _whole(s)] for s in side]) for side in (cell, base))
@@ -126,9 +135,11 @@ def _parts(laid: Laid, cell: Sequence[Spent], base: Sequence[Spent]) -> tuple[Pa
     rows = []
     for at, name in enumerate((PRIOR, *_ranges(), DECODER, TOTAL)):
         mine, other = ours[:, 0, at], theirs[:, 0, at]
+        gap = _paired(mine, other, scale)
+        if name == TOTAL:  # one difference has one interval
+            gap = Interval(gap.mean, *whole.interval, gap.n)
         error = _mean_error(ours[:, 1, at], theirs[:, 1, at])
-        known = error if math.isfinite(error) else None
-        rows.append(Part(name, float(mine.mean()), float(other.mean()), _paired(mine, other, scale), known))
+        rows.append(Part(name, float(mine.mean()), float(other.mean()), gap, error))
     return tuple(rows)
 
 
@@ -161,9 +172,10 @@ class Laid:
         """A bound's parts and their Monte-Carlo variances, (2, len(edges) + 3); blocks of steps are drawn apart."""
         if (s, edges) not in self._parts:
             share, of_block = self._of(s, edges)
-            variance = of_block**2 @ np.nan_to_num(s.errors) ** 2
+            # An error that is not known leaves those of the other bins what they are.
+            variance = np.where(of_block == 0, 0.0, of_block**2 * s.errors**2).sum(1)
             parts = np.r_[s.prior, share @ each_step(s.last, s.bits), s.decoder]
-            self._parts[s, edges] = np.stack([parts, np.r_[0.0, variance, np.nan_to_num(s.errors[0]) ** 2]])
+            self._parts[s, edges] = np.stack([parts, np.r_[0.0, variance, s.errors[0] ** 2]])
         return self._parts[s, edges]
 
     def _of(self, s: Spent, edges: tuple[float, ...]) -> tuple[Array, Array]:
@@ -184,9 +196,14 @@ def _paired(cell: Array, base: Array, scale: float) -> Interval:
     return Interval(gap.mean, None, None, gap.n) if flat else gap
 
 
-def _mean_error(cell: Array, base: Array) -> float:
-    """The standard error of a mean over seeds of differences, from the variances of both sides."""
-    return math.sqrt(float((cell + base).sum())) / len(cell)
+def _mean_error(cell: Array, base: Array) -> float | None:
+    """The standard error of a mean over seeds of differences, from the variances of both sides; None without one."""
+    error = math.sqrt(float((cell + base).sum())) / len(cell)
+    return error if math.isfinite(error) else None
+
+
+def _widest(side: Sequence[Spent]) -> float:
+    return max(widest(s.log_snr, np.array(EDGES)) for s in side)
 
 
 def _bins(laid: Laid, every: Sequence[Spent]) -> tuple[float, ...]:
@@ -194,9 +211,12 @@ def _bins(laid: Laid, every: Sequence[Spent]) -> tuple[float, ...]:
     edges = tuple(float(at) for at in range(-FURTHEST, FURTHEST + 1))
     low, high = [], []
     for s in every:
-        below = laid(s, edges)[0].cumsum()[1:-1] / s.total
-        low.append(edges[max(int(np.searchsorted(below, NEXT_TO_NOTHING)) - 1, 0)])
-        high.append(edges[min(int(np.searchsorted(below, below[-1] - NEXT_TO_NOTHING)), len(edges) - 1)])
+        # An estimate may be below zero, and so may a bound on a density: what lies below an edge need not rise.
+        bits, little = laid(s, edges)[0, 1:-1], NEXT_TO_NOTHING * abs(s.total)
+        up_to, from_on = np.abs(bits.cumsum()) >= little, np.abs(bits[::-1].cumsum()[::-1]) > little
+        if up_to.any() and from_on.any():
+            low.append(edges[max(int(up_to.argmax()) - 1, 0)])
+            high.append(edges[min(int(from_on.nonzero()[0][-1]), len(edges) - 1)])
     least = min(low, default=0.0)
     return tuple(np.arange(least, max(high, default=least) + 1).tolist())
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpmkit.diffusion.log_snr_between import log_snr_between
 from ddpmkit.report.read.axes import out_of
 from ddpmkit.report.read.frames import Records
 from ddpmkit.study.records import NllRecord, TrainRecord
@@ -82,21 +83,14 @@ def _spent(
 
 
 def _log_snr(chain: Mapping[str, Any], steps: Steps) -> Array | None:
-    """The log SNR of the steps, from those that the training's record has.
-
-    ln(1 + 1 / SNR), of a variance-preserving chain -ln alpha-bar, is a sum over the steps and smooth in t from t = 0
-    on, where it is 0: a monotone cubic between. What comes after the last step with signal that is known lies there.
-    """
-    from scipy.interpolate import PchipInterpolator
-
+    """The log SNR of the steps, from those that the training's record has; None of a record that has none."""
     t, log_snr = (_numbers(chain.get(key)) for key in ("t", "log_snr"))
     known = np.isfinite(log_snr) if len(t) == len(log_snr) else np.zeros(0, bool)
-    if known.sum() < 2:
+    if "log_snr" not in chain or len(t) != len(log_snr) or not (np.diff(t, prepend=0.0) > 0).all():
         return None
-    at = np.arange(1, steps + 1) if isinstance(steps, int) else np.asarray(steps) + 1
-    grown = PchipInterpolator(np.r_[0.0, t[known]], np.r_[0.0, np.logaddexp(0.0, -log_snr[known])])
-    found: Array = -np.log(np.expm1(grown(np.minimum(at, t[known][-1]))))
-    return found
+    whole = isinstance(steps, int)
+    at = np.arange(1.0, steps + 1) if isinstance(steps, int) else np.asarray(steps, np.float64) + 1
+    return log_snr_between(t[known], log_snr[known], at, int(at[-1]) if whole else None)
 
 
 def _numbers(values: Any) -> Array:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.judge.split import Split
+from ddpmkit.report.judge.split import EDGES, Split
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.show.numbers import decimals, interval_text
 from ddpmkit.report.show.table import Table
@@ -15,6 +14,7 @@ from ddpmkit.text.numbers import fixed
 
 HEADS = ("cell", "part of the bound", "its bits/dim", "baseline's", "difference", "Monte-Carlo error")
 FEWEST, MOST = 3, 5  # decimals
+NAMED = 3  # cells with wide steps, beyond which they are counted
 MANY = 8  # cells, beyond which each has one row, and no figure tells their lines apart
 
 
@@ -36,12 +36,13 @@ def split_table(s: Summary) -> Table | None:
             rows.append(
                 (
                     cell, part.name, fixed(part.cell, digits), fixed(part.baseline, digits), gap,
-                    "" if error is None or not math.isfinite(error) else fixed(error, digits + 1),
+                    "" if error is None else fixed(error, digits + 1),
                 )
             )  # fmt: skip
     seeds = {len(split.seeds) for _, split in found}
     title = f"differences in bits/dim from {s.baseline}, split by log SNR"
-    return Table(title, HEADS, tuple(rows), detail=True, keys=(0, 1), lead=(4,), name="split", note=_note(max(seeds)))
+    note = _note(max(seeds)) + _wide_steps(s, found)
+    return Table(title, HEADS, tuple(rows), detail=True, keys=(0, 1), lead=(4,), name="split", note=note)
 
 
 def _wide(s: Summary, found: Sequence[tuple[str, Split]], digits: int) -> Table:
@@ -51,7 +52,7 @@ def _wide(s: Summary, found: Sequence[tuple[str, Split]], digits: int) -> Table:
     note = _note(max(len(split.seeds) for _, split in found)).partition(";")[0]
     note += (
         f"; the differences alone of {len(found)} cells; ddpmkit plot split {s.study} --where AXIS=VALUE has intervals."
-    )
+    ) + _wide_steps(s, found)
     title = f"differences in bits/dim from {s.baseline}, split by log SNR"
     return Table(title, heads, tuple(rows), detail=True, keys=(0,), lead=(len(heads) - 1,), name="split", note=note)
 
@@ -71,6 +72,19 @@ def the_splits(s: Summary) -> dict[str, Split]:
     return found
 
 
+def _wide_steps(s: Summary, found: Sequence[tuple[str, Split]]) -> str:
+    """Whose steps are wider than a bin, so that the table tells little of where their bits are; empty without one."""
+    by_name = {s.baseline: found[0][1].baseline_widest, **{cell: split.widest for cell, split in found}}
+    wide = {name: width for name, width in by_name.items() if width > EDGES[1] - EDGES[0]}
+    if not wide:
+        return ""
+    if len(wide) <= NAMED:
+        steps = ", ".join(f"{name} {width:.1f}" for name, width in wide.items())
+    else:
+        steps = f"{len(wide)} of {len(by_name)} cells, up to {max(wide.values()):.1f}"
+    return f" Steps wider than a bin, in log SNR: {steps}; the bits of a step are spread evenly over it."
+
+
 def _ends(gap: Interval) -> tuple[float, float]:
     return gap.low or 0.0, gap.high or 0.0
 
@@ -78,7 +92,7 @@ def _ends(gap: Interval) -> tuple[float, float]:
 def _note(seeds: int) -> str:
     """What the parts are, and what their intervals hold."""
     over = (
-        "95 % Student-t intervals over train seeds, not adjusted"
+        "95 % Student-t intervals over train seeds, of the parts not adjusted, of the total that of the differences"
         if seeds > 1
         else "no intervals, since there is one train seed"
     )

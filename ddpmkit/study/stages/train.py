@@ -279,8 +279,9 @@ def _shown(at: Place, spec: Train) -> str:
 
 
 def _chain(tables: Tables, points: int = 101) -> dict[str, list[float]]:
-    """The schedule as a report draws it, without the schedule: at so many steps, t counted from 1."""
-    shown = np.unique(np.linspace(0, tables.T - 1, points).round().astype(int))
+    """The schedule as a report draws it, without the schedule: at so many steps and those at both ends, t from 1."""
+    every = np.arange(tables.T)
+    shown = np.unique(np.r_[every[:11], np.linspace(0, tables.T - 1, points).round().astype(int), every[-11:]])
     shown = shown[tables.snr[shown] > 0]  # where no signal is left, log SNR has no value
     return {
         "t": (shown + 1).tolist(),

@@ -19,6 +19,7 @@ from ddpmkit.report.show.markdown import to_markdown
 from ddpmkit.report.show.views import View
 from ddpmkit.report.write import make, render
 from ddpmkit.statistics import t_interval
+from ddpmkit.study.store import Store
 
 # Four steps: t=2 runs from log SNR 2 to 6, t=3 from -1 to 2, t=4 from -5 to -1.
 CHAIN = {"t": [1, 2, 3, 4], "log_snr": [6.0, 2.0, -1.0, -5.0], "alpha_bars": [0.9, 0.8, 0.3, 0.01]}
@@ -34,7 +35,8 @@ def bounded(maker, cells: dict[str, list[tuple[float, list[float]]]], *, chain=C
         prior, bits = cells[r["cell"]][r["train_seed"]]
         maker.stage("train", f"{r['cell']} {r['train_seed']}", {"parameters": 9, "flops": 9, "chain": chain})
         numbers = list(range(1, T + 1))
-        curve = {"first": numbers, "last": numbers, "bits": bits, "standard_error": [0.003, 0.004, 0.006, 0.002][:T]}
+        errors = ([0.003, 0.004, 0.006, 0.002] * T)[:T]
+        curve = {"first": numbers, "last": numbers, "bits": bits, "standard_error": errors}
         total = prior + sum(b or 0.0 for b in bits)
         bound = {"total": total, "standard_error": 0.008, "prior": prior, "decoder": bits[0], "curve": curve}
         nll = {"clipped": bound, "unclipped": bound, "reported": "clipped", "decoder": "cdf", "decoder_variance": "b"}
@@ -204,3 +206,71 @@ def test_the_command_writes_the_figure(maker, tmp_path, capsys) -> None:
     assert main(["plot", "split", "demo", "--out", str(maker.out), "--to", str(path)]) == 0
     assert f"wrote {path}" in capsys.readouterr().err
     assert "difference from linear" in path.read_text()
+
+
+def test_the_total_has_the_interval_of_the_verdict(maker) -> None:
+    seeds = {f"c{i}": [(0.01, [0.5, 1.0 + g * i, 0.6, 0.3]) for g in GAINS.values()] for i in range(4)}
+    _, summary, tables = make([bounded(maker, seeds)])
+    (table,) = (t for t in tables if t.name == "split")
+    assert "of the total that of the differences" in table.note
+    for cell, split in summary.splits["NLL"].items():
+        contrast, total = summary.differences["NLL"][cell], split.parts[-1].difference
+        assert (total.low, total.high) == contrast.interval
+    widths = {s.parts[-1].difference.high - s.parts[2].difference.high for s in summary.splits["NLL"].values()}
+    assert max(widths) > 0.05  # and Holm's is wider than the parts'
+
+
+def test_an_error_that_is_not_known_is_said_of_no_part_that_it_is_in(maker) -> None:
+    folder = three_seeds(maker)
+    nll = Store(maker.out).result("nll", first_nll(folder))
+    for one in ("clipped", "unclipped"):
+        nll[one]["curve"]["standard_error"] = [0.003, None, 0.006, 0.002]  # of t=2, half in 0 to 4, half in 4 to 8
+    maker.stage("nll", "cosine 0", nll)
+    split = summarise(read_study(folder)).splits["NLL"]["cosine"]
+    errors = {part.name: part.standard_error for part in split.parts}
+    assert errors["log SNR 0 to 4"] is None
+    assert errors["log SNR 4 to 8"] is None
+    assert min(errors[name] for name in ("log SNR below 0", "L_0", "total")) > 0
+    assert split.along.cumulative_error[-1] is None
+    split_figure({"cosine": split}, "linear").canvas.draw()
+
+
+def first_nll(folder) -> str:
+    plan = json.loads((folder / "plan.json").read_text())
+    return next(r["nll"] for r in plan["results"] if r["cell"] == "cosine" and r["train_seed"] == 0)
+
+
+def test_terms_below_zero_lose_no_bins(maker) -> None:
+    chain = {"t": list(range(1, 41)), "log_snr": np.linspace(12.0, -12.0, 40).tolist(), "alpha_bars": [0.5] * 40}
+    bits = [0.3, 0.4, *[0.02] * 10, -0.9, *[0.03] * 20, 0.7, *[0.0] * 6]
+    folder = bounded(maker, {c: [(0.0, bits)] for c in ("linear", "cosine")}, chain=chain, T=40)
+    edges = summarise(read_study(folder)).splits["NLL"]["cosine"].along.edges
+    at = np.array(chain["log_snr"])
+    assert edges[0] <= at[33]  # the last step with bits
+    assert edges[-1] >= at[0] - 1
+
+
+@pytest.mark.parametrize(("chain", "bits"), [
+    ({"t": [1], "log_snr": [5.0], "alpha_bars": [0.9]}, [0.5]),
+    ({"t": [], "log_snr": [], "alpha_bars": []}, [0.5]),
+    ({"t": [1], "log_snr": [5.0], "alpha_bars": [0.9]}, [0.5, 0.4]),
+])  # fmt: skip
+def test_a_chain_of_one_step_or_of_two_the_last_without_signal_has_a_split(maker, chain, bits) -> None:
+    more = [bits[0] - 0.1, *bits[1:]]
+    folder = bounded(maker, {"linear": [(0.1, bits)], "cosine": [(0.2, more)]}, chain=chain, T=len(bits))
+    _, summary, _ = make([folder])
+    split = summary.splits["NLL"]["cosine"]
+    parts = {part.name: part.cell for part in split.parts}
+    assert parts["L_0"] == pytest.approx(0.4)
+    assert parts["log SNR 4 to 8"] == pytest.approx(sum(bits[1:]))  # at the upper end of the one step there is
+    assert parts["total"] == pytest.approx(0.2 + sum(more))
+    split_figure(summary.splits["NLL"], "linear").canvas.draw()
+
+
+def test_steps_wider_than_a_bin_are_named(maker) -> None:
+    wide = {"t": [1, 2, 3, 4], "log_snr": [9.0, 2.0, -1.0, -5.0], "alpha_bars": [0.9, 0.8, 0.3, 0.01]}
+    _, _, tables = make([three_seeds(maker)])
+    assert "wider than a bin" not in next(t for t in tables if t.name == "split").note
+    _, _, tables = make([three_seeds(maker, chain=wide, name="wide")])
+    note = next(t for t in tables if t.name == "split").note
+    assert "Steps wider than a bin, in log SNR: linear 7.0, cosine 7.0; the bits of a step are spread evenly" in note
