@@ -155,10 +155,7 @@ class Attempt:
         Path(f"{self.file}{NEWS}").unlink(missing_ok=True)  # of the attempt before a requeue
         try:
             child = _running[self.file] = Child(Path(self.file))
-        except (
-            FileNotFoundError,
-            PermissionError,
-        ) as err:  # no shell, or none that we may run: another job has no better
+        except (FileNotFoundError, PermissionError) as err:  # no shell: another job would have none either
             return "failed", f"its process could not be started: {err}"
         # Slurm sends it to the stage too; where it reaches us alone, we pass it on.
         signal.signal(signal.SIGTERM, lambda *_: child.ask())
