@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def completion(
     shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish", show_default=False)],
 ) -> None:
-    """Print a script that completes what one types in a shell.
+    """Print a script that completes commands in a shell.
 
     It knows the commands, their flags, the built-in components and their parameters, and runs no ddpmkit when a key is
     pressed. Put it where your shell reads it at its start:

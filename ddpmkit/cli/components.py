@@ -58,7 +58,7 @@ def ls(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """List the components, with their parameters and defaults."""
+    """List the components, with parameters and defaults."""
     if kind in (shipped.KIND, f"{shipped.KIND}s"):
         shipped.list_recipes(json=json)
         return
@@ -88,7 +88,7 @@ def show(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Show a component (formula, code), a setting or a recipe."""
+    """Show a component (with formula), setting or recipe."""
     global_options: Global = context.obj
     registry = global_options.registry(plugin)
     bare = spec.parse(name)[0]

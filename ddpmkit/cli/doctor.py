@@ -25,7 +25,7 @@ def doctor(
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:
-    """Name every damaged file, and say what the next run does.
+    """Name damaged files, and what the next run does.
 
     Of a results folder, store and studies; nothing is changed.
 

@@ -33,7 +33,7 @@ def import_checkpoint(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Take weights from a .pt file of elsewhere, as safetensors.
+    """Take weights from a .pt file, as safetensors.
 
     It is read in a process of its own that runs nothing of it but what builds tensors. Every name and shape must be
     the backbone's. ddpmkit.study.imported.open_weights gives the network with them, for the likelihood of any network.

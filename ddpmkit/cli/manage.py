@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ddpmkit.study.store import Store
     from ddpmkit.study.trash import Batch
 
-app = typer.Typer(help="List studies; rename one, throw one away, take one back.", invoke_without_command=True)
+app = typer.Typer(help="List studies; rename one, remove one, restore one.", invoke_without_command=True)
 Name = Annotated[str, typer.Argument(help="Name of a study")]
 
 
@@ -133,7 +133,7 @@ def gc(
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:
-    """Move what no study needs to the trash, and empty old trash.
+    """Move what no study needs to the trash; empty it.
 
     Earlier checkpoints of finished trainings go there too.
 

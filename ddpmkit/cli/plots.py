@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ddpmkit.diffusion.tables_for import Tables
     from ddpmkit.study.strips import Strips
 
-app = typer.Typer(help="Draw schedules, noising, denoising, losses, learning, classes.", no_args_is_help=True)
+app = typer.Typer(help="Draw schedules, noising, losses, learning, classes.", no_args_is_help=True)
 
 Study = Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")]
 To = Annotated[Path | None, typer.Option("--to", help="File to write, .png, .svg or .pdf", **PATH)]

@@ -23,7 +23,7 @@ def status(
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:
-    """How far a study is, who is at work on it, and what went wrong."""
+    """How far a study is, who runs it, and what went wrong."""
     import json as json_module
 
     from ddpmkit.cli.console import print_rows

@@ -47,7 +47,7 @@ def execute(
     """
     folder = store.folder(stage.kind, stage.id)
     try:
-        refuse_outside(store.root, folder, folder / "ckpt")
+        refuse_outside(store.around(stage.kind, stage.id), folder, folder / "ckpt")
     except DdpmkitError as err:
         why = err
     else:

@@ -88,6 +88,10 @@ class Store:
         """Return the folder of a stage."""
         return stage_folder(self.out, kind, stage)
 
+    def around(self, kind: str, stage: str) -> Path:
+        """Return the folder that a stage's own lies in, and that no link may lead out of."""
+        return self.root
+
     def stages(self, kind: str) -> list[str]:
         """Return the ids of the stages of a kind that have a folder, whatever is in it."""
         return sorted(p.name for p in (self.root / kind).glob(f"{HEX * 2}/{HEX * 64}"))

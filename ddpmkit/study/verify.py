@@ -91,6 +91,10 @@ class _Beside(Store):
         """Return the folder of a stage."""
         return self.place if (kind, stage) == self.stage else super().folder(kind, stage)
 
+    def around(self, kind: str, stage: str) -> Path:
+        """Return the folder that a stage's own lies in."""
+        return self.place.parent if (kind, stage) == self.stage else super().around(kind, stage)
+
 
 def choose(study: str | None, store: Store, count: int, *, seed: int, fingerprint: Mapping[str, Any]) -> Choice:
     """Draw stages of a study at random, without one twice.

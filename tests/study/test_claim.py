@@ -511,7 +511,7 @@ def test_a_file_system_that_stumbles_takes_no_claim_away(tmp_path, monkeypatch):
 
     with claimed(tmp_path / "stage", "mine") as held:
         with monkeypatch.context() as m:
-            m.setattr(claims.Path, "read_bytes", stumble)
+            m.setattr(claims.files, "read_record", stumble)
             assert held.holds()
             assert holder(tmp_path / "stage") == Claim()
         assert held.holds()

@@ -112,13 +112,23 @@ def main(descriptor: int) -> None:
         emit({"event": "log", "text": f"error: {err.message}"})
         os._exit(2)
     emit({"event": "ready"})
+    limits = _limits()
     while not stopping.is_set() and "run" in (message := todo.get()):
         task = Task(**message["run"])
         state = run_one(job, task, emit, stopping.is_set, device=setup["device"])
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        if state != "done" and _limits() != limits:  # what the stage did to this process is nothing for the next one
+            os._exit(1)
         emit({"event": "end", "stage": task.id, "state": state})
     os._exit(0)  # no interpreter teardown: what a stage left running would hold it up
+
+
+def _limits() -> list[tuple[int, int]]:
+    """What the system lets this process have, as the size of a file."""
+    import resource
+
+    return [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
 if __name__ == "__main__":
