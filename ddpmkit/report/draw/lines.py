@@ -10,6 +10,7 @@ import numpy as np
 from ddpmkit.report.draw.labels import short
 from ddpmkit.report.draw.palette import MUTED, SERIES
 from ddpmkit.report.draw.panel import finish, legend, panel
+from ddpmkit.report.draw.scales import logarithmic
 from ddpmkit.text.naming import in_common
 
 if TYPE_CHECKING:
@@ -23,18 +24,16 @@ def lines(
 
     Curves that are the same under several names are drawn once, and named by what the names share.
     """
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     curves = _apart(curves)
     figure, axis = panel(2.8)
     many = len(curves) > len(SERIES)
     for i, (name, drawn) in enumerate(curves.items()):
-        colour = SERIES[i % len(SERIES)] if not many or i == 0 else MUTED
+        grey = many and i > 0
+        colour = MUTED if grey else SERIES[i % len(SERIES)]
         for n, (at, values) in enumerate(drawn):
             # What is grey is named once.
-            named = short(name, 38) if not many or i == 0 else f"{len(curves) - 1} others" if i == 1 else None
-            label = named if n == 0 else None
-            grey = many and i > 0
+            named = f"{len(curves) - 1} others" if grey else short(name, 38)
+            label = named if n == 0 and not (grey and i > 1) else None
             axis.plot(
                 at,
                 values,
@@ -44,17 +43,14 @@ def lines(
                 label=label,
                 zorder=2.0 if grey else 2.5,
             )
-    axis.set_yscale(yscale)
     axis.set_xscale(xscale)
+    axis.set_yscale(yscale)
+    if xscale == "log":
+        logarithmic(axis, "x", axis.get_xlim())
     if yscale == "log":
         low, high = axis.get_ylim()
-        low = max(low, high * 1e-6)  # what is next to nothing must not flatten the rest
-        axis.set_ylim(low, high)
-        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
-        axis.yaxis.set_minor_formatter(NullFormatter())
-    for scale, side in ((xscale, axis.xaxis), (yscale, axis.yaxis)):
-        if scale == "log":
-            side.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axis.set_ylim(max(low, high * 1e-6), high)  # what is next to nothing must not flatten the rest
+        logarithmic(axis, "y", axis.get_ylim())
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     legend(axis)

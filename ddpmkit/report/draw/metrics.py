@@ -92,8 +92,8 @@ def _panel(axis: Any, s: Summary, metric: str, places: Mapping[str, int]) -> tup
 
 def _references(axis: Any, values: Mapping[str, float], bottom: float) -> int:
     """Mark what the cells are held against, each line up to its own name, and return how many there are."""
-    low, high = axis.get_xlim()
-    if axis.get_xscale() == "log":
+    (low, high), steep = axis.get_xlim(), axis.get_xscale() == "log"
+    if steep:
         near = {name: v for name, v in values.items() if low / 2 < v < high * 2}
     else:
         near = {name: v for name, v in values.items() if abs(v - (low + high) / 2) < 1.6 * (high - low)}
@@ -102,7 +102,7 @@ def _references(axis: Any, values: Mapping[str, float], bottom: float) -> int:
         top = 0.62 + MARGIN * shelf
         axis.plot([value, value], [bottom, top + 0.2], color=MUTED, lw=1, ls=":")
         # A name at the right end goes to the left, and stays inside of its panel.
-        end = value > (left**0.4 * right**0.6 if axis.get_xscale() == "log" else left + 0.6 * (right - left))
+        end = value > (left**0.4 * right**0.6 if steep else left + 0.6 * (right - left))
         axis.annotate(
             plain(name),
             (value, top),

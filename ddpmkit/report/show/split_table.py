@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.report.draw.palette import SERIES
 from ddpmkit.report.judge.split import EDGES, Split
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.show.numbers import decimals, interval_text
@@ -15,7 +16,7 @@ from ddpmkit.text.numbers import fixed
 HEADS = ("cell", "part of the bound", "its bits/dim", "baseline's", "difference", "Monte-Carlo error")
 FEWEST, MOST = 3, 5  # decimals
 NAMED = 3  # cells with wide steps, beyond which they are counted
-MANY = 8  # cells, beyond which each has one row, and no figure tells their lines apart
+MANY = len(SERIES)  # cells, beyond which each has one row: as many as a figure's lines are told apart by colour
 
 
 def split_table(s: Summary) -> Table | None:
@@ -40,9 +41,8 @@ def split_table(s: Summary) -> Table | None:
                 )
             )  # fmt: skip
     seeds = {len(split.seeds) for _, split in found}
-    title = f"differences in bits/dim from {s.baseline}, split by log SNR"
     note = _note(max(seeds)) + _wide_steps(s, found)
-    return Table(title, HEADS, tuple(rows), detail=True, keys=(0, 1), lead=(4,), name="split", note=note)
+    return Table(_title(s), HEADS, tuple(rows), detail=True, keys=(0, 1), lead=(4,), name="split", note=note)
 
 
 def _wide(s: Summary, found: Sequence[tuple[str, Split]], digits: int) -> Table:
@@ -53,8 +53,7 @@ def _wide(s: Summary, found: Sequence[tuple[str, Split]], digits: int) -> Table:
     note += (
         f"; the differences alone of {len(found)} cells; ddpmkit plot split {s.study} --where AXIS=VALUE has intervals."
     ) + _wide_steps(s, found)
-    title = f"differences in bits/dim from {s.baseline}, split by log SNR"
-    return Table(title, heads, tuple(rows), detail=True, keys=(0,), lead=(len(heads) - 1,), name="split", note=note)
+    return Table(_title(s), heads, tuple(rows), detail=True, keys=(0,), lead=(len(heads) - 1,), name="split", note=note)
 
 
 def the_splits(s: Summary) -> dict[str, Split]:
@@ -70,6 +69,10 @@ def the_splits(s: Summary) -> dict[str, Split]:
             "ddpmkit ablate --schedules linear,cosine --metrics nll, or another --baseline",
         )
     return found
+
+
+def _title(s: Summary) -> str:
+    return f"differences in bits/dim from {s.baseline}, split by log SNR"
 
 
 def _wide_steps(s: Summary, found: Sequence[tuple[str, Split]]) -> str:
