@@ -138,7 +138,7 @@ def test_what_a_lost_node_had_is_handed_out_again_so_often_and_then_fails(world:
         world.pool.poll(0.0)
         log, again = world.take()
         assert again == {"event": "requeued", "stage": "a", "worker": 0}
-        assert log["text"] == "warning: train a: it was lost, and begins again elsewhere: its node has died"
+        assert log["text"] == "warning: train a: it was lost, and had not begun: it begins elsewhere: its node has died"
         assert lost in world.cluster.ended
     world.pool.submit(0, task("a"))
     world.cluster.says[world.cluster.last(world.spec.losses, "begin")] = Lost("its node has died")
@@ -146,6 +146,15 @@ def test_what_a_lost_node_had_is_handed_out_again_so_often_and_then_fails(world:
     assert world.take()[-1] == {
         "event": "end", "stage": "a", "state": "failed", "worker": 0, "error": "it was lost 4 times: its node has died",
     }  # fmt: skip
+
+
+def test_a_stage_that_was_heard_of_and_is_lost_begins_again(world: World) -> None:
+    world.pool.submit(0, task("a"))
+    world.cluster.says[0] = {"events": []}
+    world.pool.poll(0.0)
+    world.cluster.says[1] = Lost("its node has died")
+    world.pool.poll(0.0)
+    assert world.take()[-2]["text"] == "warning: train a: it was lost, and begins again elsewhere: its node has died"
 
 
 def test_idle_actors_of_a_lost_node_are_no_losses_of_the_stage_that_is_given_to_them(

@@ -184,7 +184,8 @@ class _Places(Pool):
 
     def _lose(self, place: int, why: str) -> None:
         """Hand a stage out again whose actor is gone; whoever still has it will see that somebody else does."""
-        begun, task = self.running[place].begun, self._drop(place)
+        seat, task = self.running[place], self._drop(place)
+        begun, again = seat.begun, "begins again" if seat.up and seat.begun else "had not begun: it begins"
         self._part(list(self.idle))  # they may be on the same node, and none of them would say so before its next stage
         if self.deadline is not None:
             self._end(place, task, "interrupted", f"it was lost: {why}")
@@ -194,7 +195,7 @@ class _Places(Pool):
             self._end(place, task, "failed", error)
         else:
             self.lost[task.id] += begun  # an actor that was gone before is no loss of this stage
-            self._say(f"warning: {task.label}: it was lost, and begins again elsewhere: {why}")
+            self._say(f"warning: {task.label}: it was lost, and {again} elsewhere: {why}")
             self.emit({"event": "requeued", "stage": task.id, "worker": place})
 
     def _cut_off(self, why: str, *places: int) -> None:
