@@ -302,3 +302,10 @@ def test_the_level_of_the_interval_is_holms():
             stats.ttest_1samp(family[key].differences, 0).confidence_interval(1 - c.level)
         )
     assert t_interval(family["open"].differences).low == got["open"].low
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 1234.567])
+def test_numbers_that_are_all_the_same_scatter_by_nothing(value):
+    cells = [{0: [value] * 3, 1: [value] * 3, 2: [value] * 7}] * 2
+    found = components(cells)
+    assert (found.train, found.sample) == (0.0, 0.0)
