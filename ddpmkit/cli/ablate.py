@@ -190,6 +190,7 @@ def ablate(
     plugin: Plugins = None,
 ) -> None:
     """Train, sample, score and compare every cell of a grid. What is done is not done again."""
+    from ddpmkit.cli.growing import next_command
     from ddpmkit.cli.plan import print_head, print_plan
     from ddpmkit.study.enter import working
     from ddpmkit.study.prepare import RunOptions, prepare
@@ -251,7 +252,7 @@ def ablate(
             limits = None if until is None else (until_metric, max_seeds, budget)
             raise typer.Exit(_run(prepared, limits, margins, json=json, confirms=(confirm, confirm_metric)))
         except NameTakenError as taken:
-            raise DdpmkitError(taken.message, given.again(taken.free)) from None
+            raise DdpmkitError(taken.message, next_command(context, taken, out, settings)) from None
 
 
 def _run(
