@@ -242,13 +242,13 @@ def ablate(
             prepared = tuned(prepared, dry_run=dry_run, as_json=json)
             margins = check_names(prepared, until_metric, margin)
             if dry_run:
-                print_plan(prepared, as_json=json)
+                print_plan(prepared, as_json=json, until=until is not None)
                 if until:
                     print(f"then more train seeds where a verdict is open, at most {max_seeds} a cell", file=sys.stderr)
                 return
             # --until enters by itself, once the budget is seen to be enough
             prepared = until_reported.enter_context(working(prepared, enters=until is None))
-            print_head(prepared)
+            print_head(prepared, until=until is not None)
             limits = None if until is None else (until_metric, max_seeds, budget)
             raise typer.Exit(_run(prepared, limits, margins, json=json, confirms=(confirm, confirm_metric)))
         except NameTakenError as taken:
