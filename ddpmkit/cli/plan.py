@@ -15,6 +15,7 @@ from ddpmkit.plugin import spec
 from ddpmkit.study.config import Cell
 from ddpmkit.study.design import read_zip, size
 from ddpmkit.study.estimate import Guess, estimate
+from ddpmkit.study.goes_on import goes_on, lines
 from ddpmkit.study.kind import kinds_of
 from ddpmkit.study.prepare import Prepared
 from ddpmkit.text import clock
@@ -48,6 +49,8 @@ def print_plan(prepared: Prepared, *, as_json: bool, until: bool = False) -> Non
         left_out = size(study.axes, [read_zip(text) for text in study.zips], study.design) - len(study.cells())
     if as_json:
         record = {"study": study.name, "cells": [c.label for c in plan.cells], "results": results, "stages": kinds}
+        counts = sorted(goes_on(prepared).items())
+        record |= {"goes_on": [{"trainings": n, "steps": steps, "from": step} for (steps, step), n in counts]}
         record |= {"adds": list(prepared.adds)}
         record["excluded"] = [list(e) for e in plan.excluded]
         record |= {"left_out": left_out, "bytes": guess.size, **power_json(prepared, until=until)}
@@ -83,7 +86,7 @@ def print_plan(prepared: Prepared, *, as_json: bool, until: bool = False) -> Non
             f"left out: {left_out} of {left_out + len(plan.cells) + len(plan.excluded)} points, by --only or --exclude",
             file=sys.stderr,
         )
-    for line in (said_of(guess), power_line(prepared, until=until)):
+    for line in (said_of(guess), *lines(prepared), power_line(prepared, until=until)):
         print(line, file=sys.stderr)
 
 
@@ -106,7 +109,8 @@ def print_head(prepared: Prepared, *, until: bool = False) -> None:
     longest = max((s.work for s in prepared.todo if s.spec.cost == "training"), default=0.0)
     if longest > WORTH * prepared.study.base.micro_batch:
         print(said_of(estimate(prepared)), file=sys.stderr)
-    print(power_line(prepared, until=until), file=sys.stderr)
+    for line in (*lines(prepared), power_line(prepared, until=until)):
+        print(line, file=sys.stderr)
 
 
 def said_of(guess: Guess) -> str:
