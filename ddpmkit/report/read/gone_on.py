@@ -12,6 +12,8 @@ from ddpmkit.study.went_on import told, went_on
 def gone_on(plan: Mapping[str, Any], store: Store) -> list[str]:
     """Return the line of a report; none where all began at their first step."""
     trainings = {r["train"] for r in plan["results"]}
-    steps = {s["id"]: s["spec"]["steps"] for s in plan["stages"] if s["id"] in trainings and "steps" in s["spec"]}
+    steps = {
+        s["id"]: s["spec"]["steps"] for s in plan["stages"] if s["id"] in trainings and "steps" in s.get("spec", {})
+    }
     counts = went_on(store, steps)
     return [f"Trainings that went on from what another one had left: {told(counts)}"] if counts else []
