@@ -96,13 +96,13 @@ def show(
     registry = global_options.registry(plugin)
     bare = spec.parse(name)[0]
     entries, only = registry.named(bare), ""
-    if not entries and (kind := _kind(bare.partition("/")[0])) and "/" in bare:
-        only, bare = kind, bare.partition("/")[2]
+    if not entries and "/" in bare and (of := _kind(bare.partition("/")[0])):
+        only, bare = of, bare.partition("/")[2]
         entries = [e for e in registry.named(bare) if e.kind == only]
     setting = FIELDS.get(PLURALS.get(bare.replace("-", "_"), bare.replace("-", "_")))
     setting = setting if only in ("", SETTING) else None
     recipe = only in ("", shipped.KIND) and bare in recipes()
-    kind = None if only else _kind(bare)
+    kind = "" if only else _kind(bare)
     if kind in KINDS and not entries and not recipe:
         raise DdpmkitError(f"'{bare}' is a kind, not a component", f"ddpmkit ls {kind}, then ddpmkit show NAME")
     if not entries and setting is None and not recipe:

@@ -64,9 +64,9 @@ def estimate(prepared: Prepared) -> Guess:
             folders[kind, name, record["work"]].append(path.parent)
     devices, workers = prepared.run_options.devices(), prepared.run_options.workers()
     paces = Paces(prepared, devices[0], seen(statuses))
-    each = {s.id: paces.seconds(s) for s in prepared.todo}
-    unknown = {i for i, took in each.items() if took is None}
-    seconds = {i: took or 0.0 for i, took in each.items()}
+    found = {s.id: paces.seconds(s) for s in prepared.todo}
+    unknown = {i for i, took in found.items() if took is None}
+    seconds = {i: took or 0.0 for i, took in found.items()}
     size = _size(prepared, folders)
     kinds: dict[str, dict[str, float | None]] = {}
     for kind in {s.kind for s in plan.stages.values()}:

@@ -99,5 +99,5 @@ def test_a_training_that_says_more_than_once_how_far_it_is_knows_its_pace(tmp_pa
     assert run(ready).code == 0
     training = next(s for s in ready.plan.stages.values() if s.kind == "train")
     took = ready.store.status("train", training.id)
-    assert 0 < took["pace"] * took["work"] <= took["seconds"]
+    assert 0 < took["pace"] * took["work"] * 100 / 150 <= took["seconds"]  # of the steps behind its first word
     assert estimate(planned(tmp_path, train_steps="300", metrics="nll")).basis == "from stages that ran here before"
