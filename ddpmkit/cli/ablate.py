@@ -190,6 +190,7 @@ def ablate(
     plugin: Plugins = None,
 ) -> None:
     """Train, sample, score and compare every cell of a grid. What is done is not done again."""
+    from ddpmkit.cli.growing import next_command
     from ddpmkit.cli.plan import print_head, print_plan
     from ddpmkit.study.enter import working
     from ddpmkit.study.prepare import RunOptions, prepare
@@ -241,17 +242,17 @@ def ablate(
             prepared = tuned(prepared, dry_run=dry_run, as_json=json)
             margins = check_names(prepared, until_metric, margin)
             if dry_run:
-                print_plan(prepared, as_json=json)
+                print_plan(prepared, as_json=json, until=until is not None)
                 if until:
                     print(f"then more train seeds where a verdict is open, at most {max_seeds} a cell", file=sys.stderr)
                 return
             # --until enters by itself, once the budget is seen to be enough
             prepared = until_reported.enter_context(working(prepared, enters=until is None))
-            print_head(prepared)
+            print_head(prepared, until=until is not None)
             limits = None if until is None else (until_metric, max_seeds, budget)
             raise typer.Exit(_run(prepared, limits, margins, json=json, confirms=(confirm, confirm_metric)))
         except NameTakenError as taken:
-            raise DdpmkitError(taken.message, given.again(taken.free)) from None
+            raise DdpmkitError(taken.message, next_command(context, taken, out, settings)) from None
 
 
 def _run(

@@ -28,6 +28,7 @@ from ddpmkit.study.settings import AXIS_ONLY, FIELDS, PLURALS
 if TYPE_CHECKING:
     from ddpmkit.plugin.loader import Entry, Loaded
 
+SETTING = "setting"
 SLOW = 2000.0  # milliseconds of an import that ls speaks of
 # Which stages of a study a choice reaches: what it leaves alone is computed once and shared.
 ENTERS = {
@@ -84,7 +85,9 @@ def ls(
 
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of a component, as ls prints it, or plugin/name")],
+    name: Annotated[
+        str, typer.Argument(help="Name, as ls prints it, or plugin/name, kind/name; all of that name are shown")
+    ],
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -92,46 +95,60 @@ def show(
     global_options: Global = context.obj
     registry = global_options.registry(plugin)
     bare = spec.parse(name)[0]
-    entries = registry.named(bare)
-    kind = next((k.name for k in KINDS.values() if bare in (k.name, k.plural)), None)
+    entries, only = registry.named(bare), ""
+    if not entries and "/" in bare and (of := _kind(bare.partition("/")[0])):
+        only, bare = of, bare.partition("/")[2]
+        entries = [e for e in registry.named(bare) if e.kind == only]
     setting = FIELDS.get(PLURALS.get(bare.replace("-", "_"), bare.replace("-", "_")))
-    if not entries and kind is None and setting is None and name in recipes():
-        shipped.show_recipe(name, json=json)
-        return
-    if not entries and kind is None and setting is not None:
-        _print_setting(setting, as_json=json)
-        return
-    if not entries and kind is not None:
+    setting = setting if only in ("", SETTING) else None
+    recipe = only in ("", shipped.KIND) and bare in recipes()
+    kind = "" if only else _kind(bare)
+    if kind in KINDS and not entries and not recipe:
         raise DdpmkitError(f"'{bare}' is a kind, not a component", f"ddpmkit ls {kind}, then ddpmkit show NAME")
-    if not entries:
-        known = [e.name for e in registry.entries()]
-        raise DdpmkitError(f"there is no component '{bare}'{did_you_mean(bare, known)}", "ddpmkit ls")
+    if not entries and setting is None and not recipe:
+        known = [e.name for e in registry.entries() if only in ("", e.kind)]
+        known += {"": [], shipped.KIND: [*recipes()], SETTING: [*FIELDS]}.get(only, [])
+        listed = "ddpmkit ablate --help" if only == SETTING else f"ddpmkit ls {only}".rstrip()
+        raise DdpmkitError(f"there is no {only or 'component'} '{bare}'{did_you_mean(bare, known)}", listed)
     if json:
-        print(json_module.dumps([_describe(e) for e in entries], indent=1), file=data())
+        told = [_describe(e) for e in entries] + ([] if setting is None else [_setting_record(setting)])
+        print(json_module.dumps(told + ([shipped.recipe_record(bare)] if recipe else []), indent=1), file=data())
         return
     for index, entry in enumerate(entries):
         _print_one(entry, _describe(entry), first=index == 0)
-    if setting is not None:  # of the same name, as warmup is a schedule and a number of steps
-        with on_stdout():
-            print()
-        _print_setting(setting, as_json=False)
+    # Of the same name, as warmup is a schedule and a number of steps, or digits a data set and a study of it.
+    if setting is not None:
+        _print_setting(setting, first=not entries)
+    if recipe:
+        if entries or setting is not None:
+            with on_stdout():
+                print()
+        shipped.print_recipe(bare)
 
 
-def _print_setting(p: Parameter, *, as_json: bool) -> None:
+def _kind(word: str) -> str:
+    """The kind that a word names, one of the components or of what else can be shown; empty for none."""
+    others = {k: k for one in (shipped.KIND, SETTING) for k in (one, f"{one}s")}
+    return next((k.name for k in KINDS.values() if word in (k.name, k.plural)), others.get(word, "").removesuffix("s"))
+
+
+def _setting_record(p: Parameter) -> dict[str, Any]:
+    """What a setting of a study is, as JSON values."""
+    told = {"kind": SETTING, "name": p.name, "type": p.type_name, "default": spec.encode(p.default)}
+    return {**told, "allowed": p.allowed, "help": p.help}
+
+
+@on_stdout()
+def _print_setting(p: Parameter, *, first: bool) -> None:
     """Print a setting of a study: what it means, what it may be, and how it is typed."""
     default, several = spec.encode(p.default), ",.."
     flag = {field: plural for plural, field in PLURALS.items()}.get(p.name, p.name).replace("_", "-")
     typed = f"--axis {p.name}={default}{several}" if p.name in AXIS_ONLY else f"--{flag} {default}{several}"
     if isinstance(p.default, bool):
         typed = f"--axis {p.name}=false,true" if p.name in AXIS_ONLY else f"--{flag}"
-    if as_json:
-        told = {"kind": "setting", "name": p.name, "type": p.type_name, "default": default, "allowed": p.allowed}
-        print(json_module.dumps([{**told, "help": p.help}], indent=1), file=data())
-        return
-    with on_stdout():
-        print(f"setting {p.name}={default}   ({p.type_name}{' ' if p.allowed else ''}{p.allowed})\n")
-        print(f"{p.help[:1].upper()}{p.help[1:]}.\n")
-        print(f"type       ddpmkit ablate {typed}")
+    print(("" if first else "\n") + f"setting {p.name}={default}   ({f'{p.type_name} {p.allowed}'.rstrip()})\n")
+    print(f"{p.help[:1].upper()}{p.help[1:]}.\n")
+    print(f"type       ddpmkit ablate {typed}")
 
 
 @on_stdout()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ddpmkit.cli.panels import AXES, BUDGET, RUNNING
+from ddpmkit.study.condition import SIGNS
 
 Zip = Annotated[
     list[str] | None,
@@ -21,8 +22,8 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option(
         "--exclude",
-        help="Leave out the cells that satisfy 'sigma=learned-range and weighting=simple'; signs = != < <= > >=, "
-        "values a,b, or a cell's label. Repeatable",
+        help=f"Leave out the cells that satisfy 'sigma=learned-range and weighting=simple'; {SIGNS}, or a cell's "
+        "label. Repeatable",
         metavar="CONDITION",
         rich_help_panel=AXES,
     ),
@@ -31,7 +32,7 @@ Only = Annotated[
     list[str] | None,
     typer.Option(
         "--only",
-        help="Keep the cells that satisfy one of these conditions, or have one of these labels. Repeatable",
+        help=f"Keep the cells that satisfy one of these conditions, {SIGNS}, or have one of these labels. Repeatable",
         metavar="CONDITION",
         rich_help_panel=AXES,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -88,9 +89,11 @@ def rm(name: Name, out: Out = Path("results"), json: Json = False) -> None:
 
     from ddpmkit.study.catalogue import remove_study
 
-    place = remove_study(_store(out), name)
+    store = _store(out)
+    place = remove_study(store, name)
     print(f"study '{name}' is in the trash, {place}", file=sys.stderr)
-    print(f"ddpmkit studies restore {name} takes it back; ddpmkit gc frees what it alone needed", file=sys.stderr)
+    print(f"{_typed(f'ddpmkit studies restore {name}', out)} takes it back", file=sys.stderr)
+    print(_freeing(store, out), file=sys.stderr)
     if json:
         print(json_module.dumps({"study": name, "trash": str(place)}, indent=1), file=data())
 
@@ -176,8 +179,8 @@ def gc(
         found = replace(found, busy=busy + found.busy)
         if found.items:
             print(
-                f"a gc deletes it after {days:g} days, ddpmkit gc --empty-trash at once; until then it is in .trash "
-                "beside where it was",
+                f"a gc deletes it after {days:g} days, {_typed('ddpmkit gc --empty-trash', out)} at once; until then "
+                "it is in .trash beside where it was",
                 file=sys.stderr,
             )
     elif not idle:
@@ -188,6 +191,28 @@ def gc(
         more = f", and {len(found.failed) - 1} more" if len(found.failed) > 1 else ""
         hint = "the rest is done; mend that and run ddpmkit gc again"
         raise DdpmkitError(f"can't move or delete {found.failed[0]}{more}", hint, code=Exit.FAILED)
+
+
+def _typed(command: str, out: Path) -> str:
+    """A command as one types it for that results folder."""
+    return command if out == Path("results") else f"{command} --out {shlex.quote(str(out))}"
+
+
+def _freeing(store: Store, out: Path) -> str:
+    """The command that frees the disk of what no study needs, and how much: one gc moves it, another deletes."""
+    from ddpmkit.study.garbage import find_garbage
+    from ddpmkit.study.trash import size_of
+
+    both = f"{_typed('ddpmkit gc --yes', out)} && {_typed('ddpmkit gc --empty-trash --yes', out)}"
+    try:
+        found = find_garbage(store, everything=True)
+    except DdpmkitError:  # it can't be known now what the studies need; gc says why
+        return f"{both} frees what no study needs, for good"
+    needless, thrown = sum(i.size for i in found.items), sum(size_of(batch.folder) for batch in found.old)
+    return (
+        f"{both} frees {size(needless + thrown)} for good: {size(needless)} that no study needs, {size(thrown)} "
+        "that lie in the trash"
+    )
 
 
 def _rows(found: Garbage, sizes: Mapping[Batch, int]) -> list[tuple[str, str, str, str]]:

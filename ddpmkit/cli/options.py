@@ -32,3 +32,14 @@ Plugins = Annotated[list[str] | None, typer.Option("-p", "--plugin", help=PLUGIN
 PATH: dict[str, Any] = {"parser": home, "metavar": "PATH"}  # of every option and argument that is a path
 Out = Annotated[Path, typer.Option("--out", help="Results folder.", **PATH)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        help="axis=value or axis!=value, values a,b for either, * for anything. Repeatable: all must hold.",
+        metavar="CONDITION",
+    ),
+]
+Baseline = Annotated[
+    str | None, typer.Option(help="Cell to compare with, shown whatever --where says; default: the first shown")
+]

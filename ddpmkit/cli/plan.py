@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from ddpmkit.cli.console import print_rows
+from ddpmkit.cli.power import power_json, power_line
 from ddpmkit.cli.streams import data
 from ddpmkit.plugin import spec
-from ddpmkit.study.config import Cell, Study
+from ddpmkit.study.config import Cell
 from ddpmkit.study.design import read_zip, size
 from ddpmkit.study.estimate import Guess, estimate
+from ddpmkit.study.goes_on import goes_on, lines
 from ddpmkit.study.kind import kinds_of
 from ddpmkit.study.prepare import Prepared
 from ddpmkit.text import clock
@@ -25,8 +27,14 @@ WORTH = 80  # passes of one micro-batch, above which a training is worth timing 
 ENDS = 3  # cells and levels at either end that stand for all where there are many
 
 
-def print_plan(prepared: Prepared, *, as_json: bool) -> None:
-    """Print the plan of a study on stdout; as JSON with every cell, as text with its axes where the cells are many."""
+def print_plan(prepared: Prepared, *, as_json: bool, until: bool = False) -> None:
+    """Print the plan of a study on stdout; as JSON with every cell, as text with its axes where the cells are many.
+
+    Args:
+        prepared: The study.
+        as_json: Whether as JSON.
+        until: Whether train seeds will be added until verdicts are settled.
+    """
     plan, study = prepared.plan, prepared.study
     guess = estimate(prepared)
     todo = {s.id for s in prepared.todo}
@@ -41,9 +49,11 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
         left_out = size(study.axes, [read_zip(text) for text in study.zips], study.design) - len(study.cells())
     if as_json:
         record = {"study": study.name, "cells": [c.label for c in plan.cells], "results": results, "stages": kinds}
+        counts = sorted(goes_on(prepared).items())
+        record |= {"goes_on": [{"trainings": n, "steps": steps, "from": step} for (steps, step), n in counts]}
         record |= {"adds": list(prepared.adds)}
         record["excluded"] = [list(e) for e in plan.excluded]
-        record |= {"left_out": left_out, "bytes": guess.size, "visible": visible(study, len(plan.cells))}
+        record |= {"left_out": left_out, "bytes": guess.size, **power_json(prepared, until=until)}
         print(json.dumps({**record, "seconds": guess.seconds, "basis": guess.basis}, indent=1), file=data())
         return
     seeds = f"{len(study.train_seeds)} train seeds x {len(study.sample_seeds)} sample seeds"
@@ -76,13 +86,16 @@ def print_plan(prepared: Prepared, *, as_json: bool) -> None:
             f"left out: {left_out} of {left_out + len(plan.cells) + len(plan.excluded)} points, by --only or --exclude",
             file=sys.stderr,
         )
-    for line in (said_of(guess), power_line(study, len(plan.cells))):
+    for line in (said_of(guess), *lines(prepared), power_line(prepared, until=until)):
         print(line, file=sys.stderr)
 
 
-def print_head(prepared: Prepared) -> None:
-    """Say on stderr what a run is about to do: its cells, its stages and what of them is left, its time and disk."""
-    plan, study, todo = prepared.plan, prepared.study, Counter(s.kind for s in prepared.todo)
+def print_head(prepared: Prepared, *, until: bool = False) -> None:
+    """Say on stderr what a run is about to do: its cells, its stages and what of them is left, its time and disk.
+
+    ``until`` as for :func:`print_plan`.
+    """
+    plan, todo = prepared.plan, Counter(s.kind for s in prepared.todo)
     if not todo:
         return
     total = Counter(s.kind for s in plan.stages.values())
@@ -96,7 +109,8 @@ def print_head(prepared: Prepared) -> None:
     longest = max((s.work for s in prepared.todo if s.spec.cost == "training"), default=0.0)
     if longest > WORTH * prepared.study.base.micro_batch:
         print(said_of(estimate(prepared)), file=sys.stderr)
-    print(power_line(study, len(plan.cells)), file=sys.stderr)
+    for line in (*lines(prepared), power_line(prepared, until=until)):
+        print(line, file=sys.stderr)
 
 
 def said_of(guess: Guess) -> str:
@@ -105,31 +119,6 @@ def said_of(guess: Guess) -> str:
     if guess.seconds is None:
         return f"estimate: {guess.basis}; without --no-probe a few steps of it are timed{disk}"
     return f"estimate: {clock(guess.seconds)} with {guess.jobs} workers, {guess.basis}{disk}"
-
-
-def visible(study: Study, cells: int) -> dict[str, float | None]:
-    """The smallest true gap from the baseline that is likely found (power 0.8, Holm's first level).
-
-    In standard deviations of one cell over train seeds, by the correlation of two cells over seeds, 0 and 0.8.
-    """
-    from ddpmkit.statistics import smallest_visible
-
-    seeds, contrasts = len(study.train_seeds), max(cells - 1, 1)
-    return {f"{r:g}": smallest_visible(seeds, 1.0, correlation=r, contrasts=contrasts) for r in (0.0, 0.8)}
-
-
-def power_line(study: Study, cells: int) -> str:
-    """Say what a number of train seeds can show."""
-    seeds, found = len(study.train_seeds), visible(study, cells)
-    if (apart := found["0"]) is None:
-        return "power: one train seed shows no difference between cells; --train-seeds 0-4 shows large ones"
-    if cells < 2:
-        return f"power: one cell, so no difference; its interval is over {seeds} train seeds"
-    paired = found["0.8"] or apart
-    return (
-        f"power: {seeds} train seeds likely find a gap of {apart:.2g} standard deviations over seeds, {paired:.2g} "
-        f"where seeds correlate by 0.8 ({cells - 1} contrast{'s' * (cells > 2)}, Holm)"
-    )
 
 
 def _clock(seconds: float | None) -> str:

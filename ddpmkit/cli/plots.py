@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpmkit.cli.options import PATH, Global, Out, Plugins
+from ddpmkit.cli.options import PATH, Baseline, Global, Out, Plugins, Where
 from ddpmkit.cli.streams import on_stdout
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import spec
@@ -24,10 +24,6 @@ app = typer.Typer(help="Draw schedules, noising, losses, learning, classes.", no
 Study = Annotated[str | None, typer.Argument(help="Name or folder of a study; the newest by default")]
 To = Annotated[Path | None, typer.Option("--to", help="File to write, .png, .svg or .pdf", **PATH)]
 T = Annotated[int, typer.Option("--timesteps", help="T, steps of the forward process")]
-Where = Annotated[
-    list[str] | None,
-    typer.Option("--where", help="Condition on the cells, as schedule=linear. Repeatable.", metavar="AXIS=VALUE"),
-]
 Schedules = Annotated[str, typer.Argument(help="Comma list of schedules")]
 
 
@@ -252,7 +248,7 @@ def evaluations(
 @app.command()
 def split(
     study: Study = None,
-    baseline: Annotated[str | None, typer.Option(help="Cell to compare with; default: the first")] = None,
+    baseline: Baseline = None,
     where: Where = None,
     out: Out = Path("results"),
     to: To = None,

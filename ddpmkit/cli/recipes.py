@@ -24,16 +24,17 @@ def list_recipes(*, json: bool) -> None:
     print_rows("recipes", ("recipe", "scales", "asks"), rows, prose=(2,))
 
 
-def show_recipe(name: str, *, json: bool) -> None:
-    """Print the file of a recipe, with the paper's table in it, and how to run it."""
+def recipe_record(name: str) -> dict[str, object]:
+    """What a recipe is, as JSON values."""
     text = recipe_file(name).read_text(encoding="utf-8")
-    if json:
-        told = {"kind": KIND, "name": name, "scales": list(scales(name)), "summary": recipes()[name], "text": text}
-        print(json_module.dumps([told], indent=1), file=data())
-        return
-    with on_stdout():
-        found = scales(name)
-        command = f"bench {name}" if of_bench(name) else f"ablate --recipe {name}"
-        command += f" --scale {'|'.join(found)}" if found else ""
-        print(f"recipe {name}   type: ddpmkit {command}\n")
-        print(text, end="")
+    return {"kind": KIND, "name": name, "scales": list(scales(name)), "summary": recipes()[name], "text": text}
+
+
+@on_stdout()
+def print_recipe(name: str) -> None:
+    """Print the file of a recipe, with the paper's table in it, and how to run it."""
+    found = scales(name)
+    command = f"bench {name}" if of_bench(name) else f"ablate --recipe {name}"
+    command += f" --scale {'|'.join(found)}" if found else ""
+    print(f"recipe {name}   type: ddpmkit {command}\n")
+    print(recipe_file(name).read_text(encoding="utf-8"), end="")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ddpmkit.cli.options import PATH, Out
+from ddpmkit.cli.options import PATH, Baseline, Out, Where
 from ddpmkit.cli.streams import data
 from ddpmkit.errors import DdpmkitError, Exit, did_you_mean
 from ddpmkit.files import home
@@ -39,9 +39,7 @@ def report(
         ),
     ] = None,
     to: Annotated[Path | None, typer.Option("--to", help="File to write instead of stdout", **PATH)] = None,
-    where: Annotated[
-        list[str] | None, typer.Option("--where", help="axis=value or axis!=value, with * for anything. Repeatable.")
-    ] = None,
+    where: Where = None,
     metrics: Annotated[
         str | None, typer.Option(help="Comma list of metrics to show, FD-digits or fd for all of its kind; default all")
     ] = None,
@@ -53,7 +51,7 @@ def report(
     ] = None,
     rows: Annotated[str | None, typer.Option(help="Pivot: the axis down the side")] = None,
     cols: Annotated[str | None, typer.Option(help="Pivot: the axis along the top")] = None,
-    baseline: Annotated[str | None, typer.Option(help="Cell to compare with; default: the first")] = None,
+    baseline: Baseline = None,
     margin: Annotated[
         str | None, typer.Option(help="Largest gap that does not matter, set before looking: NLL=0.05,FD-digits=1")
     ] = None,

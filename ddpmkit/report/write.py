@@ -48,7 +48,7 @@ def make(
     Args:
         folders: The studies' folders, or tidy CSV files made elsewhere; several are compared.
         view: Conditions, metrics, order, pivot.
-        baseline: The cell that the others are compared with; the first by default.
+        baseline: The cell that the others are compared with, shown whatever the conditions say; the first by default.
         margin: The gap that does not matter, ``NLL=0.05,FD-digits=1``.
         better: Which way metrics are better, ``PSNR=higher``, where neither the records nor the name says so.
 
@@ -57,9 +57,9 @@ def make(
     """
     view = view or View()
     whole = compare([_read(f) for f in folders])
-    records = select(whole, view.where)
-    labels = [c["label"] for c in records.plan["cells"]]
-    baseline = None if baseline is None else cell_named(labels, baseline)
+    # Before the conditions, which may leave it out: what they choose is compared with it all the same.
+    baseline = None if baseline is None else cell_named([c["label"] for c in whole.plan["cells"]], baseline)
+    records = select(whole, view.where, baseline)
     summary = summarise(records, baseline, margin=margin, directions=better)
     narrowed, printed = shown(records, summary, view, total=len(whole.plan["cells"]))
     return records, narrowed, printed

@@ -5,13 +5,14 @@ The unit of replication is the train seed; sample seeds are averaged inside it b
 
 from ddpmkit.statistics.anytime import Anytime, G, confidence_sequence, e_value, half_width, seeds_to_end
 from ddpmkit.statistics.components import Components, components
-from ddpmkit.statistics.contrasts import ROUNDING, Contrast, Pairs, contrasts, judge, words
+from ddpmkit.statistics.contrasts import Contrast, Pairs, contrasts, judge, words
 from ddpmkit.statistics.equivalence import equivalence_p
 from ddpmkit.statistics.factorial import Effect, Interaction, Matched, effects, interactions
 from ddpmkit.statistics.holm import holm, holm_levels
 from ddpmkit.statistics.intervals import ALPHA, Interval, t_interval
 from ddpmkit.statistics.paired import correlation, paired_p, sign_flip_floor, sign_flip_p
 from ddpmkit.statistics.power import POWER, seeds_for_margin, seeds_needed, smallest_visible
+from ddpmkit.statistics.rounding import ROUNDING
 
 __all__ = [
     "ALPHA",

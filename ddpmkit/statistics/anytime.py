@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpmkit.statistics.paired import without_spread
+from ddpmkit.statistics.rounding import cleared
 
 G = 1.0  # prior variance of the effect size; chosen by benchmarks/anytime.py, before any study was looked at
 LARGEST = 700.0  # of log e: a float holds no more
@@ -103,8 +104,8 @@ def confidence_sequence(
     if n < 2 or without_spread(differences, rounding):
         return None
     half = float(d.std(ddof=1)) * half_width(n, level, g=g)
-    mean = float(d.mean())
-    return (mean - half, mean + half) if half < math.inf else None
+    mean = cleared(float(d.mean()), rounding)
+    return (cleared(mean - half, rounding), cleared(mean + half, rounding)) if half < math.inf else None
 
 
 def half_width(n: int, level: float, *, g: float = G) -> float:

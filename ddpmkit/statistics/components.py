@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ddpmkit.statistics.rounding import ROUNDING, cleared
+
 
 @dataclass(frozen=True)
 class Components:
@@ -48,15 +50,15 @@ def components(
         cells: for each cell, train seed -> its numbers, one a sample seed.
         evaluation_variance: mean squared standard error of one number.
     """
-    ss_train = ss_within = 0.0
+    ss_train = ss_within = size = largest = 0.0
     df_train = df_within = 0
-    size = 0.0
     for cell in cells:
         groups = [np.asarray(v, dtype=np.float64) for v in cell.values() if len(v)]
         if not groups:
             continue
         counts = np.array([len(g) for g in groups], dtype=np.float64)
         means = np.array([g.mean() for g in groups])
+        largest = max(largest, *(float(np.abs(g).max()) for g in groups))
         grand = float(counts @ means / counts.sum())
         ss_train += float(counts @ (means - grand) ** 2)
         ss_within += float(sum(((g - m) ** 2).sum() for g, m in zip(groups, means, strict=True)))
@@ -65,10 +67,13 @@ def components(
         size += float(counts.sum() - (counts**2).sum() / counts.sum())
     if df_train == 0:
         return None
-    ms_train, repeats = ss_train / df_train, size / df_train
+    # Numbers that are all the same have means that differ in their last bits.
+    none = (ROUNDING * largest) ** 2
+    repeats = size / df_train
+    ms_train = cleared(ss_train / df_train, none * repeats)
     noise = evaluation_variance or 0.0
     if df_within == 0:
         return Components(max(0.0, ms_train - noise), None, evaluation_variance, df_train, 0, repeats)
-    within = ss_within / df_within
+    within = cleared(ss_within / df_within, none)
     train = max(0.0, (ms_train - within) / repeats)
     return Components(train, max(0.0, within - noise), evaluation_variance, df_train, df_within, repeats)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -13,9 +12,9 @@ from ddpmkit.statistics.equivalence import equivalence_p
 from ddpmkit.statistics.holm import holm, holm_levels
 from ddpmkit.statistics.intervals import ALPHA, t_interval
 from ddpmkit.statistics.paired import correlation, paired_p, sign_flip_floor, sign_flip_p, without_spread
+from ddpmkit.statistics.rounding import ROUNDING, cleared
 
 K = TypeVar("K", bound=Hashable)
-ROUNDING = 8 * sys.float_info.epsilon  # of the largest number: what floating point may add to a difference
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Pairs:
         """The differences cell - base, one a seed; those that are rounding alone are zero."""
         smallest = self.rounding
         both = (a - b for a, b in zip(self.cell, self.base, strict=True))
-        return tuple(0.0 if abs(d) <= smallest else d for d in both)
+        return tuple(cleared(d, smallest) for d in both)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Contrast:
     """The difference of two cells, paired by train seed.
 
     Attributes:
-        difference: mean of (cell - baseline) over the common seeds.
+        difference: mean of (cell - baseline) over the common seeds; 0 where it is no more than rounding.
         low: lower end of the interval, at the level that Holm gave this contrast, so that it agrees with the verdict.
         high: its upper end.
         p: two-sided p of the paired t test, not adjusted.
@@ -202,10 +201,11 @@ def judge(
             out[name] = Contrast(math.nan, None, None, None, None, None, 0, "no common seed")
             continue
         level = levels.get(key, alpha)
-        interval = t_interval(d, 1 - level)
+        interval = t_interval(d, 1 - level, pairs.rounding)
         if any(d) and without_spread(d, pairs.rounding):  # an interval of no width would claim what nobody knows
             interval = replace(interval, low=None, high=None)
-        equivalence_interval = t_interval(d, 1 - 2 * equivalence_levels[key]) if key in p_equivalence else None
+        equal_at = 1 - 2 * equivalence_levels[key] if key in p_equivalence else None
+        equivalence_interval = None if equal_at is None else t_interval(d, equal_at, pairs.rounding)
         gap = margins[name]
         fixed = _verdict(pairs, interval.mean, words, p_holm.get(key), p_equivalence_holm.get(key), alpha, gap)
         anytime = _anytime(pairs, d, words, needed, gap)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from ddpmkit.statistics.rounding import cleared
+
 ALPHA = 0.05
 
 
@@ -22,8 +24,14 @@ class Interval:
     n: int
 
 
-def t_interval(values: Sequence[float], level: float = 1 - ALPHA) -> Interval:
+def t_interval(values: Sequence[float], level: float = 1 - ALPHA, rounding: float = 0.0) -> Interval:
     """Return mean -+ t_{n-1} s / sqrt(n). One value gives a mean and no interval.
+
+    Args:
+        values: One a seed.
+        level: Confidence of the interval.
+        rounding: What floating point may have added to each value. Differences that cancel leave as much of a mean that
+            is zero; the mean, and an end, of no more than that is zero.
 
     Raises:
         ValueError: when there is no value.
@@ -31,8 +39,8 @@ def t_interval(values: Sequence[float], level: float = 1 - ALPHA) -> Interval:
     x = np.asarray(values, dtype=np.float64)
     if len(x) == 0:
         raise ValueError("an interval needs at least one value")
-    mean = float(x.mean())
+    mean = cleared(float(x.mean()), rounding)
     if len(x) == 1:
         return Interval(mean, None, None, 1)
     half = float(stdtrit(len(x) - 1, 0.5 + level / 2) * x.std(ddof=1) / math.sqrt(len(x)))
-    return Interval(mean, mean - half, mean + half, len(x))
+    return Interval(mean, cleared(mean - half, rounding), cleared(mean + half, rounding), len(x))

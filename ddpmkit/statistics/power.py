@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from scipy.special import nctdtrinc, stdtrit
 
+from ddpmkit.statistics.anytime import half_width
 from ddpmkit.statistics.intervals import ALPHA
 
 POWER = 0.8
@@ -14,7 +15,14 @@ MOST = 1000  # seeds; more than anyone trains
 
 
 def smallest_visible(
-    seeds: int, sd: float, *, correlation: float = 0.0, contrasts: int = 1, alpha: float = ALPHA, power: float = POWER
+    seeds: int,
+    sd: float,
+    *,
+    correlation: float = 0.0,
+    contrasts: int = 1,
+    alpha: float = ALPHA,
+    power: float = POWER,
+    anytime: bool = False,
 ) -> float | None:
     """Return the smallest true gap that a paired t test finds with this power; None for one seed.
 
@@ -29,6 +37,8 @@ def smallest_visible(
         contrasts: Number of contrasts in the family.
         alpha: Family-wise error rate.
         power: Chance to find the gap, between 0.5 and 1.
+        anytime: Whether it is the e-value after all these seeds that is to find it, at alpha / contrasts, as in a study
+            that grows; None then also for seeds so few that no gap is found.
 
     Raises:
         ValueError: for a negative sd, no seed or no contrast, a correlation outside [-1, 1], or a power or alpha
@@ -40,7 +50,11 @@ def smallest_visible(
         raise ValueError("power is at least 0.5 and below 1, alpha is between 0 and 1")
     if seeds == 1:
         return None
-    return _gap(seeds, sd * math.sqrt(2 * (1 - correlation)), alpha / contrasts, power)
+    apart, level = sd * math.sqrt(2 * (1 - correlation)), alpha / contrasts
+    if not anytime:
+        return _gap(seeds, apart, level, power)
+    critical = math.sqrt(seeds) * half_width(seeds, level)  # of t
+    return _noncentrality(seeds, critical, 1 - power) * apart / math.sqrt(seeds) if critical < math.inf else None
 
 
 def seeds_needed(gap: float, sd: float, *, level: float = ALPHA, power: float = POWER) -> int | None:

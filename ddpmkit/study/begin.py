@@ -101,10 +101,11 @@ def _left(w: Work, spec: S, shared: Callable[[S], int]) -> Iterator[tuple[int, s
             other = w.store.read_spec(type(spec), training)
             steps = shared(other)
             if steps and Stage(other, {}, "", 0.0).id == training:  # else of another version
-                yield from ((step, training) for step in _steps(w.store, spec.kind, training) if step <= steps)
+                yield from ((step, training) for step in steps_left(w.store, spec.kind, training) if step <= steps)
 
 
-def _steps(store: Store, kind: str, training: str) -> list[int]:
+def steps_left(store: Store, kind: str, training: str) -> list[int]:
+    """Return the steps of which a training has left a checkpoint."""
     return sorted(int(p.name) for p in (store.folder(kind, training) / "ckpt").glob("[0-9]*") if p.name.isdecimal())
 
 
@@ -151,7 +152,7 @@ def _copied(w: Work, training: str, step: int, micro_batch: int, *, begun: bool)
 
 def _seconds(store: Store, kind: str, training: str, step: int) -> float:
     """What the first steps of a training took, its own in proportion to those that it has made."""
-    before, reached = began(store.folder(kind, training)), max(_steps(store, kind, training), default=step)
+    before, reached = began(store.folder(kind, training)), max(steps_left(store, kind, training), default=step)
     first, seconds = (0, 0.0) if before is None else (before.step, before.seconds)
     if step <= first:
         return seconds * step / first

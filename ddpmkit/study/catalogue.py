@@ -162,8 +162,7 @@ def restore_study(store: Store, name: str) -> tuple[Path, int, int]:
     found = [b for b in batches(home) if (b.folder / name / "plan.json").is_file()]
     if not found:
         names = sorted({p.name for b in batches(home) for p in b.folder.iterdir()})
-        told = f"in the trash: {', '.join(names)}" if names else "ddpmkit studies lists those that are there"
-        raise DdpmkitError(f"there is no study '{name}' in the trash{did_you_mean(name, names)}", told)
+        raise _not_thrown(store, name, names)
     with collecting(store, run, f"ddpmkit studies restore {name}"):  # or one empties that trash meanwhile
         if not take_back(found[-1].folder / name, found[-1]):
             raise DdpmkitError(f"there is a study '{name}' again", f"ddpmkit studies rename {name} ANOTHER, and again")
@@ -178,6 +177,18 @@ def restore_study(store: Store, name: str) -> tuple[Path, int, int]:
                 done = _stage_back(store, key, *places[0], aside, run)
                 back, left = back + done, left + (not done)
     return store.study(name), back, left
+
+
+def _not_thrown(store: Store, name: str, names: list[str]) -> DdpmkitError:
+    """What to say of a study that can't be taken back, for it does not lie in the trash."""
+    where = f"the trash{did_you_mean(name, names)}" if names else "the trash, which is empty"
+    if name in plans(store.out):
+        hint = f"it is there and was not thrown away: ddpmkit report {name}"
+    elif names:
+        hint = f"in the trash: {', '.join(names)}"
+    else:
+        hint = "what was deleted is computed again by the command that made it: ddpmkit ablate .. --name " + name
+    return DdpmkitError(f"there is no study '{name}' in {where}", hint)
 
 
 def _finished(folder: Path) -> bool:

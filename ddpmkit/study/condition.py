@@ -18,7 +18,8 @@ ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
 TERM = re.compile(r"\s*([A-Za-z_-]+)\s*(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
-HINT = "as in 'sigma=learned-range and weighting=simple'"
+SIGNS = "signs = != < <= > >=, values a,b"
+HINT = f"as in 'sigma=learned-range and weighting=simple'; {SIGNS}"
 
 # (setting, text) -> the value that the setting would have.
 Read = Callable[[str, str], Any]

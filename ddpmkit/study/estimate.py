@@ -16,6 +16,7 @@ import numpy as np
 
 from ddpmkit import files
 from ddpmkit.plugin.blame import blame
+from ddpmkit.study.pace import Seen, seen
 from ddpmkit.study.planning import build_without_memory, network
 from ddpmkit.study.prepare import Prepared
 from ddpmkit.study.queue import makespan
@@ -26,6 +27,9 @@ from ddpmkit.study.trash import size_of
 
 PROBE = 3  # timed steps, after one to warm up
 ALIKE = 5  # finished stages of one shape that are looked at for their size
+
+MOMENT = 1e-4  # seconds: features of one image by a small network, sums over draws; a moment beside the rest
+RAN, TIMED = "from stages that ran here before", f"from {PROBE} timed steps of the network"
 
 Shape = tuple[str, str, float]  # the kind of a stage, its network, its work
 
@@ -44,24 +48,25 @@ class Guess:
 def estimate(prepared: Prepared) -> Guess:
     """Estimate the time and the disk that the stages still to do will take.
 
-    Seconds per unit of work come from finished stages of the same backbone in this store; where there are none, a few
-    steps of each backbone are timed on the device, unless nothing was to be tried: their time is not known then.
+    Seconds come from finished stages of the same backbone in this store, what came before their first steps apart.
+    Where none made enough steps to tell, a few of each backbone are timed on the device; where nothing is to be tried,
+    they are in proportion to those of a shorter stage, which is too many rather than too few, or not known.
     Bytes come from finished stages of the same work, or from the number of parameters and of pixels.
     """
     store, plan = prepared.store, prepared.plan
-    known: dict[tuple[str, str], list[float]] = defaultdict(list)
     folders: dict[Shape, list[Path]] = defaultdict(list)
+    statuses = []
     for path in store.root.glob("*/*/*/status.json"):
         record = files.read_sealed(path) or {}
         if record.get("state") == "done" and record.get("work") and record.get("seconds"):
             kind, name = path.parts[-4], _backbone(record["how"])
-            known[kind, name].append(record["seconds"] / record["work"])
+            statuses.append(((kind, name), record))
             folders[kind, name, record["work"]].append(path.parent)
     devices, workers = prepared.run_options.devices(), prepared.run_options.workers()
-    probed: dict[str, tuple[float, float] | None] = {}
-    paces = {s.id: _pace(s, known, probed, prepared, devices[0]) for s in prepared.todo}
-    unknown = {i for i, pace in paces.items() if pace is None}
-    seconds = {s.id: s.work * (paces[s.id] or 0.0) for s in prepared.todo}
+    paces = Paces(prepared, devices[0], seen(statuses))
+    found = {s.id: paces.seconds(s) for s in prepared.todo}
+    unknown = {i for i, took in found.items() if took is None}
+    seconds = {i: took or 0.0 for i, took in found.items()}
     size = _size(prepared, folders)
     kinds: dict[str, dict[str, float | None]] = {}
     for kind in {s.kind for s in plan.stages.values()}:
@@ -74,9 +79,8 @@ def estimate(prepared: Prepared) -> Guess:
         }
     if unknown:
         return Guess(None, workers, "not timed: no finished stage here has this network", kinds, size)
-    basis = f"from {PROBE} timed steps of the network" if probed else "from stages that ran here before"
     whole = makespan(prepared.todo, seconds, workers)
-    return Guess(whole, workers, basis if prepared.todo else "nothing to do", kinds, size)
+    return Guess(whole, workers, paces.basis() if prepared.todo else "nothing to do", kinds, size)
 
 
 def _size(prepared: Prepared, folders: Mapping[Shape, list[Path]]) -> int | None:
@@ -103,23 +107,40 @@ def _size(prepared: Prepared, folders: Mapping[Shape, list[Path]]) -> int | None
     return round(total)
 
 
-def _pace(
-    stage: Stage[Any],
-    known: dict[tuple[str, str], list[float]],
-    probed: dict[str, tuple[float, float] | None],
-    prepared: Prepared,
-    device: str,
-) -> float | None:
-    """Seconds per unit of work of a stage; None where they are not known and not to be found out."""
-    name = _backbone(stage.recipe)
-    if seen := known.get((stage.kind, name)):
-        return float(np.median(seen))
-    if stage.spec.cost == "moment":
-        return 1e-4  # features of one image by a small network, sums over draws; a moment beside the rest
-    if name not in probed:
-        probed[name] = _remembered_probe(stage, prepared, device)
-    paces = probed[name]
-    return None if paces is None else paces[0 if stage.spec.cost == "training" else 1]
+class Paces:
+    """The seconds that stages take: as stages of their kind and network took here, else by a few timed steps."""
+
+    def __init__(self, prepared: Prepared, device: str, known: Mapping[tuple[str, str], Seen]) -> None:
+        self._prepared, self._device, self._known = prepared, device, known
+        self._probed: dict[str, tuple[float, float] | None] = {}
+        self._from: dict[str, dict[str, None]] = {RAN: {}, TIMED: {}}  # where seconds come from -> kinds
+
+    def seconds(self, stage: Stage[Any]) -> float | None:
+        """Return the seconds of a stage; None where they are not known and not to be found out."""
+        name, work = _backbone(stage.recipe), stage.work
+        known = self._known.get((stage.kind, name), Seen())
+        if (took := known.seconds(work)) is not None:
+            self._from[RAN][stage.kind] = None
+            return took
+        if stage.spec.cost == "moment":
+            return known.beside(MOMENT, work)
+        if name not in self._probed:
+            self._probed[name] = _remembered_probe(stage, self._prepared, self._device)
+        if (paces := self._probed[name]) is not None:
+            self._from[TIMED][stage.kind] = None
+            return known.beside(paces[0 if stage.spec.cost == "training" else 1], work)
+        took = known.most(work)
+        if took is not None:
+            self._from[RAN][stage.kind] = None
+        return took
+
+    def basis(self) -> str:
+        """Say where the seconds come from, by kinds of stage where from both."""
+        (ran, timed) = (self._from[where] for where in (RAN, TIMED))
+        if not timed:
+            return RAN
+        only = {kind: None for kind in timed if kind not in ran}
+        return TIMED if not ran else f"{', '.join(only or timed)} {TIMED}, {', '.join(ran)} {RAN}"
 
 
 def _backbone(recipe: dict[str, dict[str, object]]) -> str:
@@ -164,15 +185,20 @@ def _probe(stage: Stage[Any], prepared: Prepared, device_name: str) -> tuple[flo
         paces = []
         for batch, learns in ((min(settings.batch_size, settings.micro_batch), True), (settings.eval_batch, False)):
             x, t = torch.zeros(batch, *images.train.shape[1:], device=device), torch.zeros(batch, device=device)
-            for step in range(PROBE + 1):
-                if step == 1:
-                    started = time.perf_counter()
+
+            def step(x: torch.Tensor = x, t: torch.Tensor = t, learns: bool = learns) -> torch.Tensor:
                 with torch.set_grad_enabled(learns):
-                    out = net(x, t)
+                    out: torch.Tensor = net(x, t)
                     if learns:
                         out.square().mean().backward()
                         optimizer.step()
                         optimizer.zero_grad()
-            float(out.detach().sum())  # wait for the device
+                return out.detach()
+
+            float(step().sum())  # the device has ended what comes before the first step, which is no part of the others
+            started = time.perf_counter()
+            for _ in range(PROBE):
+                out = step()
+            float(out.sum())  # wait for the device
             paces.append((time.perf_counter() - started) / (PROBE * batch))
     return paces[0], paces[1]

@@ -22,6 +22,7 @@ from ddpmkit.plugin.loader import BUILTIN
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.randomness import seeded_libraries
 from ddpmkit.study.claim import Held, claimed, told
+from ddpmkit.study.pace import Steady
 from ddpmkit.study.settings import StageOptions
 from ddpmkit.study.stage import Output, Stage
 from ddpmkit.study.store import Store
@@ -125,7 +126,7 @@ def _execute_held(
             now = {**status, "fingerprint": {**status["fingerprint"], **work.ran}, "seconds": took}
             files.write_sealed(folder / "status.json", now)
 
-    where = None
+    where, steady = None, Steady()
     folder = store.folder(stage.kind, stage.id)
     if store.intact(stage.kind, stage.id):
         return "done"
@@ -156,7 +157,8 @@ def _execute_held(
         with devices.one_thread(), devices.reproducible(device), seeded_libraries(stage.id, "stage", 0):
             status["fingerprint"] = devices.fingerprint(device)
             _same_libraries(stage, registry)
-            work = Work(stage, store, registry, options, device, emit, stop_asked, kept=lambda: write(work))
+            tell = steady.heard(emit)
+            work = Work(stage, store, registry, options, device, tell, stop_asked, kept=lambda: write(work))
             write(work)
             if _of_plugins(stage.recipe):
                 registry.plugins()  # all of them, so that what their imports change is there before the work begins
@@ -168,6 +170,8 @@ def _execute_held(
             if held.holds():
                 _commit(work, output)
                 status["work"] = stage.work if output.work is None else output.work
+                if (pace := steady.pace(stage.work)) is not None:
+                    status["pace"] = pace
         status["state"] = "done"
     except Interrupted as err:
         status.update(state="interrupted", error=str(err))

@@ -21,11 +21,17 @@ NAMED = 3  # differences that are spelled out; the rest are counted
 
 
 class NameTakenError(DdpmkitError):
-    """The name of a study is another grid's; ``free`` is one that can be used instead."""
+    """The name of a study is another grid's.
 
-    def __init__(self, message: str, free: str) -> None:
+    Attributes:
+        free: a name that can be used instead.
+        asked: what was asked for, where the study that is ``there`` could have it too.
+        there: what is there under the name.
+    """
+
+    def __init__(self, message: str, free: str, asked: Study | None = None, there: There | None = None) -> None:
         super().__init__(message, f"choose another --name, as {free}; stages that both need are shared all the same")
-        self.free = free
+        self.free, self.asked, self.there = free, asked, there
 
 
 def grown(study: Study, there: There | None, store: Store) -> Study:
@@ -42,7 +48,7 @@ def grown(study: Study, there: There | None, store: Store) -> Study:
     if there is None:
         return study
     lacks = lacking(there.grid, study.grid(), study.unsaid)
-    first = {} if lacks else restarts(there.grid, study)
+    first, adds = {} if lacks else restarts(there.grid, study), _could_add(there.grid, lacks)
     if not lacks and not first:
         return union(there, study)
     if first:
@@ -51,11 +57,12 @@ def grown(study: Study, there: There | None, store: Store) -> Study:
     else:
         found = differences(there.grid, study.grid(), lacks)
         said = "; ".join(found[:NAMED]) + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
-        said = f"{said or 'its plan is written in another way'}{ADDS if _could_add(there.grid, lacks) else ''}"
+        said = f"{said or 'its plan is written in another way'}{ADDS if adds else ''}"
     raise NameTakenError(
         f"the name '{study.name}' is already used by another grid, in {store.study(study.name)}: {said}",
         # One whose folder is empty, or holds this very grid, so that the same advice holds the next time.
         next(n for n in _numbered(study.name) if _goes_on(study, store, n) or not store.study(n).exists()),
+        *((study, there) if adds and not first else ()),
     )
 
 

@@ -32,13 +32,13 @@ def along_trunks(stages: Mapping[str, Stage[Any]]) -> dict[str, Stage[Any]]:
     constant: dict[str, dict[int, str]] = {}  # all but the length -> length -> training
     for i, stage in known.items():
         if stage.spec.lr_decay == "constant":
-            constant.setdefault(_course(stage.spec), {})[stage.spec.steps] = i
+            constant.setdefault(course(stage.spec), {})[stage.spec.steps] = i
     out: dict[str, Stage[Any]] = {}
 
     def take(i: str) -> None:
         stage = known[i]
         spec = stage.spec
-        lengths = constant.get(_course(spec), {})
+        lengths = constant.get(course(spec), {})
         before = max((n for n in lengths if n <= spec.stable and n < spec.steps), default=0)
         if before:
             work = stage.work * (spec.steps - before) / spec.steps
@@ -105,6 +105,6 @@ def _trunk(stage: Stage[Train]) -> Stage[Train] | None:
     return Stage(spec.trunk(spec.stable), stage.recipe, label, stage.work * spec.stable / spec.steps)
 
 
-def _course(spec: Train) -> str:
-    """All of a training but its length and how its rate falls."""
+def course(spec: Train) -> str:
+    """Return all of a training but its length and how its rate falls, as text."""
     return files.canonical(spec.trunk(0).json())

@@ -19,6 +19,7 @@ from ddpmkit.study.plan import Plan, Result
 from ddpmkit.study.prepare import Prepared, excluded_lines
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages.train import Train
+from ddpmkit.study.store import Store
 
 TINY = ["--metrics", "nll", "--train-seeds", "0", "--timesteps", "50", "--backbones", "unet:channels=4:mults=1"]
 MANY = ["--schedules", "linear,cosine,sigmoid,random-walk", "--predictions", "eps,v", "--sampling-steps", "5,6,7,8,9"]
@@ -36,11 +37,12 @@ def planned(**axes: Any) -> Plan:
 
 
 @pytest.fixture
-def dry(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def dry(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
     def run(plan: Plan, *, as_json: bool = False) -> tuple[str, str]:
         guess = Guess(60.0, 2, "a guess", {"train": {"each": 1.0, "together": 60.0}})
         monkeypatch.setattr("ddpmkit.cli.plan.estimate", lambda _: guess)
-        prepared = Prepared(plan.study, plan, None, None, tuple(plan.stages.values()), None)  # type: ignore[arg-type]
+        todo = tuple(plan.stages.values())
+        prepared = Prepared(plan.study, plan, Store(tmp_path), None, todo, None)  # type: ignore[arg-type]
         print_plan(prepared, as_json=as_json)
         out, err = capsys.readouterr()
         return out, err

@@ -98,7 +98,7 @@ def test_the_hint_is_a_command_that_works_and_again_the_next_time(
     study: Path, said: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = study.parent.parent
-    _, command = said("--name=demo", "--train-seeds", "1-4")
+    _, command = said("--name=demo", "--train-seeds", "1")
     words = shlex.split(command)
     assert words[:2] == ["ddpmkit", "ablate"]
     assert words[-2:] == ["--name", "demo-2"]
@@ -108,11 +108,66 @@ def test_the_hint_is_a_command_that_works_and_again_the_next_time(
     # Somebody else's demo-2 is passed over; our own, once it ran, is what goes on.
     (out / "studies" / "demo-2").mkdir()
     (out / "studies" / "demo-2" / "plan.json").write_text(json.dumps({"grid": {"settings": {}}}))
-    _, command = said("--train-seeds", "1-4")
+    _, command = said("--train-seeds", "1")
     assert command.endswith("--name demo-3")
-    stored = make_study({**read_toml(study / "study.toml"), "train_seeds": "1-4"}, REGISTRY)
+    stored = make_study({**read_toml(study / "study.toml"), "train_seeds": "1"}, REGISTRY)
     (out / "studies" / "demo-2" / "plan.json").write_text(json.dumps({"grid": stored.grid()}))
-    assert said("--train-seeds", "1-4")[1].endswith("--name demo-2")
+    assert said("--train-seeds", "1")[1].endswith("--name demo-2")
+
+
+@pytest.mark.parametrize(
+    ("flags", "grows"),
+    [
+        (["--schedules", "sigmoid"], "--schedules linear,cosine,sigmoid"),
+        (["--schedules", "cosine:s=0.01,linear"], "--schedules linear,cosine,cosine:s=0.01"),
+        (["--samplers", "ddim"], "--samplers ancestral,ddim"),
+        (["--sigmas", "beta"], "--sigmas beta-tilde,beta"),
+        (["--backbones", "unet:channels=8:mults=1"], "--backbones unet:channels=4:mults=1,unet:channels=8:mults=1"),
+        (["--guidances", "1", "--conditional"], "--guidances 0.0,1.0 --axis conditional=false,true"),
+        (["--train-steps", "8"], "--train-steps 4,8"),
+        (["--sampling-steps", "5"], "--sampling-steps 20,5"),
+        (["--axis", "warmup=0,50", "--dropout", "0.1"], "--dropout none,0.1 --axis warmup=100,0,50"),
+        (["--train-seeds", "1-4"], "--train-seeds 0-4"),
+        (["--train-seeds", "7,9"], "--train-seeds 0-2,7,9"),
+        (["--sample-seeds", "1"], "--sample-seeds 0-1"),
+        (["--metrics", "precision"], "--metrics fd,nll,precision"),
+        (["--features", "pca:k=4"], "--features digits,pca,pca:k=4"),
+        (["--schedules", "sigmoid", "--metrics", "nll", "--jobs", "3"], "--schedules linear,cosine,sigmoid --jobs 3"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_what_adds_gets_the_command_that_grows_the_study(
+    flags: list[str], grows: str, study: Path, said: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, command = said(*flags)
+    out = f"--out {study.parent.parent}"
+    words, wanted = shlex.split(command), ["ddpmkit", "ablate", "demo", *grows.split()]
+    assert sorted(words) == sorted([*wanted, *out.split(), "--dry-run", "--json"])
+    if "--guidances" not in flags:  # which these cells can't have
+        assert main([*words[1:], "--no-probe"]) == 0
+        assert json.loads(capsys.readouterr().out)["adds"]
+
+
+def test_the_command_that_grows_keeps_what_stands_before_it(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(study.parent.parent)
+    assert main(["--no-plugins", "ablate", "demo", "--schedules", "sigmoid", "--out", out, "--retries", "2"]) == 2
+    hint = capsys.readouterr().err.splitlines()[-1]
+    assert hint.startswith("hint: ddpmkit --no-plugins ablate demo --schedules linear,cosine,sigmoid ")
+    assert "--retries 2" in hint
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--axis", "ema=0.5"],
+        ["--schedules", "linear"],
+        ["--schedules", "cosine,sigmoid", "--exclude", "schedule=sigmoid"],
+        ["--train-steps", "8", "--zip", "warmup+grad_clip=1:1.0,2:2.0"],
+    ],
+    ids=" ".join,
+)
+def test_what_the_study_can_not_have_too_gets_another_name(flags: list[str], said: Any) -> None:
+    assert said(*flags)[1].endswith("--name demo-2")
 
 
 def test_words_that_a_shell_would_split_are_quoted(

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from ddpmkit.cli import main
-from ddpmkit.cli.plan import power_line, print_head, visible
+from ddpmkit.cli.plan import print_head
+from ddpmkit.cli.power import families, power_json, power_line, visible
 from ddpmkit.plugin.registry import Registry
-from ddpmkit.study.config import make_study
+from ddpmkit.study.enter import enter
 from ddpmkit.study.estimate import estimate
 from ddpmkit.study.prepare import RunOptions, prepare
 from ddpmkit.study.runner import run
@@ -27,17 +28,58 @@ FLAGS = [word for k, v in TINY.items() for word in (f"--{k.replace('_', '-')}", 
 HERE = RunOptions(1, "cpu", "inline")
 
 
-def test_what_a_number_of_seeds_can_show_is_said_before_it_is_run() -> None:
-    study = make_study({**TINY, "train_seeds": "0-4"}, REGISTRY)
+def plan(out: Path, **options: Any) -> Any:
+    return prepare({**TINY, **options}, out=out, registry=REGISTRY, run_options=HERE, probe=False)
+
+
+def test_what_a_number_of_seeds_can_show_is_said_before_it_is_run(tmp_path: Path) -> None:
     # Five seeds, one contrast: 1.4 standard deviations of the differences, which are sqrt(2 (1 - r)) of one cell's.
-    found = visible(study, 2)
+    found = visible(5, 1)
     assert found["0"] == pytest.approx(1.682 * 2**0.5, rel=0.01)
     assert found["0.8"] == pytest.approx(1.682 * 0.4**0.5, rel=0.01)
-    assert "5 train seeds likely find a gap of 2.4 standard deviations over seeds, 1.1 where" in power_line(study, 2)
-    more = visible(study, 9)["0"]
+    five = plan(tmp_path, train_seeds="0-4", schedules="cosine,jsd")
+    assert "5 train seeds likely find a gap of 2.4 standard deviations over seeds, 1.1 where" in power_line(five)
+    assert power_line(five).endswith("(1 contrast, Holm)")
+    more = visible(5, 8)["0"]
     assert (more or 0.0) > 1.5 * (found["0"] or 9.0)  # Holm over eight
-    one = make_study(TINY, REGISTRY)
-    assert "one train seed shows no difference" in power_line(one, 3)
+    one = plan(tmp_path, schedules="cosine,jsd")
+    assert "one train seed shows no difference" in power_line(one)
+    assert power_json(five) | {"visible": {}} == {"judged_by": "t test", "fewest_seeds": 2, "visible": {}}
+
+
+def test_contrasts_are_counted_as_the_report_adjusts_for_them(tmp_path: Path) -> None:
+    grid = {"schedules": "cosine,jsd,sigmoid", "predictions": "v,x0", "metrics": "sw,nll", "features": "pixels"}
+    # Five differences, two effects of the schedule, one of the prediction.
+    assert families(plan(tmp_path, **grid).plan) == (8, 8)
+    # The bound sees no sampler: of its two columns one is left.
+    grid = {"schedules": "cosine,jsd", "samplers": "ancestral,ddim", "metrics": "sw,nll", "features": "pixels"}
+    assert families(plan(tmp_path, **grid).plan) == (5, 1)
+
+
+@pytest.mark.parametrize(("seeds", "fewest"), [("0-1", 6), ("0-5", 6), ("0-8", 6)])
+def test_a_study_that_grows_is_told_by_what_it_will_be_judged(seeds: str, fewest: int, tmp_path: Path) -> None:
+    grid = {"schedules": "cosine,jsd,sigmoid"}
+    first = plan(tmp_path, train_seeds="0", **grid)
+    assert "e-value" not in power_line(first)
+    assert "by e-value" in power_line(first, until=True)
+    enter(first)
+    more = plan(tmp_path, train_seeds=seeds, **grid)
+    said, count = power_line(more), len(more.study.train_seeds)
+    assert said.startswith("power: train seeds are added to this study, so verdicts are by e-value, not by the t test")
+    assert f"none falls below {fewest} train seeds" in said
+    assert ("--train-seeds 0-5" in said) == (count < fewest)
+    found = power_json(more)
+    assert (found["judged_by"], found["fewest_seeds"]) == ("e-value", fewest)
+    assert (found["visible"]["0"] is None) == (count < fewest)
+    # Once it has grown, the same seeds again are judged alike; with other cells alone it has not.
+    entered = enter(more)
+    assert power_line(plan(tmp_path, train_seeds=seeds, **grid)) == power_line(entered) == said
+
+
+def test_a_study_that_grows_by_cells_alone_keeps_the_t_test(tmp_path: Path) -> None:
+    enter(plan(tmp_path, train_seeds="0-2", schedules="cosine,jsd"))
+    more = plan(tmp_path, train_seeds="0-2", schedules="cosine,jsd,sigmoid")
+    assert power_line(more).endswith("(2 contrasts, Holm)")
 
 
 @pytest.mark.long

@@ -176,9 +176,36 @@ def test_show_gives_formula_reference_code_and_parameters(name: str, capsys: Cap
     assert err == ""
 
 
-def test_show_gives_every_component_of_that_name(capsys: Capsys) -> None:
-    assert main(["--no-plugins", "show", "digits", "--json"]) == 0
-    assert [d["kind"] for d in json.loads(capsys.readouterr().out)] == ["dataset", "features"]
+def test_show_gives_every_kind_of_thing_of_that_name(capsys: Capsys) -> None:
+    def shown(name: str) -> list[str]:
+        assert main(["--no-plugins", "show", name, "--json"]) == 0
+        return [record["kind"] for record in json.loads(capsys.readouterr().out)]
+
+    assert shown("digits") == ["dataset", "features", "recipe"]
+    assert shown("warmup") == ["schedule", "setting"]
+    for name in ("dataset/digits", "features/digits", "recipe/digits", "recipes/digits", "setting/warmup"):
+        assert shown(name) == [name.partition("/")[0].removesuffix("s") if name[0] != "f" else "features"]
+    assert main(["--no-plugins", "show", "digits"]) == 0
+    out = capsys.readouterr().out
+    for heading in ("dataset digits ", "\n\nfeatures digits ", "\n\nrecipe digits   type: ddpmkit "):
+        assert heading in out
+    assert main(["--no-plugins", "show", "warmup"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("schedule warmup ")
+    assert "\n\nsetting warmup=100   (int" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("recipe/digit", "there is no recipe 'digit'; did you mean 'digits'?", "ddpmkit ls recipe"),
+        ("schedule/digits", "there is no schedule 'digits'", "ddpmkit ls schedule"),
+        ("setting/warmu", "there is no setting 'warmu'; did you mean 'warmup'?", "ddpmkit ablate --help"),
+    ],
+)
+def test_show_of_a_kind_that_has_no_such_name(name: str, message: str, hint: str, capsys: Capsys) -> None:
+    assert main(["--no-plugins", "show", name]) == 2
+    assert capsys.readouterr().err.splitlines() == [f"error: {message}", f"hint: {hint}"]
 
 
 @pytest.mark.parametrize("name", sorted({e.name for e in BUILTIN}))

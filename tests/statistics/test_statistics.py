@@ -261,3 +261,38 @@ def test_identical_cells_do_not_count_in_the_family():
 def test_no_correlation_where_there_is_none_to_speak_of(values):
     base = {i: float(i) for i in range(len(values))}
     assert contrasts({"base": base, "c1": dict(enumerate(values))}, "base")["c1"].correlation is None
+
+
+def cancelling(seed, shift):
+    """Two cells whose differences cancel but for what rounding leaves of their mean."""
+    values = np.random.default_rng(seed).integers(0, 400, (2, 3)) / 400 + shift
+    cell = [values[0, 0], values[0, 1], values[1, 0], values[1, 1]]
+    base = [values[0, 1], values[0, 0], values[1, 2], values[1, 0] + values[1, 1] - values[1, 2]]
+    return dict(enumerate(cell)), dict(enumerate(base))
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0, 3000.0])
+def test_a_mean_difference_that_rounding_left_is_zero(shift):
+    residues = 0
+    for seed in range(40):
+        cell, base = cancelling(seed, shift)
+        d = [cell[s] - base[s] for s in cell]
+        residues += sum(d) != 0
+        found = contrasts({"base": base, "c": cell}, "base")["c"]
+        assert (found.difference, found.low) == (0.0, -found.high)
+        assert found.anytime.low is None or found.anytime.low == -found.anytime.high
+        assert found.verdict in ("inconclusive", "identical")
+    assert residues > 10, "nothing was left to clear"
+
+
+def test_a_difference_above_rounding_stays_what_it_is():
+    found = contrasts({"base": {0: 0.5, 1: 0.25}, "c": {0: 0.5 + 1e-12, 1: 0.25 + 3e-12}}, "base")["c"]
+    assert found.difference == pytest.approx(2e-12, rel=1e-3)
+
+
+def test_an_end_of_an_interval_that_rounding_left_is_zero():
+    mean, half = 0.3, t_interval([0.1, 0.5]).high - 0.3
+    # Both ends are computed from the mean: the lower one of values that are drawn together until it is next to zero.
+    near = [mean - 0.2 * mean / half, mean + 0.2 * mean / half]
+    assert abs(t_interval(near).low) < 1e-15
+    assert t_interval(near, rounding=1e-15).low == 0.0

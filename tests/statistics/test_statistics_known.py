@@ -24,6 +24,7 @@ from ddpmkit.statistics import (
     smallest_visible,
     t_interval,
 )
+from ddpmkit.statistics.anytime import log_e
 
 # Student (1908), "The probable error of a mean", Biometrika 6:1-25: extra hours of sleep under two drugs.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -302,3 +303,25 @@ def test_the_level_of_the_interval_is_holms():
             stats.ttest_1samp(family[key].differences, 0).confidence_interval(1 - c.level)
         )
     assert t_interval(family["open"].differences).low == got["open"].low
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 1234.567])
+def test_numbers_that_are_all_the_same_scatter_by_nothing(value):
+    cells = [{0: [value] * 3, 1: [value] * 3, 2: [value] * 7}] * 2
+    found = components(cells)
+    assert (found.train, found.sample) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("n", "contrasts_"), [(6, 2), (8, 1), (12, 5)])
+def test_the_smallest_gap_of_a_study_that_grows_is_settled_by_its_e_value_in_80_of_100(n, contrasts_):
+    gap = smallest_visible(n, 1 / math.sqrt(2), contrasts=contrasts_, anytime=True)
+    d = np.random.default_rng(n).normal(gap, 1.0, (4000, n))
+    t = math.sqrt(n) * d.mean(1) / d.std(1, ddof=1)
+    settled = np.exp(log_e(t, n)) >= contrasts_ / 0.05
+    assert settled.mean() == pytest.approx(0.8, abs=0.02)
+    assert gap > smallest_visible(n, 1 / math.sqrt(2), contrasts=contrasts_)
+
+
+def test_too_few_seeds_of_a_study_that_grows_show_no_gap():
+    assert smallest_visible(5, 1.0, contrasts=2, anytime=True) is None
+    assert smallest_visible(6, 1.0, contrasts=2, anytime=True) is not None

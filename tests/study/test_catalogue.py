@@ -215,3 +215,36 @@ def test_a_study_that_is_a_link_is_renamed_and_not_what_it_leads_to(two_studies:
 )
 def test_sizes_are_written_for_people(count: int, text: str) -> None:
     assert size(int(count)) == text
+
+
+def test_the_command_of_rm_frees_as_much_as_it_says(two_studies: Path, capsys) -> None:
+    store = Store(two_studies)
+    assert main(["studies", "rm", "both", "--out", str(two_studies)]) == 0
+    *_, back, frees = capsys.readouterr().err.splitlines()
+    assert back == f"ddpmkit studies restore both --out {two_studies} takes it back"
+    commands, said = frees.split(" frees ")
+    # Records of what a collection looks at come and go meanwhile.
+    before = size_of(two_studies)
+    expected = find_garbage(store, everything=True)
+    whole = sum(i.size for i in expected.items) + sum(size_of(b.folder) for b in expected.old)
+    assert said.startswith(f"{size(whole)} for good: ")
+    for command in commands.split(" && "):
+        assert command.startswith("ddpmkit ")
+        assert main(command.split()[1:]) == 0
+    assert before - size_of(two_studies) == pytest.approx(whole, rel=0.02)
+    assert [s.name for s in list_studies(store)] == ["more"]
+    assert main(["studies", "restore", "both", "--out", str(two_studies)]) == 2
+    told = capsys.readouterr().err.splitlines()[-2:]
+    assert told[0] == "error: there is no study 'both' in the trash, which is empty"
+    assert "ddpmkit ablate .. --name both" in told[1]
+    assert main(["studies", "restore", "more", "--out", str(two_studies)]) == 2
+    assert "it is there and was not thrown away: ddpmkit report more" in capsys.readouterr().err
+
+
+def test_in_the_usual_folder_the_commands_name_none(two_studies: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(two_studies.parent)
+    two_studies.rename("results")
+    assert main(["studies", "rm", "both"]) == 0
+    *_, back, frees = capsys.readouterr().err.splitlines()
+    assert back == "ddpmkit studies restore both takes it back"
+    assert frees.startswith("ddpmkit gc --yes && ddpmkit gc --empty-trash --yes frees ")

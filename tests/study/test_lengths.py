@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from ddpmkit.study import begin
 from ddpmkit.study.config import make_study
 from ddpmkit.study.execute import execute
 from ddpmkit.study.garbage import EARLIER, OPTIMISERS, _spare, collect, find_garbage
+from ddpmkit.study.goes_on import apart
 from ddpmkit.study.plan import make_plan
 from ddpmkit.study.queue import ReadyQueue
 from ddpmkit.study.runner import run
@@ -406,3 +408,44 @@ def test_a_trunk_that_fails_costs_no_result_and_is_not_tried_for_nobody(
 def _chain(store: Store, training: str) -> list[str]:
     before = begin.began(store.folder("train", training))
     return [training] if before is None else [training, *_chain(store, before.training)]
+
+
+@pytest.mark.long
+def test_plan_and_report_say_from_which_step_trainings_go_on(few_digits, no_pictures, capsys, tmp_path) -> None:
+    asked = {**COURSE, "dataset": few_digits, "name": "l", "train_seeds": "0-1"}
+    axis = ("warmup", "micro_batch", "learning_rate", "eval_batch")
+    words = [w for k, v in asked.items() if k not in axis for w in (f"--{k.replace('_', '-')}", str(v))]
+    words += [w for k in axis[:2] + axis[3:] for w in ("--axis", f"{k}={asked[k]}")]
+    command = ["ablate", *words, "--out", str(tmp_path), "--executor", "inline", "-j", "1"]
+
+    def said(*more: str) -> str:
+        assert main([*command, *more]) == 0
+        return capsys.readouterr().err
+
+    assert "goes on" not in said("--train-steps", "12", "--axis", "lr_decay=constant")
+    longer = ("--train-steps", "12,18,24", "--axis", "lr_decay=constant")
+    line = "goes on: trainings, 2 of 18 steps from step 12, 2 of 24 steps from step 18 of what another one has left\n"
+    assert line in said(*longer, "-n", "--no-probe")
+    assert main([*command, *longer, "-n", "--json", "--no-probe"]) == 0
+    found = json.loads(capsys.readouterr().out)["goes_on"]
+    assert found == [{"trainings": 2, "steps": 18, "from": 12}, {"trainings": 2, "steps": 24, "from": 18}]
+    told = said(*longer)
+    assert line in told
+    assert "lengths:" not in told
+    notes = summarise(read_study(tmp_path / "studies" / "l")).notes
+    assert (
+        "Trainings that went on from what another one had left: 2 of 18 steps from step 12, 2 of 24 steps from step 18."
+        in notes
+    )
+    # Another study goes on from what this one left, though none of its own is shorter.
+    other = said("--train-steps", "30", "--axis", "lr_decay=constant", "--name", "other", "-n", "--no-probe")
+    assert "goes on: trainings, 2 of 30 steps from step 24" in other
+
+
+def test_lengths_that_share_no_step_are_named_with_what_would_share_them(planned) -> None:
+    stages = [*planned("12,24", "cosine").values()]
+    assert apart(stages, stages) == (12, 24)
+    assert apart(stages, []) == ()
+    assert apart(stages[:1], stages[:1]) == ()
+    constant = [*planned("12,24").values()]
+    assert apart(constant, constant) == ()

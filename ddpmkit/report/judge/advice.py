@@ -26,8 +26,9 @@ def smallest(contrasts: Iterable[Contrast], spreads: Sequence[float], alpha: flo
         return None
     typical = sorted(spreads)[len(spreads) // 2]
     seeds = min(c.n for c in tested)
+    grown = any(c.anytime and c.anytime.stands for c in tested)
     # smallest_visible wants one cell's sd: that of the differences over sqrt 2, at correlation 0.
-    return smallest_visible(seeds, typical / math.sqrt(2), contrasts=len(tested), alpha=alpha)
+    return smallest_visible(seeds, typical / math.sqrt(2), contrasts=len(tested), alpha=alpha, anytime=grown)
 
 
 def to_settle(open_: Mapping[str, tuple[Contrast, float]]) -> list[str]:

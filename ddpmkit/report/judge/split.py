@@ -191,7 +191,7 @@ class Laid:
 def _paired(cell: Array, base: Array, scale: float) -> Interval:
     """The mean difference over seeds; what floating point may have made of it is none, and shows no spread."""
     pairs = Pairs(tuple(range(len(cell))), tuple(cell.tolist()), tuple(base.tolist()), scale=scale)
-    gap = t_interval(pairs.differences)
+    gap = t_interval(pairs.differences, rounding=pairs.rounding)
     flat = without_spread(pairs.differences, pairs.rounding)
     return Interval(gap.mean, None, None, gap.n) if flat else gap
 

@@ -93,7 +93,7 @@ def summarise(
     smallest = {m: advice.smallest(j.tested, j.spreads, alpha) for m, j in contrasts.items()}
     seeds = [int(s) for s in records.plan["grid"]["train_seeds"]]
     notes = notes_of(records, metrics, counts)
-    notes += grown_notes(differences, records.plan.get("stopped", {})) if grown else []
+    notes += grown_notes(differences, records.plan.get("stopped", {}), alpha) if grown else []
     if guesses:
         names = ", ".join(f"{m} {ways[m]}" for m in guesses)
         notes.append(

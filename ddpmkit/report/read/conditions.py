@@ -9,12 +9,20 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.plugin import spec
 from ddpmkit.report.read.axes import setting_text, settings_of, values_of, varying_axes
 from ddpmkit.report.read.frames import Records
 
+FORMS = "--where schedule=cosine, schedule=cosine,linear for either, schedule!=cosine, schedule=cos*"
 
-def select(records: Records, where: Sequence[str]) -> Records:
-    """Keep the cells for which every condition holds.
+
+def select(records: Records, where: Sequence[str], baseline: str | None = None) -> Records:
+    """Keep the cells for which every condition holds, and the one that they are compared with.
+
+    Args:
+        records: The study's.
+        where: The conditions.
+        baseline: The label of a cell that stays, whatever they say of it.
 
     Raises:
         DdpmkitError: for a condition that can't be read, an unknown axis, or when no cell is left.
@@ -31,10 +39,10 @@ def select(records: Records, where: Sequence[str]) -> Records:
         varying = varying_axes(records) or ["cell"]
         said = "; ".join(f"{a}: {', '.join(values_of(records, a))}" for a in varying)
         raise DdpmkitError(f"no cell has {' and '.join(where)}", said)
-    labels = {c["label"] for c in kept}
+    labels = {*(c["label"] for c in kept), baseline}
     plan = {
         **records.plan,
-        "cells": kept,
+        "cells": [c for c in records.plan["cells"] if c["label"] in labels],
         "results": [r for r in records.plan["results"] if r["cell"] in labels],
         "orderings": [],  # their family is that of the whole study
     }
@@ -43,10 +51,10 @@ def select(records: Records, where: Sequence[str]) -> Records:
 
 
 def _condition(condition: str) -> tuple[str, str, bool]:
-    """Read ``axis=value`` or ``axis!=value`` into axis, value, and whether it is to be equal."""
+    """Read ``axis=value,..`` or ``axis!=value,..`` into axis, values as text, and whether one is to be equal."""
     axis, eq, value = condition.partition("=")
     if not eq or not axis.strip("!"):
-        raise DdpmkitError(f"--where '{condition}': expected axis=value", "as in --where schedule=cosine")
+        raise DdpmkitError(f"--where '{condition}': expected axis=value", f"as in {FORMS}")
     return axis.removesuffix("!").strip().replace("-", "_"), value.strip(), not axis.endswith("!")
 
 
@@ -74,9 +82,14 @@ def _same_label(a: str, b: str) -> bool:
 
 def _holds(cell: Mapping[str, Any], axis: str, value: str, equal: bool) -> bool:
     mine = setting_text(settings_of(cell).get(axis))
+    # A value from elsewhere may hold a comma itself.
+    return any(_same(axis, mine, one) for one in (value, *spec.split(value))) == equal
+
+
+def _same(axis: str, mine: str, value: str) -> bool:
+    """Whether a cell's value is one that was asked for."""
     same = mine == value or fnmatchcase(mine, value) or _same_number(mine, value)
-    same = same or (axis == "cell" and _same_label(mine, value))
-    return same == equal
+    return same or (axis == "cell" and _same_label(mine, value))
 
 
 def _same_number(a: str, b: str) -> bool:

@@ -16,6 +16,7 @@ from ddpmkit.report.read.by_class import SHARES, balanced, class_rows, too_few, 
 from ddpmkit.report.read.columns import AXES, COLUMNS, OF_CLASSES, TEXT
 from ddpmkit.report.read.directions import read
 from ddpmkit.report.read.fewer import marked
+from ddpmkit.report.read.gone_on import gone_on
 from ddpmkit.report.read.reference import GIVEN_CLASS, Reference
 from ddpmkit.study import growth
 from ddpmkit.study.begin import seconds_in_all
@@ -94,7 +95,7 @@ def read_study(folder: Path) -> Records:
     plan = files.read_sealed(folder / "plan.json")
     if plan is None:
         raise DdpmkitError(f"'{folder}' is no study", "ddpmkit report lists the newest study of --out")
-    plan["notes"] = [*plan.get("notes", ()), *growth.told(folder)]
+    plan["notes"] = [*plan.get("notes", ()), *growth.told(folder), *gone_on(plan, Store(folder.parent.parent))]
     store = Reading(Store(folder.parent.parent))
     settings = {c["label"]: c["settings"] for c in plan["cells"]}
     told = any(s.get("conditional") for s in settings.values())

@@ -14,6 +14,7 @@ from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.report.forms import TABLES
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.axes import setting_text, settings_of, varying_axes
+from ddpmkit.report.read.conditions import select
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.show.numbers import decimals, fitted, interval_text
 from ddpmkit.report.show.table import Table
@@ -25,7 +26,7 @@ class View:
     """What is asked for on top of the whole study.
 
     Attributes:
-        where: conditions ``axis=value`` or ``axis!=value``; a value may hold ``*``; all of them must hold.
+        where: conditions ``axis=value`` or ``axis!=value``; ``*`` is anything, ``a,b`` either; all must hold.
         metrics: the metrics shown, in this order; all by default.
         sort: a metric to order the cells by, ``cell`` for their names; a leading ``-`` turns it round.
         rows: axis down the side of a pivot.
@@ -56,6 +57,8 @@ def shown(records: Records, summary: Summary, view: View, *, total: int | None =
     notes = list(summary.notes)
     if view.where:
         conditions = " and ".join(view.where)
+        if summary.baseline not in (c["label"] for c in select(records, view.where).plan["cells"]):
+            conditions += ", and the baseline"
         count = f"{len(summary.cells)} of {total or len(summary.cells)} cells"
         notes.insert(0, f"Shown: {count}, {conditions}; Holm is over the contrasts shown.")
     metrics = tuple(dict.fromkeys(m for asked in view.metrics for m in named(records, summary, asked)))

@@ -225,7 +225,7 @@ class Train(StageKind):
         def on_resume(step: int) -> None:
             kept = [row for row in files.read_lines(metrics) if row["step"] <= step]
             files.write_lines(metrics, map(files.canonical, kept))
-            w.progress(done(step), step=step)
+            w.progress(done(step), step=step, begins=True)
 
         def on_progress(p: Progress) -> None:
             files.append_line(metrics, files.canonical(asdict(p)))

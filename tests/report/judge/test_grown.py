@@ -125,7 +125,7 @@ def test_several_studies_are_grown_when_one_is(maker):
 
 def test_it_is_said_below_how_many_seeds_no_verdict_can_fall(maker):
     said = " ".join(summarise(read_study(grown_study(maker, seeds=range(3), before=(0,)))).notes)
-    assert "no verdict can fall below 6 train seeds" in said
+    assert "no verdict can fall below 6 train seeds, however large the gap, and there are 3: since seeds were" in said
     assert half_width(5, 1 / 40) == float("inf") > half_width(6, 1 / 40)
     assert "no verdict can fall" not in " ".join(summarise(read_study(grown_study(maker, name="more"))).notes)
 
@@ -196,3 +196,20 @@ def test_a_report_from_before_e_values_is_not_stale(maker):
     report["differences"]["NLL"]["cosine"]["verdict"] = "worse"
     (folder / "report.json").write_text(json.dumps(report))
     assert "differences" in differences(folder, folder)[0].message
+
+
+def test_a_verdict_that_is_open_for_the_growth_alone_is_named(maker):
+    folder = grown_study(maker, seeds=range(3), before=(0,))
+    grown = summarise(read_study(folder))
+    (said,) = [n for n in grown.notes if n.startswith("Inconclusive because train seeds were added")]
+    assert "NLL cosine" in said
+    (folder / growth.NAME).unlink()
+    assert not [n for n in summarise(read_study(folder)).notes if n.startswith("Inconclusive because")]
+
+
+def test_the_smallest_gap_of_a_grown_study_is_that_of_the_e_value(maker):
+    folder = grown_study(maker)
+    grown = summarise(read_study(folder)).smallest["NLL"]
+    (folder / growth.NAME).unlink()
+    assert grown > summarise(read_study(folder)).smallest["NLL"]
+    assert "NLL" not in summarise(read_study(grown_study(maker, seeds=range(3), before=(0,), name="few"))).smallest

@@ -23,6 +23,7 @@ from ddpmkit.report.show.latex import to_latex
 from ddpmkit.report.show.markdown import to_markdown
 from ddpmkit.report.show.terminal import to_tsv
 from ddpmkit.report.show.views import View, pivot, shown
+from ddpmkit.report.write import make
 
 SCHEDULES, SIGMAS = ("linear", "cosine:s=0.01"), ("beta", "beta-tilde", "fixed")
 
@@ -70,6 +71,9 @@ def view(r, **how):
         (["schedule!=linear", "sigma!=beta*"], ["cosine:s=0.01 fixed"]),
         (["schedule=cosine:s=0.01", "sigma=fixed"], ["cosine:s=0.01 fixed"]),  # an equals sign in the value
         (["timesteps=1e3", "cell=linear fixed"], ["linear fixed"]),  # numbers by value
+        (["schedule=linear,cosine*", "sigma=beta"], ["linear beta", "cosine:s=0.01 beta"]),
+        (["schedule=linear", "sigma!=beta,fixed"], ["linear beta-tilde"]),
+        (["timesteps=10,1000", "cell=linear fixed,linear beta"], ["linear beta", "linear fixed"]),
     ],
 )
 def test_conditions_keep_the_cells_for_which_all_of_them_hold(where, kept):
@@ -84,6 +88,34 @@ def test_the_family_of_holm_is_what_is_shown_and_the_notes_say_so():
     (first, second) = (summary.differences["NLL"][f"linear {s}"] for s in ("beta-tilde", "fixed"))
     assert first.p_holm == pytest.approx(min(1, 2 * min(first.p, second.p)), rel=1e-9) or first.p > second.p
     assert summary.notes[0] == "Shown: 3 of 6 cells, schedule=linear; Holm is over the contrasts shown."
+
+
+def test_the_baseline_is_found_before_the_conditions_and_stays(maker):
+    folder = maker.write(schedules=("linear", "cosine", "sigmoid"))
+    where = View(where=("schedule=sigmoid",))
+    found, summary, _ = make([folder], where, baseline="cosine")
+    assert summary.cells == ("cosine", "sigmoid")
+    assert [*summary.differences["NLL"]] == ["sigmoid"]
+    assert {c["label"] for c in found.plan["cells"]} == {"cosine", "sigmoid"}
+    assert summary.notes[0].startswith("Shown: 2 of 3 cells, schedule=sigmoid, and the baseline; ")
+    _, both, _ = make([folder], View(where=("schedule=sigmoid,cosine",)), baseline="cosine")
+    assert both.notes[0].startswith("Shown: 2 of 3 cells, schedule=sigmoid,cosine; ")
+    with pytest.raises(DdpmkitError, match="no cell has schedule=x"):
+        make([folder], View(where=("schedule=x",)), baseline="cosine")
+    with pytest.raises(DdpmkitError, match="no cell 'cosin'; did you mean 'cosine'"):
+        make([folder], where, baseline="cosin")
+
+
+@pytest.mark.parametrize("command", ["report", "plot split", "plot evaluations", "plot classes", "ablate"])
+def test_wherever_a_condition_is_taken_the_help_names_its_forms(command, capsys):
+    from ddpmkit.cli import main
+
+    assert main([*command.split(), "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for flag in ("--only", "--exclude") if command == "ablate" else ("--where",):
+        told = said[said.index(f"{flag} CONDITION") :][:220]
+        assert "!=" in told
+        assert "values a,b" in told
 
 
 @pytest.mark.parametrize(
