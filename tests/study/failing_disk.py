@@ -203,7 +203,8 @@ def broken(out: Path) -> Iterator[str]:
     try:
         store.check_format()
         if store.root.is_dir():
-            yield from (f"doctor: {d.path.relative_to(out)} {d.why}" for d in check_up(store).damaged)
+            damaged = [d for d in check_up(store).damaged if not being_entered(d.path)]
+            yield from (f"doctor: {d.path.relative_to(out)} {d.why}" for d in damaged)
     except DdpmkitError as err:
         yield f"the store does not open: {err.message}"
     for kind in STAGE_KINDS:
@@ -214,6 +215,12 @@ def broken(out: Path) -> Iterator[str]:
             for place in (folder / "out", *(folder / "ckpt").glob("[0-9]*")):
                 if place.exists() and files.verify_folder(place) is None:
                     yield f"{place.relative_to(out)} is there, and not whole"
+
+
+def being_entered(plan: Path) -> bool:
+    """Whether a plan is missing between a new study's file and its plan, of which doctor says how it is written."""
+    beside = [p.name for p in plan.parent.iterdir() if not p.name.startswith(".")] if plan.parent.is_dir() else []
+    return plan.name == "plan.json" and beside == ["study.toml"]
 
 
 def told(code: int | None, said: str, out: Path, how: str) -> Iterator[str]:

@@ -117,6 +117,13 @@ def test_a_whole_folder_is_whole_and_nothing_runs(whole: tuple[Path, list[Row]])
 
 
 @pytest.mark.long
+def test_what_was_staged_and_never_got_its_name_is_no_damage(copy: Path) -> None:
+    for folder in sorted({p.parent for p in copy.rglob("*.json")}):
+        (folder / ".tmp-1-00000000-half.json").write_text('{"half": ')
+    assert not check_up(Store(copy)).damaged
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
 def test_the_damaged_file_is_named_and_no_other(copy: Path, damage: Damaging) -> None:
     chance = random.Random(2)
