@@ -191,16 +191,19 @@ def _of_store(store: Store, *, quick: bool) -> Iterator[Looked]:
     for place in sorted(home.glob("*")) if home.is_dir() else ():
         if re.fullmatch("[0-9a-f]{64}", place.name):
             yield from ((file, decoded) for file in committed(place, quick=quick))
-    yield from (
-        (record(p)[0], "reads the data set again and writes it again") for p in sorted(home.glob("stamps/*.json"))
-    )
-    yield from ((record(p)[0], "asks the data again and writes it again") for p in sorted(home.glob("answers/*.json")))
-    for path in sorted((store.root / SHARED).glob("*.json")):
+    yield from ((record(p)[0], "reads the data set again and writes it again") for p in _records(home / "stamps"))
+    yield from ((record(p)[0], "asks the data again and writes it again") for p in _records(home / "answers"))
+    for path in _records(store.root / SHARED):
         said = files.read_json(path)
         out = said.get("out") if isinstance(said, dict) else None
         whole = isinstance(out, str) and files.sha256(out.encode())[:16] == path.stem
         file = File(path, _size(path), "" if whole else CHANGED)
         yield file, "is not told which folder shares the store; delete it, and a run from that folder writes it again"
+
+
+def _records(folder: Path) -> list[Path]:
+    """The records of a folder; what was staged for one and never got its name is none, and goes with gc."""
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
 
 
 def _of_studies(out: Path) -> Iterator[Looked]:
