@@ -11,6 +11,7 @@ from ddpmkit.distances.measurement import Measurement, standard_error
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 CHUNK = 2048
+VARIES = 1e-10  # of a feature's mean, and of the largest deviation: what is below is the rounding of a constant
 
 
 def kernel_distance(x: Array, y: Array, *, standardise: bool = True) -> Measurement:
@@ -19,9 +20,9 @@ def kernel_distance(x: Array, y: Array, *, standardise: bool = True) -> Measurem
     MMD^2_u = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_ij k(x_i, y_j), k(a, b) = (a.b / D + 1)^3
     (Binkowski et al. 2018, arXiv 1801.01401, sec. 4; Gretton et al. 2012, eq. 3). All pairs are used once, no random
     subsets. The cubic kernel depends on the scale, so features are standardised by the reference's mean and standard
-    deviation (1 where a feature does not vary). The standard error is the first-order (Hajek) one, the reference held
-    fixed; ``details["se_both"]`` has the reference's error too. Where the two distributions are equal the limit is not
-    normal.
+    deviation (1 where a feature of the reference does not vary, but for rounding). The standard error is the
+    first-order (Hajek) one, the reference held fixed; ``details["se_both"]`` has the reference's error too. Where the
+    two distributions are equal the limit is not normal.
 
     Args:
         x: Features of the samples, (N, D).
@@ -35,7 +36,7 @@ def kernel_distance(x: Array, y: Array, *, standardise: bool = True) -> Measurem
     n, m = len(x), len(y)
     if standardise:
         mean, sd = y.mean(0), y.std(0)
-        sd = np.where(sd > 0, sd, 1.0)
+        sd = np.where(sd > VARIES * np.maximum(np.abs(mean), sd.max()), sd, 1.0)
         x, y = (x - mean) / sd, (y - mean) / sd
     xx, yy = (_row_sums(v, v) - _diagonal(v) for v in (x, y))
     xy, yx = _row_sums(x, y), _row_sums(y, x)

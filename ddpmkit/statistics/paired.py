@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtr
 
+from ddpmkit.statistics.rounding import ROUNDING
+
 EXACT_UP_TO = 40  # pairs; each half then has 2^20 sums
 
 
@@ -62,8 +64,8 @@ def sign_flip_floor(n: int) -> float | None:
 
 
 def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return Pearson's correlation over the common seeds; None below three, or where one side does not move."""
-    if len(a) < 3:
+    """Return Pearson's correlation over the common seeds; None below three, or where a side moves by rounding alone."""
+    if len(a) < 3 or any(np.ptp(v) <= ROUNDING * np.abs(v).max() for v in (a, b)):
         return None
     x = np.asarray(a, dtype=np.float64) - np.mean(a)
     y = np.asarray(b, dtype=np.float64) - np.mean(b)

@@ -71,6 +71,20 @@ def test_a_feature_that_never_varies_is_no_division_by_zero(rng):
     assert np.isfinite(kernel_distance(x, y).value)
 
 
+def test_a_feature_that_is_constant_but_for_rounding_is_constant(rng):
+    x, y = rng.normal(size=(200, 4)), rng.normal(size=(150, 4))
+    level = -1 + 2 * 10 / 255  # its mean over 150 images is not itself
+    x[:, 1], y[:, 1] = level, level
+    assert 0 < y.std(0)[1] < 1e-14
+    alone = kernel_distance(x, y).value
+    x[3, 1] = -1 + 2 * 11 / 255
+    assert kernel_distance(x, y).value == pytest.approx(alone, abs=1e-4)
+    # Centred noise beside features that vary, as the axes of a rank that the data do not have.
+    x[:, 1], y[:, 1] = 1e-13 * rng.normal(size=200), 1e-13 * rng.normal(size=150)
+    x[3, 1] = 0.1
+    assert kernel_distance(x, y).value == pytest.approx(alone, abs=1e-2)
+
+
 def test_bad_features_are_refused():
     with pytest.raises(DdpmkitError, match="at least 2"):
         kernel_distance(np.zeros((1, 2)), np.zeros((5, 2)))

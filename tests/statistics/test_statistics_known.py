@@ -115,6 +115,7 @@ def test_correlation_is_scipys():
     assert correlation(a.tolist(), b.tolist()) == pytest.approx(stats.pearsonr(a, b).statistic)
     assert correlation([1.0, 2.0], [1.0, 2.0]) is None
     assert correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
+    assert correlation([0.1 + 0.2, 0.3, 0.3], [1.0, 2.0, 3.0]) is None
 
 
 def test_variances_of_the_textbooks_nested_design():

@@ -35,27 +35,36 @@ class Pca(Features):
         """Fit the components on the training images; return levels (N, C, H, W) -> float64 (N, k).
 
         Raises:
-            DdpmkitError: when the images have fewer than k pixels or there are fewer than k of them.
+            DdpmkitError: when k is above the rank of the centred images; where counting does not show it, from the
+                first call of what is returned.
         """
         import numpy as np
 
         count, size = len(data.train), data.train[0].size
-        if self.k > min(count, size):
-            raise DdpmkitError(
-                f"pca: k={self.k} components can't be had from {count} training images "
-                f"(validation images taken off) of {size} values each",
-                f"use k <= {min(count, size)}",
-            )
+        flat = data.train.reshape(count, size)
+        # What a plan can afford, for the fit is left to the first features.
+        self._check(min(count - 1, int((flat != flat[0]).any(0).sum())), count, size)
 
         @functools.cache  # a plan loads the extractor and takes no features
         def fitted() -> tuple[Array, Array]:
-            flat = data.train.reshape(count, size).astype(np.float64)
+            pixels = flat.astype(np.float64)
             # The eigenvectors of the D x D covariance are those of the SVD, and D is small where N is large.
-            _, vectors = np.linalg.eigh(np.cov(flat.T))
-            return flat.mean(0), vectors[:, ::-1][:, : self.k]
+            values, vectors = np.linalg.eigh(np.cov(pixels.T))
+            # Below this an eigenvalue is rounding, and its axis as well.
+            self._check(int((values > size * np.finfo(np.float64).eps * values[-1]).sum()), count, size)
+            return pixels.mean(0), vectors[:, ::-1][:, : self.k]
 
         def extract(levels: Levels) -> Array:
             mean, axes = fitted()
             return np.asarray((levels.reshape(len(levels), -1).astype(np.float64) - mean) @ axes)
 
         return extract
+
+    def _check(self, rank: int, count: int, size: int) -> None:
+        """Refuse axes along which the training images do not vary: they are rounding noise."""
+        if self.k > rank:
+            raise DdpmkitError(
+                f"pca: k={self.k} components can't be had from {count} training images "
+                f"(validation images taken off) of {size} values each, which vary in {rank} directions",
+                f"use k <= {rank}" if rank else "use --features pixels",
+            )
