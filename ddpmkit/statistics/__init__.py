@@ -5,7 +5,7 @@ The unit of replication is the train seed; sample seeds are averaged inside it b
 
 from ddpmkit.statistics.anytime import Anytime, G, confidence_sequence, e_value, half_width, seeds_to_end
 from ddpmkit.statistics.components import Components, components
-from ddpmkit.statistics.contrasts import Contrast, Pairs, contrasts, judge, words
+from ddpmkit.statistics.contrasts import ONE_RESULT, Contrast, Pairs, contrasts, judge, words
 from ddpmkit.statistics.equivalence import equivalence_p
 from ddpmkit.statistics.factorial import Effect, Interaction, Matched, effects, interactions
 from ddpmkit.statistics.holm import holm, holm_levels
@@ -16,6 +16,7 @@ from ddpmkit.statistics.rounding import ROUNDING
 
 __all__ = [
     "ALPHA",
+    "ONE_RESULT",
     "POWER",
     "ROUNDING",
     "Anytime",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from ddpmkit.statistics.paired import correlation, paired_p, sign_flip_floor, si
 from ddpmkit.statistics.rounding import ROUNDING, cleared
 
 K = TypeVar("K", bound=Hashable)
+ONE_RESULT = "one result"  # both sides rest on the same stages: the metric does not see what tells the cells apart
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Contrast:
         p_holm: adjusted for all contrasts of the family; None where nothing was tested.
         correlation: realised correlation between the two cells over seeds; at or below 0 the pairing gained nothing.
         n: number of common seeds.
-        verdict: better, worse, inconclusive, "no gap larger than" the margin, identical (the same numbers on every
-            seed), single seed, no common seed, not comparable, not ranked; of an interaction: interaction.
+        verdict: better, worse, inconclusive, "no gap larger than" the margin, one result (both sides rest on the
+            same ones), single seed, no common seed, not comparable, not ranked; of an interaction: interaction.
         p_sign_flip: exact two-sided p of the sign-flip test, not adjusted; it decides nothing.
         sign_flip_floor: the smallest p that this test can give with n pairs, 2 / 2^n.
         level: 1 - level is the confidence of the interval.
@@ -113,7 +114,7 @@ class Contrast:
 
     @property
     def flat(self) -> bool:
-        """Whether the differences are the same on every seed and not zero: they have no spread, and so no interval."""
+        """Whether the differences are the same on every seed, be it zero: they have no spread, and so no interval."""
         return self.n > 1 and self.low is None
 
 
@@ -157,14 +158,16 @@ def judge(
     alpha: float = ALPHA,
     margin: float | Mapping[K, float] | None = None,
     copies: Mapping[K, K] | None = None,
+    same: Collection[K] = (),
     grown: bool = False,
     size: int = 0,
 ) -> dict[K, Contrast]:
     """Test every contrast of a family, adjust over the family, and say what may be said.
 
     A contrast is better or worse when Holm rejects "no difference" at alpha. Else it has no gap larger than the margin
-    when Holm over the two one-sided tests says so. Contrasts of the same numbers are identical by construction, and
-    those of one seed can't be tested; neither counts in the family.
+    when Holm over the two one-sided tests says so. Contrasts of the same results are nothing, and those of one seed
+    can't be tested; neither counts in the family. Other numbers that tie on every seed may do so by chance, as shares
+    and counts do, and count with p = 1.
 
     Args:
         family: any key -> both sides of the contrast.
@@ -173,16 +176,15 @@ def judge(
         margin: See :func:`equivalence_p`; one for all, or each contrast's own.
         copies: key -> the key of the contrast that it is another name of, since both rest on the same results; it does
             not count, and has the p and the level of that one.
+        same: the contrasts whose two sides rest on the same results.
         grown: Whether seeds were added after a look, so that the anytime-valid verdicts stand.
         size: How many contrasts were stated beforehand; those that can't be tested, or not yet, then count with p = 1.
     """
     p_values, first = {}, copies or {}
     if words is not None:
         for key, pairs in family.items():
-            if key in first:
-                continue
             p = paired_p(pairs.differences, pairs.rounding)
-            if p is not None and any(pairs.differences):
+            if p is not None and key not in first and key not in same:
                 p_values[key] = p
     p_holm, levels = _holm(p_values, size), _levels(p_values, alpha, size)
     margins: dict[K, float | None] = {k: margin.get(k) if isinstance(margin, Mapping) else margin for k in family}
@@ -202,13 +204,16 @@ def judge(
             continue
         level = levels.get(key, alpha)
         interval = t_interval(d, 1 - level, pairs.rounding)
-        if any(d) and without_spread(d, pairs.rounding):  # an interval of no width would claim what nobody knows
+        # An interval of no width would claim what nobody knows.
+        if name not in same and without_spread(d, pairs.rounding):
             interval = replace(interval, low=None, high=None)
         equal_at = 1 - 2 * equivalence_levels[key] if key in p_equivalence else None
         equivalence_interval = None if equal_at is None else t_interval(d, equal_at, pairs.rounding)
         gap = margins[name]
         fixed = _verdict(pairs, interval.mean, words, p_holm.get(key), p_equivalence_holm.get(key), alpha, gap)
         anytime = _anytime(pairs, d, words, needed, gap)
+        if name in same:
+            fixed, anytime = ONE_RESULT, replace(anytime, verdict=ONE_RESULT) if anytime else None
         if anytime and grown:
             anytime = replace(anytime, stands=True)
         out[name] = Contrast(
@@ -243,8 +248,6 @@ def _verdict(
     alpha: float,
     margin: float | None,
 ) -> str:
-    if not any(pairs.differences):
-        return "identical"
     if words is None:
         return "not ranked"
     if p_holm is None:
@@ -260,8 +263,6 @@ def _anytime(
         return None
     e, sequence = e_value(d, pairs.rounding), confidence_sequence(d, 1 / needed, pairs.rounding)
     low, high = sequence or (None, None)
-    if not any(d):
-        return Anytime(e, needed, low, high, "identical")
     if e is None:
         return Anytime(e, needed, low, high, "single seed")
     inside = margin is not None and sequence is not None and -margin < sequence[0] and sequence[1] < margin

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpmkit.statistics import contrasts, holm, paired_p, t_interval
+from ddpmkit.statistics import Pairs, contrasts, holm, judge, paired_p, t_interval
 
 VERDICTS = {"better", "worse", "inconclusive"}
 
@@ -239,11 +239,15 @@ def test_swapping_cell_and_baseline_turns_the_verdict_around():
         assert back.p == pytest.approx(there.p)
 
 
-def test_cells_with_the_same_numbers_are_identical():
-    values = {0: 1.5, 1: 2.5, 2: 0.3}
-    got = contrasts({"base": values, "c1": dict(values)}, "base")["c1"]
-    assert (got.difference, got.p, got.p_holm, got.verdict) == (0.0, 1.0, None, "identical")
-    assert contrasts({"base": {0: 1.5}, "c1": {0: 1.5}}, "base")["c1"].verdict == "identical"
+def test_the_same_numbers_may_tie_by_chance():
+    values = {0: 0.85, 1: 0.9, 2: 0.8}
+    got = contrasts({"base": values, "c1": dict(values)}, "base", margin=0.1)["c1"]
+    assert (got.difference, got.p, got.p_holm, got.verdict) == (0.0, 1.0, 1.0, "inconclusive")
+    assert (got.low, got.high, got.flat, got.anytime.verdict) == (None, None, True, "inconclusive")
+    one = contrasts({"base": {0: 0.85}, "c1": {0: 0.85}}, "base")["c1"]
+    assert (one.p, one.p_holm, one.verdict, one.anytime.verdict) == (None, None, "single seed", "single seed")
+    unranked = contrasts({"base": values, "c1": dict(values)}, "base", lower_is_better=None)["c1"]
+    assert unranked.verdict == "not ranked"
 
 
 def test_one_seed_that_agrees_makes_no_identity():
@@ -251,10 +255,16 @@ def test_one_seed_that_agrees_makes_no_identity():
     assert got.verdict == "inconclusive"
 
 
-def test_identical_cells_do_not_count_in_the_family():
+def test_one_result_does_not_count_in_the_family_and_a_tie_does():
     """A choice that can't change a metric, as sigma the distances of another sampler, costs the others nothing."""
-    full = {"base": {0: 1.0, 1: 2.0, 2: 3.5}, "c1": {0: 0.1, 1: 1.4, 2: 2.4}}
-    assert contrasts({**full, "same": dict(full["base"])}, "base")["c1"] == contrasts(full, "base")["c1"]
+    values = (1.0, 2.0, 3.5)
+    family = {"c1": Pairs((0, 1, 2), (0.1, 1.4, 2.4), values), "tie": Pairs((0, 1, 2), values, values)}
+    alone, same, tied = judge({"c1": family["c1"]}), judge(family, same={"tie"}), judge(family)
+    assert same["c1"] == alone["c1"]
+    assert {same["tie"].verdict, same["tie"].anytime.verdict} == {"one result"}
+    assert (same["tie"].p_holm, same["tie"].low) == (None, 0.0)
+    assert tied["c1"].p_holm == 2 * alone["c1"].p_holm
+    assert tied["c1"].anytime.needed == 2 * alone["c1"].anytime.needed
 
 
 @pytest.mark.parametrize("values", [[1.0, 1.0, 1.0], [2.0]])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.frames import Records
-from ddpmkit.statistics import Contrast
+from ddpmkit.statistics import ONE_RESULT, Contrast
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,16 @@ def confirmation(summary: Summary, seeds: int = 5, metric: str | None = None) ->
     candidates = {
         c: d
         for c, d in summary.differences.get(chosen, {}).items()
-        if d.n > 0
-        and d.verdict not in ("not comparable", "identical", ONE_RESULT)
-        and not set(summary.counts[c]) - {"done"}
+        if d.n > 0 and d.verdict not in ("not comparable", ONE_RESULT) and not set(summary.counts[c]) - {"done"}
     }
     if not candidates:
         raise DdpmkitError(f"no cell can be held against {summary.baseline} on {chosen}", "ddpmkit status")
     cell = min(candidates, key=lambda c: sign * candidates[c].difference)
     ahead = sign * candidates[cell].difference < 0
     note = f"{cell} has the best mean of {chosen} among {len(candidates) + 1} cells"
-    if not ahead:
+    if candidates[cell].difference == 0:
+        note = f"{cell} and {summary.baseline} have the same mean of {chosen}, and no other a better one"
+    elif not ahead:
         note = f"{summary.baseline} itself has the best mean of {chosen}; {cell} comes next"
     start = max(summary.train_seeds, default=-1) + 1
     return Confirmation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -25,7 +25,6 @@ from ddpmkit.statistics import (
 )
 
 K = TypeVar("K", bound=Hashable)
-ONE_RESULT = "one result"  # both sides rest on the same stages: the metric does not see what tells the cells apart
 NOTHING = Contrast(math.nan, None, None, None, None, None, 0, "not comparable")
 
 
@@ -165,8 +164,8 @@ def _tested(
                 nothing.add(key)
             elif firsts.setdefault(rests_on, key) != key:
                 copies[key] = firsts[rests_on]
-    found = judge(pairs, ranks, alpha=design.alpha, margin=metric.margin, copies=copies, grown=design.grown)
-    return {k: replace(c, verdict=ONE_RESULT) if k in nothing else c for k, c in found.items()}, copies
+    told = {"alpha": design.alpha, "margin": metric.margin, "copies": copies, "same": nothing, "grown": design.grown}
+    return judge(pairs, ranks, **told), copies
 
 
 def _effects(

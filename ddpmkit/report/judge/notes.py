@@ -8,7 +8,6 @@ import pandas as pd
 
 from ddpmkit.report.judge.by_cell import by_cell, named
 from ddpmkit.report.judge.class_notes import class_notes, evaluations
-from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.judge.grown import in_seeds
 from ddpmkit.report.judge.some import some
 from ddpmkit.report.read.bounds import bounds
@@ -16,7 +15,7 @@ from ddpmkit.report.read.by_class import classes_in
 from ddpmkit.report.read.fewer import fewer_notes
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BASELINE_METRIC, BITS
-from ddpmkit.statistics import Contrast, Interaction, Interval, sign_flip_floor
+from ddpmkit.statistics import ONE_RESULT, Contrast, Interaction, Interval, sign_flip_floor
 from ddpmkit.study.alike import collapsed
 from ddpmkit.study.excluded import grouped
 from ddpmkit.text.numbers import four_digits, two_digits
@@ -202,7 +201,7 @@ def contrast_notes(
     points: Mapping[str, Mapping[str, str]],
     seeds: int,
 ) -> list[str]:
-    """Return the notes that follow from the contrasts: pairing, floors, margins, identical cells, interactions."""
+    """Return the notes that follow from the contrasts: pairing, floors, margins, ties, interactions."""
     notes = []
     contrasts = [(m, cell, c) for m, cells in differences.items() for cell, c in cells.items()]
     fewer = [f"{cell} {m} {c.n}" for m, cell, c in contrasts if 0 < c.n < seeds]
@@ -225,14 +224,18 @@ def contrast_notes(
             f"{'the confidence sequence lies within' if grown else tests}; without a margin nothing is ever called "
             "equal."
         )
-    flat = [f"{cell} {m} {c.difference:+.3g}" for m, cell, c in contrasts if c.flat]
+    flat = [f"{cell} {m} {c.difference:+.3g}" for m, cell, c in contrasts if c.flat and c.difference]
     if flat:
         notes.append(
             f"The same difference on every seed: {some(flat)}. Were the values rounded? Nothing is known of the"
             " spread, so there is no interval and no test against a margin; p is the least of the sign-flip test."
         )
-    if any(c.verdict == "identical" for _, _, c in contrasts):
-        notes.append("Identical: the same numbers on every seed, so there is nothing to test; not counted by Holm.")
+    ties = [f"{cell} {m}" for m, cell, c in contrasts if c.flat and not c.difference]
+    if ties:
+        notes.append(
+            f"The same numbers on every seed: {some(ties)}. Shares, counts, rounded values tie by chance, so this is "
+            "no proof that nothing can change them: p is 1, and there is no interval and no test against a margin."
+        )
     axes = sorted({a for p in points.values() for a in p})
     if len(axes) > 1 and not any(interactions.values()):
         notes.append("The axes are varied one at a time: whether one depends on another can't be seen.")

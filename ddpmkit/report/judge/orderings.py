@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ddpmkit.report.judge.same import form
 from ddpmkit.report.judge.seeds import Numbers, shared
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import Meaning, comparable
 from ddpmkit.report.read.reference import BASELINE_METRIC, GIVEN_CLASS
-from ddpmkit.statistics import Contrast, Pairs, judge
+from ddpmkit.statistics import ONE_RESULT, Contrast, Pairs, judge
 from ddpmkit.study.orderings import Ordering, places
 from ddpmkit.study.settings import NLL
 
@@ -51,7 +52,7 @@ def outcomes(
     The seeds were fixed beforehand, so the paired t test holds however the study grew; an ordering is open until all of
     them are there, and counts in the family with p = 1: what is there first has no easier test. "lower" and "higher"
     agree when Holm rejects "no difference" on that side, and disagree when it does on the other, or when the gap is
-    shown to be within the margin; "equal" agrees when it is.
+    shown to be within the margin; "equal" agrees when it is, and where both sides rest on the same stages.
 
     Args:
         records: Of one study, all its cells.
@@ -67,7 +68,8 @@ def outcomes(
         if pairs is not None:
             family[index] = pairs
     margins = {i: found[i].ordering.margin for i in family}
-    contrasts = judge(family, ("lower", "higher"), alpha=alpha, margin=margins, size=len(found))
+    same = {i for i in family if not form(numbers[found[i].column], (found[i].cells,), found[i].ordering.seeds)}
+    contrasts = judge(family, ("lower", "higher"), alpha=alpha, margin=margins, same=same, size=len(found))
     return tuple(_decided(o, contrasts[i], alpha) if i in contrasts else o for i, o in enumerate(found))
 
 
@@ -109,7 +111,7 @@ def _paired(
 
 
 def _decided(out: Outcome, c: Contrast, alpha: float) -> Outcome:
-    small = c.verdict == "identical" or (c.p_equivalence_holm is not None and c.p_equivalence_holm <= alpha)
+    small = c.verdict == ONE_RESULT or (c.p_equivalence_holm is not None and c.p_equivalence_holm <= alpha)
     wanted = out.ordering.expected
     if wanted == "equal":
         verdict = AGREES if small else DISAGREES if c.verdict in ("lower", "higher") else OPEN

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.report.judge.grown import fewest
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.statistics import Contrast
+from ddpmkit.statistics import ONE_RESULT, Contrast
 from ddpmkit.study.look import Look
 
-# Verdicts that more seeds may change; "identical" is one: the same numbers on every seed so far, by construction.
-OPEN = ("inconclusive", "single seed")
-SETTLED = ("better", "worse", "identical", "one result")
+OPEN = ("inconclusive", "single seed")  # verdicts that more seeds may change
+SETTLED = ("better", "worse", ONE_RESULT)
 
 
 def look(summary: Summary, metric: str | None = None) -> Look:

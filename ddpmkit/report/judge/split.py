@@ -10,11 +10,10 @@ from itertools import pairwise
 import numpy as np
 
 from ddpmkit.diffusion.by_log_snr import each_step, shares, widest
-from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.reference import BITS
 from ddpmkit.report.read.spent import Array, Spent, spent
-from ddpmkit.statistics import Contrast, Interval, Pairs, t_interval
+from ddpmkit.statistics import ONE_RESULT, Contrast, Interval, Pairs, t_interval
 from ddpmkit.statistics.paired import without_spread
 
 EDGES = (0.0, 4.0, 8.0)  # of the table's bins: of equal noise and signal, and four and eight e-folds of SNR above

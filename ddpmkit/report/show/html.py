@@ -41,7 +41,6 @@ VERDICTS = (
     "single seed",
     "no common seed",
     "not comparable",
-    "identical",
     "one result",
     "baseline",
 )
@@ -155,7 +154,7 @@ def _table(table: Table, summary: Summary, number: int) -> dict[str, Any]:
 
 def kind(verdict: str) -> str:
     """The class that a verdict is coloured by."""
-    if verdict.startswith("no gap") or verdict == "identical":
+    if verdict.startswith("no gap"):
         return "same"
     verdict = {"agrees": "better", "disagrees": "worse"}.get(verdict, verdict)
     return verdict if verdict in ("better", "worse", "baseline") else "open"

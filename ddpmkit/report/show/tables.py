@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from ddpmkit.report.forms import MAIN
 from ddpmkit.report.judge.confirm import Confirmed
-from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.read.by_class import HELD_OUT, NEAR, class_name
 from ddpmkit.report.read.directions import arrow
@@ -23,7 +22,7 @@ from ddpmkit.report.show.ordering_table import ordering_table
 from ddpmkit.report.show.split_table import split_table
 from ddpmkit.report.show.table import Table
 from ddpmkit.report.show.trim import trimmed
-from ddpmkit.statistics import Contrast, Interval
+from ddpmkit.statistics import ONE_RESULT, Contrast, Interval
 from ddpmkit.text.numbers import fixed, significant, two_digits
 
 CONTRAST_HEADS = ("difference", "Holm p", "seed corr.", "verdict")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ddpmkit.report.judge.families import ONE_RESULT
 from ddpmkit.report.judge.summary import Summary
 from ddpmkit.report.show.tables import contrast_table
+from ddpmkit.statistics import ONE_RESULT
 
 SETTLED = ("better", "worse")
 
@@ -21,7 +21,7 @@ class Finding:
     @property
     def settled(self) -> bool:
         """Whether any contrast is better, worse or shown to be small."""
-        return any(verdict in SETTLED or verdict.startswith(("no gap", "identical")) for verdict, _ in self.groups)
+        return any(verdict in SETTLED or verdict.startswith("no gap") for verdict, _ in self.groups)
 
 
 def findings(summary: Summary) -> list[Finding]:
@@ -58,7 +58,7 @@ def lead(summary: Summary) -> list[str]:
         if cell not in summary.copies.get(metric, {}) and c.verdict != ONE_RESULT
     ]
     if cells > 1 and contrasts:
-        settled = sum(v in SETTLED or v.startswith(("no gap", "identical")) for v in contrasts)
+        settled = sum(v in SETTLED or v.startswith("no gap") for v in contrasts)
         if seeds < 2:
             sentences.append("One train seed gives numbers and no verdict: repeat the study with more seeds.")
         elif settled == 0:

@@ -101,6 +101,12 @@ def test_selection_of_nothing_is_confirmed_no_more_often_than_alpha():
     assert wins <= 6  # binomial(60, 0.025) stays below 7 in all but 1 of 1000 draws
 
 
+def test_a_tie_is_confirmed_as_any_other_cell():
+    plan = confirmation(summarise(records({"a": STUDY["a"], "b": STUDY["a"]})))
+    assert set(plan.cells) == {"a", "b"}
+    assert plan.note == "b and a have the same mean of FID, and no other a better one"
+
+
 @pytest.mark.parametrize("fresh", [records(FRESH, first=2), records({"a": FRESH["a"]}, first=3)])
 def test_seeds_of_the_study_and_missing_cells_are_refused(fresh):
     plan = confirmation(summarise(records(STUDY)))
@@ -116,7 +122,6 @@ def test_seeds_of_the_study_and_missing_cells_are_refused(fresh):
         (records(STUDY, metric="c2st"), {"metric": "c2st"}),
         (records(STUDY, metric="c2st"), {}),
         (records({"a": STUDY["a"]}), {}),
-        (records({"a": STUDY["a"], "b": STUDY["a"]}), {}),
     ],
 )
 def test_what_cannot_be_confirmed_is_said(study, how):

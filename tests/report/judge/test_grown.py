@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -174,6 +175,12 @@ def test_a_look_says_what_is_open_and_what_no_seed_settles(maker):
     assert look(summarise(read_study(broken)), "NLL") == Look("NLL", "linear", (), ("cosine",), 6)
     base = grown_study(apart[1], name="base", seeds=range(3), before=(0,), failed=(("linear", 0),), error="nan")
     assert look(summarise(read_study(base)), "NLL").stuck == ("cosine", "sigmoid")
+
+
+def test_a_tie_at_one_seed_is_open_and_gets_another(maker):
+    one = read_study(grown_study(maker, name="one", seeds=(0,), before=()))
+    tied = replace(one, results=one.results.assign(value=0.85))
+    assert look(summarise(tied), "NLL") == Look("NLL", "linear", ("cosine", "sigmoid"), (), 6)
 
 
 @pytest.mark.parametrize(("metric", "said"), [("FID", "is not in the study"), ("copy", "is not in the study")])

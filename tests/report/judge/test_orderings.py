@@ -73,6 +73,28 @@ def test_a_verdict_is_what_the_contrast_allows(
     assert found.contrast is not None
 
 
+@pytest.mark.parametrize(
+    ("seeds", "shared", "expected", "verdict", "why"),
+    [
+        ([0], False, "equal", "open", "single seed"),  # a tie of one seed is none of the networks
+        ([0], False, "lower", "open", "single seed"),
+        ([0, 1], False, "equal", "open", "inconclusive"),
+        ([0, 1], False, "higher", "open", "inconclusive"),
+        ([0], True, "equal", "agrees", "one result"),
+        ([0, 1], True, "lower", "disagrees", "one result"),
+    ],
+)
+def test_only_one_result_is_equal_by_its_numbers(
+    seeds: list[int], shared: bool, expected: str, verdict: str, why: str
+) -> None:
+    found = study(ordering("sigmoid", "linear", expected, seeds=seeds))
+    results = found.results.assign(value=3.0)
+    if shared:
+        results["stage"] = results["metric"] + results["train_seed"].astype(str)
+    (outcome,) = summarise(replace(found, results=results)).orderings
+    assert (outcome.verdict, outcome.why) == (verdict, why)
+
+
 def test_holm_is_over_all_orderings_whatever_their_metric() -> None:
     alone = [
         of(o)[0].contrast

@@ -442,11 +442,12 @@ def test_an_unknown_baseline_is_a_plain_error():
         summarise(records(rows_of(CLOSE)), "aa")
 
 
-def test_cells_that_share_their_numbers_are_identical_and_the_notes_say_so():
+def test_cells_that_tie_on_every_seed_are_inconclusive_and_the_notes_say_so():
     summary = summarise(records(rows_of({"a": HIGH, "b": HIGH, "c": LOW})))
-    assert summary.differences["NLL"]["b"].verdict == "identical"
-    assert summary.differences["NLL"]["c"].p_holm == summary.differences["NLL"]["c"].p  # a family of one
-    assert any(n.startswith("Identical") for n in summary.notes)
+    assert summary.differences["NLL"]["b"].verdict == "inconclusive"
+    assert summary.differences["NLL"]["c"].p_holm == 2 * summary.differences["NLL"]["c"].p  # a family of two
+    assert any(n.startswith("The same numbers on every seed: b NLL.") for n in summary.notes)
+    assert not any(n.startswith("The same difference") for n in summary.notes)
 
 
 @pytest.mark.parametrize(
