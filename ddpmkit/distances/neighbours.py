@@ -13,6 +13,7 @@ from ddpmkit.errors import DdpmkitError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 CHUNK = 512
+REPEATED = 0.01  # share of points with k exact copies above which it is said
 
 
 def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False) -> dict[str, Measurement]:
@@ -24,7 +25,8 @@ def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False
     reference balls with a sample inside (Naeem et al. 2020, arXiv 2002.09797, eq. 3, 4). Inside is ``distance <
     radius``, or ``<=`` when ``inclusive``. Precision and density are means over samples; the error of coverage is the
     jackknife's; recall has none. Distances are sums of squared differences in float64, so a point is at exactly 0
-    from its copy.
+    from its copy. One with k copies has, with ``<``, an empty ball, so that a perfect model is below 1: where more
+    than 1 % of the points are such, ``details["note"]`` says so.
 
     Args:
         x: Features of the samples, (N, D).
@@ -58,17 +60,32 @@ def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False
     in_any = (balls > 0).astype(np.float64)
     # Jackknife: without sample j, coverage falls by the balls in which j is alone.
     pseudo = (n - 1) * (lone - lone.mean()) / m
+    of_x, of_y = (
+        how | ({} if inclusive else _repeated(radius, name, k))
+        for radius, name in ((radius_x, "samples"), (radius_y, "reference images"))
+    )
     return {
-        "precision": Measurement(float(in_any.mean()), in_any - in_any.mean(), dict(how)),
-        "recall": Measurement(recalled_points / m, None, dict(how)),
-        "density": Measurement(float(balls.mean() / k), (balls - balls.mean()) / k, dict(how)),
-        "coverage": Measurement(covered_balls / m, pseudo, dict(how)),
+        "precision": Measurement(float(in_any.mean()), in_any - in_any.mean(), dict(of_y)),
+        "recall": Measurement(recalled_points / m, None, of_x),
+        "density": Measurement(float(balls.mean() / k), (balls - balls.mean()) / k, dict(of_y)),
+        "coverage": Measurement(covered_balls / m, pseudo, dict(of_y)),
     }
 
 
 def no_neighbours(n: int, m: int, k: int) -> str | None:
     """Say why N samples and M reference points have no k-th nearest other point; None where they have."""
     return None if 1 <= k < min(n, m) else f"k = {k} nearest neighbours of {n} samples and {m} reference points"
+
+
+def _repeated(radius: Array, name: str, k: int) -> dict[str, str]:
+    """The note of points that have k exact copies; nothing where they are few."""
+    share = float((radius == 0).mean())
+    if share <= REPEATED:
+        return {}
+    return {
+        "note": f"{100 * share:.0f} % of the {name} have {k} exact copies among them, so that their balls are empty: a "
+        "perfect model is below 1, and 0 where all are such"
+    }
 
 
 def _radii(x: Array, k: int) -> Array:

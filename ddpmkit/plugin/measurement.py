@@ -39,8 +39,11 @@ class Measurement:
 
     @property
     def se(self) -> float | None:
-        """The standard error, conditional on the reference; None where none is known."""
-        return None if self.influence is None else standard_error(self.influence)
+        """The standard error, conditional on the reference; None where none is known.
+
+        Nor is one known where no sample moves the value, as at a share of 0 or 1: an error of 0 would claim certainty.
+        """
+        return standard_error(self.influence) if self.influence is not None and self.influence.any() else None
 
 
 def standard_error(influence: Array) -> float:

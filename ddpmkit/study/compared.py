@@ -28,7 +28,7 @@ def numbers(then: Any, now: Any, tolerance: float, floor: float = FLOOR) -> Foun
     if left := newer(then, now):
         now = {name: value for name, value in now.items() if name not in left}
     for path, a, b, error in _pairs(then, now):
-        off = 0.0 if a == b else math.inf
+        off = 0.0 if a == b or _known_since(path, a, b) else math.inf
         if _is_number(a) and _is_number(b) and a != b and (scale := max(abs(a), error if floor else 0.0, floor)):
             off = abs(a - b) / scale
         if not math.isfinite(off):
@@ -42,6 +42,14 @@ def newer(then: Any, now: Any) -> list[str]:
     """Return the fields that a stored record lacks since it is older than they are: what it does say is compared."""
     both = isinstance(then, dict) and isinstance(now, dict)
     return [name for name in RefRecord.later if name in now and name not in then] if both else []
+
+
+def _known_since(path: str, then: Any, now: Any) -> bool:
+    """Whether an older record says an error of 0 where none is known, or lacks a note of today."""
+    field = path.rpartition(".")[2]
+    if field == "notes" and isinstance(then, list) and isinstance(now, list):
+        return all(note in now for note in then)
+    return (field == "note" and then is None) or (field in ERRORS and then == 0 and now is None)
 
 
 def _pairs(then: Any, now: Any, path: str = "", error: float = 0.0) -> Iterator[tuple[str, Any, Any, float]]:

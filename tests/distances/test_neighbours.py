@@ -69,11 +69,13 @@ def test_half_of_the_modes(rng):
     assert got["coverage"] == pytest.approx(0.5, abs=0.03)
 
 
-def test_coverage_of_equal_distributions_is_the_published_one(rng):
-    """1 - (n-1)...(n-k) / ((2n-1)...(2n-k)) for equal sizes (Naeem et al. 2020, eq. 9)."""
-    n, k = 300, 3
-    expected = 1 - np.prod([(n - i) / (2 * n - i) for i in range(1, k + 1)])
-    found = [values(rng.normal(size=(n, 5)), rng.normal(size=(n, 5)), k=k)["coverage"] for _ in range(30)]
+@pytest.mark.parametrize(("n", "m"), [(300, 300), (300, 120)])
+def test_coverage_of_equal_distributions_is_the_published_one(rng, n, m):
+    """1 - (m-1)...(m-k) / ((n+m-1)...(n+m-k)) (Naeem et al. 2020, eq. 9, for n = m): near 1 - (m / (n + m))^k."""
+    k = 3
+    expected = 1 - np.prod([(m - i) / (n + m - i) for i in range(1, k + 1)])
+    assert expected == pytest.approx(1 - (m / (n + m)) ** k, abs=0.005)
+    found = [values(rng.normal(size=(n, 5)), rng.normal(size=(m, 5)), k=k)["coverage"] for _ in range(30)]
     assert np.mean(found) == pytest.approx(expected, abs=4 * np.std(found) / np.sqrt(30))
 
 
@@ -82,7 +84,7 @@ def test_the_errors_are_the_spread_over_samples(rng):
     runs = [neighbour_metrics(rng.normal(size=(200, 3)) * 0.9 + 0.3, y) for _ in range(150)]
     for name, slack in (("precision", 0.2), ("density", 0.2)):
         spread = np.std([r[name].value for r in runs])
-        assert np.mean([r[name].se for r in runs]) == pytest.approx(spread, rel=slack)
+        assert np.mean([r[name].se or 0.0 for r in runs]) == pytest.approx(spread, rel=slack)
     # The jackknife's is not below the truth (Efron & Stein 1981), and not far above.
     spread = np.std([r["coverage"].value for r in runs])
     assert 0.9 * spread < np.mean([r["coverage"].se for r in runs]) < 2 * spread
@@ -100,6 +102,27 @@ def test_the_jackknife_is_what_leaving_out_one_sample_gives(rng):
 def test_the_record_names_k_and_the_inequality(rng):
     x = rng.normal(size=(20, 2))
     assert neighbour_metrics(x, x, k=4)["recall"].details == {"k": 4, "inequality": "<"}
+
+
+def test_repeated_points_are_said(rng):
+    """Two pixels of two values: a perfect model scores 0, since every ball is empty."""
+    x, y = rng.integers(0, 2, (100, 2)).astype(float), rng.integers(0, 2, (200, 2)).astype(float)
+    got = neighbour_metrics(x, y)
+    for name, whose in (("precision", "reference images"), ("recall", "samples"), ("density", "reference images"),
+                        ("coverage", "reference images")):  # fmt: skip
+        assert got[name].value == 0
+        assert f"100 % of the {whose} have 5 exact copies among them" in got[name].details["note"]
+        assert got[name].se is None  # a share of 0 is not known without error
+    assert "note" not in neighbour_metrics(x, y, inclusive=True)["precision"].details
+    y = rng.normal(size=(200, 2))
+    assert "note" not in neighbour_metrics(x, y)["precision"].details
+    assert "note" in neighbour_metrics(x, y)["recall"].details
+
+
+def test_a_share_of_1_has_no_error(rng):
+    x = rng.normal(size=(100, 2))
+    got = neighbour_metrics(x, x.copy())
+    assert (got["precision"].value, got["precision"].se) == (1, None)
 
 
 @pytest.mark.parametrize("k", [0, 5, 9])

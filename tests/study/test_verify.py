@@ -247,6 +247,13 @@ def test_the_sums_of_the_log_are_no_part_of_what_an_optimiser_is_held_to(tmp_pat
         ({"fd": {"value": 0.1, "se": 0.1}}, {"fd": {"value": 0.101, "se": 0.1}}, 1e-3, False),
         ({"fd": {"value": 0.1}}, {"fd": {"value": float("nan")}}, 1e-3, False),
         ({"n": 3, "label": "a"}, {"n": 3, "label": "b"}, 1e-3, False),
+        # What older records say of a share of 1, and do not say of repeated points.
+        ({"recall": {"value": 1.0, "se": 0.0}}, {"recall": {"value": 1.0, "se": None, "note": "copies"}}, 1e-3, True),
+        ({"recall": {"value": 1.0, "se": 0.1}}, {"recall": {"value": 1.0, "se": None}}, 1e-3, False),
+        ({"recall": {"value": 0.0}}, {"recall": {"value": None}}, 1e-3, False),
+        ({"notes": ["a"]}, {"notes": ["a", "b"]}, 1e-3, True),
+        ({"notes": ["a"]}, {"notes": ["b", "c"]}, 1e-3, False),
+        ({"notes": ["a"]}, {"notes": ["b"]}, 1e-3, False),
     ],
 )
 def test_numbers_are_held_to_their_own_size(then: Any, now: Any, floor: float, same: bool) -> None:

@@ -11,7 +11,8 @@ from ddpmkit import Levels, Measurement, Metric, Sets, param
 class Coverage(Metric):
     """The share of nearest-neighbour balls of the reference with a sample inside.
 
-    Where both distributions are one it is near 1 - 2^-k.
+    Where both distributions are one it is near 1 - (M / (N + M))^k for N samples and M reference images, 1 - 2^-k for
+    equally many.
     """
 
     name = "coverage"

@@ -11,7 +11,8 @@ from ddpmkit import Levels, Measurement, Metric, Sets, param
 class Density(Metric):
     """How many nearest-neighbour balls of the reference a sample lies in, over k.
 
-    Its mean over samples is 1 where both distributions are one, and may be larger.
+    Its mean over samples is 1 where both distributions are one, and may be larger; less where reference images are
+    repeated k times over, whose balls are empty.
     """
 
     name = "density"

@@ -220,7 +220,7 @@ def _score_rows(
             "status": state,
             "metric": name,
             "value": found.get("value"),
-            "standard_error": found.get("se"),
+            "standard_error": found.get("se") or None,  # older records say 0 of a share of 0 or 1
         }
         row |= {"unit": (reference.units if reference else UNITS_BEFORE).get(metric, ""), "definition": definition}
         better = reference.better.get(metric) if reference else None
@@ -228,7 +228,7 @@ def _score_rows(
         for key in scored.beside.get(metric, ()) if scored else ():
             other, column = metrics.get(key), name + key.removeprefix(metric)
             if other:
-                row |= {"value": other["value"], "standard_error": other["se"], "metric": column}
+                row |= {"value": other["value"], "standard_error": other["se"] or None, "metric": column}
                 out.append({**row, "definition": definition.replace(name, column, 1), **_said(better, column)})
         if scored and reference and not untold(own):
             out += class_rows(scored, metric, {**shared, "definition": definition}, name)

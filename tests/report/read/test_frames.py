@@ -39,7 +39,9 @@ def sha(text):
 class Folder:
     """A results folder with one study; every stage is done unless ``ended`` says otherwise for its label."""
 
-    def __init__(self, out: Path, *, cells=("linear", "cosine"), seeds=(0, 1, 2), sample_seeds=(0,), ended=None):
+    def __init__(
+        self, out: Path, *, cells=("linear", "cosine"), seeds=(0, 1, 2), sample_seeds=(0,), ended=None, se=None
+    ):
         self.out, self.ended, self.stages = out, ended or {}, {}
         self.study = out / "studies" / "demo"
         results = []
@@ -62,7 +64,7 @@ class Folder:
                             self.stage(
                                 "score",
                                 f"score {text} {name}",
-                                {"metrics": {"fd": {"value": fd(c, s, d, k)}}, "n": 64},
+                                {"metrics": {"fd": {"value": fd(c, s, d, k), "se": se}}, "n": 64},
                             ),
                             ref,
                         ]
@@ -134,6 +136,13 @@ def test_one_row_per_cell_train_seed_sample_seed_and_metric(tmp_path):
     assert set(frame["metric"]) == set(METRICS)
     assert (frame["status"] == "done").all()
     assert frame["value"].notna().all()
+
+
+def test_an_error_of_0_in_a_record_is_none_that_is_known(tmp_path):
+    for se in (0.0, 0.5):
+        frame = read_study(Folder(tmp_path / str(se), se=se).study).results.set_index(KEY)
+        found = frame.loc[("cosine", 2, 0, "FD-pca16")]["standard_error"]
+        assert np.isnan(found) if se == 0 else found == se
 
 
 def test_a_row_holds_the_numbers_of_its_own_stages(tmp_path):
