@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from ddpmkit.distances.copies import near_copies
-from ddpmkit.distances.frechet_error import debiased_frechet
+from ddpmkit.distances.frechet_error import debiased_frechet, expected_frechet
 from ddpmkit.distances.moments import Moments
 from ddpmkit.plugin.interfaces import Levels, Sets
 
+Features = np.ndarray[Any, np.dtype[np.float64]]
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -25,10 +26,11 @@ def by_class(
 ) -> list[dict[str, Any]]:
     """Return a row for each class that a sample is of, as JSON values.
 
-    ``class``, ``n`` samples of it and ``n_reference`` reference images. ``fd``, the Frechet distance of the two without
-    its 1/N bias, and ``fd_se``, given the reference: only where both sides have at least 2 (D + 1) images for D
-    features, for with fewer the halves that tell the bias are singular. ``near``, the share of the class's samples that
-    lie less than half as far from a training image, of any class, as from every held-out one, as in the copy check.
+    ``class``, ``n`` samples of it and ``n_reference`` reference images. ``fd``, the Frechet distance of the two, and
+    ``fd_se``, given the reference: only where both sides have at least 2 (D + 1) images for D features, for with fewer
+    the halves that tell the bias are singular. It is without the bias of the n samples; that of the reference images
+    stays in, and is what :func:`perfect_by_class` says. ``near``, the share of the class's samples that lie less than
+    half as far from a training image, of any class, as from every held-out one, as in the copy check.
 
     Args:
         sets: All samples beside the reference.
@@ -61,6 +63,20 @@ def by_class(
 def least(dims: int) -> int:
     """Return the images of a class that both sides need for a distance in so many features: 2 (D + 1)."""
     return 2 * (dims + 1)
+
+
+def perfect_by_class(y: Features, labels: Labels) -> list[dict[str, Any]]:
+    """Return a row for each class of the reference that has a distance: what a perfect model's ``fd`` is on average.
+
+    ``class``, ``n`` images of it and ``fd``, the bias that they cause: ``expected_frechet`` of exact samples. Shapes
+    (M, D) and (M,).
+    """
+    out = []
+    for label in np.unique(labels).tolist():
+        theirs = y[labels == label]
+        if len(theirs) >= least(y.shape[1]):
+            out.append({"class": label, "n": len(theirs), "fd": expected_frechet(Moments.of(theirs).cov, len(theirs))})
+    return out
 
 
 def heldout_by_class(train: Levels, heldout: Levels, labels: Labels) -> list[dict[str, Any]]:

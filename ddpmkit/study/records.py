@@ -76,12 +76,13 @@ class RefRecord(Record):
         baselines: name of a plain model -> its bits/dim on the test split.
         baselines_given_class: the same of the plain models that are told each image's class.
         heldout_by_class: near copies among real images by class, where there is a copy check of labelled samples.
+        perfect_by_class: what a perfect model's distance by class is on average; empty in records that are older.
         unlearned: what no network has drawn, as pure noise -> column -> what ``n_unlearned`` such images score; empty
             in records that are older.
     """
 
     kind = "ref"
-    later = ("unlearned", "n_unlearned")
+    later = ("unlearned", "n_unlearned", "perfect_by_class")
     label: str
     names: dict[str, str]
     features_label: str
@@ -103,6 +104,7 @@ class RefRecord(Record):
     heldout_by_class: list[dict[str, Any]] = field(default_factory=list)
     unlearned: dict[str, dict[str, float]] = field(default_factory=dict)
     n_unlearned: int = 0
+    perfect_by_class: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

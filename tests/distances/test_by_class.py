@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddpmkit.distances.by_class import by_class, heldout_by_class, least
+from ddpmkit.distances.by_class import by_class, heldout_by_class, least, perfect_by_class
 from ddpmkit.distances.copies import copy_check
 from ddpmkit.distances.frechet_error import debiased_frechet
 from ddpmkit.plugin.interfaces import Sets
@@ -35,6 +35,23 @@ def test_each_class_is_held_against_its_own_real_images():
         assert row["fd"] < 1  # the same distribution; of labels out of step it would be about 100
     wrong = by_class(sets(x, y), np.roll(labels, 1), real, copies=False)
     assert min(r["fd"] for r in wrong) > 10
+
+
+@pytest.mark.parametrize("m", [40, 400])
+def test_a_perfect_model_by_class_is_at_the_bias_of_its_reference(m):
+    rng = np.random.default_rng(5)
+    d, found, said = 6, [], []
+    labels = np.repeat([0, 1], [m, 3])
+    for _ in range(40):
+        y = rng.standard_normal((m + 3, d))
+        told = perfect_by_class(y, labels)
+        assert [(row["class"], row["n"]) for row in told] == [(0, m)]  # the other has too few
+        said.append(told[0]["fd"])
+        x = rng.standard_normal((1000, d))
+        found.append(by_class(sets(x, y), np.zeros(1000, np.int64), labels, copies=False)[0]["fd"])
+    bias = 16.5 / m  # of an identity: (D + (D^2 / 2 + D / 2) / 2) / M
+    assert np.mean(said) == pytest.approx(bias, rel=0.1)
+    assert np.mean(found) == pytest.approx(bias, rel=0.1)
 
 
 def test_a_class_with_too_few_images_on_either_side_has_no_distance():

@@ -129,14 +129,14 @@ HELD = ({"class": 0, "n": 30, "near": 0.1}, {"class": 1, "n": 30, "near": 0.2})
 def write_labelled(
     maker: StudyMaker, cells: dict[str, dict[str, Any]], *, name: str = "demo", seeds: Sequence[int] = (0, 1, 2),
     classes: int = 2, n: int = 40, heldout: Sequence[dict[str, Any]] = HELD, data: str = "d" * 64, near: float = 0.25,
-    nll: bool = True, labels: Any = None, fd: bool = True,
+    nll: bool = True, labels: Any = None, fd: bool = True, perfect: Sequence[dict[str, Any]] = (),
 ) -> Path:  # fmt: skip
     """Write a study: cell -> what differs from LABELLED. ``labels(settings)`` may give a cell's labels, or None."""
     rng = np.random.default_rng(0)
     reference = {
         "label": "FD-x", "floors": {"FD-x": 1.0}, "names": {"fd": "FD-x", "copy": "copy"}, "n_floor": 60,
         "n_reference": 60, "split": "test", "features": "f" * 64, "reference": data, "dims": 2, "levels": 17,
-        "heldout_by_class": list(heldout), "baselines": {"uniform": 4.0875},
+        "heldout_by_class": list(heldout), "perfect_by_class": list(perfect), "baselines": {"uniform": 4.0875},
     }  # fmt: skip
     ref = maker.stage("ref", f"ref {name}", reference)
     stages: list[dict[str, Any]] = [{"kind": "ref", "id": ref, "label": "reference"}]

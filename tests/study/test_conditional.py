@@ -401,9 +401,13 @@ def test_each_class_has_its_numbers_in_results_and_report(out, data):
     assert any(note.startswith("FD-pca2 by class needs 6 images of a class") for note in report["notes"])
     table = next(t for t in report["tables"] if t["title"].startswith("class by class"))
     assert table["columns"][:3] == ["cell", "class", "images"]
-    assert len(table["rows"]) == 3 * 2 + 3  # of the two that were told labels, and what held-out images are by chance
+    perfect = [row for row in table["rows"] if row[0] == "perfect model"]
+    assert len(perfect) == sum((real == c).sum() >= 6 for c in range(3)) > 1
+    assert all(float(row[3]) > 0 for row in perfect)
+    # Of the two that were told labels, and what a perfect model and held-out images are by chance.
+    assert len(table["rows"]) == 3 * 2 + len(perfect) + 3
     assert [row[0] for row in table["rows"][-3:]] == ["real, held out"] * 3
-    assert table["references"] == 3
+    assert table["references"] == len(perfect) + 3
     assert any("guidance_scale of diffusers is 1 + w" in note for note in report["notes"])
 
 

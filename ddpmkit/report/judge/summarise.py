@@ -22,7 +22,7 @@ from ddpmkit.report.judge.scatter import Scatter
 from ddpmkit.report.judge.seeds import Numbers, numbers
 from ddpmkit.report.judge.split import splits
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.read.by_class import HELD_OUT, NEAR, classes_in
+from ddpmkit.report.read.by_class import HELD_OUT, classes_in
 from ddpmkit.report.read.frames import Records
 from ddpmkit.report.read.meaning import meanings
 from ddpmkit.report.read.reference import BITS
@@ -205,11 +205,9 @@ def _by_class(
                 out.setdefault(name, {}).setdefault(cell, {})[one[1]] = (mean, float(counts[cell]))
     both_ways = len({ref.mirrored for ref in records.references if ref.record.heldout_by_class}) > 1
     for ref in records.references:
-        real = f"{HELD_OUT}, to mirror images too" if both_ways and ref.mirrored else HELD_OUT
-        for row in ref.record.heldout_by_class:
-            column = NEAR if ref.near_under is None else ref.near_under.get(row["class"])
+        for name, column, label, value in ref.by_class():
+            real = f"{name}, to mirror images too" if both_ways and ref.mirrored and name == HELD_OUT else name
             if column in out:
-                label, value = row["class"], (row["near"], row["n"])
                 before = {m: cells.get(real, {}).get(label) for m, cells in out.items()}
                 # A row has one number of images: those of a study with other images are a row of their own.
                 other = any(

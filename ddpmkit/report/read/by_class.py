@@ -13,6 +13,7 @@ from ddpmkit.study.records import RefRecord, ScoreRecord
 UNTOLD = -1.0
 NEAR = "near-copies"
 OF_ONE = re.compile(rf"(.+-debiased|{NEAR}) class (\d+)")
+PERFECT = "perfect model"  # the row of what is left of a distance by the few images of its reference
 HELD_OUT = "real, held out"  # the row of what real images are by chance
 SHARES = " labels=balanced"  # what the definition of a number over all of such samples says
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
-from ddpmkit.report.read.by_class import NEAR
+from ddpmkit.report.read.by_class import HELD_OUT, NEAR, PERFECT
 from ddpmkit.study.records import RefRecord
 
 BASELINE_METRIC = "NLL"  # the column that plain models stand under
@@ -24,6 +25,7 @@ class Reference:
         given_class_under: the column of those that are told the class.
         mirrored: whether the training images that it was held against were shown mirrored too.
         near_under: the columns of the held-out images' near copies, a class its own; None where they keep their name.
+        perfect_under: the same of a perfect model's distances.
     """
 
     record: RefRecord
@@ -31,7 +33,22 @@ class Reference:
     baselines_under: str | None = BASELINE_METRIC
     given_class_under: str | None = GIVEN_CLASS
     near_under: dict[int, str] | None = None
+    perfect_under: dict[int, str] | None = None
     mirrored: bool = False
+
+    @property
+    def perfect(self) -> str:
+        """The column that a perfect model's distance by class belongs to."""
+        return f"{self.record.names.get('fd', '')}-debiased"
+
+    def by_class(self) -> Iterator[tuple[str, str | None, int, tuple[float, float]]]:
+        """Give what stands beside the classes: the row's name, its column or None, the class, (number, images)."""
+        for row in self.record.perfect_by_class:
+            column = self.perfect if self.perfect_under is None else self.perfect_under.get(row["class"])
+            yield PERFECT, column, row["class"], (row["fd"], row["n"])
+        for row in self.record.heldout_by_class:
+            column = NEAR if self.near_under is None else self.near_under.get(row["class"])
+            yield HELD_OUT, column, row["class"], (row["near"], row["n"])
 
     def under(self, columns: dict[str, str], study: str) -> Self:
         """Return the reference as one of several studies has it.
@@ -53,6 +70,11 @@ class Reference:
             study=study,
             baselines_under=columns.get(BASELINE_METRIC),
             given_class_under=columns.get(GIVEN_CLASS),
+            perfect_under={
+                row["class"]: self.perfect + columns[metric].removeprefix(metric)
+                for row in self.record.perfect_by_class
+                if (metric := f"{self.perfect} class {row['class']}") in columns
+            },
             near_under={
                 row["class"]: NEAR + columns[metric].removeprefix(metric)
                 for row in self.record.heldout_by_class

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ddpmkit.report.forms import MAIN
 from ddpmkit.report.judge.confirm import Confirmed
 from ddpmkit.report.judge.summary import Summary
-from ddpmkit.report.read.by_class import HELD_OUT, NEAR, class_name
+from ddpmkit.report.read.by_class import HELD_OUT, NEAR, PERFECT, class_name
 from ddpmkit.report.read.directions import arrow
 from ddpmkit.report.show.numbers import (
     column,
@@ -133,9 +133,10 @@ def variance_table(s: Summary) -> Table | None:
 def class_table(s: Summary) -> Table | None:
     """Class by class: distances to the real images of the same class, and near copies; None without labels."""
     metrics = list(s.by_class)
+    beside = dict.fromkeys(c for m in metrics for c in s.by_class[m] if c.startswith((PERFECT, HELD_OUT)))
     keys = [
         (cell, label)
-        for cell in (*s.cells, *dict.fromkeys(c for m in metrics for c in s.by_class[m] if c.startswith(HELD_OUT)))
+        for cell in (*s.cells, *beside)
         for label in sorted({c for m in metrics for c in s.by_class[m].get(cell, {})})
     ]
     rows = []

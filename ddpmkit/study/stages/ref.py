@@ -58,7 +58,7 @@ class Ref(StageKind):
     def run(self, w: Work) -> Output:
         """Take the features, the floor of each metric (real against real) and the baselines."""
         from ddpmkit.distances import prepare
-        from ddpmkit.distances.by_class import heldout_by_class
+        from ddpmkit.distances.by_class import heldout_by_class, perfect_by_class
         from ddpmkit.distances.copies import shown_mirrored
         from ddpmkit.distances.unlearned import MOST, score_unlearned
         from ddpmkit.likelihood.baselines import categorical_bits, categorical_bits_given_class, uniform_bits
@@ -73,11 +73,13 @@ class Ref(StageKind):
         names = {key: contract.column(metric, made.protocol) for key, metric in metrics.items()}
         n_unlearned = min(self.samples, MOST)
         unlearned = score_unlearned(images, made, metrics, n_unlearned)
-        told, given_class, heldout = made.protocol, {}, []
+        told, given_class, heldout, perfect = made.protocol, {}, [], []
         if self.given_class:
             if any(metric.name == "copy" for metric in metrics.values()):
                 seen = shown_mirrored(images.train) if self.flip else images.train
                 heldout = heldout_by_class(seen, images.test, images.labels["test"])
+            if any(metric.name == "fd" for metric in metrics.values()):
+                perfect = perfect_by_class(y, images.labels[self.split])
             given_class["uniform"] = uniform_bits(images.levels)
             given_class["per-pixel categorical, given the class"] = categorical_bits_given_class(
                 images.train,
@@ -114,5 +116,6 @@ class Ref(StageKind):
                 for name, values in unlearned.items()
             },
             n_unlearned=n_unlearned,
+            perfect_by_class=perfect,
         )
         return Output(record, {"features": {"reference": y}})

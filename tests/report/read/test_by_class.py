@@ -156,3 +156,26 @@ def test_a_number_that_lacks_a_word_of_the_others_definition_says_which(labelled
     records = read_study(labelled({"balanced": {"sample_labels": "balanced"}, "data": {}}))
     notes = summarise(records).notes
     assert any("measured differently: data (without labels=balanced)" in n for n in notes)
+
+
+def test_a_perfect_model_stands_below_the_distances(labelled):
+    """The bias of the few real images of a class is no distance of the samples."""
+    perfect = ({"class": 0, "n": 40, "fd": 2.19}, {"class": 1, "n": 400, "fd": 0.22})
+    a = read_study(labelled({"x": {}}, name="a", perfect=perfect))
+    table = class_table(summarise(a))
+    assert [row[:4] for row in table.rows[2:4]] == [
+        ("perfect model", "0", "40", "2.19"), ("perfect model", "1", "400", "0.22"),
+    ]  # fmt: skip
+    assert [row[4] for row in table.rows[2:]] == ["", "", "10.0%", "20.0%"]
+    assert table.references == 4
+    b = read_study(labelled({"y": {}}, name="b", perfect=[{**row, "fd": row["fd"] + 1} for row in perfect]))
+    both = class_table(summarise(compare([a, b])))
+    assert [(row[0], row[3]) for row in both.rows if row[0].startswith("perfect")] == [
+        ("perfect model", "2.19"), ("perfect model", "0.22"),
+        ("perfect model (b)", "3.19"), ("perfect model (b)", "1.22"),
+    ]  # fmt: skip
+    apart = read_study(labelled({"y": {}}, name="c", data="e" * 64, perfect=perfect))
+    under = class_table(summarise(compare([a, apart])))
+    assert [[bool(x) for x in row[3:]] for row in under.rows if row[0] == "perfect model"] == [
+        [True, False, True, False]
+    ] * 2  # fmt: skip
