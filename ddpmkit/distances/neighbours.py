@@ -56,7 +56,7 @@ def neighbour_metrics(x: Array, y: Array, *, k: int = 5, inclusive: bool = False
         covered_balls += int((count > 0).sum())
         balls += hit.sum(0)
         lone += hit[count == 1].sum(0)
-    how = {"k": k, "inequality": "<=" if inclusive else "<"}
+    how: dict[str, Any] = {"k": k, "inequality": "<=" if inclusive else "<"}
     in_any = (balls > 0).astype(np.float64)
     # Jackknife: without sample j, coverage falls by the balls in which j is alone.
     pseudo = (n - 1) * (lone - lone.mean()) / m

@@ -164,8 +164,10 @@ def _tested(
                 nothing.add(key)
             elif firsts.setdefault(rests_on, key) != key:
                 copies[key] = firsts[rests_on]
-    told = {"alpha": design.alpha, "margin": metric.margin, "copies": copies, "same": nothing, "grown": design.grown}
-    return judge(pairs, ranks, **told), copies
+    found = judge(
+        pairs, ranks, alpha=design.alpha, margin=metric.margin, copies=copies, same=nothing, grown=design.grown
+    )
+    return found, copies
 
 
 def _effects(
