@@ -95,7 +95,10 @@ def fit_statistics(
 
 
 def best_decoder_log_variance(x0: Tensor, mean: Tensor, levels: int) -> float:
-    """Return the log-variance of the smallest mean decoder NLL, between a hundredth of a bin and the whole range."""
+    """Return the log-variance of the smallest mean decoder NLL, for sigma from a hundredth of a bin to 1.
+
+    1 is half the range of the pixels: where x0hat is further off than that, the minimum lies beyond, and 1 is given.
+    """
 
     def nll(log_variance: float) -> float:
         return float(decoder_nll(x0, mean, math.exp(log_variance / 2), levels).mean())
