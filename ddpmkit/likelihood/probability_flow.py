@@ -42,12 +42,12 @@ class Continuum:
 
     @classmethod
     def of(cls, tables: Tables) -> Continuum:
-        """Interpolate a chain; steps at which no signal is left are beyond its end.
+        """Interpolate a chain; steps at which no signal is left, or less than float32 holds, are beyond its end.
 
         Raises:
             DdpmkitError: when fewer than two steps are left.
         """
-        steps = np.flatnonzero(tables.signal > 0)
+        steps = np.flatnonzero(tables.signal >= np.finfo(np.float32).tiny)
         if len(steps) < 2:
             raise DdpmkitError("the chain has fewer than two steps with signal", "use more timesteps")
         log_sigma = np.log(tables.noise2[steps]) / 2 - np.log(tables.signal[steps])

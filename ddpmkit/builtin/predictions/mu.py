@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ddpmkit import Array, Factors, Prediction, Tables
+from ddpmkit.builtin.predictions.eps import too_small
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,3 +35,7 @@ class Mu(Prediction):
     def divisor(self, tables: Tables) -> Array:
         """Return c_t^2, float64 (T,)."""
         return tables.full_posterior_x0**2
+
+    def impossible(self, tables: Tables) -> str | None:
+        """Refuse a chain whose c_t is less than float32 holds: there the mean says nothing of x0."""
+        return too_small("mu-prediction divides by its factor c_t on x0", tables.full_posterior_x0)
