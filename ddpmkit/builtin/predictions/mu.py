@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ddpmkit import Array, Factors, Prediction, Tables
-from ddpmkit.builtin.predictions.eps import too_small
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,4 +37,6 @@ class Mu(Prediction):
 
     def impossible(self, tables: Tables) -> str | None:
         """Refuse a chain whose c_t is less than float32 holds: there the mean says nothing of x0."""
+        from ddpmkit.builtin.predictions.eps import too_small
+
         return too_small("mu-prediction divides by its factor c_t on x0", tables.full_posterior_x0)
