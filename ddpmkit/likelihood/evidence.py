@@ -127,7 +127,7 @@ class Evidence:
         noise = self.decoder_variance() if draws > 1 else 0.0  # of the mean: nu / N
         if self.moments is not None:
             whole = self.totals.reshape(-1, n).mean(0) - self.totals.mean() + rest
-            return float(np.mean(whole**2)) / (n - 1) - noise - self.middle_variance()
+            return float(np.mean(whole**2) / (n - 1) - noise - self.middle_variance())
         mean = self.own.mean()
         centred = self.own - mean
         count = np.bincount(self.image, minlength=n)
@@ -140,7 +140,7 @@ class Evidence:
         of_mean = float(np.var(self.own.reshape(self.replicates, -1).mean(1), ddof=1)) / self.replicates
         squared = float((one**2 - two).sum()) / pairs + of_mean
         cross = float((one * rest).sum()) / float(count.sum())
-        return (squared + 2 * cross + float(np.mean(rest**2))) / (n - 1) - noise
+        return float((squared + 2 * cross + np.mean(rest**2)) / (n - 1) - noise)
 
 
 def _part(variance: float | np.floating[Any], freedom: float) -> tuple[Array, Array]:
