@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from ddpmkit import kernels
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, check_choice
 from ddpmkit.randomness import differing
 
 
@@ -80,7 +80,12 @@ def precision(name: str, device: torch.device, *, learns: bool = True) -> str:
 
 
 def autocast(device: torch.device, declared: str) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which a network answers at a declared precision; that of fp32 is empty."""
+    """Return the context in which a network answers at a declared precision; that of fp32 is empty.
+
+    Raises:
+        DdpmkitError: for another word: it would quietly be fp32. ``auto`` is to be resolved first.
+    """
+    check_choice("precision", declared, ("fp32", "tf32", "bf16"))
     if declared == "bf16" and device.type in ("cuda", "cpu"):
         return torch.autocast(device.type, torch.bfloat16)
     return products(device, declared)

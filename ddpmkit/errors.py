@@ -44,6 +44,18 @@ class Interrupted(Exception):  # noqa: N818 - a state of a stage, not a defect
     """A stage stopped at a step boundary because it was asked to."""
 
 
+def check_choice(what: str, name: object, known: Iterable[str]) -> None:
+    """Refuse a choice that is none of the known ones: no branch may take an unknown name for its own.
+
+    Raises:
+        DdpmkitError: with the names that there are.
+    """
+    names = list(known)
+    if not (isinstance(name, str) and name in names):
+        close = did_you_mean(name, names) if isinstance(name, str) else ""
+        raise DdpmkitError(f"unknown {what} {name!r}{close}", f"one of {', '.join(names)}")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the closest known name, or an empty string."""
     import difflib  # needed by few, and start-up is short

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ddpmkit.cli.ending import dont_wait_for_ever
 from ddpmkit.cli.streams import data, open_closed_ones, take_stdout
-from ddpmkit.errors import DdpmkitError, Exit
+from ddpmkit.errors import DdpmkitError, Diverged, Exit
 from ddpmkit.places import unwritten
 from ddpmkit.text import one_line
 from ddpmkit.text.plain import speakable
@@ -59,6 +59,9 @@ def _run(args: list[str]) -> int:
         return int(code or 0)
     except DdpmkitError as err:
         return _fail(err.message + _place(err, options), err.hint, err.code, options.verbose)
+    except Diverged as err:
+        hint = "the network has no sample and no bound there; train it anew, as with a smaller --axis learning_rate"
+        return _fail(f"diverged: {err}", hint, Exit.FAILED, options.verbose)
     except typer.Exit as err:
         return int(err.exit_code)
     except (typer.Abort, KeyboardInterrupt):

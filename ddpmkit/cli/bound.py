@@ -75,9 +75,9 @@ def likelihood(
     rows = []
     for name in ("clipped", "unclipped"):
         b = record[name]
-        test = "not resolved" if b["test_set_error"] is None else f"{b['test_set_error']:.4f}"
+        error, test = ("not resolved" if b[k] is None else f"{b[k]:.4f}" for k in ("standard_error", "test_set_error"))
         terms = (f"{b[k]:.4f}" for k in ("prior", "middle", "decoder"))
-        rows.append((name, f"{b['total']:.4f}", f"{b['standard_error']:.4f}", test, *terms))
+        rows.append((name, f"{b['total']:.4f}", error, test, *terms))
     heads = ("x0hat", "bits/dim", "Monte-Carlo se", "test-set se", "L_T", "sum L_t-1", "L_0")
     name = "NLL given the class" if record["given"] else "NLL"
     print_rows(f"{name}, {record['label']}", heads, rows)

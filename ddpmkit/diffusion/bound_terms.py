@@ -19,7 +19,7 @@ from ddpmkit.diffusion.prior_term import bits_per_dim as bits_per_dim
 from ddpmkit.diffusion.prior_term import kl, prior_nats
 from ddpmkit.diffusion.prior_term import prior_bits as prior_bits
 from ddpmkit.diffusion.tables_for import Array, Tables
-from ddpmkit.errors import DdpmkitError, did_you_mean
+from ddpmkit.errors import DdpmkitError, check_choice
 from ddpmkit.randomness import normal, stream_key
 
 Decoder = Literal["cdf", "continuous", "cdf-tanh", "softmax"]
@@ -139,9 +139,7 @@ def checked_decoder(decoder: str) -> None:
     Raises:
         DdpmkitError: with the names that there are.
     """
-    names = get_args(Decoder)
-    if decoder not in names:
-        raise DdpmkitError(f"unknown decoder '{decoder}'{did_you_mean(decoder, names)}", f"one of {', '.join(names)}")
+    check_choice("decoder", decoder, get_args(Decoder))
 
 
 def decoder_terms(decoder: Decoder, x0: Tensor, mean: Tensor, log_variance: float | Tensor, levels: int) -> Tensor:

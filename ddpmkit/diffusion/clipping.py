@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ddpmkit.errors import check_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +18,11 @@ def clipped(x0: Tensor, clip: Clip) -> Tensor:
 
     dynamic: s = max(1, quantile of |x0hat| at 0.995), image by image; x0hat is clamped to [-s, s] and divided by s
     (Saharia et al. 2022, arXiv 2205.11487, section 2.3). Shapes (B, ...).
+
+    Raises:
+        DdpmkitError: for another name.
     """
+    check_choice("clip", clip, get_args(Clip))
     if clip == "none":
         return x0
     if clip == "static":

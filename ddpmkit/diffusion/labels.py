@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ddpmkit.diffusion.classes import classes_of as classes_of
+from ddpmkit.errors import check_choice
 from ddpmkit.randomness import Key, stream_key, uniform
 
 SampleLabels = Literal["data", "balanced"]
@@ -58,7 +59,11 @@ def labels_of_samples(which: SampleLabels, labels: np.ndarray[Any, Any], classes
         labels: Labels of the training images, (N,).
         classes: Their number K.
         seed: Of the samples.
+
+    Raises:
+        DdpmkitError: for another way.
     """
+    check_choice("sample_labels", which, get_args(SampleLabels))
     counts = np.bincount(labels, minlength=classes)
     if which == "balanced":
         occurring = torch.from_numpy(np.flatnonzero(counts))

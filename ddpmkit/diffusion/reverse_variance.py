@@ -34,7 +34,7 @@ def log_variance(
 ) -> Array:
     """Return log sigma_t^2, (T,), of a fixed or a fitted sigma, as the likelihood of a chain wants it.
 
-    A fitted one is beta-tilde_t + c_t^2 Var(x_0 | x_t); entry 0 belongs to the decoder and is beta-tilde_2. Of a
+    A fitted one is beta-tilde_t + c_t^2 Var(x_0 | x_t); entry 0 is the decoder's, as in ``beta-tilde``. Of a
     strided chain, ``full`` is the one that the statistics are of: Var(x_0 | x_t) does not depend on the steps between.
 
     Raises:
@@ -46,7 +46,7 @@ def log_variance(
         raise DdpmkitError(f"sigma '{sigma.name}' is fitted to a trained network, and there is none", "train one first")
     x0 = x0_variance(sigma, tables, statistics) if full is None else x0_variance(sigma, full, statistics)[tables.times]
     variance = tables.posterior_variance + tables.posterior_x0**2 * x0
-    variance[0] = tables.posterior_variance[1]
+    variance[0] = tables.posterior_variance[1] if tables.T > 1 else tables.b2[0]
     return np.asarray(np.log(variance))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, check_choice
 
 Spacing = Literal["even", "quadratic", "trailing", "openai"]
 SPACING_HELP = (  # what a parameter of this type says of itself
@@ -25,8 +25,9 @@ def spaced(spacing: Spacing, T: int, count: int) -> list[int]:
     21 of 1000 gives 499 where even gives 500.
 
     Raises:
-        DdpmkitError: when there are not that many steps; for one step with openai, which is 0 there.
+        DdpmkitError: when there are not that many steps; for one step with openai, which is 0 there; for another name.
     """
+    check_choice("spacing", spacing, get_args(Spacing))
     if not 1 <= count <= T:
         raise DdpmkitError(f"{count} sampling steps of a chain with T={T}", f"use 1 to {T} --sampling-steps")
     if spacing == "openai":

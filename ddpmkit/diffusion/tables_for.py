@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, check_choice
 from ddpmkit.plugin import contract
 
 # The record, and what a sigma and a weighting hand in, checked where it enters; the maths reads them from here.
@@ -67,9 +67,19 @@ def decoder_log_variance(tables: Tables, choice: str = "tilde2") -> float:
     """Return the log-variance of the decoder p(x_0 | x_1): ``tilde2`` (beta-tilde_2, as OpenAI and Ho) or ``beta1``.
 
     beta-tilde_1 is zero, which no likelihood survives; which value takes its place is a choice, and it is named.
+
+    Raises:
+        DdpmkitError: for another name, and for beta-tilde_2 of a chain of one step.
     """
-    variance = {"tilde2": tables.posterior_variance[1], "beta1": tables.b2[0]}[choice]
-    return float(np.log(variance))
+    check_choice("decoder_variance", choice, ("tilde2", "beta1"))
+    if choice == "beta1":
+        return float(np.log(tables.b2[0]))
+    if tables.T < 2:
+        raise DdpmkitError(
+            "a chain of one step has no beta-tilde_2 to be the decoder's variance",
+            'decoder_variance="beta1", or a number where one is taken',
+        )
+    return float(np.log(tables.posterior_variance[1]))
 
 
 def _preserving(a: Array, b2: Array) -> bool:

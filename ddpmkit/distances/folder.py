@@ -6,14 +6,14 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from ddpmkit.damage import DAMAGE
 from ddpmkit.distances.listing import SUFFIXES, image_files, silent
 from ddpmkit.distances.resize import Resize, squared
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, check_choice
 from ddpmkit.places import MOST_READ
 
 if TYPE_CHECKING:
@@ -68,8 +68,11 @@ def read_image_files(
         say: Told what was decided.
 
     Raises:
-        DdpmkitError: for the first file that is not one still image of 8 bits a channel without transparency.
+        DdpmkitError: for the first file that is not one still image of 8 bits a channel without transparency, and for
+            another colour or way to resize.
     """
+    check_choice("resize", resize, get_args(Resize))
+    check_choice("colour", colour, get_args(Colour))
     out: Levels | None = None
     smaller = 0
     for index, path in enumerate(paths):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ddpmkit.errors import check_choice
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,9 +19,13 @@ def squared(image: Image.Image, size: int, how: Resize) -> Image.Image:
     filter, which widens with the reduction (no aliasing) and looks at every pixel (no reducing_gap). ``adm``: as
     Dhariwal & Nichol 2021 prepare ImageNet (center_crop_arr): halved by box averages while the shorter side is at least
     twice ``size``, then bicubic to it, then the square in the middle.
+
+    Raises:
+        DdpmkitError: for another way.
     """
     from PIL import Image
 
+    check_choice("resize", how, get_args(Resize))
     if image.size == (size, size):
         return image
     if how == "adm":

@@ -18,6 +18,7 @@ from ddpmkit.diffusion.denoise import Denoiser
 from ddpmkit.diffusion.objective import check_possible
 from ddpmkit.diffusion.tables_for import Array, Tables, decoder_log_variance, fixed_log_variance, tables_for
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.likelihood import checks
 from ddpmkit.likelihood.ask import beside_the_middle, draw
 from ddpmkit.likelihood.control_variates import LinearGaussian
 from ddpmkit.likelihood.vlb import Bound, bound
@@ -79,6 +80,9 @@ def bits_per_dim(
     if evals is not None and full:
         raise DdpmkitError("evals and full are both given", "a full sweep takes T evaluations an image; drop evals")
     checked_decoder(decoder)
+    checks.whole("micro_batch", micro_batch, 1, "as in micro_batch=64")
+    if evals is not None:
+        checks.whole("evals", evals, 1, "as in evals=8192")
     images = pixels_of(x0, levels, decoder)
     tables = _tables(schedule, timesteps)
     log_sigma2, variance = _log_variance(sigma, tables), _decoder_log_variance(decoder_variance, tables)
@@ -136,8 +140,7 @@ def pixels_of(x0: Tensor | Plain, levels: int, decoder: Decoder) -> Tensor:
         raise DdpmkitError(
             f"x0 has shape {tuple(images.shape)}, and images are (N, ...)", "one image: x0[None], of shape (1, C, H, W)"
         )
-    if levels < 2:
-        raise DdpmkitError(f"levels must be at least 2, got {levels}", "256 for 8-bit images")
+    checks.whole("levels", levels, 2, "256 for 8-bit images")
     if not images.is_floating_point():
         low, high = int(images.min()), int(images.max())
         if low < 0:
@@ -172,8 +175,9 @@ def _tables(schedule: str | Schedule | Tables | Sequence[float] | Plain, timeste
 
         schedule = cast(Schedule, Registry().build("schedule", schedule))
     if isinstance(schedule, Schedule):
+        checks.whole("timesteps", timesteps, 2, "as in timesteps=1000")
         return tables_for(schedule, timesteps)
-    betas = np.asarray(schedule, dtype=np.float64)
+    betas = checks.numbers("betas", schedule, "one beta a step, or a schedule's name: ddpmkit ls schedule")
     if betas.ndim != 1:
         raise DdpmkitError(f"betas have shape {betas.shape}, not (T,)", "give one beta a step, or a schedule's name")
     return tables_for(cast(Schedule, _Betas(betas)), len(betas))
@@ -184,6 +188,11 @@ def _prediction(prediction: str | Prediction, tables: Tables) -> Prediction:
         from ddpmkit.plugin.registry import Registry
 
         prediction = cast(Prediction, Registry().build("prediction", prediction))
+    if not isinstance(prediction, Prediction):
+        raise DdpmkitError(
+            f"prediction must be a name or a prediction, got {prediction!r:.60}",
+            "eps, x0, v, mu, or a prediction object",
+        )
     check_possible(prediction, tables)
     return prediction
 
@@ -195,7 +204,7 @@ def _log_variance(sigma: str | Sigma | Sequence[float] | Plain, tables: Tables) 
         sigma = cast(Sigma, Registry().build("sigma", sigma))
     if isinstance(sigma, Sigma):
         return fixed_log_variance(sigma, tables)
-    variance = np.asarray(sigma, dtype=np.float64)
+    variance = checks.numbers("sigma", sigma, "T variances, or a name: ddpmkit ls sigma")
     if variance.shape != (tables.T,) or not (np.isfinite(variance[1:]) & (variance[1:] > 0)).all():
         raise DdpmkitError(
             f"sigma must be {tables.T} variances above 0, got shape {variance.shape}", "or a name: ddpmkit ls sigma"
@@ -207,9 +216,8 @@ def _log_variance(sigma: str | Sigma | Sequence[float] | Plain, tables: Tables) 
 
 def _decoder_log_variance(choice: str | float, tables: Tables) -> float:
     if isinstance(choice, str):
-        if choice not in ("tilde2", "beta1"):
-            raise DdpmkitError(f"unknown decoder_variance '{choice}'", "tilde2, beta1, or a number")
         return decoder_log_variance(tables, choice)
-    if not choice > 0:
-        raise DdpmkitError(f"decoder_variance must be above 0, got {choice}", "tilde2, beta1, or a number")
-    return float(np.log(choice))
+    variance = checks.numbers("decoder_variance", choice, "tilde2, beta1, or a number")
+    if variance.ndim or not (np.isfinite(variance) and variance > 0):
+        raise DdpmkitError(f"decoder_variance must be one number above 0, got {choice}", "tilde2, beta1, or a number")
+    return float(np.log(variance))

@@ -20,6 +20,7 @@ from ddpmkit.diffusion.bound_terms import middle_constant, middle_factor
 from ddpmkit.diffusion.gaussian import Coefficients
 from ddpmkit.diffusion.tables_for import Array, Tables, decoder_log_variance
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.likelihood import checks
 from ddpmkit.likelihood import proposal as proposals
 from ddpmkit.likelihood.control_variates import Controls, LinearGaussian, coefficients, scales_of
 from ddpmkit.likelihood.draws import Draws, Plain, Sampled, SweepSums, Swept, Values, blocks
@@ -31,6 +32,7 @@ from ddpmkit.randomness import normal, stream_key
 DECODER_DRAWS = 2
 ENOUGH = 16  # draws at one step from which their spread is known; with fewer images each is drawn several times
 FIRST_STAGE = 64  # draws a replicate from which a target error's budget is worked out; they are then thrown away
+EXAMPLES = {"evaluations": 8192, "decoder_draws": 2, "micro_batch": 256}
 MOST_SWEEPS = 64  # beyond, a target error is refused: it was hardly meant
 SAFETY = 1.46  # 15 / chi2_15(0.2): the variance that 15 degrees of freedom show is below this share in 8 of 10 cases
 
@@ -96,12 +98,21 @@ def draw(
         Diverged: when the network gives a value that is not finite; the step and the image are named.
         Interrupted: when asked to stop.
         DdpmkitError: when the budget is given twice or not at all, is below what pilot and decoder need, or is beyond
-            reason.
+            reason; when there are no images, or what is given does not fit them or the chain.
     """
+    checks.images("images", images)
+    if not full:
+        checks.images("pilot", pilot, images)
+    for name, value in (("evaluations", evaluations), ("decoder_draws", decoder_draws), ("micro_batch", micro_batch)):
+        if value is not None:
+            checks.whole(name, value, 1, f"as in {name}={EXAMPLES[name]}")
+    if proposal is not None and np.shape(proposal) != (tables.T,):
+        raise DdpmkitError(
+            f"the proposal has shape {np.shape(proposal)}, and the chain {tables.T} steps",
+            "one of draws over the same chain: draws.middle.proposal",
+        )
     if sum((evaluations is not None, target_se is not None, full)) != 1:
         raise DdpmkitError("give one of evaluations, target_se and full", "as in evaluations=8192")
-    if decoder_draws is not None and decoder_draws < 1:
-        raise DdpmkitError("t=1 needs at least one draw of every image", "decoder_draws=2")
     if target_se is not None and not target_se > 0:
         raise DdpmkitError(f"target_se must be above 0, got {target_se}", "as in target_se=0.01, in bits/dim")
     given = [None if y is None else len(y) for y in (labels, pilot_labels)]

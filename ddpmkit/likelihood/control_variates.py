@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ddpmkit.diffusion.tables_for import Array, Tables
+from ddpmkit.likelihood import checks
 
 LARGEST = 4096  # dimensions; beyond, the eigenvectors cost more than they save
 BETWEEN = 2  # the control, if there, that says how images differ; the others are noise alone
@@ -38,7 +39,12 @@ class LinearGaussian:
 
     @classmethod
     def fit(cls, images: Tensor) -> LinearGaussian | None:
-        """Fit to pixels (N, ...), best the training images; None where there are too many dimensions for it."""
+        """Fit to pixels (N, ...), best the training images; None where there are too many dimensions for it.
+
+        Raises:
+            DdpmkitError: when there are no images.
+        """
+        checks.images("images", images)
         flat = images.detach().cpu().double().flatten(1)
         if flat.shape[1] > LARGEST:
             return None

@@ -107,35 +107,40 @@ class Evidence:
     def test_set_error(self) -> float:
         """The sd over images of their own bounds, over sqrt(N); products of independent draws leave the noise out.
 
-        NaN where the draws are too few to tell the images apart: the estimate of the variance, which is unbiased, is
-        then negative, and zero would say that all images are alike.
+        NaN where the draws are too few to tell the images apart: :meth:`test_set_variance` is then negative, and zero
+        would say that all images are alike.
+        """
+        variance = self.test_set_variance()
+        return math.sqrt(variance) if variance >= 0 else math.nan
+
+    def test_set_variance(self) -> float:
+        """Its square, sum_i (b_i - mean b)^2 / (N (N - 1)) of the images' bounds b_i, unbiased: it may be negative.
+
+        A mean over the images that was measured takes its share of their noise nu with it: E (b_i + e_i - mean)^2 is
+        (b_i - mean b)^2 + nu (N - 1) / N. With one draw an image at t=1 the noise of that draw stays in.
         """
         draws, n = self.decoder.shape
         if n < 2:
             return math.nan
         rest = self.prior + self.decoder.mean(0)
         rest = rest - rest.mean()
-        noise = self.decoder_variance() * n if draws > 1 else 0.0
+        noise = self.decoder_variance() if draws > 1 else 0.0  # of the mean: nu / N
         if self.moments is not None:
             whole = self.totals.reshape(-1, n).mean(0) - self.totals.mean() + rest
-            variance = float(np.mean(whole**2)) - noise - self.middle_variance() * n
-            return _root(variance / (n - 1))
-        centred = self.own - self.own.mean()
+            return float(np.mean(whole**2) / (n - 1) - noise - self.middle_variance())
+        mean = self.own.mean()
+        centred = self.own - mean
         count = np.bincount(self.image, minlength=n)
         one = np.bincount(self.image, centred, minlength=n)
         two = np.bincount(self.image, centred**2, minlength=n)
         pairs = float((count * (count - 1)).sum())
         if pairs == 0:
             return math.nan
-        # E[z z'] of two draws of one image is the square of its own middle sum, less the mean's.
-        squared = float((one**2 - two).sum()) / pairs
+        # E[z z'] of two draws of one image is the square of its own middle sum, less the mean's: its noise is in both.
+        of_mean = float(np.var(self.own.reshape(self.replicates, -1).mean(1), ddof=1)) / self.replicates
+        squared = float((one**2 - two).sum()) / pairs + of_mean
         cross = float((one * rest).sum()) / float(count.sum())
-        variance = squared + 2 * cross + float(np.mean(rest**2)) - noise
-        return _root(variance / (n - 1))
-
-
-def _root(variance: float) -> float:
-    return math.sqrt(variance) if variance >= 0 else math.nan
+        return float((squared + 2 * cross + np.mean(rest**2)) / (n - 1) - noise)
 
 
 def _part(variance: float | np.floating[Any], freedom: float) -> tuple[Array, Array]:

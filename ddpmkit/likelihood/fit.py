@@ -15,6 +15,7 @@ from ddpmkit.diffusion.bound_terms import decoder_nll
 from ddpmkit.diffusion.gaussian import Coefficients, eps_from_x0, q_sample
 from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import Diverged, Interrupted
+from ddpmkit.likelihood import checks
 from ddpmkit.randomness import normal, stream_key
 
 DECODER_IMAGES = 1024  # at most; L_0 is one step, and every pixel counts
@@ -55,7 +56,12 @@ def fit_statistics(
     Raises:
         Diverged: when the network gives a value that is not finite.
         Interrupted: when asked to stop.
+        DdpmkitError: when there are no images, or a count is no number above 0.
     """
+    checks.images("images", images)
+    for name, value in (("draws", draws), ("micro_batch", micro_batch)):
+        checks.whole(name, value, 1, f"as in {name}=64")
+    checks.whole("levels", levels, 2, "256 for 8-bit images")
     c, device, T = Coefficients.of(tables, images.device), images.device, tables.T
     key = stream_key(seed, "fit")
     first = torch.arange(min(len(images), DECODER_IMAGES), device=device)
@@ -95,7 +101,10 @@ def fit_statistics(
 
 
 def best_decoder_log_variance(x0: Tensor, mean: Tensor, levels: int) -> float:
-    """Return the log-variance of the smallest mean decoder NLL, between a hundredth of a bin and the whole range."""
+    """Return the log-variance of the smallest mean decoder NLL, for sigma from a hundredth of a bin to 1.
+
+    1 is half the range of the pixels: where x0hat is further off than that, the minimum lies beyond, and 1 is given.
+    """
 
     def nll(log_variance: float) -> float:
         return float(decoder_nll(x0, mean, math.exp(log_variance / 2), levels).mean())

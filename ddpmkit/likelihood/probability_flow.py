@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -23,11 +23,13 @@ from torch import Tensor
 
 from ddpmkit.diffusion.denoise import parts
 from ddpmkit.diffusion.tables_for import Array, Tables
-from ddpmkit.errors import DdpmkitError, Diverged
+from ddpmkit.errors import DdpmkitError, Diverged, check_choice
+from ddpmkit.likelihood import checks
 from ddpmkit.plugin.contract import x0hat
 from ddpmkit.plugin.interfaces import Prediction
 from ddpmkit.randomness import normal, stream_key, uniform
 
+Divergence = Literal["exact", "hutchinson"]
 # predict(xt, t) -> x0hat, t float64 (B,): a step's index, and between two steps a fraction.
 PredictAt = Callable[[Tensor, Tensor], Tensor]
 
@@ -42,12 +44,12 @@ class Continuum:
 
     @classmethod
     def of(cls, tables: Tables) -> Continuum:
-        """Interpolate a chain; steps at which no signal is left are beyond its end.
+        """Interpolate a chain; steps at which no signal is left, or less than float32 holds, are beyond its end.
 
         Raises:
             DdpmkitError: when fewer than two steps are left.
         """
-        steps = np.flatnonzero(tables.signal > 0)
+        steps = np.flatnonzero(tables.signal >= np.finfo(np.float32).tiny)
         if len(steps) < 2:
             raise DdpmkitError("the chain has fewer than two steps with signal", "use more timesteps")
         log_sigma = np.log(tables.noise2[steps]) / 2 - np.log(tables.signal[steps])
@@ -152,7 +154,7 @@ def ode_likelihood(
     *,
     levels: int | None,
     steps: int = 64,
-    divergence: Literal["exact", "hutchinson"] = "exact",
+    divergence: Divergence = "exact",
     seed: int | str = 0,
     micro_batch: int = 64,
 ) -> OdeLikelihood:
@@ -173,8 +175,11 @@ def ode_likelihood(
 
     Raises:
         Diverged: when the flow leaves the finite numbers; the image is named.
-        DdpmkitError: when steps or levels make no sense.
+        DdpmkitError: when a count, the images or the divergence's name make no sense.
     """
+    check_choice("divergence", divergence, get_args(Divergence))
+    checks.images("x0", x0)
+    checks.whole("micro_batch", micro_batch, 1, "as in micro_batch=64")
     if steps < 1 or (levels is not None and levels < 2):
         raise DdpmkitError(f"steps={steps} and levels={levels} make no sense", "steps=64, levels=256 or None")
     data, dims, offset = x0.double(), x0[0].numel(), 0.0

@@ -12,9 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ddpmkit.diffusion.bound_terms import Decoder, decoder_terms, middle_constant, middle_factor, prior_kl
+from ddpmkit.diffusion.bound_terms import (
+    Decoder,
+    checked_decoder,
+    decoder_terms,
+    middle_constant,
+    middle_factor,
+    prior_kl,
+)
 from ddpmkit.diffusion.tables_for import Array, Tables
 from ddpmkit.errors import DdpmkitError
+from ddpmkit.likelihood import checks
 from ddpmkit.likelihood.control_variates import BETWEEN, coefficients
 from ddpmkit.likelihood.draws import Draws, Plain, Sampled, Swept, blocks
 from ddpmkit.likelihood.evidence import Evidence, step_variance
@@ -115,10 +123,17 @@ def bound(
         control: Whether control variates are used; they change the error, not the expectation.
 
     Raises:
-        DdpmkitError: when the draws are of another chain, or have no variances of their own where these are asked for.
+        DdpmkitError: when the draws are of another chain, or have no variances of their own where these are asked for;
+            when a name, a shape or the levels do not fit.
     """
     if draws.T != tables.T:
         raise DdpmkitError(f"the draws are of a chain of {draws.T} steps, the tables of one of {tables.T}")
+    checked_decoder(decoder)
+    checks.whole("levels", levels, 2, "256 for 8-bit images")
+    if log_sigma2 is not None and np.shape(log_sigma2) != (tables.T,):
+        raise DdpmkitError(
+            f"log_sigma2 has shape {np.shape(log_sigma2)}, and the chain {tables.T} steps", "one log-variance a step"
+        )
     own = draws.decoder_log_variance
     if own is None and (log_sigma2 is None or decoder_log_variance is None):
         raise DdpmkitError("the network gave no variances of its own", "give log_sigma2 and decoder_log_variance")

@@ -13,7 +13,7 @@ from ddpmkit import device as devices
 from ddpmkit.diffusion.bound_terms import Decoder
 from ddpmkit.diffusion.reverse_variance import log_variance
 from ddpmkit.diffusion.tables_for import decoder_log_variance
-from ddpmkit.errors import DdpmkitError
+from ddpmkit.errors import DdpmkitError, Diverged
 from ddpmkit.likelihood.probability_flow import from_network, ode_likelihood
 from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.contract import timesteps
@@ -134,6 +134,8 @@ def bound_training(
     log_sigma2 = None if sigma.learned else log_variance(sigma, chain)
     decoder = None if sigma.learned else decoder_log_variance(chain, asked.decoder_variance)
     clipped, unclipped = bounds(draws, chain, log_sigma2, decoder, cast(Decoder, asked.decoder), levels)
+    if not (math.isfinite(clipped.total) and math.isfinite(unclipped.total)):
+        raise Diverged("the bound is not finite")
     return {
         "train": found,
         "label": status["label"],

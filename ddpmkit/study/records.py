@@ -160,6 +160,11 @@ class DrawRecord(Record):
     T: int
 
 
+def _finite(value: float) -> float | None:
+    """A number, or None for what JSON has no word for."""
+    return value if math.isfinite(value) else None
+
+
 @dataclass(frozen=True)
 class BoundRecord(Record):
     """A bound with its errors, its terms and its curve by step, bits/dim."""
@@ -180,18 +185,15 @@ class BoundRecord(Record):
         """Write a bound down; what is not finite is left out, since JSON has no word for it."""
         return cls(
             total=bound.total,
-            standard_error=bound.standard_error,
-            test_set_error=bound.test_set_error if math.isfinite(bound.test_set_error) else None,
+            standard_error=_finite(bound.standard_error),
+            test_set_error=_finite(bound.test_set_error),
             prior=bound.terms.prior,
             middle=bound.terms.middle,
             decoder=bound.terms.decoder,
             rate=bound.rate,
             distortion=bound.distortion,
             rmse=bound.rmse,
-            curve={
-                f.name: [v if math.isfinite(v) else None for v in getattr(bound.curve, f.name).tolist()]
-                for f in fields(bound.curve)
-            },
+            curve={f.name: [_finite(v) for v in getattr(bound.curve, f.name).tolist()] for f in fields(bound.curve)},
         )
 
 

@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.study.settings import FIELDS
 from ddpmkit.study.values import check_text, read_seeds
 
 SEEDS = "1000"
+LONGEST = 80  # characters of a study's name, as config.py has it
 # What a course of training is made of. What is compared, and what a likelihood can't judge, is not tuned.
 TUNABLE = (
     "learning_rate", "lr_decay", "cooldown_share", "warmup", "weight_decay", "batch_size", "grad_clip", "clip_ratio",
@@ -159,8 +161,11 @@ def refuse_clashes(tune: Tune | None, axes: Mapping[str, Sequence[Any]], train_s
 
 
 def trials_name(study: str) -> str:
-    """The name of the study of the trials."""
-    return f"{study[:75]}-tune"
+    """The name of the study of the trials; a long one is cut, and ends in a hash of the whole, so that none share."""
+    if len(study) > LONGEST - len("-tune"):
+        whole = files.sha256(study.encode())[:8]
+        study = f"{study[: LONGEST - len(f'-{whole}-tune')]}-{whole}"
+    return f"{study}-tune"
 
 
 def _text(value: Any) -> str:

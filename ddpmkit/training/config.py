@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ddpmkit.errors import check_choice
 from ddpmkit.plugin.interfaces import Prediction
 from ddpmkit.training.timesteps import TimestepSampling
 
@@ -72,9 +73,14 @@ def rate(step: int, largest: float, *, steps: int, warmup: int, lr_decay: str, c
 
     The half cosine is over all steps, or over the last ``cooldown`` ones, 0.5 (1 + cos(pi n / cooldown)) in the n-th,
     counted from 0: Haegele et al. 2024 (arXiv 2405.18392), section 3, with a cosine for their 1 - sqrt.
+
+    Raises:
+        DdpmkitError: for another decay.
     """
     warm = min(1.0, (step + 1) / max(warmup, 1))
-    falls = {"cosine": steps, "cooldown": cooldown}.get(lr_decay, 0)
+    over = {"cosine": steps, "constant": 0, "cooldown": cooldown}
+    check_choice("lr_decay", lr_decay, over)
+    falls = over[lr_decay]
     begins = steps - falls
     decay = 0.5 * (1 + math.cos(math.pi * (step - begins) / falls)) if step >= begins and falls else 1.0
     return largest * warm * decay

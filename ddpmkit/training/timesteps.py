@@ -6,11 +6,12 @@ share their randomness. A choice that is not uniform says with which factor its 
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
+from ddpmkit.errors import check_choice
 from ddpmkit.training.sums import add_at, inverse_cdf, sums_of_blocks
 
 TimestepSampling = Literal["uniform", "stratified", "importance"]
@@ -122,7 +123,12 @@ class Importance:
 
 
 def timesteps(kind: TimestepSampling, T: int, device: torch.device) -> Timesteps:
-    """Return the choice by name."""
+    """Return the choice by name.
+
+    Raises:
+        DdpmkitError: for another name.
+    """
+    check_choice("timestep_sampling", kind, get_args(TimestepSampling))
     if kind == "importance":
         return Importance(T, device)
     return Stratified(T) if kind == "stratified" else Uniform(T)

@@ -273,3 +273,10 @@ def test_a_network_without_a_second_output_can_not_stand_in_for_a_learned_sigma(
     denoise = with_sigma(lambda x, t: (x, None), None)
     with pytest.raises(DdpmkitError, match="a learned sigma needs a network that gives it"):
         denoise(torch.zeros(1, 1, 4, 4), 0)
+
+
+def test_a_fitted_sigma_of_a_chain_of_one_step_has_a_first_entry_too():
+    full = tables()
+    chain = full.strided([999])
+    found = log_variance(ddpmkit.build("sigma", "optimal"), chain, gaussian_statistics(full, 1.0), full)
+    assert found == pytest.approx(fixed_log_variance(ddpmkit.build("sigma", "beta-tilde"), chain))

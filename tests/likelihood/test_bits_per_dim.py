@@ -9,7 +9,8 @@ import torch
 import ddpmkit
 from ddpmkit.diffusion.tables_for import tables_for
 from ddpmkit.errors import DdpmkitError, Diverged
-from ddpmkit.likelihood import bits_per_dim
+from ddpmkit.likelihood import LinearGaussian, bits_per_dim, bound, draw
+from ddpmkit.likelihood.fit import fit_statistics
 
 torch.set_num_threads(1)
 H = 2.047095585180641  # 1/2 log2(2 pi e)
@@ -186,6 +187,22 @@ def test_the_same_seed_gives_the_same_number():
         ({"decoder": "tanh"}, "unknown decoder 'tanh'"),
         ({"decoder_variance": "tilde"}, "unknown decoder_variance 'tilde'"),
         ({"decoder_variance": 0.0}, "above 0"),
+        ({"decoder_variance": None}, "decoder_variance must be one number above 0"),
+        ({"decoder_variance": [0.1, 0.2]}, "decoder_variance must be one number above 0"),
+        ({"decoder_variance": math.inf}, "decoder_variance must be one number above 0"),
+        ({"decoder": None}, "unknown decoder None"),
+        ({"prediction": 3}, "prediction must be a name or a prediction, got 3"),
+        ({"schedule": ["0.1", "small"]}, "betas must be numbers, got .'0.1', 'small'"),
+        ({"sigma": ["large"] * 1000}, "sigma must be numbers"),
+        ({"micro_batch": 0}, "micro_batch must be at least 1, got 0"),
+        ({"micro_batch": 8.0}, "micro_batch must be a whole number, got 8.0"),
+        ({"evals": 1e4}, "evals must be a whole number"),
+        ({"levels": "256"}, "levels must be a whole number, got '256'"),
+        ({"timesteps": 1000.0}, "timesteps must be a whole number"),
+        ({"timesteps": 1}, "timesteps must be at least 2"),
+        ({"x0": GREY[:0]}, r"x0 has shape \(0, 1, 4, 4\)"),
+        ({"sigma": "learned-range"}, "sigma 'learned-range' is learned: its variance is the network's own"),
+        ({"sigma": "optimal"}, "sigma 'optimal' is fitted to a trained network"),
     ],
 )
 def test_what_does_not_fit_is_said_before_the_network_has_run_for_long(options, message):
@@ -199,6 +216,69 @@ def test_what_does_not_fit_is_said_before_the_network_has_run_for_long(options, 
     with pytest.raises(DdpmkitError, match=message):
         bits_per_dim(**options)
     assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("sigma", "advice"), [("learned", "ddpmkit.likelihood.draw"), ("analytic", "--sigmas analytic")]
+)
+def test_a_sigma_without_a_table_says_where_its_variance_comes_from(sigma, advice):
+    """Neither is told to say of itself what it says already."""
+    with pytest.raises(DdpmkitError) as refused:
+        bits_per_dim(unit_gaussian, GREY, prediction="x0", sigma=sigma)
+    assert advice in refused.value.hint
+    assert "neither" not in refused.value.message
+
+
+def test_a_chain_of_one_step_says_which_variance_is_missing_and_has_a_bound_with_another():
+    chain = tables_for(ddpmkit.build("schedule", "linear"), 1000).strided([999])
+    options = {"schedule": chain, "prediction": "x0", "full": True}
+    with pytest.raises(DdpmkitError, match="a chain of one step has no beta-tilde_2") as refused:
+        bits_per_dim(unit_gaussian, GREY, **options)
+    assert "decoder_variance=" in refused.value.hint
+    for choice in ("beta1", 0.5):
+        got = bits_per_dim(unit_gaussian, GREY, decoder_variance=choice, **options)
+        assert math.isfinite(got.total)
+        assert got.terms.middle == 0.0
+
+
+def test_what_is_drawn_from_fits_the_chain_and_there_is_something_to_draw():
+    chain = tables_for(ddpmkit.build("schedule", "cosine"), 20)
+    x = torch.zeros(4, 1, 2, 2)
+
+    def drawn(**options):
+        options = {"images": x, "pilot": x, "levels": 3, "evaluations": 2000, **options}
+        return draw(lambda xt, t: (xt, None), chain, **options)
+
+    for options, message in (
+        ({"images": x[:0]}, "images has no images"),
+        ({"images": x[:0], "full": True, "evaluations": None}, "images has no images"),
+        ({"images": x.numpy()}, "images must be a tensor"),
+        ({"pilot": x[:0]}, "pilot has no images"),
+        ({"pilot": x[:, :, :1]}, r"pilot has images of shape \(1, 1, 2\), the others \(1, 2, 2\)"),
+        ({"proposal": np.full(30, 1 / 30)}, r"the proposal has shape \(30,\), and the chain 20 steps"),
+        ({"micro_batch": 0}, "micro_batch must be at least 1"),
+        ({"evaluations": "many"}, "evaluations must be a whole number"),
+        ({"decoder_draws": 0}, "decoder_draws must be at least 1"),
+    ):
+        with pytest.raises(DdpmkitError, match=message):
+            drawn(**options)
+    with pytest.raises(DdpmkitError, match="images has no images"):
+        LinearGaussian.fit(x[:0])
+    for options in ({"images": x[:0]}, {"draws": 0}, {"micro_batch": 0}, {"levels": 1}):
+        with pytest.raises(DdpmkitError, match=r"has no images|must be at least"):
+            fit_statistics(
+                lambda xt, t: (xt, None), chain,
+                **{"images": x, "draws": 1, "levels": 3, "seed": 0, "micro_batch": 4, **options},
+            )  # fmt: skip
+    found, decoder = drawn(), 0.1
+    log_sigma2 = np.log(chain.b2)
+    for given, message in (
+        ({"log_sigma2": log_sigma2[1:]}, r"log_sigma2 has shape \(19,\), and the chain 20 steps"),
+        ({"levels": 1}, "levels must be at least 2"),
+        ({"decoder": None}, "unknown decoder None"),
+    ):
+        with pytest.raises(DdpmkitError, match=message):
+            bound(found, chain, **{"log_sigma2": log_sigma2, "decoder_log_variance": decoder, "levels": 3, **given})
 
 
 def test_a_network_that_gives_no_number_is_named_and_scores_none():

@@ -473,7 +473,7 @@ def test_the_first_stage_of_a_target_does_not_enter_the_estimate():
         ({"evaluations": 2000, "full": True}, "give one of"),
         ({"evaluations": 100}, "fewer than the"),
         ({"target_se": 0.0}, "above 0"),
-        ({"evaluations": 2000, "decoder_draws": 0}, "at least one draw"),
+        ({"evaluations": 2000, "decoder_draws": 0}, "decoder_draws must be at least 1"),
     ],
 )
 def test_a_budget_that_makes_no_sense_is_refused(world, options, message):

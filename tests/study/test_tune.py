@@ -13,13 +13,13 @@ from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.frames import read_study
-from ddpmkit.study.config import make_study
+from ddpmkit.study.config import check_name, make_study
 from ddpmkit.study.enter import enter
 from ddpmkit.study.grids import There, union
 from ddpmkit.study.prepare import Prepared, RunOptions, prepare
 from ddpmkit.study.records import NllRecord
 from ddpmkit.study.runner import run
-from ddpmkit.study.tune import Tune
+from ddpmkit.study.tune import Tune, trials_name
 from ddpmkit.study.tuning import choices, prepare_trials, trials_of, tuned
 from ddpmkit.study.values import read_toml
 
@@ -285,3 +285,12 @@ def test_a_tuned_study_that_grows_by_an_axis_knows_which_of_its_cells_have_stopp
     assert {c.label: c.settings.learning_rate for c in both.cells()} == {
         "linear eps": 2e-3, "linear v": 1e-3, "cosine eps": 2e-3, "cosine v": 1e-3,
     }  # fmt: skip
+
+
+def test_the_trials_of_studies_with_long_names_are_never_shared() -> None:
+    names = ["x" * n for n in (1, 74, 75, 76, 79, 80)] + ["x" * 75 + "a", "x" * 75 + "b", "x" * 79 + "y"]
+    trials = [trials_name(name) for name in names]
+    assert len(set(trials)) == len(names)
+    assert trials[2] == "x" * 75 + "-tune"  # what is short enough keeps the name it always had
+    for name in trials:
+        assert check_name(name).endswith("-tune")

@@ -34,7 +34,22 @@ class Eps(Prediction):
         return tables.snr
 
     def impossible(self, tables: Tables) -> str | None:
-        """Refuse a chain that ends without signal: there x_t is eps itself."""
-        if tables.signal.all():
-            return None
-        return "eps-prediction says nothing of x0 where the chain leaves no signal at its last step"
+        """Refuse a chain that ends without signal, or with less than float32 holds: there x_t is eps itself."""
+        if not tables.signal.all():
+            return "eps-prediction says nothing of x0 where the chain leaves no signal at its last step"
+        return too_small("eps-prediction divides by the signal m_t", tables.signal)
+
+
+def too_small(what: str, factor: Array) -> str | None:
+    """Return why a prediction that divides by a factor has no x0hat in float32; None where it has.
+
+    Below the smallest normal number a factor has few digits or is 0, and an error over it is infinite.
+    """
+    import numpy as np
+
+    lost = np.abs(factor) < np.finfo(np.float32).tiny
+    if not lost.any():
+        return None
+    t = int(np.argmax(lost))
+    said = f"{what}, which is {factor[t]:.2g} at step {t} of {len(factor)}, less than float32 holds"
+    return f"{said}; x0 and v divide by nothing"

@@ -34,3 +34,9 @@ class Mu(Prediction):
     def divisor(self, tables: Tables) -> Array:
         """Return c_t^2, float64 (T,)."""
         return tables.full_posterior_x0**2
+
+    def impossible(self, tables: Tables) -> str | None:
+        """Refuse a chain whose c_t is less than float32 holds: there the mean says nothing of x0."""
+        from ddpmkit.builtin.predictions.eps import too_small
+
+        return too_small("mu-prediction divides by its factor c_t on x0", tables.full_posterior_x0)

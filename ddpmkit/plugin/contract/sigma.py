@@ -64,10 +64,20 @@ def fixed_log_variance(sigma: Sigma, tables: Tables) -> Array:
     """Return log sigma_t^2, (T,), of a sigma whose bounds coincide.
 
     Raises:
-        DdpmkitError: as :func:`log_bounds`, and when the sigma gives a range.
+        DdpmkitError: as :func:`log_bounds`, and when the sigma gives a range, as learned and fitted ones do.
     """
     low, high = log_bounds(sigma, tables)
     if (low != high).any():
+        if sigma.learned:
+            raise DdpmkitError(
+                f"sigma '{sigma.name}' is learned: its variance is the network's own, and no table has it",
+                "a fixed one, as beta-tilde; or predict with (x0hat, log sigma^2), as in ddpmkit.likelihood.draw",
+            )
+        if sigma.fitted:
+            raise DdpmkitError(
+                f"sigma '{sigma.name}' is fitted to a trained network, and no table has it before",
+                f"a fixed one, as beta-tilde; a study fits it: ddpmkit ablate --sigmas {sigma.name}",
+            )
         raise DdpmkitError(
             f"sigma '{sigma.name}' gives a range of variances, and is neither learned nor fitted",
             "a sigma whose bounds differ says learned = True or fitted = True",
