@@ -9,6 +9,7 @@ import io
 import random
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -814,4 +815,18 @@ def test_pca_is_that_of_the_training_images(digits: Images) -> None:
 def test_pca_refuses_more_components_than_pixels(digits: Images) -> None:
     with pytest.raises(DdpmkitError, match="k=65") as caught:
         REGISTRY.build("features", "pca:k=65").load(digits)
-    assert caught.value.hint == "use k <= 64"
+    assert caught.value.hint == "use --features pca:k=64"
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 0), (2, 1), (5, 4)])
+def test_pca_takes_as_many_components_as_the_images_span(digits: Images, count: int, most: int) -> None:
+    """N images less their mean span N - 1 dimensions: a further axis would be whichever one LAPACK hands out."""
+    few = replace(digits, train=digits.train[:count])
+    with pytest.raises(DdpmkitError, match=f"k={most + 1} components can't be had from {count} training") as caught:
+        REGISTRY.build("features", f"pca:k={most + 1}").load(few)
+    assert caught.value.hint == f"use --features {f'pca:k={most}' if most else 'pixels'}"
+    if most:
+        assert np.ptp(REGISTRY.build("features", f"pca:k={most}").load(few)(few.train), axis=0).min() > 1e-3
+    with pytest.raises(DdpmkitError) as caught:
+        REGISTRY.build("features", "mnist").load(few)
+    assert caught.value.hint == f"use --features {f'pca:k={most}' if most else 'pixels'}"

@@ -11,6 +11,17 @@ from typing import ClassVar
 from ddpmkit import Array, DdpmkitError, Features, Images, Levels, param
 
 
+def most_components(data: Images) -> int:
+    """Return how many components training images may have: N of them, less their mean, span N - 1 dimensions."""
+    return min(len(data.train) - 1, data.train[0].size)
+
+
+def small_features(data: Images, most: int = 16) -> str:
+    """Return the hint that names features which any images have: up to ``most`` components, or else the pixels."""
+    k = min(most, most_components(data))
+    return f"use --features pca:k={k}" if k else "use --features pixels"
+
+
 @dataclass(frozen=True)
 class Pca(Features):
     """The first k principal components of the training images' pixels, in grey levels.
@@ -35,16 +46,16 @@ class Pca(Features):
         """Fit the components on the training images; return levels (N, C, H, W) -> float64 (N, k).
 
         Raises:
-            DdpmkitError: when the images have fewer than k pixels or there are fewer than k of them.
+            DdpmkitError: when the images have fewer than k pixels or there are no more than k of them.
         """
         import numpy as np
 
         count, size = len(data.train), data.train[0].size
-        if self.k > min(count, size):
+        if self.k > most_components(data):
             raise DdpmkitError(
                 f"pca: k={self.k} components can't be had from {count} training images "
                 f"(validation images taken off) of {size} values each",
-                f"use k <= {min(count, size)}",
+                small_features(data, most_components(data)),
             )
 
         @functools.cache  # a plan loads the extractor and takes no features
