@@ -25,9 +25,11 @@ from ddpmkit.study.stages.train import Train
 from ddpmkit.study.trash import size_of
 
 PROBE = 3  # timed steps, after one to warm up
+SHORTER = 10  # a stage so many times as short says no pace: it was its start, loading and compiling, that took time
 ALIKE = 5  # finished stages of one shape that are looked at for their size
 
 Shape = tuple[str, str, float]  # the kind of a stage, its network, its work
+Seen = Mapping[tuple[str, str], list[tuple[float, float]]]  # kind, network -> work and seconds per unit of it
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,19 @@ class Guess:
 def estimate(prepared: Prepared) -> Guess:
     """Estimate the time and the disk that the stages still to do will take.
 
-    Seconds per unit of work come from finished stages of the same backbone in this store; where there are none, a few
-    steps of each backbone are timed on the device, unless nothing was to be tried: their time is not known then.
+    Seconds per unit of work come from finished stages of the same backbone in this store that did a tenth of the work
+    or more; where there are none, a few steps of each backbone are timed on the device, unless nothing was to be tried:
+    their time is not known then.
     Bytes come from finished stages of the same work, or from the number of parameters and of pixels.
     """
     store, plan = prepared.store, prepared.plan
-    known: dict[tuple[str, str], list[float]] = defaultdict(list)
+    known: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     folders: dict[Shape, list[Path]] = defaultdict(list)
     for path in store.root.glob("*/*/*/status.json"):
         record = files.read_sealed(path) or {}
         if record.get("state") == "done" and record.get("work") and record.get("seconds"):
             kind, name = path.parts[-4], _backbone(record["how"])
-            known[kind, name].append(record["seconds"] / record["work"])
+            known[kind, name].append((record["work"], record["seconds"] / record["work"]))
             folders[kind, name, record["work"]].append(path.parent)
     devices, workers = prepared.run_options.devices(), prepared.run_options.workers()
     probed: dict[str, tuple[float, float] | None] = {}
@@ -73,7 +76,9 @@ def estimate(prepared: Prepared) -> Guess:
             "together": makespan(stages, seconds, workers) if told else None,
         }
     if unknown:
-        return Guess(None, workers, "not timed: no finished stage here has this network", kinds, size)
+        return Guess(
+            None, workers, "not timed: no finished stage here of about this length has this network", kinds, size
+        )
     basis = f"from {PROBE} timed steps of the network" if probed else "from stages that ran here before"
     whole = makespan(prepared.todo, seconds, workers)
     return Guess(whole, workers, basis if prepared.todo else "nothing to do", kinds, size)
@@ -105,14 +110,14 @@ def _size(prepared: Prepared, folders: Mapping[Shape, list[Path]]) -> int | None
 
 def _pace(
     stage: Stage[Any],
-    known: dict[tuple[str, str], list[float]],
+    known: Seen,
     probed: dict[str, tuple[float, float] | None],
     prepared: Prepared,
     device: str,
 ) -> float | None:
     """Seconds per unit of work of a stage; None where they are not known and not to be found out."""
     name = _backbone(stage.recipe)
-    if seen := known.get((stage.kind, name)):
+    if seen := [pace for work, pace in known.get((stage.kind, name), ()) if work * SHORTER >= stage.work]:
         return float(np.median(seen))
     if stage.spec.cost == "moment":
         return 1e-4  # features of one image by a small network, sums over draws; a moment beside the rest

@@ -97,7 +97,9 @@ def test_what_is_not_known_of_time_is_said(tmp_path: Path, capsys: pytest.Captur
     assert main(args) == 0
     out, err = capsys.readouterr()
     assert "train\t3\t0\t3\t-\t-" in out
-    assert "estimate: not timed: no finished stage here has this network; without --no-probe" in err
+    assert (
+        "estimate: not timed: no finished stage here of about this length has this network; without --no-probe" in err
+    )
     assert main([*args, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["seconds"] is None

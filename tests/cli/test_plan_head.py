@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ddpmkit import files
 from ddpmkit.cli import main
 from ddpmkit.cli.plan import power_line, print_head, visible
 from ddpmkit.plugin.registry import Registry
@@ -73,3 +74,20 @@ def test_disk_is_reckoned_from_the_network_and_then_from_stages_like_these(tmp_p
     again = prepare({**options, "train_seeds": "0,1", "name": "t"}, out=tmp_path, registry=REGISTRY, run_options=HERE)
     whole = sum(size_of(again.store.folder(s.kind, s.id)) for s in ready.plan.stages.values() if s.kind != "ref")
     assert estimate(again).size == pytest.approx(whole, rel=0.05)
+
+
+def test_a_smoke_test_says_nothing_of_the_pace_of_a_whole_training(tmp_path: Path) -> None:
+    """Four steps take ten seconds to start, and no training of 1200 takes an hour for it."""
+    ready = prepare({**TINY, "train_steps": "1200"}, out=tmp_path, registry=REGISTRY, run_options=HERE, probe=False)
+    training = next(s for s in ready.plan.stages.values() if s.kind == "train")
+
+    def finished(stage: str, share: float, seconds: float) -> float | None:
+        record = {"state": "done", "work": training.work * share, "seconds": seconds, "how": training.recipe}
+        folder = ready.store.folder("train", stage * 64)
+        folder.mkdir(parents=True)
+        files.write_sealed(folder / "status.json", record)
+        return estimate(ready).kinds["train"]["each"]
+
+    assert finished("a", 4 / 1200, 10.0) is None
+    assert finished("b", 1.0, 60.0) == pytest.approx(60)
+    assert finished("c", 0.5, 40.0) == pytest.approx(70)  # the median of 60 and 80
