@@ -22,6 +22,7 @@ from ddpmkit.pixels import to_pixels
 from ddpmkit.plugin.interfaces import Images
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.data import load_images
+from ddpmkit.study.settings import NLL
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages import read_stage
 from ddpmkit.study.stages.draw import Draw, bounded_of_training, split_images
@@ -67,7 +68,8 @@ def loss_curves(folder: Path, registry: Registry, *, draws: int = 512) -> LossCu
     stages = {s["id"]: s for s in plan["stages"]}
     drawn = list(_drawn(plan, stages, store))
     if not drawn:
-        hint = f"ddpmkit ablate {plan['study']} --metrics nll, or ddpmkit status {plan['study']}"
+        metrics = ",".join(dict.fromkeys([*plan.get("grid", {}).get("metrics", ()), NLL]))  # it may lose none
+        hint = f"ddpmkit ablate {plan['study']} --metrics {metrics}, or ddpmkit status {plan['study']}"
         raise DdpmkitError(f"study '{plan['study']}' has no likelihood that is drawn", hint)
     weights: dict[str, tuple[Array, Array]] = {}
     losses: dict[str, dict[str, list[LossByStep]]] = {split: {} for split in SPLITS}

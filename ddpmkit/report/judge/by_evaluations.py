@@ -73,6 +73,14 @@ def _steps(records: Records) -> dict[str, float]:
     return {label: float(s[STEPS]) for label, s in every.items() if s.get("nll_chain") == "walk" and s.get(STEPS)}
 
 
+def _more_steps(records: Records) -> list[int]:
+    """Numbers of steps to ask for: those that the study has, which it may not lose, and some beside."""
+    grid = records.plan.get("grid", {})
+    asked = grid.get("axes", {}).get(STEPS) or [grid.get("settings", {}).get(STEPS)]
+    here = {settings_of(cell).get(STEPS) for cell in records.plan["cells"]}
+    return sorted({10, 20, 50}.union(n for n in (*asked, *here) if isinstance(n, int)))
+
+
 def the_lines(records: Records, summary: Summary, metric: str | None) -> Lines:
     """Return the lines of a metric, by default the first one.
 
@@ -83,7 +91,7 @@ def the_lines(records: Records, summary: Summary, metric: str | None) -> Lines:
     if not found:
         raise DdpmkitError(
             f"study '{summary.study}' has no number of one cell at two numbers of steps",
-            f"ddpmkit ablate {summary.study} --axis sampling_steps=10,20,50",
+            f"ddpmkit ablate {summary.study} --axis {STEPS}={','.join(map(str, _more_steps(records)))}",
         )
     if metric is not None and metric not in found:
         raise DdpmkitError(f"no line of '{metric}'{did_you_mean(metric, found)}", f"metrics: {', '.join(found)}")
