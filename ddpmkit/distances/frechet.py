@@ -16,6 +16,9 @@ from ddpmkit.errors import DdpmkitError
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
 
+MOST = 1e60  # of a feature: fourth powers, as of covariances' products, sum to what float64 holds, and so do those of
+LEAST = 1 / MOST
+
 
 def frechet_distance(x: Array, y: Array) -> float:
     """Return the squared Frechet distance between Gaussians fitted to two feature arrays, (N1, D) and (N2, D).
@@ -109,7 +112,7 @@ def checked(x: Array | Levels, name: str) -> Array:
     """Return a feature array as float64, (N, D) with N of at least 2.
 
     Raises:
-        DdpmkitError: for another shape, or features that are not finite.
+        DdpmkitError: for another shape, or features that are not finite or too large or small for float64.
     """
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 2 or len(x) < 2:
@@ -120,6 +123,11 @@ def checked(x: Array | Levels, name: str) -> Array:
     if bad:
         raise DdpmkitError(
             f"{name} holds features that are not finite, in {bad} of {len(x)} rows", "look at those images"
+        )
+    if (most := float(np.abs(x).max(initial=0.0))) and not LEAST <= most <= MOST:
+        raise DdpmkitError(
+            f"{name} holds features of up to {most:.3g} in size, whose fourth powers float64 does not hold",
+            f"scale the features: the largest must lie in {LEAST:g} .. {MOST:g}",
         )
     return x
 

@@ -41,6 +41,7 @@ __all__ = [
 ]
 KEYS = ("images", "samples", "levels", "arr_0", "test_images", "train_images")
 SLIVER = 1 / 8  # of the scale: pixels that use less of it are said, since a wrong scale looks like that
+USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # black and white of floats in other people's code
 BELOW_GREY = -0.5  # pixels in [-1, 1] go below it; those in [0, 1] do not, not even where a resize rings
 
 
@@ -217,7 +218,7 @@ def _of_floats(
     if least < low - slack or most > high + slack:
         raise DdpmkitError(
             f"'{path}' holds floats outside [{low:g}, {high:g}], {least:.4g} to {most:.4g}",
-            f"say which values are black and white, as in --range {'0,255' if least >= 0 else '-1,1'}; or scale them",
+            _range_hint(least, most),
         )
     if span is None and (least >= 0 or (least > BELOW_GREY and most > -BELOW_GREY)):
         around = " and what a resize adds around it" if least < 0 else ""
@@ -230,6 +231,14 @@ def _of_floats(
         say(f"'{path}': {scale}; is it another range?")
     pixels = array if (low, high) == (-1, 1) else 2 * (array.astype(np.float64) - low) / (high - low) - 1
     return np.asarray(quantise(torch.from_numpy(pixels.astype(np.float32)), levels).numpy())
+
+
+def _range_hint(least: float, most: float) -> str:
+    """What to type for floats that lie in one of the scales in use, else what to do."""
+    for low, high in USUAL:
+        if low <= least and most <= high:
+            return f"say which values are black and white: --range={low:g},{high:g}"
+    return "scale them to [-1, 1] first, or say which values are black and white: --range=BLACK,WHITE"
 
 
 def _of_levels(path: Path, array: Array, native: int, levels: int, say: Callable[[str], None]) -> Levels:

@@ -133,7 +133,11 @@ class Tables:
             return self
         signal, noise2 = self.signal[index], self.noise2[index]
         before, noise2_before = np.concatenate([[1.0], signal[:-1]]), np.concatenate([[0.0], noise2[:-1]])
-        a = signal / before
+        # Below that the quotient has no digits left, or is 0/0; the product of the steps between says the same.
+        lost = before < np.finfo(np.float64).tiny / np.finfo(np.float64).eps
+        a = np.divide(signal, before, out=np.zeros_like(signal), where=~lost)
+        for k in np.flatnonzero(lost):
+            a[k] = np.prod(self.a[index[k - 1] + 1 : index[k] + 1])
         b2 = noise2 - a**2 * noise2_before
         return replace(
             self,

@@ -387,3 +387,14 @@ def test_sigmas_serve_strided_chains_down_to_a_single_step(sigma):
         variance = np.exp(fixed_log_variance(sigma, tables))
         assert variance.shape == (len(times),)
         assert ((variance > 0) & (variance < 1)).all()
+
+
+def test_a_strided_chain_is_one_where_float64_has_lost_the_signal(betas):
+    """alpha-bar = 0.1^t is nothing from t = 324 on, and the quotient of two such signals has no digits or is 0/0."""
+    full = tables_for(betas(lambda T: np.full(T, 0.9)), 800)
+    assert full.signal[700] == 0
+    times = np.array([0, 100, 310, 600, 644, 645, 646, 648, 650, 700, 701, 799])
+    strided = full.strided(times)
+    a = 0.1 ** (np.diff(np.concatenate([[-1], times])) / 2)
+    np.testing.assert_allclose(strided.a, a, rtol=1e-9)
+    np.testing.assert_allclose(strided.b2, 1 - a**2, rtol=1e-9)

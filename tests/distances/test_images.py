@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 import struct
 import zipfile
 import zlib
@@ -103,6 +104,29 @@ def test_floats_are_rounded_to_the_nearest_level(tmp_path):
     np.savez(path, images=np.full((2, 8, 8), 1.5))
     with pytest.raises(DdpmkitError, match=r"floats outside \[-1, 1\]"):
         read_images(path, 17)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "span", "hint"),
+    [
+        (0.0, 255.0, None, "--range=0,255"),
+        (0.0, 9.0, (0.0, 1.0), "--range=0,255"),
+        (-1.0, 1.0, (0.0, 1.0), "--range=-1,1"),
+        (0.0, 1.0, (0.5, 0.75), "--range=0,1"),
+        (-3.0, 3.0, None, "scale them to [-1, 1] first"),
+        (-1e38, 1e38, None, "scale them to [-1, 1] first"),
+        (0.0, 256.0, None, "scale them to [-1, 1] first"),
+    ],
+)
+def test_a_range_that_is_proposed_holds_the_floats(tmp_path, low, high, span, hint):
+    """A hint that led to the same error again would be none."""
+    path = tmp_path / "a.npz"
+    np.savez(path, images=np.linspace(low, high, 128, dtype=np.float32).reshape(2, 8, 8))
+    with pytest.raises(DdpmkitError, match="holds floats outside") as caught:
+        read_images(path, 17, span=span)
+    assert hint in caught.value.hint
+    if found := re.search(r"--range=([-\d.]+),([-\d.]+)$", caught.value.hint):
+        assert read_images(path, 17, span=(float(found[1]), float(found[2]))).shape == (2, 1, 8, 8)
 
 
 def bomb(path, width, height):

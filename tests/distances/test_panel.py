@@ -304,6 +304,10 @@ def test_features_that_are_not_finite_or_too_few_are_refused(digits):
 
     with pytest.raises(DdpmkitError, match="the reference holds features that are not finite, in 797 of 797 rows"):
         prepare(digits, Bad(lambda levels: np.full((len(levels), 3), np.nan)))
+    for scale in (1e180, 1e-180):  # squares overflow, or vanish: KID was 0, and precision of the same images 1 or 0
+        with pytest.raises(DdpmkitError, match=r"the reference holds features of up to .* in size") as caught:
+            prepare(digits, Bad(lambda levels, s=scale: levels.reshape(len(levels), -1)[:, :9] * s))
+        assert caught.value.hint.startswith("scale the features")
     with pytest.raises(DdpmkitError, match="gave 796 rows for 797 images"):
         prepare(digits, Bad(lambda levels: np.zeros((len(levels) - 1, 3))))
     good = prepare(digits, Bad(lambda levels: levels.reshape(len(levels), -1)[:, :9] / (levels.size > 5 * 64)))

@@ -9,6 +9,7 @@ import io
 import random
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -815,7 +816,7 @@ def test_pca_is_that_of_the_training_images(digits: Images) -> None:
 def test_pca_refuses_more_components_than_pixels_that_vary(digits: Images, k: int) -> None:
     with pytest.raises(DdpmkitError, match=f"k={k} .* which vary in 60 directions") as caught:
         REGISTRY.build("features", f"pca:k={k}").load(digits)
-    assert caught.value.hint == "use k <= 60"
+    assert caught.value.hint == "use --features pca:k=60"
 
 
 def test_pca_refuses_axes_of_rounding_noise(digits: Images) -> None:
@@ -826,7 +827,21 @@ def test_pca_refuses_axes_of_rounding_noise(digits: Images) -> None:
     extract = REGISTRY.build("features", "pca:k=5").load(images)
     with pytest.raises(DdpmkitError, match="which vary in 4 directions") as caught:
         extract(train)
-    assert caught.value.hint == "use k <= 4"
+    assert caught.value.hint == "use --features pca:k=4"
     with pytest.raises(DdpmkitError, match="k=4 ") as caught:
         REGISTRY.build("features", "pca:k=4").load(Images(train[:4], train, train, 17, {}))
-    assert caught.value.hint == "use k <= 3"
+    assert caught.value.hint == "use --features pca:k=3"
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 0), (2, 1), (5, 4)])
+def test_pca_takes_as_many_components_as_the_images_span(digits: Images, count: int, most: int) -> None:
+    """N images less their mean span N - 1 dimensions: a further axis would be whichever one LAPACK hands out."""
+    few = replace(digits, train=digits.train[:count])
+    with pytest.raises(DdpmkitError, match=f"k={most + 1} components can't be had from {count} training") as caught:
+        REGISTRY.build("features", f"pca:k={most + 1}").load(few)
+    assert caught.value.hint == f"use --features {f'pca:k={most}' if most else 'pixels'}"
+    if most:
+        assert np.ptp(REGISTRY.build("features", f"pca:k={most}").load(few)(few.train), axis=0).min() > 1e-3
+    with pytest.raises(DdpmkitError) as caught:
+        REGISTRY.build("features", "mnist").load(few)
+    assert caught.value.hint == f"use --features {f'pca:k={most}' if most else 'pixels'}"

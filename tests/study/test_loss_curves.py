@@ -84,3 +84,5 @@ def test_a_study_without_a_likelihood_is_refused_in_two_lines(out, capsys):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert "has no likelihood that is drawn" in said[0]
+    typed = said[1].removeprefix("hint: ddpmkit ").partition(", or ")[0].split()
+    assert main([*typed, "--dry-run", "--no-probe", "--out", str(out)]) == 0  # a growing study may lose no metric

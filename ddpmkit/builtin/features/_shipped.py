@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpmkit import Array, DdpmkitError, Features, Images, Levels
+from ddpmkit.builtin.features.pca import small_features
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +30,7 @@ def check_images(features: Features, data: Images) -> None:
         raise DdpmkitError(
             f"features '{features.name}' are for {shape[1]}x{shape[2]} images with {levels} levels, "
             f"not {data.train.shape[1:]} with {data.levels}",
-            f"use --features pca:k={min(16, len(data.train), data.train[0].size)}",
+            small_features(data),
         )
 
 

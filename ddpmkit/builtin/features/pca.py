@@ -11,6 +11,21 @@ from typing import ClassVar
 from ddpmkit import Array, DdpmkitError, Features, Images, Levels, param
 
 
+def most_components(data: Images) -> int:
+    """Return how many components training images may have at most: N of them, less their mean, span N - 1 dimensions.
+
+    Pixels that are the same in all of them add none.
+    """
+    flat = data.train.reshape(len(data.train), -1)
+    return min(len(flat) - 1, int((flat != flat[0]).any(0).sum()))
+
+
+def small_features(data: Images, most: int = 16) -> str:
+    """Return the hint that names features which any images have: up to ``most`` components, or else the pixels."""
+    k = min(most, most_components(data))
+    return f"use --features pca:k={k}" if k else "use --features pixels"
+
+
 @dataclass(frozen=True)
 class Pca(Features):
     """The first k principal components of the training images' pixels, in grey levels.
@@ -42,8 +57,7 @@ class Pca(Features):
 
         count, size = len(data.train), data.train[0].size
         flat = data.train.reshape(count, size)
-        # What a plan can afford, for the fit is left to the first features.
-        self._check(min(count - 1, int((flat != flat[0]).any(0).sum())), count, size)
+        self._check(most_components(data), count, size)  # what a plan can afford: the fit is left to the first features
 
         @functools.cache  # a plan loads the extractor and takes no features
         def fitted() -> tuple[Array, Array]:
@@ -66,5 +80,5 @@ class Pca(Features):
             raise DdpmkitError(
                 f"pca: k={self.k} components can't be had from {count} training images "
                 f"(validation images taken off) of {size} values each, which vary in {rank} directions",
-                f"use k <= {rank}" if rank else "use --features pixels",
+                f"use --features pca:k={rank}" if rank else "use --features pixels",
             )
