@@ -41,7 +41,8 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     files.commit_folder(folder / f"{checkpoint.step:08d}", blobs, {"step": checkpoint.step})
     for old in _steps(folder)[:-KEEP]:
         with contextlib.suppress(FileNotFoundError):  # whoever lost the stage at this moment drops it too
-            shutil.rmtree(old)
+            # Moved first: where the process ends here, one that is half gone would be a damaged checkpoint.
+            shutil.rmtree(files.quarantine(old))
 
 
 def newest(folder: Path) -> Checkpoint | None:

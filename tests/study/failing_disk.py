@@ -219,8 +219,9 @@ def broken(out: Path) -> Iterator[str]:
 
 def being_entered(plan: Path) -> bool:
     """Whether a plan is missing between a new study's file and its plan, of which doctor says how it is written."""
-    beside = [p.name for p in plan.parent.iterdir() if not p.name.startswith(".")] if plan.parent.is_dir() else []
-    return plan.name == "plan.json" and beside == ["study.toml"]
+    if plan.name != "plan.json" or not plan.parent.is_dir():
+        return False
+    return [p.name for p in plan.parent.iterdir() if not p.name.startswith((".", "claim"))] == ["study.toml"]
 
 
 def told(code: int | None, said: str, out: Path, how: str) -> Iterator[str]:

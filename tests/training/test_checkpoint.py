@@ -43,6 +43,20 @@ def test_only_the_last_two_are_kept(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["00000006", "00000009"]
 
 
+def test_a_process_that_ends_while_it_drops_an_old_one_leaves_none_that_is_half_gone(folder, monkeypatch):
+    def ended(place, ignore_errors=False):
+        if not ignore_errors:  # what was staged is gone by its new name
+            (place / files.COMMIT).unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", ended)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.write(folder, make(40))
+    there = [p for p in folder.iterdir() if p.name.isdecimal()]
+    assert len(there) == checkpoint.KEEP
+    assert all(files.verify_folder(p) for p in there)
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
