@@ -7,6 +7,7 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from ddpmkit.errors import check_choice
 from ddpmkit.statistics.anytime import Anytime, confidence_sequence, e_value
 from ddpmkit.statistics.equivalence import equivalence_p
 from ddpmkit.statistics.holm import holm, holm_levels
@@ -142,7 +143,11 @@ def contrasts(
             others are then not called worse than such a baseline either.
         alpha: Family-wise error rate.
         margin: The gap, set beforehand, up to which two cells count as equally good.
+
+    Raises:
+        DdpmkitError: for a baseline that is none of the cells.
     """
+    check_choice("baseline", baseline, cells)
     pairs = {
         name: Pairs.match(values, cells[baseline], name not in never_better, baseline not in never_better)
         for name, values in cells.items()

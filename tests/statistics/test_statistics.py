@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ddpmkit.errors import DdpmkitError
 from ddpmkit.statistics import Pairs, contrasts, holm, judge, paired_p, t_interval
 
 VERDICTS = {"better", "worse", "inconclusive"}
@@ -36,6 +37,12 @@ def test_t_interval_by_hand():
     got = t_interval([1.0, 2.0, 3.0])
     half = 4.302653 / math.sqrt(3)
     assert (got.mean, got.low, got.high) == pytest.approx((2.0, 2.0 - half, 2.0 + half), abs=1e-6)
+
+
+def test_a_baseline_that_is_no_cell_is_refused_with_the_cells():
+    with pytest.raises(DdpmkitError, match="unknown baseline 'c3'") as caught:
+        contrasts(as_cells([[1, 2], [3, 4]]), "c3")
+    assert caught.value.hint == "one of base, c1"
 
 
 def test_one_value_has_a_mean_and_no_interval():
