@@ -13,7 +13,7 @@ from ddpmkit import Array, DdpmkitError, Features, Images, Levels, param
 
 def most_components(data: Images) -> int:
     """Return how many components training images may have: N of them, less their mean, span N - 1 dimensions."""
-    return min(len(data.train) - 1, data.train[0].size)
+    return min(len(data.train) - 1, int(data.train[0].size))
 
 
 def small_features(data: Images, most: int = 16) -> str:
