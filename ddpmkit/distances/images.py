@@ -119,6 +119,16 @@ def read_statistics(path: Path) -> Statistics | None:
     return Statistics(mu.astype(np.float64), cov.astype(np.float64), meta, digest)
 
 
+def check_statistics_path(path: Path) -> None:
+    """Refuse a place where statistics can't be written, before they are made.
+
+    Raises:
+        DdpmkitError: when the path does not end in .safetensors.
+    """
+    if path.suffix != ".safetensors":
+        raise DdpmkitError(f"can't write statistics as '{path.suffix or path}'", "end the file in .safetensors")
+
+
 def write_statistics(path: Path, mu: Array, cov: Array, meta: dict[str, Any]) -> None:
     """Write statistics as .safetensors, float64, with what they were made from.
 
@@ -127,8 +137,7 @@ def write_statistics(path: Path, mu: Array, cov: Array, meta: dict[str, Any]) ->
     """
     from ddpmkit import files
 
-    if path.suffix != ".safetensors":
-        raise DdpmkitError(f"can't write statistics as '{path.suffix or path}'", "end the file in .safetensors")
+    check_statistics_path(path)
     text = {key: json.dumps(value) for key, value in meta.items()}
     files.write_bytes(path, files.pack({"mu": mu, "sigma": cov}, text))
 

@@ -35,6 +35,7 @@ from ddpmkit.plugin.sources import Sources, reading, sources_of
 from ddpmkit.text import one_line
 
 BUILTIN = "ddpmkit"
+NAMED = "-p takes a module name or the path of a .py file"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,15 @@ def load_installed(blocked: Iterable[str] = ()) -> list[Loaded]:
     return out
 
 
+def _is_no_module(target: str, error: BaseException | None) -> bool:
+    """Whether there is nothing by that name to import, as against something that can't be."""
+    if target.endswith(".py"):
+        return False
+    if not all(part.isidentifier() for part in target.split(".")):
+        return True
+    return isinstance(error, ModuleNotFoundError) and f"{target}.".startswith(f"{error.name}.")
+
+
 def load_named(target: str) -> Loaded:
     """Take in what ``-p target`` names: a module, or a file that ends in ``.py``.
 
@@ -129,9 +139,7 @@ def load_named(target: str) -> Loaded:
     path = Path(target)
     if target.endswith(".py"):
         if not path.is_file():
-            raise DdpmkitError(
-                f"-p {target}: there is no such file", "-p takes a module name or the path of a .py file"
-            )
+            raise DdpmkitError(f"-p {target}: there is no such file", NAMED)
         # A file may be called ddpmkit.py, but it is not us.
         name = path.name if path.stem == BUILTIN else path.stem
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -148,7 +156,8 @@ def load_named(target: str) -> Loaded:
         _refuse_namesakes([loaded])
     if loaded.issues:
         raise DdpmkitError(
-            f"-p {target}: {loaded.issues[0].message}", "ddpmkit -v COMMAND shows the traceback"
+            f"-p {target}: {loaded.issues[0].message}",
+            NAMED if _is_no_module(target, loaded.issues[0].error) else "ddpmkit -v COMMAND shows the traceback",
         ) from loaded.issues[0].error
     if not loaded.entries:
         raise DdpmkitError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from ddpmkit import device as devices
 from ddpmkit.distances import Panel, Reference, floor_of_halves, prepare, score, statistics
-from ddpmkit.distances.images import read_images, read_statistics, write_statistics
+from ddpmkit.distances.images import check_statistics_path, read_images, read_statistics, write_statistics
 from ddpmkit.distances.named import metrics_of
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.files import home
@@ -58,6 +58,8 @@ def score_images(registry: Registry, asked: ScoreRequest) -> tuple[list[Panel], 
         DdpmkitError: when a name, a file or a shape does not fit.
     """
     notes: list[str] = []
+    if asked.save_statistics:
+        check_statistics_path(asked.save_statistics)
     stored = read_statistics(home(asked.reference))
     held, named = (None, False) if stored else _reference_images(registry, asked.reference, asked.span, notes.append)
     names = spec.split(asked.features) if asked.features else _default(registry, asked.reference, held, named)
@@ -82,9 +84,9 @@ def score_images(registry: Registry, asked: ScoreRequest) -> tuple[list[Panel], 
             prepared = _from_dataset(held, extractor, asked.reference_split, len(drawn), chosen, k)
         elif held is not None:
             prepared = _from_folder(held, extractor, copied, chosen, k)
-        panels.append(_score(drawn, prepared, chosen, k))
-        if asked.save_statistics:
+        if asked.save_statistics:  # first: a disk that is full is told before the metrics are taken
             write_statistics(asked.save_statistics, prepared.mu, prepared.cov, prepared.protocol)
+        panels.append(_score(drawn, prepared, chosen, k))
     return panels, notes
 
 

@@ -438,6 +438,25 @@ def test_what_cannot_be_a_plugin(target: str) -> None:
         load_named(target)
 
 
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("no_such_module_anywhere", True), ("json.no_such", True), ("", True), ("/dev/null", True), ("..x", True),
+        ("imports_nothing_there", False), ("a file.py", False),
+    ],
+)  # fmt: skip
+def test_what_is_no_module_is_told_what_to_name(
+    tmp_path: Path, target: str, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("imports_nothing_there.py", "a file.py"):
+        (tmp_path / name).write_text("import no_such_module_anywhere\n", encoding="utf-8")
+    with pytest.raises(DdpmkitError) as caught:
+        load_named(target)
+    assert caught.value.hint.startswith("-p takes a module name" if named else "ddpmkit -v COMMAND")
+
+
 def test_a_failed_file_leaves_nothing_behind(file: Callable[..., Path]) -> None:
     before = set(sys.modules)
     path = file("raise RuntimeError('boom')")

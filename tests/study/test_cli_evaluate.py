@@ -216,6 +216,14 @@ def test_a_bad_request_ends_as_two_lines(evaluate, folder, archive, case):
     assert message in err
 
 
+def test_a_place_for_statistics_that_is_none_is_told_before_anything_is_scored(evaluate, folder, archive, monkeypatch):
+    monkeypatch.setattr("ddpmkit.study.score_images.read_images", lambda *_, **__: pytest.fail("images were read"))
+    code, out, err = evaluate("--samples", folder, "--reference", archive, "--save-statistics", "a.npz")
+    assert (code, out) == (2, "")
+    assert is_two_lines(err)
+    assert "can't write statistics as '.npz'" in err
+
+
 def test_bad_images_end_as_two_lines(evaluate, tmp_path):
     makers = {
         "empty": lambda p: None,

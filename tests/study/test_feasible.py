@@ -113,7 +113,7 @@ def test_held_out_images_that_tell_nothing_are_known_without_a_distance():
     ],
 )
 def test_a_default_that_can_not_be_taken_is_left_out_with_a_note(tmp_path, digits, capsys, change, reason):
-    changes = {"features": "pca:k=2", **change(digits)}
+    changes = {"features": "pca:k=1", **change(digits)}
     prepared = plan(tmp_path, digits, **changes)
     assert {tuple(m) for m in metrics_of(prepared)} == {("fd",)}
     assert prepared.study.metrics == ("fd", "nll")
