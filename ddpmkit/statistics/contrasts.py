@@ -55,9 +55,7 @@ class Pairs:
     @property
     def differences(self) -> tuple[float, ...]:
         """The differences cell - base, one a seed; those that are rounding alone are zero."""
-        smallest = self.rounding
-        both = (a - b for a, b in zip(self.cell, self.base, strict=True))
-        return tuple(cleared(d, smallest) for d in both)
+        return tuple(cleared(a - b, self.rounding) for a, b in zip(self.cell, self.base, strict=True))
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,7 @@ class Contrast:
         sign_flip_floor: the smallest p that this test can give with n pairs, 2 / 2^n.
         level: 1 - level is the confidence of the interval.
         margin: the gap that was said beforehand not to matter.
-        p_equivalence: p of the two one-sided tests against the margin, not adjusted; None where the differences are the
-            same on every seed, for nothing is known of their spread then.
+        p_equivalence: p of the two one-sided tests against the margin, not adjusted; None where nothing has a spread.
         p_equivalence_holm: adjusted for the equivalences of the family.
         equivalence_low: lower end of the interval that lies inside (-margin, margin) exactly when Holm accepts it.
         equivalence_high: its upper end.
