@@ -12,12 +12,8 @@ from ddpmkit import Array, DdpmkitError, Features, Images, Levels, param
 
 
 def most_components(data: Images) -> int:
-    """Return how many components training images may have at most: N of them, less their mean, span N - 1 dimensions.
-
-    Pixels that are the same in all of them add none.
-    """
-    flat = data.train.reshape(len(data.train), -1)
-    return min(len(flat) - 1, int((flat != flat[0]).any(0).sum()))
+    """Return how many components there may be at most: N training images, less their mean, span N - 1 dimensions."""
+    return min(len(data.train) - 1, int(data.train[0].size))
 
 
 def small_features(data: Images, most: int = 16) -> str:
@@ -56,12 +52,11 @@ class Pca(Features):
         import numpy as np
 
         count, size = len(data.train), data.train[0].size
-        flat = data.train.reshape(count, size)
-        self._check(most_components(data), count, size)  # what a plan can afford: the fit is left to the first features
+        self._check(most_components(data), count, size)  # what a plan can afford, which looks at no pixel
 
         @functools.cache  # a plan loads the extractor and takes no features
         def fitted() -> tuple[Array, Array]:
-            pixels = flat.astype(np.float64)
+            pixels = data.train.reshape(count, size).astype(np.float64)
             # The eigenvectors of the D x D covariance are those of the SVD, and D is small where N is large.
             values, vectors = np.linalg.eigh(np.cov(pixels.T))
             # Below this an eigenvalue is rounding, and its axis as well.
@@ -79,6 +74,6 @@ class Pca(Features):
         if self.k > rank:
             raise DdpmkitError(
                 f"pca: k={self.k} components can't be had from {count} training images "
-                f"(validation images taken off) of {size} values each, which vary in {rank} directions",
+                f"(validation images taken off) of {size} values each, which span {rank} dimensions",
                 f"use --features pca:k={rank}" if rank else "use --features pixels",
             )
