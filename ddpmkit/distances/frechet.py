@@ -16,8 +16,8 @@ from ddpmkit.errors import DdpmkitError
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Levels = np.ndarray[Any, np.dtype[np.uint8]]
 
-MOST = 1e60  # of a feature: fourth powers, as of covariances' products, sum to what float64 holds, and so do those of
-LEAST = 1 / MOST
+MOST = 1e60  # of a feature's size: sums of fourth powers, as in products of covariances, are what float64 holds
+LEAST = 1 / MOST  # and do not vanish
 
 
 def frechet_distance(x: Array, y: Array) -> float:
