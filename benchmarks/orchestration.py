@@ -35,7 +35,7 @@ from ddpmkit import device as devices
 from ddpmkit.cli import main
 from ddpmkit.study.stages import STAGE_KINDS
 
-FEW, MANY, TURNS = 2, 12, 5
+FEW, MANY, TURNS = 2, 12, 3
 STUDY = (
     "--schedules", "linear,cosine", "--backbones", "unet:channels=4:mults=1", "--train-steps", "5", "--batch-size", "4",
     "--samples", "4", "--sampling-steps", "2", "--timesteps", "24", "--nll-evals", "16", "--features", "pca:k=2",
