@@ -294,7 +294,7 @@ def test_a_file_is_brought_to_nodes_and_what_its_cells_do_is_typed(nodes: Nodes,
     assert errors["raise"].endswith("/acts_plugin.py")
     assert not errors["raise"].endswith(str(plugin))
     assert "the last lines it printed, of " in err
-    assert f"{plugin.name}\", line 23 in forward" in err  # where it crashed, and no first line of a long traceback
+    assert f'{plugin.name}", line 23 in forward' in err  # where it crashed, and no first line of a long traceback
     assert len(results(out)) > 0
 
 
