@@ -221,7 +221,8 @@ def being_entered(plan: Path) -> bool:
     """Whether a plan is missing between a new study's file and its plan, of which doctor says how it is written."""
     if plan.name != "plan.json" or not plan.parent.is_dir():
         return False
-    return [p.name for p in plan.parent.iterdir() if not p.name.startswith((".", "claim"))] == ["study.toml"]
+    of_who_enters = (".", "claim", "alive")
+    return [p.name for p in plan.parent.iterdir() if not p.name.startswith(of_who_enters)] == ["study.toml"]
 
 
 def told(code: int | None, said: str, out: Path, how: str) -> Iterator[str]:
