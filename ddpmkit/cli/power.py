@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from typing import Any
 
 from ddpmkit.study.grids import in_ranges
@@ -118,13 +118,15 @@ def _gaps(apart: float, paired: float | None) -> str:
 
 
 def _distinct(groups: Iterable[Sequence[Sequence[str]]], stages: dict[str, str]) -> int:
-    """How many contrasts are different sums over stages, and not empty."""
+    """How many contrasts are different means over stages, and not empty."""
     found = set()
     for group in groups:
-        weights: defaultdict[str, Fraction] = defaultdict(Fraction)
+        weights = Counter[str]()  # in units of 1 / size
         for cell, other in group:
             if cell in stages and other in stages:
-                weights[stages[cell]] += Fraction(1, len(group))
-                weights[stages[other]] -= Fraction(1, len(group))
-        found.add(frozenset((stage, weight) for stage, weight in weights.items() if weight))
-    return len(found - {frozenset()})
+                weights[stages[cell]] += 1
+                weights[stages[other]] -= 1
+        if any(weights.values()):
+            shared = math.gcd(len(group), *weights.values())
+            found.add((len(group) // shared, frozenset((i, n // shared) for i, n in weights.items() if n)))
+    return len(found)

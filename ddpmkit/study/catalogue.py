@@ -15,7 +15,7 @@ from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
 from ddpmkit.study.claim import ALIVE, Claim, claimed
-from ddpmkit.study.config import check_name
+from ddpmkit.study.naming import check_name
 from ddpmkit.study.needs import Key, needs_of
 from ddpmkit.study.presence import alone, collecting, let_go_of_claims, refuse_running, runs_of
 from ddpmkit.study.sharing import remember

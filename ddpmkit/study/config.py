@@ -24,14 +24,13 @@ from ddpmkit.study.design import (
     with_baseline,
 )
 from ddpmkit.study.metrics import of_images, read_metrics
+from ddpmkit.study.naming import check_name
 from ddpmkit.study.narrow import read_chosen, refuse_large
 from ddpmkit.study.ordering_files import ordering_toml, read_orderings
 from ddpmkit.study.orderings import Ordering
 from ddpmkit.study.settings import COMPONENTS, DEFAULT_METRICS, FIELDS, PLURALS, PRESETS, Settings, field_named
 from ddpmkit.study.tune import Tune, read_tune, refuse_clashes
 from ddpmkit.study.values import LARGEST, as_toml, check_text, read_seeds, read_setting, words
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True)
@@ -275,20 +274,6 @@ def _stopped(given: Any, study: Study) -> dict[str, tuple[int, ...]]:
 def axis_fields(texts: str | Iterable[str]) -> set[str]:
     """Return the settings that ``--axis`` texts name."""
     return {field_named(t.partition("=")[0]) for t in ([texts] if isinstance(texts, str) else texts)}
-
-
-def check_name(name: str) -> str:
-    """Return the name of a study if it can be a folder's.
-
-    Raises:
-        DdpmkitError: when it can't.
-    """
-    if not NAME.fullmatch(name) or ".." in name:
-        raise DdpmkitError(
-            f"'{name}' can't be the name of a study",
-            "use up to 80 letters, digits, '.', '_' and '-', starting with a letter or digit",
-        )
-    return name
 
 
 def _values(field: str, value: Any, registry: Registry) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """Several results folders with one store: a store that is a link, or is linked to, knows whose studies rest on it.
 
-    here/store -> /big/results/store      /big/results/store/shared/<hash>.json {"out": "/home/me/here"}
+    here/store -> /big/results/store      /big/results/store/shared/<hash>.json {"out": "/projects/here"}
 
 Whoever runs a study over a link, lists or reports one leaves that record, or a collection of garbage in the one folder
 would take what the other's studies need.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
-from ddpmkit.study.config import NAME
+from ddpmkit.study.naming import NAME
 from ddpmkit.study.store import Store
 
 FILE = "study.toml"

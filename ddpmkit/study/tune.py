@@ -16,11 +16,11 @@ from typing import Any
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError, did_you_mean
 from ddpmkit.plugin import spec
+from ddpmkit.study.naming import LONGEST
 from ddpmkit.study.settings import FIELDS
 from ddpmkit.study.values import check_text, read_seeds
 
 SEEDS = "1000"
-LONGEST = 80  # characters of a study's name, as config.py has it
 # What a course of training is made of. What is compared, and what a likelihood can't judge, is not tuned.
 TUNABLE = (
     "learning_rate", "lr_decay", "cooldown_share", "warmup", "weight_decay", "batch_size", "grad_clip", "clip_ratio",

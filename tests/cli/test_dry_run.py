@@ -16,7 +16,7 @@ from ddpmkit.plugin.registry import Registry
 from ddpmkit.study.config import make_study
 from ddpmkit.study.estimate import Guess
 from ddpmkit.study.plan import Plan, Result
-from ddpmkit.study.prepare import Prepared, excluded_lines
+from ddpmkit.study.prepare import Prepared, RunOptions, excluded_lines
 from ddpmkit.study.stage import Stage
 from ddpmkit.study.stages.train import Train
 from ddpmkit.study.store import Store
@@ -42,7 +42,7 @@ def dry(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         guess = Guess(60.0, 2, "a guess", {"train": {"each": 1.0, "together": 60.0}})
         monkeypatch.setattr("ddpmkit.cli.plan.estimate", lambda _: guess)
         todo = tuple(plan.stages.values())
-        prepared = Prepared(plan.study, plan, Store(tmp_path), None, todo, None)  # type: ignore[arg-type]
+        prepared = Prepared(plan.study, plan, Store(tmp_path), Registry(installed=False), todo, RunOptions())
         print_plan(prepared, as_json=as_json)
         out, err = capsys.readouterr()
         return out, err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ddpmkit import files
 from ddpmkit.report.read.frames import read_study
 
 OPTIONS = (
@@ -39,7 +40,7 @@ def test_four_commands_and_twelve_cells(tmp_path: Path, few_digits: str, names: 
     assert all(one == rows[0] for one in rows)
     # Each stage was begun once, by whoever had it, and nothing of a claim or of a half-written file is left.
     statuses = [*(tmp_path / "results" / "store").glob("*/*/*/status.json")]
-    assert {re.search(r'"attempt": ?(\d+)', p.read_text())[1] for p in statuses} == {"1"}  # type: ignore[index]
+    assert {(files.read_sealed(p) or {}).get("attempt") for p in statuses} == {1}
     assert not [*(tmp_path / "results").rglob("claim*")]
     assert not [*(tmp_path / "results").rglob("*.tmp*")]
     # Every line of a progress log is whole: a clock in front, and none within.

@@ -13,9 +13,10 @@ from ddpmkit.cli import main
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.report.judge.summarise import summarise
 from ddpmkit.report.read.frames import read_study
-from ddpmkit.study.config import check_name, make_study
+from ddpmkit.study.config import make_study
 from ddpmkit.study.enter import enter
 from ddpmkit.study.grids import There, union
+from ddpmkit.study.naming import check_name
 from ddpmkit.study.prepare import Prepared, RunOptions, prepare
 from ddpmkit.study.records import NllRecord
 from ddpmkit.study.runner import run
