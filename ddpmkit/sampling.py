@@ -62,8 +62,8 @@ def sample(
     Image i depends on the seed and on i alone: its noise is keyed by (i, position counted from the noise end), and the
     network always runs on ``micro_batch`` images at once, the last batch padded, since floating point differs between
     batch sizes. ``tables`` is the chain that is walked, already strided.
-    With ``label_of``, see diffusion/labels.py, ``denoise`` is told the label of each image too. ``on_asked`` is told after
-    each batch how often ``denoise`` was asked for its images, padding apart: a sampler may ask twice a step.
+    With ``label_of``, see diffusion/labels.py, ``denoise`` is told the label of each image too. ``on_asked`` is told
+    after each batch how often ``denoise`` was asked for its images, padding apart: a sampler may ask twice a step.
 
     Raises:
         Diverged: when an image is not finite; its number is named.
