@@ -100,7 +100,7 @@ def one_sided(of: Any, sets: Any) -> float:
 
 
 PLANTED = [
-    ("does-not-turn", copy("schedule", "linear", betas=wave)),
+    ("turns-once-at-most", copy("schedule", "linear", betas=wave)),
     ("least-noisy-first", copy("schedule", "linear", betas=lambda of, T: of(T)[::-1])),
     ("steps", copy("schedule", "cosine", betas=lambda of, T: of(T) - 0.01)),
     ("ends-in-its-prior", copy("schedule", "random-walk", prior_variance=lambda of, T: 1.0)),
