@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddpmkit.diffusion.tables_for import tables_for
+from ddpmkit.diffusion.tables_for import Array, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Schedule
 from ddpmkit.plugin.tables import Tables
@@ -19,22 +19,27 @@ def steps(schedule: Schedule) -> None:
     _tables(schedule)
 
 
-def turns_once_at_most(schedule: Schedule) -> None:
-    """Its betas rise, fall, or turn once: no wave, and no table in disorder."""
+def does_not_turn(schedule: Schedule) -> None:
+    """Its betas do not rise and then fall again, unless its log SNR falls by ever smaller steps, as EDM's does."""
     for tables in _tables(schedule):
         if not tables.variance_preserving:
             continue
-        change = np.diff(tables.betas)[
-            1:
-        ]  # the first step is from the clean image to the least noise, and may be a leap
-        moves = np.flatnonzero(np.abs(change) > WOBBLE * tables.betas.max())  # the rest is rounding
-        turns = moves[1:][np.diff(np.sign(change[moves])) != 0] + 1
-        if len(turns) > 1:
+        falls = _falls_again(tables.betas)
+        log_snr = np.log(tables.snr[tables.snr > 0])  # a chain may end without any signal
+        if falls is not None and _falls_again(-np.diff(log_snr)) is not None:
             fail(
-                f"schedule '{schedule.name}' at T={tables.T}: its betas turn {len(turns)} times, at steps "
-                f"{turns[0]} and {turns[1]} first",
-                "betas may turn once, as those of EDM's noise levels do; look for a wave, or a table in disorder",
+                f"schedule '{schedule.name}' at T={tables.T} rises and falls: beta is {tables.betas[falls - 1]:.6g} at "
+                f"step {falls - 1} and {tables.betas[falls]:.6g} at step {falls}",
+                "betas may rise, or fall and then rise; look for a wave, or a table in the wrong order",
             )
+
+
+def _falls_again(values: Array) -> int | None:
+    """The first place at which values fall after they rose, by more than rounding; None where there is none."""
+    change = np.diff(values)
+    rising = np.maximum.accumulate(change > WOBBLE * values.max())
+    falls = rising & (change < -WOBBLE * values.max())
+    return int(np.argmax(falls)) + 1 if falls.any() else None
 
 
 def least_noisy_first(schedule: Schedule) -> None:
@@ -80,4 +85,4 @@ def _tables(schedule: Schedule) -> list[Tables]:
     return found
 
 
-CHECKS = named(steps, turns_once_at_most, least_noisy_first, ends_in_its_prior)
+CHECKS = named(steps, does_not_turn, least_noisy_first, ends_in_its_prior)
