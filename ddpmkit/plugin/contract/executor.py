@@ -24,7 +24,8 @@ def event(executor: Executor, report: Any, stages: Mapping[str, Any]) -> dict[st
     subject = f"executor '{executor.name}'"
     if problem := event_problem(report, stages):
         refuse(executor, f"{subject} {problem}", CONTRACT)
-    if report["event"] not in ("log", *ABOUT_A_STAGE):  # a stage that ends by another word would never end
+    # A stage that ends by another word would never end; a word about no stage is passed on, as a worker's 'ready' is.
+    if "stage" in report and report["event"] not in ("log", *ABOUT_A_STAGE):
         words = ", ".join(("log", *ABOUT_A_STAGE))
         refuse(executor, f"{subject} reports {shown(report['event'])}, and the words for events are {words}", CONTRACT)
     if not isinstance(report.get("worker", 0), int):
