@@ -81,8 +81,8 @@ def _seed(key: int) -> None:
 def _generators() -> dict[str, Any]:
     import numpy as np
 
-    key, position = np.random.get_state()[1:3]
-    found: dict[str, Any] = {"random": random.getstate(), "numpy": (bytes(key), position)}
+    _, key, position, *_ = np.random.get_state(legacy=True)
+    found: dict[str, Any] = {"random": random.getstate(), "numpy": (np.asarray(key).tobytes(), position)}
     if torch := sys.modules.get("torch"):
         found["torch"] = torch.random.get_rng_state().numpy().tobytes()
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import TYPE_CHECKING
 
@@ -121,7 +122,7 @@ def stays_on_the_chain(sampler: Sampler) -> None:
     for schedule in ("cosine", "random-walk"):
         tables = short(sampler, schedule)
         try:
-            asked = unless_refused(lambda tables=tables: walked(sampler, tables, sigma=None)).asked
+            asked = unless_refused(functools.partial(walked, sampler, tables, sigma=None)).asked
         except NotAsked:  # a chain whose variance grows need not be taken
             continue
         steps = {t for t, _ in asked}
