@@ -30,6 +30,8 @@ IN_PLUGINS := ddpmkit-diffusers ddpmkit-dit ddpmkit-p2 ddpmkit-slurm ddpmkit-ten
 # A process a core. A file stays in one process, so that what its tests share is made once; tests/conftest.py has the files
 # of long tests first, so that no core is idle at the end.
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# Tests start hundreds of processes, each of which would compile all modules anew where the caller wants no bytecode kept.
+unexport PYTHONDONTWRITEBYTECODE
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
 .PHONY: ablate bench bench-gpu docs release test test-all test-long test-browser test-plugins test-kernels test-ray test-oracles test-oracles-distances lint types unit quick slow install papers reference clean

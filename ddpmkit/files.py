@@ -24,6 +24,7 @@ COMMIT = "COMMIT.json"
 CHECK = 16  # hex digits of a line's hash
 MOST_RECORD = 2**30  # bytes of a record that are read; the plan of a hundred thousand results has a quarter of that
 Chunk: TypeAlias = "bytes | memoryview"  # a piece of a file; a view counts bytes
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 SEAL = "seal"  # of a JSON object: the hash of everything else in it
 
 
@@ -41,7 +42,7 @@ def canonical(value: Any) -> str:
     Raises:
         ValueError: for a float that is not finite.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def sha256(data: bytes) -> str:
@@ -281,15 +282,14 @@ def _said_of(path: Path) -> Iterator[None]:
 
 def _write_synced(path: Path, data: bytes | Iterable[Chunk]) -> tuple[int, str]:
     """Write a new file, and return its size and SHA-256."""
-    size, digest = 0, hashlib.sha256()
+    digest = hashlib.sha256()
     with path.open("xb") as file:
         for chunk in (data,) if isinstance(data, bytes) else data:
             file.write(chunk)
             digest.update(chunk)
-            size += len(chunk)
         file.flush()
         os.fsync(file.fileno())
-    return size, digest.hexdigest()
+        return file.tell(), digest.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -54,6 +54,7 @@ def sample(
     device: torch.device,
     label_of: LabelOf | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
+    on_asked: Callable[[int], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Tensor:
     """Draw ``count`` images, uint8 levels (count, C, H, W) on the CPU.
@@ -61,7 +62,8 @@ def sample(
     Image i depends on the seed and on i alone: its noise is keyed by (i, position counted from the noise end), and the
     network always runs on ``micro_batch`` images at once, the last batch padded, since floating point differs between
     batch sizes. ``tables`` is the chain that is walked, already strided.
-    With ``label_of``, see diffusion/labels.py, ``denoise`` is told the label of each image too.
+    With ``label_of``, see diffusion/labels.py, ``denoise`` is told the label of each image too. ``on_asked`` is told
+    after each batch how often ``denoise`` was asked for its images, padding apart: a sampler may ask twice a step.
 
     Raises:
         Diverged: when an image is not finite; its number is named.
@@ -100,6 +102,7 @@ def sample(
         bad = ~torch.isfinite(keep).flatten(1).all(1)
         if bool(bad.any()):
             raise Diverged(f"image {first + int(bad.nonzero()[0])} is not finite")
+        on_asked(asked.total() * len(keep))
         drawn.append(quantise(keep, levels).cpu())
         on_progress(min(first + micro_batch, count))
     return torch.cat(drawn)

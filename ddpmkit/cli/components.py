@@ -104,7 +104,10 @@ def show(
     recipe = only in ("", shipped.KIND) and bare in recipes()
     kind = "" if only else _kind(bare)
     if kind in KINDS and not entries and not recipe:
-        raise DdpmkitError(f"'{bare}' is a kind, not a component", f"ddpmkit ls {kind}, then ddpmkit show NAME")
+        raise DdpmkitError(
+            f"'{bare}' is a kind, not a component",
+            f"ddpmkit ls {kind}, then ddpmkit show NAME; ddpmkit new-plugin NAME --kind {kind} writes one of your own",
+        )
     if not entries and setting is None and not recipe:
         known = [e.name for e in registry.entries() if only in ("", e.kind)]
         known += {"": [], shipped.KIND: [*recipes()], SETTING: [*FIELDS]}.get(only, [])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from ddpmkit.errors import DdpmkitError
@@ -91,7 +91,10 @@ class Sigma(Component):
 
     @abstractmethod
     def log_bounds(self, tables: Tables) -> tuple[Array, Array]:
-        """Return (low, high) log-variances, each (T,); equal arrays mean a fixed variance."""
+        """Return (low, high) log-variances, each (T,) and finite; equal arrays mean a fixed variance.
+
+        beta-tilde_t, ``tables.posterior_variance``, is 0 at first; sigma ``beta-tilde`` takes its second entry there.
+        """
 
     def from_network(self, low: Tensor, high: Tensor, out: Tensor) -> Tensor:
         """Return a learned log-variance, like ``out`` (B, C, H, W), the network's second output; not clamped.
@@ -151,7 +154,8 @@ class Backbone(Component):
         ``t`` is float32 (B,) in [0, 1000): not the step's index but its share of the chain, 1000 index / T, so that a
         network need not know T. ``out_channels`` is twice ``in_channels`` for a learned sigma. ``image_size`` is the
         side of square images; of others, for which only a backbone with ``non_square = True`` is asked, it is (H, W).
-        With ``num_classes=K``, y is int64 (B,) in 0 .. K, where K means no label, and None no label for any image.
+        With ``num_classes=K``, y is int64 (B,) in 0 .. K, where K means no label, and None no label for any image. One
+        that takes no labels raises ``DdpmkitError("NAME takes no labels", "leave out --conditional")`` for a K.
         """
 
 
@@ -229,7 +233,9 @@ class Sampler(Component):
         """Walk ``tables`` from its last step to its first and return x0, the shape of ``noise(0)``.
 
         ``tables`` is already the strided chain over the sampler's own timesteps. The step back from t adds
-        ``denoise(x, t).sigma`` times unit noise, but for the last step of the walk, which adds none.
+        ``denoise(x, t).sigma`` times unit noise, but for the last step of the walk, which adds none. ``denoise(x, t)``
+        takes one step t, an int from 0 to ``tables.T - 1``, for the whole batch. ``noise(0)`` is x_T over the prior's
+        deviation, ``noise(k)`` the unit noise of the k-th step counted from there.
         """
 
 
@@ -238,15 +244,25 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Images:
-    """A data set in memory: uint8 grey levels (N, C, H, W), split once and for all."""
+    """A data set in memory: uint8 grey levels (N, C, H, W), split once and for all.
+
+    Attributes:
+        train: images to learn from.
+        validation: set aside, at least one: the likelihood's draws are planned on them.
+        test: what distances and the likelihood are taken of.
+        levels: the number K of grey levels, 2 to 256; level k stands for the pixel value -1 + 2 k / (K - 1).
+        labels: split -> int64 (N,), classes counted from 0; left out where there are none.
+        notes: what was decided while they were read, for people.
+        classes: label k is called classes[k]; left out where labels have no names. No part of a hash.
+    """
 
     train: Levels
     validation: Levels
     test: Levels
-    levels: int  # the number K of grey levels; level k stands for the pixel value -1 + 2 k / (K - 1)
-    labels: dict[str, Any]  # split -> int64 (N,), empty when the data has none
-    notes: tuple[str, ...] = ()  # what was decided while they were read, for people
-    classes: tuple[str, ...] = ()  # label k is called classes[k]; empty where labels have no names. No part of a hash
+    levels: int
+    labels: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the images of all splits, of K and of the labels if there are any; no path enters."""

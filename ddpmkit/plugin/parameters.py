@@ -53,6 +53,8 @@ def param(
     A parameter may be a component: ``base: Schedule = param(build("schedule", "linear"), "the schedule that is bent")``
     is set by ``name:base=cosine``, and what identifies the part enters ids with the whole.
     """
+    if isinstance(default, (list, dict, set)):
+        raise TypeError(f"the default {default!r} can be changed; parameters are numbers, texts, tuples and components")
     bounds = {k: v for k, v in {"ge": ge, "gt": gt, "le": le, "lt": lt}.items() if v is not None}
     said = {"help": help, "bounds": bounds, "before": before, "locates": locates, "spares": spares}
     return dataclasses.field(default=default, metadata={**said, "fills": fills or {}})

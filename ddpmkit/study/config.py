@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,7 @@ class Cell:
     settings: Settings
     point: dict[str, Any]  # the axes' values here, by field name
 
-    @property
+    @functools.cached_property
     def label(self) -> str:
         """The cell's name in tables: its values on the axes that vary.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,12 @@ def dispatch(
     by_id = {s.id: s for s in stages}
     tries = dict.fromkeys(by_id, retries)
 
+    home, elsewhere = threading.get_ident(), threading.Event()
+
     def heard(event: Event) -> None:
+        if threading.get_ident() != home:  # raised there, nobody would see it
+            elsewhere.set()
+            return
         event = contract.event(executor, event, by_id)
         if event["event"] in ("end", "requeued"):
             stage = by_id[event["stage"]]
@@ -76,6 +82,11 @@ def dispatch(
             if not places:
                 break
             pool.poll(POLL)
+            if elsewhere.is_set():
+                raise DdpmkitError(
+                    f"executor '{executor.name}' emits events from another thread",
+                    "put them into a queue there, and emit them within poll: docs/executors.md",
+                )
         now = False
     except KeyboardInterrupt:
         raise

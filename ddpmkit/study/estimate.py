@@ -59,7 +59,7 @@ def estimate(prepared: Prepared) -> Guess:
     for path in store.root.glob("*/*/*/status.json"):
         record = files.read_sealed(path) or {}
         if record.get("state") == "done" and record.get("work") and record.get("seconds"):
-            kind, name = path.parts[-4], _backbone(record["how"])
+            kind, name = path.parts[-4], _backbone(record["how"].get("backbone"))
             statuses.append(((kind, name), record))
             folders[kind, name, record["work"]].append(path.parent)
     devices, workers = prepared.run_options.devices(), prepared.run_options.workers()
@@ -69,8 +69,10 @@ def estimate(prepared: Prepared) -> Guess:
     seconds = {i: took or 0.0 for i, took in found.items()}
     size = _size(prepared, folders)
     kinds: dict[str, dict[str, float | None]] = {}
-    for kind in {s.kind for s in plan.stages.values()}:
-        stages = [s for s in prepared.todo if s.kind == kind]
+    of_kind: dict[str, list[Stage[Any]]] = {s.kind: [] for s in plan.stages.values()}
+    for stage in prepared.todo:
+        of_kind[stage.kind].append(stage)
+    for kind, stages in of_kind.items():
         each = float(np.mean([seconds[s.id] for s in stages])) if stages else 0.0
         told = unknown.isdisjoint(s.id for s in stages)
         kinds[kind] = {
@@ -87,9 +89,10 @@ def _size(prepared: Prepared, folders: Mapping[Shape, list[Path]]) -> int | None
     """Bytes that the stages still to do will take; what is no network and no image is small beside them."""
     like = {shape: median(map(size_of, some[:ALIKE])) for shape, some in folders.items()}
     parameters: dict[str, int] = {}
+    name_of = Backbones()
     total = 0.0
     for stage in prepared.todo:
-        name = _backbone(stage.recipe)
+        name = name_of(stage)
         if (known := like.get((stage.kind, name, stage.work))) is not None:
             total += known
         elif isinstance(stage.spec, Sample):
@@ -112,12 +115,13 @@ class Paces:
 
     def __init__(self, prepared: Prepared, device: str, known: Mapping[tuple[str, str], Seen]) -> None:
         self._prepared, self._device, self._known = prepared, device, known
+        self._name_of = Backbones()
         self._probed: dict[str, tuple[float, float] | None] = {}
         self._from: dict[str, dict[str, None]] = {RAN: {}, TIMED: {}}  # where seconds come from -> kinds
 
     def seconds(self, stage: Stage[Any]) -> float | None:
         """Return the seconds of a stage; None where they are not known and not to be found out."""
-        name, work = _backbone(stage.recipe), stage.work
+        name, work = self._name_of(stage), stage.work
         known = self._known.get((stage.kind, name), Seen())
         if (took := known.seconds(work)) is not None:
             self._from[RAN][stage.kind] = None
@@ -143,10 +147,22 @@ class Paces:
         return TIMED if not ran else f"{', '.join(only or timed)} {TIMED}, {', '.join(ran)} {RAN}"
 
 
-def _backbone(recipe: dict[str, dict[str, object]]) -> str:
-    return (
-        files.canonical(recipe["backbone"]["params"]) + str(recipe["backbone"]["name"]) if "backbone" in recipe else ""
-    )
+class Backbones:
+    """The backbones of stages as text, each written once: tens of thousands of stages of a plan share few records."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[object, str]] = {}  # by identity; the record is kept, so that nothing else has it
+
+    def __call__(self, stage: Stage[Any]) -> str:
+        """Return that of a stage; nothing where it has none."""
+        record = stage.recipe.get("backbone")
+        if id(record) not in self._known:
+            self._known[id(record)] = record, _backbone(record)
+        return self._known[id(record)][1]
+
+
+def _backbone(record: dict[str, Any] | None) -> str:
+    return "" if record is None else files.canonical(record["params"]) + str(record["name"])
 
 
 def _remembered_probe(stage: Stage[Any], prepared: Prepared, device: str) -> tuple[float, float] | None:

@@ -47,10 +47,12 @@ def apart(stages: Iterable[Stage[Any]], todo: Iterable[Stage[Any]]) -> tuple[int
         stages: All of a plan.
         todo: Those that are to do; without one of them among the trainings there is nothing to say.
     """
+    falling = [stage.spec for stage in stages if _falls(stage)]
+    if len({spec.steps for spec in falling}) < 2:
+        return ()
     lengths: defaultdict[str, set[int]] = defaultdict(set)
-    for stage in stages:
-        if _falls(stage):
-            lengths[course(stage.spec)].add(stage.spec.steps)
+    for spec in falling:
+        lengths[course(spec)].add(spec.steps)
     left = {course(s.spec) for s in todo if _falls(s)}
     return tuple(sorted({n for c, many in lengths.items() if c in left and len(many) > 1 for n in many}))
 

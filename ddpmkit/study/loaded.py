@@ -14,7 +14,6 @@ import torch
 from ddpmkit import device as devices
 from ddpmkit import files
 from ddpmkit.diffusion.denoise import Predict
-from ddpmkit.diffusion.guidance import passes
 from ddpmkit.diffusion.reverse_variance import log_variance
 from ddpmkit.diffusion.tables_for import Tables, decoder_log_variance
 from ddpmkit.errors import DdpmkitError
@@ -142,7 +141,7 @@ class Loaded:
         walk, label_of = told_of_samples(walk, self.trained, labels, self.cell.settings.sample_labels)
         device = self.trained.device
         with devices.one_thread(), devices.reproducible(device), seeded_libraries(walk.seed, "stage", 0):
-            drawn, chain = walk.draw(
+            drawn, evaluations = walk.draw(
                 self.trained,
                 sampler_object,
                 self._statistics(told=walk.guidance != -1),
@@ -151,7 +150,7 @@ class Loaded:
                 on_progress=lambda done: on_progress(done / n),
             )
         told = None if label_of is None else label_of(torch.arange(n)).numpy()
-        return Drawn(drawn.numpy(), self.images.levels, told, n * chain.T * passes(walk.guidance))
+        return Drawn(drawn.numpy(), self.images.levels, told, evaluations)
 
     def bits_per_dim(
         self,

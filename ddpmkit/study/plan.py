@@ -199,7 +199,7 @@ def _planned(at: Place, per: Per) -> Place:
     """Return the place with the stages of the kinds that are planned that often."""
     for kind in STAGE_KINDS.values():
         if kind.per == per:
-            at = replace(at, planned=(*at.planned, *kind.planned(at)))
+            at = at.holding(kind.planned(at))
     return at
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -102,6 +102,11 @@ class Place:
     def classes(self) -> int | None:
         """The number of classes that the network is told; None where it is told none."""
         return classes(self.settings, self.context.images)
+
+    def holding(self, stages: Iterable[Stage[Any]]) -> Place:
+        """Return the place with more stages; a plan of ten thousand results asks for ninety thousand."""
+        planned = (*self.planned, *stages)
+        return Place(self.cell, self.parts, self.context, self.train_seed, self.sample_seed, planned)
 
     def all(self, kind: type[S]) -> list[Stage[S]]:
         """The stages of a kind that are planned here, in order."""

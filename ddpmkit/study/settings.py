@@ -32,7 +32,7 @@ class Settings:
     timestep_sampling: Literal["uniform", "stratified", "importance"] = param(
         "importance", "how the steps of a training batch are drawn"
     )
-    train_steps: int = param(1200, "optimiser steps", ge=1)
+    train_steps: int = param(1000, "optimiser steps", ge=1)
     batch_size: int = param(48, "images a step", ge=1)
     learning_rate: float = param(6e-3, "AdamW's rate after warm-up", gt=0)
     lr_decay: Literal["cosine", "constant", "cooldown"] = param(

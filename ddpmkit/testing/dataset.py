@@ -16,7 +16,12 @@ from ddpmkit.testing.process import leaves_alone
 def images(dataset: Dataset) -> None:
     """It gives uint8 levels (N, C, H, W) below K in three splits, and labels that fit."""
     unless_refused(dataset.load)
-    contract.images(dataset)
+    _, channels, height, width = contract.images(dataset).train.shape
+    if height > 1 and width in (1, 3) and channels not in (1, 3):
+        fail(
+            f"dataset '{dataset.name}': its images are {(channels, height, width)} (C, H, W), {width} pixels wide",
+            "give (N, C, H, W); ddpmkit.channels_first puts axes in that order",
+        )
 
 
 def splits_are_apart(dataset: Dataset) -> None:

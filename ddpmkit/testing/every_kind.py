@@ -26,19 +26,27 @@ def reference(component: Any) -> None:
     cls = type(component)
     if not isinstance(cls.reference, str) or len(cls.reference.strip()) < 3:
         fail(
-            f"class {cls.__name__} has no reference",
+            f"class {cls.__name__} has {_too_short('reference', cls.reference)}",
             'write reference = "Author YEAR, eq. N"; of an idea of your own, say where it is written down',
         )
 
 
 def help_texts(component: Any) -> None:
     """Every parameter has a help text."""
-    lacking = [p.name for p in parameters(type(component)) if len(p.help.strip()) < 3]
+    lacking = [p for p in parameters(type(component)) if len(p.help.strip()) < 3]
     if lacking:
+        told = ", ".join(f"{p.name} of {component.name} has {_too_short('help text', p.help)}" for p in lacking)
         fail(
-            f"{', '.join(lacking)} of {component.name} {'have' if len(lacking) > 1 else 'has'} no help text",
+            told,
             'write field: float = param(1.0, "what it is")',
         )
+
+
+def _too_short(what: str, given: Any) -> str:
+    """What there is instead of a text that says something: it may be there and say too little."""
+    return (
+        f"the {what} '{given.strip()}', too short to say" if isinstance(given, str) and given.strip() else f"no {what}"
+    )
 
 
 def text_round_trip(component: Any) -> None:

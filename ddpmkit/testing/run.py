@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import inspect
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from ddpmkit.errors import DdpmkitError, did_you_mean
@@ -16,6 +16,7 @@ from ddpmkit.plugin.blame import blame
 from ddpmkit.plugin.interfaces import KINDS, kind_of
 from ddpmkit.testing.check import Check, NotAsked, Outcome
 from ddpmkit.testing.every_kind import CHECKS
+from ddpmkit.testing.hint import hint
 
 
 def checks(kind: str) -> tuple[Check, ...]:
@@ -30,7 +31,8 @@ def checks(kind: str) -> tuple[Check, ...]:
 def run_checks(component: Any) -> list[Outcome]:
     """Check a component, such as ``run_checks(MySchedule(k=3))``; nothing that it raises comes out.
 
-    Where the contract of its kind, the first of the checks of that kind, does not pass, those behind it are skipped.
+    Where the contract of its kind, the first of the checks of that kind, does not pass, those behind it are skipped;
+    and what one check has seen already, numbers apart, another does not say again.
 
     Raises:
         DdpmkitError: when it is no component, or what is wrong is not its own, as Ctrl-C.
@@ -44,11 +46,24 @@ def run_checks(component: Any) -> list[Outcome]:
     first, *others = _own(kind.name)
     out.append(_outcome(kind.name, component, first))
     if out[-1].state == "passed":
-        out += [_outcome(kind.name, component, check) for check in others]
+        for check in others:
+            out.append(_once(_outcome(kind.name, component, check), out))
     else:
         why = f"'{first}' {'failed' if out[-1].state == 'failed' else 'was skipped'}"
         out += [Outcome(kind.name, str(component), str(check), "skipped", why) for check in others]
     return out
+
+
+def _once(outcome: Outcome, before: list[Outcome]) -> Outcome:
+    """An outcome, skipped where an earlier check failed of the same: one mistake is told once."""
+
+    def what(seen: str) -> str:
+        return re.sub(r"\d[\d.e+-]*", "#", seen)
+
+    for other in before:
+        if outcome.state == other.state == "failed" and what(outcome.seen) == what(other.seen):
+            return replace(outcome, state="skipped", seen=f"'{other.check}' failed of the same", hint="")
+    return outcome
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:
@@ -76,23 +91,5 @@ def _outcome(kind: str, component: Any, check: Check) -> Outcome:
             except NotAsked as err:
                 return Outcome(kind, text, check.name, "skipped", str(err))
     except DdpmkitError as err:
-        raised = err.__cause__
-        hint = err.hint or f"ddpmkit show {component.name}"
-        if raised is not None and not isinstance(raised, DdpmkitError):  # the component's own code
-            hint = _place(type(component), raised) or hint
-        return Outcome(kind, text, check.name, "failed", err.message, hint)
+        return Outcome(kind, text, check.name, "failed", err.message, hint(kind, component, err))
     return Outcome(kind, text, check.name, "passed")
-
-
-def _place(cls: type, raised: BaseException) -> str:
-    """The innermost line of the file of a class that an exception passed through; empty where there is none."""
-    try:
-        file = inspect.getsourcefile(cls)
-    except TypeError:
-        file = None
-    place, trace = "", raised.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            place = f"look at {Path(file).name} line {trace.tb_lineno}"
-        trace = trace.tb_next
-    return place

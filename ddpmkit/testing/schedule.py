@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddpmkit.diffusion.tables_for import tables_for
+from ddpmkit.diffusion.tables_for import Array, tables_for
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Schedule
 from ddpmkit.plugin.tables import Tables
@@ -21,21 +21,26 @@ def steps(schedule: Schedule) -> None:
 
 
 def does_not_turn(schedule: Schedule) -> None:
-    """Its betas do not rise and then fall again."""
+    """Its betas do not rise and then fall again, unless its log SNR falls by ever smaller steps, as EDM's does."""
     for tables in _tables(schedule):
         if not tables.variance_preserving:
             continue
-        betas = tables.betas
-        change = np.diff(betas)
-        rising = np.maximum.accumulate(change > WOBBLE * betas.max())
-        falls = rising & (change < -WOBBLE * betas.max())
-        if falls.any():
-            t = int(np.argmax(falls)) + 1
+        falls = _falls_again(tables.betas)
+        log_snr = np.log(tables.snr[tables.snr > 0])  # a chain may end without any signal
+        if falls is not None and _falls_again(-np.diff(log_snr)) is not None:
             fail(
-                f"schedule '{schedule.name}' at T={tables.T} rises and falls: beta is {betas[t - 1]:.6g} at step "
-                f"{t - 1} and {betas[t]:.6g} at step {t}",
+                f"schedule '{schedule.name}' at T={tables.T} rises and falls: beta is {tables.betas[falls - 1]:.6g} at "
+                f"step {falls - 1} and {tables.betas[falls]:.6g} at step {falls}",
                 "betas may rise, or fall and then rise; look for a wave, or a table in the wrong order",
             )
+
+
+def _falls_again(values: Array) -> int | None:
+    """The first place at which values fall after they rose, by more than rounding; None where there is none."""
+    change = np.diff(values)
+    rising = np.maximum.accumulate(change > WOBBLE * values.max())
+    falls = rising & (change < -WOBBLE * values.max())
+    return int(np.argmax(falls)) + 1 if falls.any() else None
 
 
 def least_noisy_first(schedule: Schedule) -> None:

@@ -458,4 +458,4 @@ def test_show_of_a_kind_says_how_its_components_are_listed(capsys: Capsys, word:
     assert main(["--no-plugins", "show", word]) == 2
     first, hint = capsys.readouterr().err.splitlines()
     assert first == f"error: '{word}' is a kind, not a component"
-    assert hint == "hint: ddpmkit ls sampler, then ddpmkit show NAME"
+    assert hint.startswith("hint: ddpmkit ls sampler, then ddpmkit show NAME; ddpmkit new-plugin NAME --kind sampler ")

@@ -668,7 +668,8 @@ def test_a_sigma_is_learned_or_fitted() -> None:
 @pytest.mark.parametrize(
     "event",
     [None, "start", {}, {"event": 3}, {"event": "start"}, {"event": "end", "stage": "b", "state": "done"},
-     {"event": "end", "stage": "a"}, {"event": "end", "stage": "a", "state": "finished"}],
+     {"event": "end", "stage": "a"}, {"event": "end", "stage": "a", "state": "finished"},
+     {"event": "finished", "stage": "a"}],
     ids=str,
 )  # fmt: skip
 def test_a_wrong_event_is_the_executor_s(event: Any) -> None:

@@ -78,6 +78,10 @@ def wave(of: Any, T: int) -> Any:
     return of(T) * (1.5 + np.sin(np.linspace(0, 12, T))) / 3
 
 
+def up_and_down(of: Any, T: int) -> Any:
+    return np.minimum(of(T), of(T)[::-1])
+
+
 def nan_last(of: Any, tables: Any, log_sigma2: Any) -> Any:
     return np.append(of(tables, log_sigma2)[:-1], np.nan)
 
@@ -103,6 +107,7 @@ def one_sided(of: Any, sets: Any) -> float:
 
 PLANTED = [
     ("does-not-turn", copy("schedule", "linear", betas=wave)),
+    ("does-not-turn", copy("schedule", "linear", betas=up_and_down)),
     ("least-noisy-first", copy("schedule", "linear", betas=lambda of, T: of(T)[::-1])),
     ("steps", copy("schedule", "cosine", betas=lambda of, T: of(T) - 0.01)),
     ("ends-in-its-prior", copy("schedule", "random-walk", prior_variance=lambda of, T: 1.0)),

@@ -70,8 +70,13 @@ def as_array(subject: str, what: str, value: Any) -> Any:
         raise DdpmkitError(f"{subject} gives {what} that are no array", "give a numpy array") from None
 
 
-def numbers(subject: str, what: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """A copy as float64 in C order, so that nobody else holds it; real numbers of any precision are welcome."""
+def numbers(
+    subject: str, what: str, value: Any, shape: tuple[int, ...], *, infinite: str = "look at that step"
+) -> Array:
+    """A copy as float64 in C order, so that nobody else holds it; real numbers of any precision are welcome.
+
+    ``infinite`` says what to do where one is not finite.
+    """
     import numpy as np
 
     array = as_array(subject, what, value)
@@ -84,11 +89,13 @@ def numbers(subject: str, what: str, value: Any, shape: tuple[int, ...]) -> Arra
     out: Array = np.array(array, dtype=np.float64, order="C")
     if not np.isfinite(out).all():
         t = int(np.argmax(~np.isfinite(out)))
-        raise DdpmkitError(f"{subject} gives {what} that are not finite: step {t} is {out[t]}", "look at that step")
+        raise DdpmkitError(f"{subject} gives {what} that are not finite: step {t} is {out[t]}", infinite)
     return out
 
 
-def pair_of(subject: str, names: tuple[str, str], value: Any, shape: tuple[int, ...]) -> tuple[Array, ...]:
+def pair_of(
+    subject: str, names: tuple[str, str], value: Any, shape: tuple[int, ...], *, infinite: str = "look at that step"
+) -> tuple[Array, ...]:
     """Two arrays of one shape as float64; ``names`` are what each is called.
 
     Raises:
@@ -104,7 +111,7 @@ def pair_of(subject: str, names: tuple[str, str], value: Any, shape: tuple[int, 
         raise DdpmkitError(
             f"{subject} gives shapes {shapes[0]} and {shapes[1]}, not ({shape[0]},)", "one number a step"
         )
-    return tuple(numbers(subject, name, v, shape) for name, v in zip(names, parts, strict=True))
+    return tuple(numbers(subject, name, v, shape, infinite=infinite) for name, v in zip(names, parts, strict=True))
 
 
 def twice(subject: str, what: str, ask: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -74,7 +74,11 @@ def _images(dataset: Dataset, told: str) -> Images:
     with blame("dataset", dataset.name):
         found = dataset.load()
     if not isinstance(found, Images):
-        refuse(dataset, f"{told}: load gives a {type(found).__name__} and no Images")
+        refuse(
+            dataset,
+            f"{told}: load gives a {type(found).__name__} and no Images",
+            "return Images(train, validation, test, levels=K), each uint8 (N, C, H, W)",
+        )
     levels = found.levels
     if not isinstance(levels, (int, np.integer)) or isinstance(levels, bool) or not 2 <= levels <= 256:
         refuse(dataset, f"{told}: its number of grey levels is {shown(levels)}, and uint8 holds 2 to 256")
@@ -83,7 +87,11 @@ def _images(dataset: Dataset, told: str) -> Images:
         array = getattr(found, split)
         if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 4:
             shape = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
-            refuse(dataset, f"{told}: its {split} split is {shape}, not an array of uint8 (N, C, H, W)")
+            refuse(
+                dataset,
+                f"{told}: its {split} split is {shape}, not an array of uint8 (N, C, H, W)",
+                "levels.astype(np.uint8) makes levels uint8, and ddpmkit.channels_first puts axes in that order",
+            )
         least = 2 if split == "test" else 1
         if len(array) < least:
             count = "is empty" if not len(array) else f"has {len(array)} image"
@@ -112,12 +120,20 @@ def _labels(dataset: Dataset, told: str, labels: Any, splits: Mapping[str, Any])
     import numpy as np
 
     if not isinstance(labels, dict) or not (labels.keys() == set(SPLITS) or not labels):
-        refuse(dataset, f"{told}: its labels are no dict of {', '.join(SPLITS)}, and not empty either")
+        refuse(
+            dataset,
+            f"{told}: its labels are no dict of {', '.join(SPLITS)}, and not empty either",
+            "one int64 array (N,) for each split, or {} where there are no labels",
+        )
     for split, array in labels.items():
         count = len(splits[split])
         if not isinstance(array, np.ndarray) or array.dtype != np.int64 or array.shape != (count,):
             shape = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
-            refuse(dataset, f"{told}: the labels of its {split} split are {shape}, not int64 ({count},)")
+            refuse(
+                dataset,
+                f"{told}: the labels of its {split} split are {shape}, not int64 ({count},)",
+                "the class of each image as a whole number, y.astype(np.int64)",
+            )
         if (array < 0).any():
             refuse(dataset, f"{told}: the labels of its {split} split go down to {array.min()}; classes count from 0")
     return {split: np.ascontiguousarray(array) for split, array in labels.items()}

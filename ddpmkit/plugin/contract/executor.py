@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Executor
 
 STATES = ("done", "failed", "diverged", "interrupted", "timed out")
+CONTRACT = "docs/executors.md has each with its keys"
 ABOUT_A_STAGE = ("start", "attempt", "progress", "requeued", "end")
 
 
@@ -22,7 +23,11 @@ def event(executor: Executor, report: Any, stages: Mapping[str, Any]) -> dict[st
     """
     subject = f"executor '{executor.name}'"
     if problem := event_problem(report, stages):
-        refuse(executor, f"{subject} {problem}")
+        refuse(executor, f"{subject} {problem}", CONTRACT)
+    # A stage that ends by another word would never end; a word about no stage is passed on, as a worker's 'ready' is.
+    if "stage" in report and report["event"] not in ("log", *ABOUT_A_STAGE):
+        words = ", ".join(("log", *ABOUT_A_STAGE))
+        refuse(executor, f"{subject} reports {shown(report['event'])}, and the words for events are {words}", CONTRACT)
     if not isinstance(report.get("worker", 0), int):
         refuse(executor, f"{subject} reports {shown(report['worker'])} as a worker, and that is a number")
     out: dict[str, Any] = report

@@ -65,7 +65,11 @@ class Extractor:
         with blame("features", self.features.name):
             rows = as_array(subject, "features", self.extract(levels))
         if rows.dtype.kind not in "iuf" or rows.ndim != 2 or rows.shape[-1] == 0:
-            refuse(self.features, f"{subject} gave {rows.dtype} {rows.shape}, not real numbers of shape (N, D)")
+            refuse(
+                self.features,
+                f"{subject} gave {rows.dtype} {rows.shape}, not real numbers of shape (N, D)",
+                "one row an image: flatten what is left",
+            )
         if len(rows) != len(levels):
             refuse(self.features, f"{subject} gave {len(rows)} rows for {len(levels)} images", "one row an image")
         return np.array(rows, dtype=np.float64, order="C")

@@ -108,7 +108,11 @@ def _measurement(metric: Metric, found: Any, n: int) -> Measurement:
         found = Measurement(found)
     value = as_array(told, "a value", found.value)
     if value.ndim or value.dtype.kind not in "iuf":
-        refuse(metric, f"{told} gives {shown(found.value)}, not a number or a Measurement")
+        refuse(
+            metric,
+            f"{told} gives {shown(found.value)}, not a number or a Measurement",
+            "return a float, or Measurement(value, influence=..), which gives it an error",
+        )
     if not np.isfinite(value):
         raise DdpmkitError(f"it came out as {float(value)}", "look at the samples")
     influence = None if found.influence is None else _influence(metric, told, found.influence, n)

@@ -103,7 +103,11 @@ def walk(sampler: Sampler, denoise: Denoise, tables: Tables, noise: Noise) -> Te
     def checked_denoise(x: Tensor, t: int) -> Denoised:
         step = operator.index(t) if hasattr(t, "__index__") and not isinstance(t, float) else -1
         if not 0 <= step < T:
-            refuse(sampler, f"{subject} asks for step {shown(t)}; the steps of its walk are the integers 0 .. {T - 1}")
+            refuse(
+                sampler,
+                f"{subject} asks for step {shown(t)}; the steps of its walk are the integers 0 .. {T - 1}",
+                "tables is the walk's own chain: count from tables.T - 1 to 0, whatever tables.times says",
+            )
         checked_tensor(sampler, f"{subject}, asking for step {t},", x, shape, start.device)
         if x.dtype != start.dtype:
             refuse(sampler, f"{subject}, asking for step {t}, gives {dtype_of(x)}, not {dtype_of(start)}")

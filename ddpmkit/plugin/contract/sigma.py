@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ddpmkit.plugin.interfaces import Array, Sigma
     from ddpmkit.plugin.tables import Tables
 
+FIRST_IS_ZERO = "look at that step; beta-tilde is 0 at step 0, where sigma beta-tilde takes its value of step 1"
 LOG_LIMIT = 700.0  # of a log-variance: its exponential must be a float64 above 0
 
 
@@ -43,7 +44,7 @@ def log_bounds(sigma: Sigma, tables: Tables) -> tuple[Array, Array]:
     def ask() -> tuple[Array, ...]:
         with blame("sigma", sigma.name):
             pair = sigma.log_bounds(own_copy(tables))
-        return pair_of(subject, ("low log-variances", "high log-variances"), pair, (tables.T,))
+        return pair_of(subject, ("low log-variances", "high log-variances"), pair, (tables.T,), infinite=FIRST_IS_ZERO)
 
     low, high = twice(subject, "other log-variances", ask)
     for values in (low, high):

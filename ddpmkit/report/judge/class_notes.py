@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from ddpmkit.diffusion.guidance import passes
 from ddpmkit.report.judge.some import some
 from ddpmkit.report.read.by_class import balanced
 from ddpmkit.report.read.frames import Records
@@ -44,7 +45,7 @@ def class_notes(records: Records, metrics: Sequence[str]) -> list[str]:
 
 
 def evaluations(records: Records, rows: pd.DataFrame) -> str:
-    """Say how often the network was asked for an image, by guidance, where that differs; empty elsewhere.
+    """Say how often the network was asked for an image, where that differs by guidance or is not once a step.
 
     Args:
         records: The study.
@@ -52,6 +53,7 @@ def evaluations(records: Records, rows: pd.DataFrame) -> str:
     """
     settings = {c["label"]: c.get("settings", {}) for c in records.plan["cells"]}
     by: dict[float, list[str]] = {}
+    not_steps: set[float] = set()  # a sampler may ask twice a step, and once at the last
     each = rows.loc[rows["evaluations"].notna() & (rows["n"] > 0), ["cell", "evaluations", "n"]].drop_duplicates()
     for cell, asked, n in zip(*(each[c].tolist() for c in each), strict=True):
         own = settings[cell]
@@ -59,7 +61,9 @@ def evaluations(records: Records, rows: pd.DataFrame) -> str:
             words = by.setdefault(asked / n, [])
             name = f"w = {own['guidance']:g}" if own["conditional"] else "no labels"
             words += [] if name in words else [name]
+            once = asked / n / passes(own["guidance"] if own["conditional"] else 0)
+            not_steps |= {once} - {float(own.get("sampling_steps") or once)}
     if len(by) < 2:
-        return ""
+        return f" ({next(iter(by)):g} evaluations an image)" if not_steps else ""
     first, *more = (f"{', '.join(names)}: {count:g}" for count, names in by.items())
     return f" ({'; '.join((f'{first} evaluations an image', *more))})"

@@ -74,7 +74,7 @@ class Sample(OfNetwork):
 
         network, sampler = trained_for(self, w), w.component("sampler")
         label_of = self.label_of(network)
-        drawn, chain = self.draw(
+        drawn, evaluations = self.draw(
             network,
             sampler,
             statistics_of(self.fit, w),
@@ -82,7 +82,6 @@ class Sample(OfNetwork):
             on_progress=lambda n: w.progress(n / self.count),
             should_stop=w.should_stop,
         )
-        evaluations = self.count * chain.T * passes(self.guidance)
         record = SampleRecord(count=self.count, levels=network.images.levels, evaluations=evaluations)
         labels = {} if label_of is None else {"labels": label_of(torch.arange(self.count)).numpy()}
         return Output(record, {"samples": {"levels": drawn.numpy(), **labels}})
@@ -105,8 +104,8 @@ class Sample(OfNetwork):
         label_of: LabelOf | None = None,
         on_progress: Callable[[int], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
-    ) -> tuple[Tensor, Tables]:
-        """Return images, uint8 levels (count, C, H, W) on the CPU, and the chain that was walked.
+    ) -> tuple[Tensor, int]:
+        """Return images, uint8 levels (count, C, H, W) on the CPU, and how often the network was asked for them.
 
         Image i is the same however many are drawn; ``count`` is the stage's where none is given.
 
@@ -117,6 +116,7 @@ class Sample(OfNetwork):
         from ddpmkit.sampling import sample
 
         denoise, chain = self.reverse(network, sampler, statistics)
+        asked: list[int] = []
         drawn = sample(
             denoise,
             chain,
@@ -129,9 +129,10 @@ class Sample(OfNetwork):
             device=network.device,
             label_of=label_of,
             on_progress=on_progress,
+            on_asked=asked.append,
             should_stop=should_stop,
         )
-        return drawn, chain
+        return drawn, sum(asked) * passes(self.guidance)
 
     def reverse(
         self, network: Trained, sampler: Sampler, statistics: Mapping[str, Array] | None
