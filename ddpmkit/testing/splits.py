@@ -53,7 +53,7 @@ def odd_levels(images: Images) -> str:
 def odd_axes(images: Images) -> str:
     """Say what shows that the channels stand last."""
     channels, height, width = images.train.shape[1:]
-    if width in (1, 3, 4) and channels == height > 4:
+    if width in (1, 3, 4) and min(channels, height) > width:
         return f"its images are {(channels, height, width)}, which looks like (H, W, C)"
     return ""
 
