@@ -2,61 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING
 
-from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import contract
 from ddpmkit.testing.check import fail, named, unless_refused
+from ddpmkit.testing.networks import built, close, smallest, tried_out
+from ddpmkit.testing.process import leaves_alone, put_back
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from ddpmkit.plugin.interfaces import Backbone
 
-    from ddpmkit.plugin.interfaces import Backbone, ImageSize
-
-SIZES = (8, 16, 32)  # the first that it takes
 CLASSES = 3
-CLOSE = 1e-4  # of outputs of one network, far above the rounding of another order of sums
-
-
-@dataclass(frozen=True, eq=False)
-class Tried:
-    """A network with moved parameters and without dropout, and what it is shown: (4, C, H, W) and times (4,)."""
-
-    net: nn.Module
-    x: Tensor
-    t: Tensor
-
-    def __call__(self, x: Tensor | None = None, t: Tensor | None = None) -> Tensor:
-        """Return its answer; what draws random numbers draws the same ones."""
-        import torch
-
-        torch.manual_seed(0)
-        out: Tensor = self.net(self.x if x is None else x, self.t if t is None else t)
-        return out
+TIMES = (0, 1, 10, 100, 300, 700, 990, 999)  # at which its answers differ
 
 
 def output(backbone: Backbone) -> None:
     """It builds a torch module whose output is (B, out_channels, H, W), for images of one channel and of three."""
     import torch
 
-    size = _size(backbone)
+    size = smallest(backbone)
     for channels, out_channels in ((1, 1), (3, 3), (3, 6)):
-        tried = _tried(backbone, size, channels, out_channels)
+        tried = tried_out(backbone, size, channels, out_channels)
         with torch.no_grad():
             out = tried()
         if not bool(torch.isfinite(out).all()):
             fail(f"backbone '{backbone.name}': its output is not finite", "look at its layers one by one")
     if backbone.non_square:
         with torch.no_grad():
-            _tried(backbone, (size, 2 * size), 1, 1)()
+            tried_out(backbone, (size, 2 * size), 1, 1)()
 
 
 def dtype_and_layout(backbone: Backbone) -> None:
     """Its output has the dtype of its input, float32, and its memory layout, C order."""
     import torch
 
-    tried = _tried(backbone, _size(backbone), 3, 3)
+    tried = tried_out(backbone, smallest(backbone), 3, 3)
     with torch.no_grad():
         out = tried()
     if out.dtype != tried.x.dtype:
@@ -75,7 +56,7 @@ def leaves_its_input(backbone: Backbone) -> None:
     """It does not write into the images and the times that it is shown."""
     import torch
 
-    tried = _tried(backbone, _size(backbone), 3, 3)
+    tried = tried_out(backbone, smallest(backbone), 3, 3)
     x, t = tried.x.clone(), tried.t.clone()
     with torch.no_grad():
         tried()
@@ -89,13 +70,16 @@ def no_leak_across_the_batch(backbone: Backbone) -> None:
     """What it says of an image does not depend on the other images of the batch, in training either."""
     import torch
 
-    tried = _tried(backbone, _size(backbone), 3, 3)
-    others = torch.cat([tried.x[:1], 2 - 3 * tried.x[1:]])
+    tried = tried_out(backbone, smallest(backbone), 3, 3)
     for training in (True, False):
         tried.net.train(training)
-        with torch.no_grad():
-            out, again = tried()[:1], tried(others)[:1]
-        if not _close(out, again):
+        for kept in (0, len(tried.x) - 1):
+            others, times = 2 - 3 * tried.x, 900 - tried.t / 2
+            others[kept], times[kept] = tried.x[kept], tried.t[kept]
+            with torch.no_grad():
+                out, again = tried()[kept], tried(others, times)[kept]
+            if close(out, again):
+                continue
             fail(
                 f"backbone '{backbone.name}' leaks across the batch{' in training' if training else ''}: its answer "
                 "for an image changes with the others",
@@ -103,18 +87,40 @@ def no_leak_across_the_batch(backbone: Backbone) -> None:
             )
 
 
+def takes_any_batch(backbone: Backbone) -> None:
+    """An image alone, and one in another place of a larger batch, get the answer that they get among four."""
+    import torch
+
+    tried = tried_out(backbone, smallest(backbone), 3, 3)
+    tried.net.eval()
+    order = [3, 2, 1, 0, 0, 1]
+    with torch.no_grad():
+        out, alone, more = tried(), tried(tried.x[-1:], tried.t[-1:]), tried(tried.x[order], tried.t[order])
+    for what, found, known in (("alone", alone, out[-1:]), ("in another batch", more, out[order])):
+        if not close(found, known):
+            fail(
+                f"backbone '{backbone.name}' gives another answer for an image that is shown {what}",
+                "let nothing depend on the size of the batch, or on the place in it",
+            )
+
+
 def repeats_itself(backbone: Backbone) -> None:
     """Asked again it gives the same answer, and so does a second network with the same weights."""
     import torch
 
-    size = _size(backbone)
-    tried, second = _tried(backbone, size, 3, 3), _tried(backbone, size, 3, 3)
+    size = smallest(backbone)
+    tried, second = tried_out(backbone, size, 3, 3), tried_out(backbone, size, 3, 3, seed=1)
     tried.net.eval()
     second.net.eval()
+    if {id(p) for p in tried.net.parameters()} & {id(p) for p in second.net.parameters()}:
+        fail(
+            f"backbone '{backbone.name}': two networks that it builds share their parameters",
+            "make new layers in every call of build, and keep none",
+        )
     with torch.no_grad():
         out = tried()
         again = tried.net(tried.x, tried.t)
-    if not _close(out, again):
+    if not close(out, again):
         fail(
             f"backbone '{backbone.name}' gives another answer when asked again", "draw random numbers in training only"
         )
@@ -123,7 +129,7 @@ def repeats_itself(backbone: Backbone) -> None:
     except (RuntimeError, KeyError) as err:
         fail(f"backbone '{backbone.name}' does not build the same network twice: {str(err).splitlines()[0]}", "do so")
     with torch.no_grad():
-        if not _close(out, second()):
+        if not close(out, second()):
             fail(
                 f"backbone '{backbone.name}': a second network with the same state_dict gives another answer",
                 "keep every tensor in a Parameter or in register_buffer, and none in a plain attribute or list",
@@ -131,21 +137,50 @@ def repeats_itself(backbone: Backbone) -> None:
 
 
 def uses_time(backbone: Backbone) -> None:
-    """Told another time, it gives another answer."""
+    """Told another time it gives another answer, from the first steps to the last."""
     import torch
 
-    tried = _tried(backbone, _size(backbone), 3, 3)
+    tried = tried_out(backbone, smallest(backbone), 3, 3)
     tried.net.eval()
     with torch.no_grad():
-        early, late = tried(t=torch.full_like(tried.t, 10.0)), tried(t=torch.full_like(tried.t, 700.0))
-    if bool((early == late).all()):
-        fail(f"backbone '{backbone.name}' ignores t", "add an embedding of t, float32 in [0, 1000), to its layers")
+        answers = [tried(t=torch.full_like(tried.t, t)) for t in TIMES]
+    alike = [
+        (s, t) for (s, a), (t, b) in itertools.combinations(zip(TIMES, answers, strict=True), 2) if bool((a == b).all())
+    ]
+    if alike:
+        (s, t), all_of_them = alike[0], len(alike) == len(TIMES) * (len(TIMES) - 1) // 2
+        fail(
+            f"backbone '{backbone.name}' ignores t"
+            + ("" if all_of_them else f": its answers at t = {s} and t = {t} are the same"),
+            "add an embedding of t, float32 in [0, 1000), to its layers; t is 0 at the first step of every chain",
+        )
+
+
+def uses_its_input(backbone: Backbone) -> None:
+    """Every channel that it is shown changes its answer, and every channel of its answer is one of the image's."""
+    import torch
+
+    tried = tried_out(backbone, smallest(backbone), 3, 6)
+    tried.net.eval()
+    x = tried.x.clone().requires_grad_()
+    out = tried(x)
+    (slope,) = torch.autograd.grad((out * torch.linspace(0.5, 1.5, out.numel()).reshape(out.shape)).sum(), x)
+    if unseen := [c for c in range(3) if not bool((slope[:, c] != 0).any())]:
+        fail(
+            f"backbone '{backbone.name}' does not look at channel {unseen[0]} of the three that it is shown",
+            "give its first layer in_channels",
+        )
+    if still := [c for c in range(6) if bool((out[:, c] == out[:1, c, :1, :1]).all())]:
+        fail(
+            f"backbone '{backbone.name}': channel {still[0]} of the six of its answer is the same everywhere",
+            "give its last layer out_channels; the second half is a learned sigma's",
+        )
 
 
 def uses_labels(backbone: Backbone) -> None:
     """Built for labels, it gives another answer for another y, and the same for None as for y = K."""
-    size = _size(backbone)
-    net = unless_refused(lambda: _network(backbone, size, 3, 3, CLASSES))
+    size = smallest(backbone)
+    net = unless_refused(lambda: built(backbone, size, 3, 3, CLASSES))
     for layer, rate in contract.dropout_layers(net):
         setattr(layer, rate, 0.0)
     if problem := contract.why_no_labels(backbone, net, (3, size, size), CLASSES):
@@ -156,11 +191,57 @@ def uses_labels(backbone: Backbone) -> None:
         )
 
 
+def tells_labels_apart(backbone: Backbone) -> None:
+    """Built for labels, it gives another answer for each of them."""
+    import torch
+
+    size = smallest(backbone)
+    net = unless_refused(lambda: tried_out(backbone, size, 3, 3, num_classes=CLASSES)).net
+    net.eval()
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn((1, 3, size, size), generator=draws).expand(CLASSES + 1, -1, -1, -1).contiguous()
+    y = torch.arange(CLASSES + 1)
+    with torch.no_grad():
+        out = net(x, torch.full((len(x),), 500.0), y)
+    alike = [(a, b) for (a, one), (b, other) in itertools.combinations(enumerate(out), 2) if bool((one == other).all())]
+    if alike:
+        fail(
+            f"backbone '{backbone.name}' gives the same answer for y = {alike[0][0]} and y = {alike[0][1]} of "
+            f"{CLASSES} classes",
+            "use nn.Embedding(num_classes + 1, ..): a row for each label, and the last for none",
+        )
+
+
+def moves_to_a_device(backbone: Backbone) -> None:
+    """No tensor that its network holds and uses stays behind when the network is moved to a device."""
+    import torch
+
+    tried = tried_out(backbone, smallest(backbone), 3, 3)
+    left = [
+        f"{path}.{name}" if path else name
+        for path, module in tried.net.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Tensor) and value.ndim
+    ]
+    if not left:
+        return
+    net = tried.net.eval().to("meta")
+    try:
+        with torch.no_grad():
+            net(tried.x.to("meta"), tried.t.to("meta"))
+    except (RuntimeError, NotImplementedError) as err:
+        if "device" in str(err):  # else it looks at values, which are none there, and is not to blame
+            fail(
+                f"backbone '{backbone.name}': '{left[0]}' of its network stays on the CPU when the network is moved",
+                f'self.register_buffer("{left[0].rpartition(".")[-1]}", ..), or .to(x.device) in forward',
+            )
+
+
 def every_parameter_learns(backbone: Backbone) -> None:
     """Every parameter gets a gradient that is not zero."""
     import torch
 
-    tried = _tried(backbone, _size(backbone), 3, 3)
+    tried = tried_out(backbone, smallest(backbone), 3, 3)
     tried.net.train()
     out = tried()
     (out * torch.randn(out.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
@@ -177,53 +258,19 @@ def every_parameter_learns(backbone: Backbone) -> None:
         )
 
 
-def _close(a: Any, b: Any) -> bool:
-    scale = float(b.abs().max())
-    return bool(((a - b).abs() <= CLOSE * (1 + scale)).all())
-
-
-def _size(backbone: Backbone) -> int:
-    """The smallest size that it takes: one may need images that can be halved often."""
+def leaves_the_process_alone(backbone: Backbone) -> None:
+    """To build it and to ask it seeds no global generator, and changes no setting of the process."""
     import torch
 
-    refusals = []
-    for size in SIZES:
-        try:
-            tried = _tried(backbone, size, 1, 1)
-            with torch.no_grad():
-                tried()
-        except (DdpmkitError, RuntimeError, ValueError) as err:
-            refusals.append(err)
-        else:
-            return size
-    raise refusals[-1]
+    with put_back():
+        size = smallest(backbone)
 
+    def use() -> None:
+        net = backbone.build(in_channels=3, out_channels=3, image_size=size)
+        with torch.no_grad():
+            net(torch.zeros((2, 3, size, size)), torch.tensor([0.0, 500.0]))
 
-def _network(
-    backbone: Backbone, size: ImageSize, channels: int, out_channels: int, num_classes: int | None = None
-) -> nn.Module:
-    import torch
-
-    torch.manual_seed(0)
-    return contract.network(
-        backbone, in_channels=channels, out_channels=out_channels, image_size=size, num_classes=num_classes
-    )
-
-
-def _tried(backbone: Backbone, size: ImageSize, channels: int, out_channels: int) -> Tried:
-    import torch
-
-    net = _network(backbone, size, channels, out_channels)
-    draws = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in net.parameters():
-            if p.requires_grad and p.is_floating_point():
-                p.add_(0.1 * torch.randn(p.shape, generator=draws, dtype=p.dtype))
-    for layer, rate in contract.dropout_layers(net):
-        setattr(layer, rate, 0.0)
-    height, width = (size, size) if isinstance(size, int) else size
-    x = torch.randn((4, channels, height, width), generator=draws)
-    return Tried(net, x, torch.tensor([0.0, 250.0, 500.0, 999.0]))
+    leaves_alone(backbone, use)
 
 
 CHECKS = named(
@@ -231,8 +278,13 @@ CHECKS = named(
     dtype_and_layout,
     leaves_its_input,
     no_leak_across_the_batch,
+    takes_any_batch,
     repeats_itself,
     uses_time,
+    uses_its_input,
     uses_labels,
+    tells_labels_apart,
     every_parameter_learns,
+    moves_to_a_device,
+    leaves_the_process_alone,
 )

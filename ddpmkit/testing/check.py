@@ -37,7 +37,10 @@ class Check:
             DdpmkitError: where it fails, with what was seen and what to do.
             NotAsked: where the check does not concern it.
         """
-        self.ask(component)
+        from ddpmkit.testing.process import put_back
+
+        with put_back():
+            self.ask(component)
 
     def __str__(self) -> str:
         """Its name."""

@@ -8,18 +8,46 @@ import numpy as np
 
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Dataset, Images, Outline
+from ddpmkit.testing import splits
 from ddpmkit.testing.check import NotAsked, fail, named, unless_refused
+from ddpmkit.testing.process import leaves_alone
 
 
 def images(dataset: Dataset) -> None:
     """It gives uint8 levels (N, C, H, W) below K in three splits, and labels that fit."""
     unless_refused(dataset.load)
-    _, channels, height, width = contract.images(dataset).train.shape
-    if height > 1 and width in (1, 3) and channels not in (1, 3):
+    contract.images(dataset)
+
+
+def splits_are_apart(dataset: Dataset) -> None:
+    """No image stands in two splits, unless images are so few kinds that they must."""
+    if problem := splits.overlap(contract.images(dataset)):
+        fail(f"dataset '{dataset.name}': {problem}", "cut one permutation of all images into splits")
+
+
+def levels_and_axes(dataset: Dataset) -> None:
+    """Its images use the levels that it says, alike in all splits, and their channels come first."""
+    loaded = contract.images(dataset)
+    if problem := splits.odd_axes(loaded):
         fail(
-            f"dataset '{dataset.name}': its images are {(channels, height, width)} (C, H, W), {width} pixels wide",
-            "give (N, C, H, W); ddpmkit.channels_first puts axes in that order",
+            f"dataset '{dataset.name}': {problem}", "give (N, C, H, W); ddpmkit.channels_first puts axes in that order"
         )
+    if problem := splits.odd_levels(loaded):
+        fail(
+            f"dataset '{dataset.name}': {problem}",
+            "give level k for the pixel -1 + 2 k / (K - 1), made in one way for all splits",
+        )
+
+
+def labels(dataset: Dataset) -> None:
+    """Its labels count from 0 and belong to its images, in every split, and each has a name where any has."""
+    loaded = contract.images(dataset)
+    if problem := splits.odd_classes(loaded):
+        fail(f"dataset '{dataset.name}': {problem}", "give classes one name a label, in the order of the labels")
+    if not loaded.labels:
+        raise NotAsked("it has no labels")
+    for problem in splits.odd_labels(loaded):
+        fail(f"dataset '{dataset.name}': {problem}", "permute and cut images and labels by the same indices")
 
 
 def fingerprint(dataset: Dataset) -> None:
@@ -90,4 +118,19 @@ def _outline(found: Images) -> Outline:
     )
 
 
-CHECKS = named(images, fingerprint, loads_the_same, stamp, outline)
+def leaves_the_process_alone(dataset: Dataset) -> None:
+    """It seeds no global generator, and changes no setting of the process."""
+    leaves_alone(dataset, dataset.load)
+
+
+CHECKS = named(
+    images,
+    splits_are_apart,
+    levels_and_axes,
+    labels,
+    fingerprint,
+    loads_the_same,
+    stamp,
+    outline,
+    leaves_the_process_alone,
+)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Prediction
 from ddpmkit.testing.chains import chain
 from ddpmkit.testing.check import NotAsked, fail, named
+from ddpmkit.testing.process import leaves_alone
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def agrees_with_itself(prediction: Prediction) -> None:
@@ -40,4 +46,49 @@ def factors_of_whole_steps(prediction: Prediction) -> None:
         )
 
 
-CHECKS = named(agrees_with_itself, factors_of_whole_steps)
+def passes_a_gradient(prediction: Prediction) -> None:
+    """Of float32 it makes float32, and x0hat passes a gradient to the network's answer, as a loss on x0 needs."""
+    import torch
+
+    at, x0, eps, xt = _shown()
+    out = prediction.target(at, x0, eps, xt).detach().requires_grad_()
+    estimate = prediction.x0hat(at, xt, out)
+    for what, tensor in (("target", out), ("x0hat", estimate)):
+        if tensor.dtype != torch.float32:
+            fail(
+                f"prediction '{prediction.name}': its {what} of float32 images is {tensor.dtype}",
+                "leave precision to ddpmkit: compute in the dtype of the images",
+            )
+    if not estimate.requires_grad:
+        fail(
+            f"prediction '{prediction.name}': x0hat passes no gradient to the network's answer",
+            "compute it in torch, without detach",
+        )
+
+
+def leaves_the_process_alone(prediction: Prediction) -> None:
+    """It seeds no global generator, and changes no setting of the process."""
+    at, *shown = _shown()
+    tables = chain("cosine", 50)
+    leaves_alone(
+        prediction,
+        lambda: (
+            prediction.impossible(tables),
+            prediction.divisor(tables),
+            prediction.x0hat(at, shown[-1], prediction.target(at, *shown)),
+        ),
+    )
+
+
+def _shown() -> tuple[Any, Tensor, Tensor, Tensor]:
+    """Factors of a step, and two images as float32: x0, eps and x_t."""
+    import torch
+
+    class Whole:
+        signal, noise, posterior_x0, posterior_xt = (torch.full((2, 1, 1, 1), v) for v in (0.8, 0.6, 0.3, 0.7))
+
+    x0, eps = torch.linspace(-1, 1, 8).reshape(2, 1, 2, 2), torch.linspace(2, -1, 8).reshape(2, 1, 2, 2)
+    return Whole(), x0, eps, 0.8 * x0 + 0.6 * eps
+
+
+CHECKS = named(agrees_with_itself, factors_of_whole_steps, passes_a_gradient, leaves_the_process_alone)

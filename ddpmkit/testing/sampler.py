@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+import itertools
 from typing import TYPE_CHECKING
 
-from ddpmkit.diffusion.reverse_variance import step_sigmas
-from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin import contract
-from ddpmkit.plugin.interfaces import Denoised, Sampler
-from ddpmkit.plugin.registry import Registry
-from ddpmkit.testing.chains import chain
-from ddpmkit.testing.check import fail, named
+from ddpmkit.plugin.interfaces import Sampler
+from ddpmkit.testing.check import NotAsked, fail, named, unless_refused
+from ddpmkit.testing.process import leaves_alone
+from ddpmkit.testing.walks import DEVIATION, MEAN, short, spread, walked, walks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddpmkit.plugin.tables import Tables
-
-LENGTHS = ((1000, 50), (50, 10), (2, 2))  # of the chain, and of the walk
-MEAN, DEVIATION = 0.2, 0.2  # of the world's pixels
-IMAGES = 256
 CLOSE = 1e-4
+WIDE = 1.6  # what is asked about at a step may be so much wider, or narrower, than x_t is
 
 
 def timesteps(sampler: Sampler) -> None:
     """It visits as many steps as were asked for, rising, and the last one is T-1."""
-    _walks(sampler)
+    walks(sampler)
+    for T, count in ((1000, 1), (50, 50)):
+        if _takes(sampler, T, count):
+            contract.timesteps(sampler, T, count)
 
 
 def kernel(sampler: Sampler) -> None:
     """It says what noise its steps have: variances from 0, the same when asked again."""
-    for tables in _walks(sampler):
+    for tables in walks(sampler):
         contract.kernel(sampler, tables)
 
 
@@ -39,8 +37,14 @@ def walk(sampler: Sampler) -> None:
     """It gives finite images of the shape of the noise, at every length."""
     import torch
 
-    for tables in _walks(sampler):
-        if not bool(torch.isfinite(_walk(sampler, tables).samples).all()):
+    for tables in walks(sampler):
+        samples = walked(sampler, tables).samples
+        if samples.dtype != torch.float32:
+            fail(
+                f"sampler '{sampler.name}' gives images of {samples.dtype} for noise of float32",
+                "keep tables as Python floats: table.tolist()",
+            )
+        if not bool(torch.isfinite(samples).all()):
             fail(
                 f"sampler '{sampler.name}' gives images that are not finite in {tables.T} steps", "look at its factors"
             )
@@ -50,8 +54,8 @@ def leaves_its_input(sampler: Sampler) -> None:
     """It does not write into the noise, nor into what the denoiser gave it."""
     import torch
 
-    for tables in _walks(sampler):
-        for what, given, kept in _walk(sampler, tables).given:
+    for tables in walks(sampler):
+        for what, given, kept in walked(sampler, tables).given:
             if not torch.equal(given, kept):
                 fail(
                     f"sampler '{sampler.name}' mutates its input: it writes into {what}",
@@ -63,8 +67,8 @@ def repeats_itself(sampler: Sampler) -> None:
     """A second walk over the same noise gives the same images: nothing is kept from the first."""
     import torch
 
-    tables = _walks(sampler)[0]
-    if not torch.equal(_walk(sampler, tables).samples, _walk(sampler, tables).samples):
+    tables = short(sampler)
+    if not torch.equal(walked(sampler, tables).samples, walked(sampler, tables).samples):
         fail(
             f"sampler '{sampler.name}' gives other images of the same noise",
             "draw no numbers but those of noise(k), and begin every walk afresh",
@@ -73,8 +77,14 @@ def repeats_itself(sampler: Sampler) -> None:
 
 def no_leak_across_the_batch(sampler: Sampler) -> None:
     """What it draws for one image does not depend on the others of the batch."""
-    tables = _walks(sampler)[0]
-    whole, part = _walk(sampler, tables).samples, _walk(sampler, tables, images=3).samples
+    import torch
+
+    tables = short(sampler)
+
+    def wild(what: str, k: int, tensor: Tensor) -> Tensor:
+        return torch.cat([tensor[:3], 30 * tensor[3:]]) if what == "noise" else tensor
+
+    whole, part = walked(sampler, tables, shown=wild).samples, walked(sampler, tables, images=3).samples
     if bool(((whole[:3] - part).abs() > CLOSE).any()):
         fail(f"sampler '{sampler.name}' leaks across the batch", "take no mean, norm or quantile over the batch")
 
@@ -83,8 +93,8 @@ def says_whether_it_uses_sigma(sampler: Sampler) -> None:
     """Another choice of sigma changes what it draws if, and only if, it says uses_sigma = True."""
     import torch
 
-    tables = _walks(sampler)[0]
-    same = torch.equal(_walk(sampler, tables).samples, _walk(sampler, tables, sigma="beta").samples)
+    tables = short(sampler)
+    same = torch.equal(walked(sampler, tables).samples, walked(sampler, tables, sigma="beta").samples)
     if same and sampler.uses_sigma:
         fail(
             f"sampler '{sampler.name}' says that it uses sigma, and draws the same for another one",
@@ -96,64 +106,116 @@ def says_whether_it_uses_sigma(sampler: Sampler) -> None:
 
 def reaches_the_data(sampler: Sampler) -> None:
     """Given the exact denoiser of a Gaussian world, it draws images with that world's mean and deviation."""
-    samples = _walk(sampler, _walks(sampler)[0]).samples
+    # With the exact reverse variance too, so that the length of the walk costs nothing but to an equation's solver.
+    samples = walked(sampler, walks(sampler)[0], sigma=None).samples
     mean, deviation = float(samples.mean()), float(samples.std())
-    if abs(mean - MEAN) > 0.1 or not 0.5 * DEVIATION < deviation < 1.5 * DEVIATION:
+    if abs(mean - MEAN) > 0.05 or not 0.75 * DEVIATION < deviation < 1.25 * DEVIATION:
         fail(
             f"sampler '{sampler.name}' draws pixels of mean {mean:.3g} and deviation {deviation:.3g} where the data "
             f"have {MEAN} and {DEVIATION}",
-            "check its factors against the paper, and that it walks from the last step to the first",
+            "check its factors and its kernel against the paper, and that it walks from the last step to the first",
         )
 
 
-@dataclass(eq=False)
-class Walked:
-    """What a walk gave, and every tensor that it was shown, beside a copy."""
-
-    samples: Tensor
-    given: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
-
-
-def _walks(sampler: Sampler) -> list[Tables]:
-    found, refusals = [], []
-    for T, count in LENGTHS:
+def stays_on_the_chain(sampler: Sampler) -> None:
+    """It asks about the last step first and about the first one too, and what it asks about is as wide as x_t is."""
+    for schedule in ("cosine", "random-walk"):
+        tables = short(sampler, schedule)
         try:
-            sampler.timesteps(T, count)  # to tell its own refusal from ours
-        except DdpmkitError as err:
-            refusals.append(err)
+            asked = unless_refused(functools.partial(walked, sampler, tables, sigma=None)).asked
+        except NotAsked:  # a chain whose variance grows need not be taken
             continue
-        found.append(chain("cosine", T).strided(contract.timesteps(sampler, T, count)))
-    if not found:
-        raise refusals[0]
-    return found
+        steps = {t for t, _ in asked}
+        if not asked or asked[0][0] != tables.T - 1 or 0 not in steps:
+            fail(
+                f"sampler '{sampler.name}' on '{schedule}' asks the denoiser about steps {max(steps, default='-')} to "
+                f"{min(steps, default='-')} of a walk from {tables.T - 1} to 0",
+                "begin with x_T at the last step, and end with x0hat of the first",
+            )
+        for t, width in asked:
+            if not 1 / WIDE < width / spread(tables, t) < WIDE:
+                fail(
+                    f"sampler '{sampler.name}' on '{schedule}' asks about step {t} with an x of deviation {width:.4g}, "
+                    f"and x_t has {spread(tables, t):.4g} there",
+                    "begin with noise(0) times the root of tables.prior_variance, and take factors from tables",
+                )
 
 
-def _walk(sampler: Sampler, tables: Tables, *, images: int = IMAGES, sigma: str = "beta-tilde") -> Walked:
+def ends_without_noise(sampler: Sampler) -> None:
+    """Where the data are one single image, it draws that image: the last step is taken, and adds no noise."""
+    for tables in walks(sampler)[-2:]:
+        miss = float((walked(sampler, tables, deviation=0.0).samples - MEAN).abs().max())
+        if miss > 1e-3:
+            fail(
+                f"sampler '{sampler.name}' in {tables.T} steps ends {miss:.3g} away from the one image that there is",
+                "return x0hat of step 0: the last step adds no noise, and none of x_t is left",
+            )
+
+
+def asks_for_each_noise_once(sampler: Sampler) -> None:
+    """The noise of a step is its own: not that of x_T, and counted from the noise end."""
     import torch
 
-    given: list[tuple[str, Tensor, Tensor]] = []
-    variance = tables.signal**2 * DEVIATION**2 + tables.noise2
-    chosen = Registry(installed=False).build("sigma", sigma)
-    sigmas = step_sigmas(sampler, chosen, tables, tables, 256, None)
-    if sigmas is None:
-        raise TypeError(f"sigma '{sigma}' is learned, and there is no network")
+    tables = short(sampler)
+    seen: set[int] = set()
 
-    def show(what: str, tensor: Tensor) -> Tensor:
-        given.append((what, tensor, tensor.clone()))
-        return tensor
+    def other(what: str, k: int, tensor: Tensor) -> Tensor:
+        again = what == "noise" and k == 0 and k in seen and "sigma" in told
+        seen.add(k)
+        told.add(what)
+        return -tensor if again else tensor
 
-    def denoise(x: Tensor, t: int) -> Denoised:
-        gain = tables.signal[t] * DEVIATION**2 / variance[t]
-        x0 = MEAN + float(gain) * (x - float(tables.signal[t]) * MEAN)
-        return Denoised(show(f"x0 of step {t}", x0), float(sigmas[t]))
+    told: set[str] = set()
+    plain, turned = walked(sampler, tables), walked(sampler, tables, shown=other)
+    if not torch.equal(plain.samples, turned.samples):
+        fail(
+            f"sampler '{sampler.name}' adds the noise of x_T, noise(0), in a step again",
+            "take noise(k + 1) for the k-th step, counted from 0",
+        )
+    order = {k: after for k, after in reversed(plain.noises) if k}  # when each was asked for first, the last one first
+    turned_round = all(a < b and order[a] > order[b] for a, b in itertools.pairwise(order))
+    if len(order) > 2 and turned_round:
+        fail(
+            f"sampler '{sampler.name}' counts noises from the data end: it begins with noise({max(order)}) and ends "
+            f"with noise({min(order)})",
+            "take noise(1) in the first step, from T-1, and so on: walks of any length then share their noise",
+        )
 
-    def noise(k: int) -> Tensor:
-        draws = torch.Generator().manual_seed(k)
-        return show(f"noise({k})", torch.randn((IMAGES, 1, 2, 2), generator=draws)[:images].clone())
 
-    with torch.no_grad():
-        samples = contract.walk(sampler, denoise, tables, noise)
-    return Walked(samples.clone(), given)
+def takes_a_sigma_of_pixels(sampler: Sampler) -> None:
+    """Where it uses sigma, it takes one that is a tensor like x0, as a learned one is."""
+    if not sampler.uses_sigma:
+        raise NotAsked("it says uses_sigma = False")
+    tables = short(sampler)
+
+    plain = walked(sampler, tables)
+    ramped = walked(sampler, tables, shown=lambda w, t, v: _ramped(v) if w == "sigma" else v)
+    if float((plain.samples[:, :, 0, 0] - ramped.samples[:, :, 0, 0]).abs().max()) > CLOSE:
+        fail(
+            f"sampler '{sampler.name}' draws a pixel otherwise when the sigma of others changes",
+            "multiply denoised.sigma with the noise, pixel by pixel",
+        )
+
+
+def leaves_the_process_alone(sampler: Sampler) -> None:
+    """It seeds no global generator, and changes no setting of the process."""
+    tables = walks(sampler)[-1]
+    leaves_alone(sampler, lambda: walked(sampler, tables, images=2))
+
+
+def _ramped(sigma: Tensor) -> Tensor:
+    """A deviation that differs from pixel to pixel, and is as it was at the first."""
+    import torch
+
+    return sigma * torch.linspace(1.0, 1.2, sigma[0].numel()).reshape(sigma[0].shape)
+
+
+def _takes(sampler: Sampler, T: int, count: int) -> bool:
+    try:
+        unless_refused(lambda: sampler.timesteps(T, count))
+    except NotAsked:
+        return False
+    return True
 
 
 CHECKS = named(
@@ -165,4 +227,9 @@ CHECKS = named(
     no_leak_across_the_batch,
     says_whether_it_uses_sigma,
     reaches_the_data,
+    stays_on_the_chain,
+    ends_without_noise,
+    asks_for_each_noise_once,
+    takes_a_sigma_of_pixels,
+    leaves_the_process_alone,
 )

@@ -9,6 +9,7 @@ from ddpmkit.errors import DdpmkitError
 from ddpmkit.plugin.interfaces import Schedule
 from ddpmkit.plugin.tables import Tables
 from ddpmkit.testing.check import fail, named
+from ddpmkit.testing.process import leaves_alone, put_back
 
 LENGTHS = (1000, 50, 2)
 WOBBLE = 1e-6  # of the largest beta, far above rounding
@@ -66,6 +67,13 @@ def ends_in_its_prior(schedule: Schedule) -> None:
             )
 
 
+def leaves_the_process_alone(schedule: Schedule) -> None:
+    """It seeds no global generator, and changes no setting of the process."""
+    with put_back():
+        T = _tables(schedule)[-1].T
+    leaves_alone(schedule, lambda: (schedule.steps(T), schedule.prior_variance(T)))
+
+
 def _tables(schedule: Schedule) -> list[Tables]:
     """The chains of all lengths that the schedule itself does not refuse.
 
@@ -85,4 +93,4 @@ def _tables(schedule: Schedule) -> list[Tables]:
     return found
 
 
-CHECKS = named(steps, does_not_turn, least_noisy_first, ends_in_its_prior)
+CHECKS = named(steps, does_not_turn, least_noisy_first, ends_in_its_prior, leaves_the_process_alone)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddpmkit.plugin import contract
 from ddpmkit.plugin.interfaces import Sigma
 from ddpmkit.plugin.tables import Array, Tables
-from ddpmkit.testing.chains import chains
+from ddpmkit.testing.chains import chain, chains
 from ddpmkit.testing.check import NotAsked, fail, named
+from ddpmkit.testing.process import leaves_alone
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SLACK = 1e-6  # of a log-variance
+OFF = 1.5  # a variance of x0 that is off by more, at most steps, is that of something else
 
 
 def log_bounds(sigma: Sigma) -> None:
@@ -47,11 +53,14 @@ def from_network(sigma: Sigma) -> None:
         raise NotAsked("it is not learned")
     import torch
 
-    tables = next(reversed(chains().values()))
-    bounds = contract.log_bounds(sigma, tables)
-    low, high = (torch.from_numpy(v[1::100]).float().reshape(-1, 1, 1, 1) for v in bounds)
+    low, high = _of_images(sigma)
     out = torch.zeros((len(low), 2, 3, 4), requires_grad=True)
     start = contract.network_log_variance(sigma, low, high, out)
+    if start.dtype != out.dtype:
+        fail(
+            f"sigma '{sigma.name}': from_network gives {start.dtype}, not {out.dtype}",
+            "leave precision to ddpmkit: compute in the dtype of out",
+        )
     if not start.requires_grad:
         fail(f"sigma '{sigma.name}': from_network gives no gradient", "compute it from out, in torch")
     if bool(((start < low - 1e-4) | (start > high + 1e-4)).any()):
@@ -85,12 +94,73 @@ def x0_variance(sigma: Sigma) -> None:
                 f"{variance[t]:.6g} at step {t}, and pixels in [-1, 1] have at most 1",
                 "give Var(x0 | x_t) per dimension, not of the noise or of the step back",
             )
+        off = np.abs(np.log(np.maximum(variance, 1e-12) / np.maximum(error, 1e-12))) > np.log(OFF)
+        if off.mean() > 0.5:
+            t = int(np.argmax(off))
+            fail(
+                f"sigma '{sigma.name}' ({told}): told what an exact network makes of data of variance 1/4, it says "
+                f"that x0 has the variance {variance[t]:.4g} at step {t}, and it is {error[t]:.4g}",
+                "give Var(x0 | x_t), no deviation and no logarithm, from statistics that are means over pixels",
+            )
+
+
+def leaves_its_input(sigma: Sigma) -> None:
+    """A learned one does not write into the bounds and the output that it is shown."""
+    if not sigma.learned:
+        raise NotAsked("it is not learned")
+    import torch
+
+    low, high = _of_images(sigma)
+    given = low, high, torch.linspace(-1, 1, 24 * len(low)).reshape(-1, 2, 3, 4)
+    kept = [v.clone() for v in given]
+    contract.network_log_variance(sigma, *given)
+    if not all(torch.equal(a, b) for a, b in zip(given, kept, strict=True)):
+        fail(f"sigma '{sigma.name}': from_network writes into its input", "use out * a instead of out.mul_(a)")
+
+
+def no_leak_across_the_batch(sigma: Sigma) -> None:
+    """A learned variance of one image does not depend on the others of the batch."""
+    if not sigma.learned:
+        raise NotAsked("it is not learned")
+    import torch
+
+    low, high = _of_images(sigma)
+    out = torch.linspace(-1, 1, 24 * len(low)).reshape(-1, 2, 3, 4)
+    whole = contract.network_log_variance(sigma, low, high, out)
+    # The first steps: at the others both bounds are nearly one, and hide what the network says.
+    part = contract.network_log_variance(sigma, low[:2], high[:2], out[:2])
+    if not torch.allclose(whole[:2], part, rtol=1e-4, atol=1e-4):
+        fail(f"sigma '{sigma.name}' leaks across the batch", "take no mean over the batch in from_network")
 
 
 def last_variance(sigma: Sigma) -> None:
     """The most that the last noisy step adds is a number above 0."""
     for levels in (2, 17, 256):
         contract.largest_last_variance(sigma, levels)
+
+
+def keeps_chains_apart(sigma: Sigma) -> None:
+    """Two chains of one length have different variances, whichever was asked about first."""
+    one, other = (contract.log_bounds(sigma, chain(schedule, 61)) for schedule in ("linear", "cosine"))
+    if all(np.array_equal(a, b) for a, b in zip(one, other, strict=True)):
+        fail(
+            f"sigma '{sigma.name}' gives for one chain of 61 steps the variances of another",
+            "compute them from tables, and keep nothing between two calls",
+        )
+
+
+def leaves_the_process_alone(sigma: Sigma) -> None:
+    """It seeds no global generator, and changes no setting of the process."""
+    tables = chain("linear", 50)
+    leaves_alone(sigma, lambda: sigma.log_bounds(tables))
+
+
+def _of_images(sigma: Sigma) -> tuple[Tensor, Tensor]:
+    """The bounds of ten steps, as a network's output is met by them."""
+    import torch
+
+    low, high = contract.log_bounds(sigma, chain("linear", 1000))
+    return tuple(torch.from_numpy(v[1::100]).float().reshape(-1, 1, 1, 1) for v in (low, high))  # type: ignore[return-value] # two
 
 
 def _possible(tables: Tables) -> tuple[Array, Array]:
@@ -108,4 +178,14 @@ def _outside(low: Array, high: Array, least: Array, most: Array, *, ranged: bool
             yield t, f"is {np.exp(above[t]):.6g}"
 
 
-CHECKS = named(log_bounds, within_bounds, from_network, x0_variance, last_variance)
+CHECKS = named(
+    log_bounds,
+    within_bounds,
+    from_network,
+    leaves_its_input,
+    no_leak_across_the_batch,
+    x0_variance,
+    last_variance,
+    keeps_chains_apart,
+    leaves_the_process_alone,
+)

@@ -35,8 +35,8 @@ def failures(component: Component) -> list[Outcome]:
 
 def images(make: Callable[[Any], Any], **more: Any) -> Any:
     def load(self: Any) -> Images:
-        some = make(np.random.default_rng(0).integers(0, 2, (20, 4, 4, 3)).astype(np.uint8))
-        return Images(some, some, some, levels=2, **more)
+        drawn = np.random.default_rng(0).integers(0, 2, (3, 20, 4, 4, 3)).astype(np.uint8)
+        return Images(*map(make, drawn), levels=2, **more)
 
     return planted("dataset", load=load)
 
