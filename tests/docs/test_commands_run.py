@@ -66,7 +66,7 @@ TOY_AXES = {"warmup": "1", "eval_batch": "24", "fit_images": "2"}
 RUN = ("--executor", "inline", "--compile", "off")
 # Values that cost too much, and what stands for them.
 SCALED = {
-    "--train-steps": {"1000,2000,4000": "2,4,8", "1000,2000,4000,8000": "2,4,8,16", "20000": "2"},
+    "--train-steps": {"1000,2000,4000": "2,4,8", "1000,2000,4000,8000": "2,4,8,16", "1200": "2", "20000": "2"},
     "--train-seeds": {"0-4": "0-2"},
     "--count": {"5000": "50"},
     "--backbones": {"unet:size=ho-cifar10:checkpoint=true": "unet:size=ho-cifar10:channels=16:checkpoint=true"},
