@@ -270,7 +270,7 @@ class Images:
         for split in SPLITS:
             array = getattr(self, split)
             digest.update(f"{split}{array.shape}".encode())
-            digest.update(array.reshape(-1))  # no copy of an array in C order
+            digest.update(array.ravel())  # in C order, and no copy of an array that is
         for split, labels in sorted(self.labels.items()):
             digest.update(f"labels {split}{labels.shape}".encode() + labels.astype("<i8").tobytes())
         return digest.hexdigest()

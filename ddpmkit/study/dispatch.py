@@ -41,6 +41,10 @@ def dispatch(
     tries = dict.fromkeys(by_id, retries)
 
     home, elsewhere = threading.get_ident(), threading.Event()
+    said_elsewhere = (
+        f"executor '{executor.name}' emits events from another thread",
+        "put them into a queue there, and emit them within poll: docs/executors.md",
+    )
 
     def heard(event: Event) -> None:
         if threading.get_ident() != home:  # raised there, nobody would see it
@@ -83,10 +87,7 @@ def dispatch(
                 break
             pool.poll(POLL)
             if elsewhere.is_set():
-                raise DdpmkitError(
-                    f"executor '{executor.name}' emits events from another thread",
-                    "put them into a queue there, and emit them within poll: docs/executors.md",
-                )
+                raise DdpmkitError(*said_elsewhere)
         now = False
     except KeyboardInterrupt:
         raise
@@ -94,4 +95,7 @@ def dispatch(
         now = False
         raise
     finally:
+        begun = elsewhere.is_set()
         pool.close(now=now)
+        if elsewhere.is_set() and not begun:
+            emit({"event": "log", "text": f"warning: {said_elsewhere[0]}; {said_elsewhere[1]}"})

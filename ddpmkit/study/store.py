@@ -179,9 +179,11 @@ class Store:
     def _committed(self, kind: str, stage: str) -> dict[str, Any] | None:
         # Most of the tens of thousands of stages that a large plan asks of are not there, and to make a Path costs more
         # than to look; what is no name in a folder is refused below.
-        named = files.plain(kind) and files.plain(stage)
-        if named and not os.path.exists(f"{self.out}/store/{kind}/{stage[:2]}/{stage}"):  # noqa: PTH110
-            return None
+        if files.plain(kind) and files.plain(stage):
+            try:
+                os.stat(f"{self.out}/store/{kind}/{stage[:2]}/{stage}")  # noqa: PTH116
+            except (FileNotFoundError, NotADirectoryError):  # one that may not be looked at is not said to be missing
+                return None
         out = self.folder(kind, stage) / "out"
         commit = files.read_json(out / files.COMMIT)
         try:

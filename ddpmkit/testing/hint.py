@@ -13,7 +13,7 @@ CALLED = re.compile(r"(\w+)\(\) (?:takes|got|missing)")  # what Python says of a
 
 
 def hint(kind: str, component: object, err: DdpmkitError) -> str:
-    """Return what to do about an error of a component's check: never to look at what its own author wrote."""
+    """Return what to do about an error of a component's check; ``ddpmkit show`` tells its author nothing new."""
     raised = err.__cause__
     if raised is not None and not isinstance(raised, DdpmkitError):  # the component's own code
         return _place(kind, type(component), raised) or _call(kind, raised) or explained(kind)

@@ -36,7 +36,7 @@ def value(metric: Metric) -> None:
 def takes_what_it_says(metric: Metric) -> None:
     """It gives a finite number of equal sets too, of stored statistics, and of as few as why_not does not refuse."""
     _known(metric, 0.0)  # what it can't be asked at all is told there
-    _measured(metric, equal(metric), "of samples that are the reference itself")
+    _measured(metric, equal(metric), "of samples that are the reference itself", endless=True)
     if metric.needs == ("statistics",):
         sets = replace(feasible(metric, 0.0), n_reference=0)
         if contract.why_not(metric, len(sets.x), 0, None, None) is None:
@@ -46,7 +46,7 @@ def takes_what_it_says(metric: Metric) -> None:
             few = feasible(metric, 0.0, n=n, m=m)
         except NotAsked:
             continue
-        _measured(metric, few, f"of {n} samples and {m} reference images, which why_not does not refuse,")
+        _measured(metric, few, f"of {n} samples and {m} reference images, which why_not does not refuse")
 
 
 def repeats_itself(metric: Metric) -> None:
@@ -166,15 +166,24 @@ def leaves_the_process_alone(metric: Metric) -> None:
     leaves_alone(metric, lambda: metric.value(sets))
 
 
-def _measured(metric: Metric, sets: Sets, which: str) -> None:
+def _measured(metric: Metric, sets: Sets, which: str, *, endless: bool = False) -> None:
+    """Measure such sets; where ``endless``, a logarithm may be infinite."""
     try:
+        if endless and math.isinf(_plain(metric.value(sets))):
+            return
         contract.measured(metric, sets)
     except Exception as err:  # whatever it raises is its outcome; of which sets is said here
         raised = err.message if isinstance(err, DdpmkitError) else f"{type(err).__name__}: {err}"
         raise DdpmkitError(
-            f"metric '{metric.name}' fails {which} {raised}",
+            f"metric '{metric.name}' fails {which}: {raised}",
             "give a finite number, or say in why_not(n, n_reference) why there are too few",
         ) from None
+
+
+def _plain(found: Any) -> float:
+    """What a metric gives as a number, if it is one."""
+    value = found.value if isinstance(found, Measurement) else found
+    return float(value) if isinstance(value, (int, float, np.number)) else 0.0
 
 
 def _named(measurement: Measurement) -> dict[str, Measurement]:

@@ -21,7 +21,7 @@ def steps(schedule: Schedule) -> None:
 
 
 def does_not_turn(schedule: Schedule) -> None:
-    """Its betas do not rise and then fall again, unless its log SNR falls by ever smaller steps, as EDM's does."""
+    """Its betas do not rise and then fall again, unless the steps of its log SNR do not either, as those of EDM."""
     for tables in _tables(schedule):
         if not tables.variance_preserving:
             continue
@@ -31,7 +31,7 @@ def does_not_turn(schedule: Schedule) -> None:
             fail(
                 f"schedule '{schedule.name}' at T={tables.T} rises and falls: beta is {tables.betas[falls - 1]:.6g} at "
                 f"step {falls - 1} and {tables.betas[falls]:.6g} at step {falls}",
-                "betas may rise, or fall and then rise; look for a wave, or a table in the wrong order",
+                "betas or the steps of log SNR may rise, or fall and then rise; look for a wave, or a wrong order",
             )
 
 

@@ -142,7 +142,8 @@ def last_variance(sigma: Sigma) -> None:
 def keeps_chains_apart(sigma: Sigma) -> None:
     """Two chains of one length have different variances, whichever was asked about first."""
     one, other = (contract.log_bounds(sigma, chain(schedule, 61)) for schedule in ("linear", "cosine"))
-    if all(np.array_equal(a, b) for a, b in zip(one, other, strict=True)):
+    varies = any(bool(np.ptp(bound)) for bound in one)  # bounds that are two numbers are the same for every chain
+    if varies and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True)):
         fail(
             f"sigma '{sigma.name}' gives for one chain of 61 steps the variances of another",
             "compute them from tables, and keep nothing between two calls",

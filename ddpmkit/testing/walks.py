@@ -80,6 +80,7 @@ def walked(
     sigma: str | None = "beta-tilde",
     deviation: float = DEVIATION,
     shown: Callable[[str, int, Tensor], Tensor] = lambda what, k, tensor: tensor,
+    pixelwise: bool = False,
 ) -> Walked:
     """Walk once.
 
@@ -90,6 +91,7 @@ def walked(
         sigma: The reverse variance; None for the one that is exact in this world.
         deviation: The deviation of the world's pixels.
         shown: Changes what is shown under a name: ``noise`` number k, and the deviation ``sigma`` of step k.
+        pixelwise: Whether that deviation is a tensor like x0, as a learned one is, even if it is the same everywhere.
     """
     import torch
 
@@ -107,6 +109,7 @@ def walked(
         plain = float(sigmas[t])
         pixels = shown("sigma", t, torch.full_like(x, plain))
         same = bool((pixels == pixels.flatten()[:1]).all()) and float(pixels.flatten()[0]) == torch.tensor(plain)
+        same = same and not pixelwise
         return Denoised(show(f"x0 of step {t}", x0), plain if same else pixels)
 
     def noise(k: int) -> Tensor:

@@ -62,9 +62,9 @@ def keeps_chains_apart(weighting: Weighting) -> None:
         return contract.checked_weights(weighting, tables, np.log(tables.b2))
 
     linear, cosine = (ask(schedule, 61) for schedule in ("linear", "cosine"))
-    turned = ask("cosine", 62)
-    ask("linear", 62)
-    if np.array_equal(linear, cosine) and abs(np.log1p(linear[30]) - np.log1p(turned[30])) > 0.1:
+    turned = np.interp(np.linspace(0, 1, 61), np.linspace(0, 1, 62), ask("cosine", 62))
+    # The median: weights may be a step, which lies between two others at another length.
+    if np.array_equal(linear, cosine) and np.median(np.abs(np.log1p(linear) - np.log1p(turned))) > 0.1:
         fail(
             f"weighting '{weighting.name}' gives for one chain of 61 steps the weights of another",
             "keep nothing between two calls, or by all of the tables and not by T",

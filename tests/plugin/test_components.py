@@ -642,6 +642,14 @@ def test_npz_fingerprint_is_of_the_content_and_not_of_the_path(tmp_path: Path) -
     assert npz(str(tmp_path / "a.npz"), validation=6).fingerprint() != here.fingerprint()
 
 
+def test_the_fingerprint_of_a_view_is_that_of_its_values() -> None:
+    whole = np.random.default_rng(0).integers(0, 17, (6, 2, 4, 4)).astype(np.uint8)
+    views = (whole[..., :1], whole[:, :1, ::2], whole[::2], whole.transpose(0, 1, 3, 2))
+    for view in views:
+        plain, strided = (Images(v, v[:1], v[:2], 17) for v in (np.ascontiguousarray(view), view))
+        assert strided.fingerprint() == plain.fingerprint()
+
+
 def test_npz_fingerprint_is_of_the_images_and_of_their_labels(tmp_path: Path) -> None:
     first, second = savez(tmp_path / "a.npz"), savez(tmp_path / "b.npz", train_labels=np.zeros(30, dtype=np.int64))
     assert npz(first).fingerprint() != npz(second).fingerprint()

@@ -104,6 +104,19 @@ def test_numbers_that_were_changed_after_the_commit_are_no_result(tmp_path):
     assert store.result("score", ID) == {}
 
 
+def test_what_may_not_be_looked_at_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    """As in a store of somebody else's: else a plan would train again what is there."""
+
+    def refused(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refused)
+        with pytest.raises(PermissionError):
+            Store(tmp_path).done("score", ID)
+    assert not Store(tmp_path).done("score", ID)
+
+
 def test_a_store_of_another_format_is_refused_before_anything_is_said_of_its_stages(tmp_path, capsys):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "FORMAT").write_text("2\n")

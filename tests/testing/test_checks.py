@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import enum
+import functools
 import json
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass, replace
@@ -14,11 +17,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ddpmkit import Measurement, Pool, Schedule, build, run_one
 from ddpmkit.cli import main
 from ddpmkit.errors import DdpmkitError
-from ddpmkit.plugin.interfaces import KINDS
+from ddpmkit.plugin.interfaces import KINDS, SPLITS
 from ddpmkit.plugin.registry import Registry
 from ddpmkit.testing import checks, run_checks, summary
 
@@ -371,7 +375,6 @@ PLANTED += [
     ("labels", relabelled(lambda split, v: permuted(v) if split == "test" else v)),
     ("labels", relabelled(lambda split, v: (v + 1) % 10 if split == "test" else v)),
     ("labels", relabelled(lambda split, v: v + 1)),
-    ("labels", relabelled(lambda split, v: v % 5 + 5 * (split == "test"))),
     ("labels", changed(lambda i: {"classes": tuple("012345678")})),
     ("levels-and-axes", changed(lambda i: {"levels": 256})),
     ("levels-and-axes", changed(of_every_split(lambda v: (v / 17).astype(np.uint8)))),
@@ -514,7 +517,87 @@ def of_layer(f: Any) -> Any:
     return lambda v: layer(torch.from_numpy(f(v)).float()).detach().numpy()
 
 
+def of_the_whole_image(sigma: Any) -> Any:
+    """As a corrector does that takes its step from a norm: each pixel's depends on those of all others."""
+    if not isinstance(sigma, torch.Tensor):
+        return sigma
+    images = sigma.flatten(1)
+    return sigma * (images.square().mean(1).sqrt() / images.mean(1))[:, None, None, None]
+
+
+def tried_first(of: Any, denoise: Any, tables: Any, noise: Any) -> Any:
+    """As a walk does that is solved for all steps at once: it asks about each step with x_T before anything else."""
+    first = noise(0)
+    for t in range(tables.T):
+        denoise(first * tables.prior_variance**0.5, t)
+    return of(denoise, tables, lambda k: noise(k) if k else first)
+
+
+@functools.cache
+def frozen() -> nn.Module:
+    return nn.Conv2d(3, 3, 1).requires_grad_(False)
+
+
+class Checkpointed(nn.Module):
+    """A network whose forward pass is made again for the gradient, beside fixed weights that all networks share."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.fixed = net, frozen()
+
+    def forward(self, x: Any, t: Any, y: Any = None) -> Any:
+        x = x + self.fixed(x).mean((1, 2, 3), keepdim=True) if x.shape[1] == 3 else x
+        if not x.requires_grad:
+            return self.net(x, t, y)
+        return checkpoint(self.net, x, t, y, use_reentrant=True)
+
+
+@functools.cache
+def a_picture_a_class() -> Any:
+    """Forty people, ten pictures of each: eight in training, one in each of the other splits."""
+    rng = np.random.default_rng(0)
+    people = rng.integers(0, 17, (40, 1, 8, 8))
+    seen = {s: np.clip(np.repeat(people, n, 0) + rng.integers(-1, 2, (40 * n, 1, 8, 8)), 0, 16) for s, n in PEOPLE}
+    labels = {s: np.repeat(np.arange(40), n) for s, n in PEOPLE}
+    return {**{s: v.astype(np.uint8) for s, v in seen.items()}, "labels": labels, "classes": ()}
+
+
+PEOPLE = (("train", 8), ("validation", 1), ("test", 1))
+
+
+def named_by_enum(of: Any) -> str:
+    return {Model.SMALL: "small weights"}[Model("small")]
+
+
+class Model(enum.Enum):
+    SMALL = "small"
+
+
+def log_distance(sets: Any) -> float:
+    squared = float(np.square(sets.x.mean(0) - sets.mu).sum())
+    return math.log10(squared) if squared else -math.inf
+
+
 LEGAL = {
+    "a step from a norm": walk(sigma=of_the_whole_image),
+    "steps that are asked about beforehand": copy("sampler", "ancestral", sample=tried_first),
+    "a network that is run again for its gradient": copy(
+        "backbone", "mlp", build=lambda of, **kw: Checkpointed(of(**kw))
+    ),
+    "one embedding for ten times": net(lambda net, x, t, y: net(x, (t / 10).floor(), y)),
+    "classes that training lacks": relabelled(lambda split, v: v % 5 + 5 * (split == "test")),
+    "a picture a class": changed(lambda i: a_picture_a_class()),
+    "signals of twelve channels": changed(
+        lambda i: {**{s: permuted(np.tile(getattr(i, s), (1, 12, 16, 1)))[..., :1] for s in SPLITS}, "labels": {}}
+    ),
+    "a fingerprint by an enum": copy("features", "pixels", fingerprint=named_by_enum),
+    "weights of the first half": copy(
+        "weighting", "simple", weights=lambda of, tables, v: (np.arange(tables.T) < (tables.T + 1) // 2).astype(float)
+    ),
+    "learned between two numbers": copy(
+        "sigma", "learned", log_bounds=lambda of, tables: (np.full(tables.T, -20.0), np.full(tables.T, 2.0))
+    ),
+    "a logarithm": metric(log_distance),
     "a sampler with state": copy("sampler", "ancestral", sample=stateful),
     "T=2": copy("schedule", "linear", betas=only_two),
     "non-square": build("backbone", "mlp"),

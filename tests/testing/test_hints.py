@@ -1,4 +1,4 @@
-"""A check that fails says what to do, once, and never to look at what its author wrote."""
+"""A check that fails says what to do, once, and not to have shown what its author wrote."""
 
 from __future__ import annotations
 

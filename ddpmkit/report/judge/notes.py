@@ -104,7 +104,7 @@ def _missing(states: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def _sampling(records: Records, drawn: pd.DataFrame) -> str:
-    """Which samplers took how many steps, and how many evaluations where that differs by guidance."""
+    """Which samplers took how many steps, and evaluations where these differ by guidance or are not one a step."""
     by_sampler: dict[str, list[str]] = {}
     for (sampler, steps), rows in drawn.groupby(["sampler", "sampling_steps"], sort=False):
         by_sampler.setdefault(str(sampler), []).append(f"{steps}{evaluations(records, rows)}")
