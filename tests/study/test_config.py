@@ -151,7 +151,7 @@ def test_the_default_name_is_the_data_set_and_eight_digits_of_the_grids_hash(stu
     assert s.name == f"digits-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
     before = {
         "predictions": "eps", "backbones": "unet", "timestep_sampling": "uniform", "batch_size": 64,
-        "learning_rate": 4e-3, "sampling_steps": 100,
+        "learning_rate": 4e-3, "sampling_steps": 100, "train_steps": 1200,
     }  # fmt: skip
     # No setting that was added later has moved it.
     assert study(schedules="linear,cosine", **before).name == "digits-59b08fd6"

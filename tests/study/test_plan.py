@@ -287,10 +287,12 @@ def test_a_training_s_id_is_the_one_that_stores_hold(registry):
     kind in ddpmkit/study/stages (or the component's), say so in the changelog, and only then pin the new id.
     """
     made = make_plan(make_study({"train_seeds": "0"}, registry), registry)
+    assert ids(made, "train") == ["0b7fa848504cc8dc7b6beed3d9da999448e1f1710a0f6f5b3a935a3d70ade70a"]
+    made = make_plan(make_study({"train_seeds": "0", "train_steps": 1200}, registry), registry)
     assert ids(made, "train") == ["d240f8bb8b53bf2152bc853b022adbff70bb13cd990b2e8ecfb7ec5edb2f8382"]
     before = {  # the defaults of the first stores
         "predictions": "eps", "backbones": "unet", "timestep_sampling": "uniform", "batch_size": 64,
-        "learning_rate": 4e-3, "train_seeds": "0",
+        "learning_rate": 4e-3, "train_steps": 1200, "train_seeds": "0",
     }  # fmt: skip
     made = make_plan(make_study(before, registry), registry)
     assert ids(made, "train") == ["9e7c1da539d068d124f4bdc91dbc91d477cb4cefe159675fd7317340f5b41c16"]
