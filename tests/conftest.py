@@ -17,12 +17,15 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VEC
 
 
 def pytest_collection_modifyitems(items):
-    """Put the files with the most long tests first, since a long one that is handed out last is waited for.
+    """Put the files with slow tests first and then those with the most long ones: what begins last is waited for.
 
     The tests of a file stay together and in their order.
     """
-    long = Counter(item.path for item in items if {"long", "slow"} & {mark.name for mark in item.iter_markers()})
-    items.sort(key=lambda item: -long[item.path])
+    slow, long = (
+        Counter(item.path for item in items if mark in {m.name for m in item.iter_markers()})
+        for mark in ("slow", "long")
+    )
+    items.sort(key=lambda item: (-slow[item.path], -long[item.path]))
 
 
 @pytest.fixture
