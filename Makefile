@@ -34,12 +34,12 @@ SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 ALL_TESTS := -o addopts="-ra --strict-markers --strict-config --import-mode=importlib"
 
-.PHONY: ablate bench bench-gpu docs release test test-all test-long test-browser test-plugins test-kernels test-ray test-oracles test-oracles-distances lint types tests unit quick slow install papers reference clean
+.PHONY: ablate bench bench-gpu docs release test test-all test-long test-browser test-plugins test-kernels test-ray test-oracles test-oracles-distances lint types unit quick slow install papers reference clean
 
 ablate: $(READY)
 	$(BIN)/ddpmkit ablate --schedules linear,cosine,sigmoid
 
-test: lint types tests
+test: lint types unit slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -47,10 +47,6 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
-
-# Unit tests and slow ones together: collected once, and no core waits for the last of either.
-tests: $(READY)
-	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not browser and not oracles and not thorough"
 
 unit: $(READY)
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not browser and not oracles and not thorough"

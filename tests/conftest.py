@@ -6,6 +6,7 @@ the cores, and the sums of a BLAS would depend on how many there are. Set here, 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import Counter
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(items):
         for mark in ("slow", "long")
     )
     items.sort(key=lambda item: (-slow[item.path], -long[item.path]))
+
+
+def pytest_collection_finish():
+    """Take nine thousand tests and all modules out of what the collector of garbage goes through in each of them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
