@@ -82,9 +82,18 @@ def stage_folder(out: Path, kind: str, stage: str) -> Path:
     Raises:
         DdpmkitError: for a kind or an id that is no name in a folder: some record was made up.
     """
+    return Path(stage_path(out, kind, stage))
+
+
+def stage_path(out: Path, kind: str, stage: str) -> str:
+    """Return the same as text: a large plan asks of tens of thousands, and to make a Path costs more than to look.
+
+    Raises:
+        DdpmkitError: the same.
+    """
     if not (files.plain(kind) and files.plain(stage)):
         raise DdpmkitError(f"'{kind} {stage[:80]}' is no stage", "ddpmkit doctor names the files that are damaged")
-    return out.joinpath("store", kind, stage[:2], stage)
+    return f"{out}/store/{kind}/{stage[:2]}/{stage}"
 
 
 @dataclass(frozen=True)

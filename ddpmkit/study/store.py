@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ddpmkit import files
 from ddpmkit.errors import DdpmkitError
 from ddpmkit.places import refuse_outside, unwritten
-from ddpmkit.plugin.execution import stage_folder
+from ddpmkit.plugin.execution import stage_folder, stage_path
 from ddpmkit.study.claim import holder
 from ddpmkit.study.records import Record, TrainRecord
 
@@ -177,14 +177,12 @@ class Store:
         return self._committed(kind, stage) or {}
 
     def _committed(self, kind: str, stage: str) -> dict[str, Any] | None:
-        # Most of the tens of thousands of stages that a large plan asks of are not there, and to make a Path costs more
-        # than to look; what is no name in a folder is refused below.
-        if files.plain(kind) and files.plain(stage):
-            try:
-                os.stat(f"{self.out}/store/{kind}/{stage[:2]}/{stage}")  # noqa: PTH116
-            except (FileNotFoundError, NotADirectoryError):  # one that may not be looked at is not said to be missing
-                return None
-        out = self.folder(kind, stage) / "out"
+        path = stage_path(self.out, kind, stage)
+        try:
+            os.stat(path)  # noqa: PTH116 - most stages of a large plan are not there, and need no Path
+        except (FileNotFoundError, NotADirectoryError):  # one that may not be looked at is not said to be missing
+            return None
+        out = Path(path) / "out"
         commit = files.read_json(out / files.COMMIT)
         try:
             text = files.read_record(out / "result.json")

@@ -578,6 +578,12 @@ def log_distance(sets: Any) -> float:
     return math.log10(squared) if squared else -math.inf
 
 
+def share_of_two_kinds(sets: Any) -> float:
+    if len(np.unique(sets.x, axis=0)) < 2:
+        raise ValueError("all samples are alike")
+    return 0.5
+
+
 LEGAL = {
     "a step from a norm": walk(sigma=of_the_whole_image),
     "steps that are asked about beforehand": copy("sampler", "ancestral", sample=tried_first),
@@ -598,6 +604,7 @@ LEGAL = {
         "sigma", "learned", log_bounds=lambda of, tables: (np.full(tables.T, -20.0), np.full(tables.T, 2.0))
     ),
     "a logarithm": metric(log_distance),
+    "a share that raises where all are alike": metric(share_of_two_kinds, better="none"),
     "a sampler with state": copy("sampler", "ancestral", sample=stateful),
     "T=2": copy("schedule", "linear", betas=only_two),
     "non-square": build("backbone", "mlp"),
